@@ -1,0 +1,65 @@
+# lookforward. `make help` lists what there is; `make demo` and `make test` set everything up by themselves.
+#
+#   PYTHON       the interpreter for the environment, 3.11 or newer (default: python3)
+#   TORCH_INDEX  a package index to take torch from (default: chosen by tools/install.sh, which never
+#                brings CUDA packages to a machine without an NVIDIA GPU)
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+export PYTHON TORCH_INDEX
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env demo test lint format docs
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+env: $(VENV)/.installed-dev  ## the environment with everything for development
+
+demo: $(VENV)/.installed  ## personalise the bundled model on the bundled photos: demo/sheet.png, demo/table.md
+	$(BIN)/lookforward demo
+
+test: lint  ## format, lint, types, import contracts, tests
+	@echo "== tests, on $(WORKERS) cores"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q
+
+lint: $(VENV)/.installed-dev  ## format, lint, types, import contracts
+	@echo "== format"
+	$(BIN)/ruff format --check --output-format concise .
+	@echo "== lint"
+	$(BIN)/ruff check .
+	@echo "== types"
+	$(BIN)/pyright
+	@echo "== import contracts"
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+# A stamp tells that the environment is complete. The files it depends on are what decides its content.
+INSTALL := pyproject.toml constraints.txt tools/install.sh
+
+$(VENV)/.installed: $(INSTALL)
+	@echo "== environment"
+	tools/install.sh $(VENV)
+	@touch $@
+
+$(VENV)/.installed-dev: $(INSTALL)
+	@echo "== environment, for development"
+	tools/install.sh $(VENV) dev
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(INSTALL)
+	@echo "== environment, for documentation"
+	tools/install.sh $(VENV) docs
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,38 @@
+"""lookforward: personalised text-to-image generation by deterministic policy gradient with Look Forward."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lookforward.api import Personalized, load_personalized, personalize
+    from lookforward.config import Config, load_config
+    from lookforward.errors import LookforwardError
+    from lookforward.records import StepResult
+
+__all__ = [
+    "Config",
+    "LookforwardError",
+    "Personalized",
+    "StepResult",
+    "load_config",
+    "load_personalized",
+    "personalize",
+]
+__version__ = "0.1.0"
+
+# Names are fetched when they are first used: torch and diffusers take seconds to import, help texts need neither.
+_HOMES = {
+    "Config": "config",
+    "LookforwardError": "errors",
+    "Personalized": "api",
+    "StepResult": "records",
+    "load_config": "config",
+    "load_personalized": "api",
+    "personalize": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lookforward' has no attribute {name!r}")
+    return getattr(import_module(f"lookforward.{_HOMES[name]}"), name)

@@ -1,0 +1,34 @@
+"""DreamBooth's choice of what is trained: the whole UNet and, if wanted, the whole text encoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from lookforward.policies.diffusion import DiffusionPolicy
+
+
+@dataclass(frozen=True)
+class FullAdapter:
+    """All weights of the UNet (859.4M in Stable Diffusion 1.4), with the text encoder's where asked for.
+
+    The export is a pipeline folder that plain diffusers loads.
+    """
+
+    train_text_encoder: bool = True
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        modules = {"unet": policy.unet}
+        if self.train_text_encoder:
+            modules["text_encoder"] = policy.text_encoder
+        parameters = {
+            f"{part}.{name}": parameter
+            for part, module in modules.items()
+            for name, parameter in module.named_parameters()
+        }
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        return parameters
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        policy.pipeline.save_pretrained(str(folder), safe_serialization=True)

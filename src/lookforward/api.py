@@ -1,0 +1,173 @@
+"""The Python entry: photos in, a personalised model out.
+
+    from lookforward import personalize
+
+    dog = personalize("photos/dog", class_noun="dog")
+    for image in dog.generate("a photo of sks dog on the beach", count=4):
+        image.show()
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from lookforward.build import Workshop, build, build_pipeline
+from lookforward.checkpoint import load_newest, save_checkpoint
+from lookforward.concept import Concept, load_concept
+from lookforward.config import Config, load_config
+from lookforward.errors import LookforwardError
+from lookforward.export import export
+from lookforward.generate import draw_images
+from lookforward.records import StepResult
+from lookforward.report import contact_sheet
+from lookforward.run import Run, begin, open_run
+from lookforward.train import train
+
+SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
+
+
+@dataclass(frozen=True)
+class Personalized:
+    """A trained run: its folder and its model, ready to draw."""
+
+    run: Run
+    pipeline: StableDiffusionPipeline
+
+    def generate(
+        self, prompt: str, count: int = 1, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
+    ) -> list[Image.Image]:
+        """Draw `count` images of the prompt, from seeds `seed`, `seed` + 1, …
+
+        steps: of the sampler; guidance: classifier-free guidance; both are the run's own where None.
+        """
+        config = self.run.config
+        images = draw_images(
+            self.pipeline,
+            [prompt] * count,
+            list(range(seed, seed + count)),
+            steps=steps or config.sample_steps,
+            guidance=config.guidance if guidance is None else guidance,
+            resolution=config.resolution,
+        )
+        return [Image.fromarray(image) for image in images]
+
+
+def personalize(
+    photos: str | Path | Sequence[str | Path],
+    class_noun: str,
+    *,
+    recipe: str = "look-forward",
+    output: str | Path | None = None,
+    on_step: Callable[[StepResult], None] | None = None,
+    **settings: Any,
+) -> Personalized:
+    """Train a model on the photos, or go on with a training that was interrupted, and load the result.
+
+    photos: a folder, or image files. class_noun: what the subject is, such as "dog". recipe: a bundled name
+    or a TOML file. output: the run folder; `runs/<photos>-<recipe>` where None. on_step: called after each
+    step. settings: any field of `Config`, such as model, steps, seed, identifier, resolution.
+
+    Raises:
+        LookforwardError: something is wrong with what was asked for; the message names the remedy.
+    """
+    config = load_config(recipe, {**settings, "class_noun": class_noun, "photos": photos_name(photos)})
+    concept = read_concept(photos, config)
+    folder = Path(output) if output is not None else default_output(config)
+    job = Job(begin(folder, config, [photo.digest for photo in concept.photos]), concept)
+    for result in job:
+        if on_step is not None:
+            on_step(result)
+    return load_personalized(folder)
+
+
+class Job:
+    """The training of one run: iterate over it to train; when that ends, the export is written.
+
+    pipeline: the untouched model if it is loaded already; its weights are trained in place.
+    """
+
+    def __init__(self, run: Run, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> None:
+        self.run, self.concept = run, concept
+        self.notes: tuple[str, ...] = concept.notes
+        self.resumed_at = 0
+        self._pipeline = pipeline
+
+    def __iter__(self) -> Iterator[StepResult]:
+        """Yields each step that was missing, after it was logged and, where due, saved."""
+        run, config = self.run, self.run.config
+        if run.finished:
+            return
+        workshop = build(config, self.concept, self._pipeline)
+        self.notes = workshop.notes
+        trainer = workshop.trainer
+        load_newest(trainer, run.checkpoints)
+        self.resumed_at = trainer.step
+        run.forget_after(trainer.step)
+        for result in train(trainer, config.steps):
+            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+            last = result.step == config.steps
+            if last or result.step % config.checkpoint_every == 0:
+                save_checkpoint(trainer, run.checkpoints)
+            if config.sample_every and (last or result.step % config.sample_every == 0):
+                _draw_samples(workshop, run, self.concept, result.step)
+            yield result
+        export(workshop.adapter, workshop.policy, run.export)
+
+
+def load_personalized(folder: str | Path) -> Personalized:
+    """The finished run in `folder`.
+
+    Raises:
+        LookforwardError: there is no run, or it is not finished.
+    """
+    run = open_run(Path(folder))
+    if not run.finished:
+        raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it.")
+    return Personalized(run, build_pipeline(str(run.export), run.config.device))
+
+
+def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> Concept:
+    """The photos of a run, at its resolution."""
+    return load_concept(
+        photos,
+        class_noun=config.class_noun,
+        identifier=config.identifier,
+        resolution=config.resolution,
+        allow_few=config.allow_few,
+    )
+
+
+def photos_name(photos: str | Path | Sequence[str | Path]) -> str:
+    """How a run remembers where its photos came from."""
+    return str(photos) if isinstance(photos, str | Path) else ", ".join(str(p) for p in photos)
+
+
+def default_output(config: Config) -> Path:
+    """runs/<name of the photos' folder>-<recipe>."""
+    name = Path(config.photos.split(", ")[0]).resolve().name or "photos"
+    return Path("runs") / f"{name}-{Path(config.recipe).stem}"
+
+
+def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
+    prompts = [concept.prompt + scene for scene in SAMPLE_SCENES]
+    images = draw_images(
+        workshop.pipeline,
+        prompts,
+        list(range(len(prompts))),
+        steps=run.config.sample_steps,
+        guidance=run.config.guidance,
+        resolution=run.config.resolution,
+    )
+    try:
+        run.samples.mkdir(exist_ok=True)
+        contact_sheet(list[np.ndarray](images), prompts, columns=len(prompts)).save(run.samples / f"step-{step:06d}.png")
+    except OSError as error:
+        raise LookforwardError(
+            f"{run.samples} cannot be written: {error}. The checkpoints are intact: make room and give the same "
+            "command again."
+        ) from error

@@ -1,0 +1,90 @@
+"""Cells to tables and sheets: means and intervals over subjects and seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.table import Table
+
+from lookforward.benchmark.grid import Cell, Plan, cell_images
+from lookforward.prompts import fill
+from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
+from lookforward.run import write_text
+from lookforward.toybox.subjects import reference_photos
+
+
+def summarise(cells: Sequence[Cell], generator: np.random.Generator) -> dict[str, dict[str, tuple[float, float | None]]]:
+    """Method to column to (mean, half width of the 95% bootstrap interval over subjects)."""
+    rows: dict[str, dict[str, tuple[float, float | None]]] = {}
+    for method in dict.fromkeys(cell.method for cell in cells):
+        chosen = [cell for cell in cells if cell.method == method]
+        groups = np.array([cell.subject for cell in chosen])
+        row: dict[str, tuple[float, float | None]] = {}
+        for score in chosen[0].scores:
+            values = np.array([np.mean(cell.scores[score]) for cell in chosen])
+            mean, low, high = interval(values, groups, generator)
+            row[score] = (mean, (high - low) / 2)
+        row["seconds"] = (float(np.median([cell.seconds for cell in chosen])), None)
+        row["memory, MiB"] = (max(cell.memory for cell in chosen), None)
+        rows[method] = row
+    return rows
+
+
+def differences(
+    cells: Sequence[Cell], baseline: str, generator: np.random.Generator
+) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """Method to score to (mean, low, high) of its difference from the baseline, the same subject and seed paired."""
+    by_key = {(cell.subject, cell.method, cell.seed): cell for cell in cells}
+    table: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for method in dict.fromkeys(cell.method for cell in cells if cell.method != baseline):
+        keys = [k for k in by_key if k[1] == method and (k[0], baseline, k[2]) in by_key]
+        if not keys:
+            continue
+        groups = np.array([k[0] for k in keys])
+        row = {}
+        for score in by_key[keys[0]].scores:
+            ours = np.array([np.mean(by_key[k].scores[score]) for k in keys])
+            theirs = np.array([np.mean(by_key[k[0], baseline, k[2]].scores[score]) for k in keys])
+            mean, low, high = paired_interval(ours, theirs, groups, generator)
+            row[score] = (mean, low, high)
+        table[method] = row
+    return table
+
+
+def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path, labels: Mapping[str, str]) -> Table:
+    """Write `table.md` and `sheet.png` into `folder`; returns the table for the terminal.
+
+    labels: how methods are shown; a method without one by its own name.
+    """
+    rng = np.random.default_rng(0)
+    rows = {labels.get(m, m): row for m, row in summarise(cells, rng).items()}
+    text = markdown_table(rows)
+    if len(plan.subjects) > 1:
+        for method, row in differences(cells, "dreambooth", rng).items():
+            told = ", ".join(f"{name} {d:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (d, low, high) in row.items())
+            text += f"\n{labels.get(method, method)} against DreamBooth: {told}\n"
+    write_text(folder / "table.md", text)
+    _sheet(plan, folder, labels).save(folder / "sheet.png")
+    return score_table(rows)
+
+
+def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:
+    """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
+    seed, noun = plan.seeds[0], plan.subjects[0].rsplit("-", 1)[0]
+    if len(plan.subjects) == 1:
+        subject = plan.subjects[0]
+        columns = {"references": list(reference_photos(subject)[: len(plan.prompts) + 1])}
+        for method in plan.methods:
+            columns[labels.get(method, method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
+        rows = [fill(p, "sks", noun) for p in plan.prompts]
+        return comparison_sheet(columns, rows, note=f"{subject}, seed {seed}; every method from the same noise.")
+    columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
+    rows = []
+    for i, subject in enumerate(plan.subjects):
+        at = i % len(plan.prompts)
+        rows.append(fill(plan.prompts[at], "sks", subject.rsplit("-", 1)[0]))
+        for method in plan.methods:
+            image = cell_images(folder, subject, method, seed)[at * plan.images]
+            columns.setdefault(labels.get(method, method), []).append(image)
+    return comparison_sheet(columns, rows, note=f"Prompts in turn, not picked; seed {seed}, every method from the same noise.")

@@ -1,0 +1,202 @@
+"""The main job: train on photos, draw with the result, score it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from lookforward.errors import LookforwardError
+
+console = Console(highlight=False)
+
+
+def train(
+    photos: tyro.conf.Positional[Path],
+    class_noun: str,
+    model: str = "toybox",
+    recipe: str = "look-forward",
+    identifier: str = "sks",
+    steps: int | None = None,
+    seed: int = 0,
+    output: Path | None = None,
+    resolution: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    allow_few: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Teach a model your subject. The same command given again goes on where it was interrupted.
+
+    Args:
+        photos: Folder with 4 to 6 photos of one subject.
+        class_noun: What the subject is, such as dog.
+        model: "toybox" (bundled), a diffusers pipeline folder, or a hub id such as CompVis/stable-diffusion-v1-4.
+        recipe: look-forward, dreambooth or released; or a TOML file of settings.
+        identifier: The rare word that will name your subject.
+        steps: Training steps; the recipe's where not given.
+        seed: The run is the same for the same seed.
+        output: Run folder; runs/PHOTOS-RECIPE where not given.
+        resolution: Side of the images in pixels; the recipe's where not given.
+        precision: What the model computes in; bf16 is faster on recent hardware.
+        set: Any other setting of the run, such as discount=0.99 or critic_weight=2.0; may be given several.
+        allow_few: Train on fewer than three photos.
+        dry_run: Check everything and show the resolved settings; train nothing.
+    """
+    from lookforward.api import Job, default_output, read_concept
+    from lookforward.build import build
+    from lookforward.config import load_config, to_toml
+    from lookforward.run import begin
+
+    settings: dict[str, Any] = {
+        "photos": str(photos), "class_noun": class_noun, "model": model, "identifier": identifier, "seed": seed,
+        "precision": precision, "allow_few": allow_few,
+    }  # fmt: skip
+    settings |= {k: v for k, v in {"steps": steps, "resolution": resolution}.items() if v is not None}
+    config = load_config(recipe, settings | parse_settings(set))
+    concept = read_concept(photos, config)
+    folder = output or default_output(config)
+    if dry_run:
+        notes = build(config, concept).notes
+        console.print(to_toml(config), end="")
+        _print_notes(notes)
+        console.print(f"Would train {config.steps} steps on {len(concept.photos)} photos into {folder}.")
+        return
+    run = begin(folder, config, [photo.digest for photo in concept.photos])
+    if run.finished:
+        console.print(f"{folder} is finished already. Draw with it: {_example(folder, config)}")
+        return
+    _run_job(Job(run, concept), config.steps)
+    console.print(f"Done: {folder}. Draw with it: {_example(folder, config)}")
+
+
+def _run_job(job: Any, steps: int) -> None:
+    from lookforward.cli.progress import TrainingProgress
+
+    console.print(f"Training on {len(job.concept.photos)} photos into {job.run.folder} …")
+    with TrainingProgress(steps, console) as progress:
+        for result in job:
+            progress.show(result)
+    if job.resumed_at:
+        console.print(f"(resumed at step {job.resumed_at})")
+    _print_notes(job.notes)
+
+
+def generate(
+    run: tyro.conf.Positional[Path],
+    prompt: tyro.conf.Positional[str],
+    count: int = 4,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    output: Path | None = None,
+) -> None:
+    """Draw images with a finished run, as PNG files and a contact sheet.
+
+    Args:
+        run: Run folder.
+        prompt: What to draw, with the identifier and the class noun: "a photo of sks dog on the beach".
+        count: How many images.
+        seed: Seed of the first image; the next ones follow.
+        steps: Steps of the sampler; the run's own where not given.
+        guidance: Classifier-free guidance; the run's own where not given.
+        output: Folder for the images; RUN/images where not given.
+    """
+    from lookforward.api import load_personalized
+    from lookforward.report import contact_sheet
+
+    if count < 1:
+        raise LookforwardError(f"--count is {count}; ask for at least one image.")
+    model = load_personalized(run)
+    config = model.run.config
+    if config.identifier not in prompt.split():
+        console.print(f"Note: the prompt does not hold {config.identifier!r}, so your subject was not asked for.")
+    images = model.generate(prompt, count, seed=seed, steps=steps, guidance=guidance)
+    folder = output or run / "images"
+    slug = "-".join("".join(c if c.isalnum() else " " for c in prompt).split())[:60] or "image"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            image.save(folder / f"{slug}-{seed + i}.png")
+        sheet = contact_sheet([np.asarray(image) for image in images], [f"seed {seed + i}" for i in range(count)])
+        sheet.save(folder / f"{slug}-sheet.png")
+    except OSError as error:
+        raise LookforwardError(f"{folder} cannot be written: {error}. Give another --output.") from error
+    console.print(f"{count} images and {slug}-sheet.png in {folder}")
+
+
+def score(
+    run: tyro.conf.Positional[Path],
+    prompts: Path | None = None,
+    images: int = 2,
+    seed: int = 0,
+    dino: str | None = None,
+    clip: str | None = None,
+) -> None:
+    """Score a finished run: DINO and CLIP-I against its photos, CLIP-T against the prompts, oracle on Toybox.
+
+    Args:
+        run: Run folder.
+        prompts: Text file, one prompt a line, {} where identifier and class noun go; the benchmark's own
+            where not given.
+        images: How many for each prompt.
+        seed: Seed of the first image.
+        dino: Folder or hub id of another DINO.
+        clip: Folder or hub id of another CLIP.
+    """
+    import json
+
+    from lookforward.api import load_personalized, read_concept
+    from lookforward.build import build_judges, build_scores
+    from lookforward.config import TOYBOX
+    from lookforward.evaluate import score_images
+    from lookforward.generate import draw_images
+    from lookforward.prompts import TOYBOX_PROMPTS, benchmark_prompts, fill, read_prompt_file
+    from lookforward.run import write_text
+    from lookforward.toybox.subjects import known_drawing
+
+    model = load_personalized(run)
+    config = model.run.config
+    concept = read_concept(Path(config.photos), config)
+    own = TOYBOX_PROMPTS if config.model == TOYBOX else benchmark_prompts(config.class_noun)
+    templates = tuple(read_prompt_file(prompts)) if prompts else own
+    asked = [fill(t, config.identifier, config.class_noun) for t in templates for _ in range(images)]
+    plain = [fill(t, "", config.class_noun) for t in templates for _ in range(images)]
+    drawn = draw_images(
+        model.pipeline, asked, list(range(seed, seed + len(asked))),
+        steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution,
+    )  # fmt: skip
+    references = np.stack([photo.pixels for photo in concept.photos])
+    judges = build_judges(config.model, dino, clip)
+    values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, plain)
+    means = {name: float(v.mean()) for name, v in values.items()}
+    record = {"means": means, "images": len(asked), "prompts": list(templates), "seed": seed}
+    write_text(run / "scores.json", json.dumps(record, indent=1) + "\n")
+    for name, mean in means.items():
+        console.print(f"{name:8} {mean:.4f}")
+    console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {run / 'scores.json'}")
+
+
+def parse_settings(words: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs, the value as TOML or, failing that, as plain text."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise LookforwardError(f"--set {word}: write NAME=VALUE, such as discount=0.99.")
+        try:
+            values[name.strip()] = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = value
+    return values
+
+
+def _print_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        console.print(f"Note: {note}")
+
+
+def _example(folder: Path, config: Any) -> str:
+    return f'lookforward generate {folder} "a photo of {config.identifier} {config.class_noun} on the beach"'

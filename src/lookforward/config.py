@@ -1,0 +1,165 @@
+"""What a run is made of, as plain values: defaults, a recipe over them, the user's words over both.
+
+The defaults are the paper's and its released code's for Stable Diffusion 1.4 at 512 pixels. A recipe is a
+short TOML file of differences; its table [toybox] holds what differs further on the bundled model.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cattrs
+
+from lookforward.errors import LookforwardError
+
+RECIPES = Path(__file__).parent / "recipes"
+TOYBOX = "toybox"
+Precision = Literal["fp32", "bf16"]
+CriticKind = Literal["none", "residual"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. Rates are per step, weights without unit, lengths in pixels."""
+
+    photos: str = ""  # folder of reference photos
+    class_noun: str = ""
+    identifier: str = "sks"
+    model: str = TOYBOX  # "toybox", a pipeline folder or a hub id
+    recipe: str = "look-forward"
+    seed: int = 0
+    precision: Precision = "fp32"
+    device: str = "auto"  # "cpu", "cuda", "mps"; auto: an accelerator where there is one
+
+    resolution: int = 512
+    steps: int = 1000
+    batch: int = 1  # reference photos in a step; as many prior images join them
+    learning_rate: float = 1e-6
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    train_text_encoder: bool = True
+
+    critic: CriticKind = "none"
+    critic_weight: float = 0.0  # λ, Eq. 11
+    critic_learning_rate: float = 0.01
+    critic_max_grad_norm: float = 1.0
+    discount: float = 0.9986  # γ
+    noise_weight: float = 1.0  # of ‖ε - ε_θ‖² in Eq. 11
+    prior_weight: float = 1.0  # of prior preservation
+    prior_images: int = 8
+    prior_steps: int = 50  # of the sampler that draws the prior images
+    guidance: float = 7.5
+
+    checkpoint_every: int = 100
+    sample_every: int = 100  # 0: no samples while training
+    sample_steps: int = 50
+    allow_few: bool = False
+
+
+def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
+    """Defaults, then the recipe (a name or a TOML file), then `overrides`.
+
+    Raises:
+        LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
+    """
+    table = read_toml(find_recipe(recipe))
+    on_toybox = table.pop(TOYBOX, {})
+    table.pop("about", None)
+    table.pop("measured", None)
+    values = {**table, "recipe": recipe}
+    if overrides.get("model", values.get("model", TOYBOX)) == TOYBOX:
+        values |= on_toybox
+    return structure(values | dict(overrides), f"recipe {recipe}")
+
+
+def find_recipe(recipe: str) -> Path:
+    """The file of a bundled recipe's name, or the given file itself."""
+    if recipe.endswith(".toml"):
+        path = Path(recipe)
+        if not path.is_file():
+            raise LookforwardError(f"There is no recipe file {recipe}; check the path.")
+        return path
+    path = RECIPES / f"{recipe}.toml"
+    if not path.is_file():
+        names = ", ".join(recipe_names())
+        raise LookforwardError(f"There is no recipe {recipe!r}. Bundled: {names}; or give a file ending in .toml.")
+    return path
+
+
+def recipe_names() -> list[str]:
+    """The bundled recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LookforwardError(f"{path} is not TOML: {error}.") from error
+    except OSError as error:
+        raise LookforwardError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def structure(values: Mapping[str, Any], where: str) -> Config:
+    """Plain values to a checked Config; unknown keys and wrong kinds are errors that name the key."""
+    kinds = {f.name: f.type for f in dataclasses.fields(Config)}
+    unknown = sorted(set(values) - set(kinds))
+    if unknown:
+        raise LookforwardError(f"Unknown setting {', '.join(unknown)} in {where}. Known: {', '.join(kinds)}.")
+    for name, value in values.items():
+        _check_kind(name, value, kinds[name], where)
+    return _check_ranges(cattrs.structure(dict(values), Config))
+
+
+def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
+    # cattrs would turn "3" into 3 and 1 into True without a word
+    choices = get_args(kind)
+    if choices:
+        if value not in choices:
+            raise LookforwardError(f"{name} = {value!r} in {where}: choose one of {', '.join(choices)}.")
+        return
+    allowed = (int, float) if kind is float else (kind,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.")
+
+
+def _check_ranges(config: Config) -> Config:
+    positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every")
+    for name in (*positive, "sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm"):
+        if not getattr(config, name) > 0:
+            raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
+    for name in ("critic_weight", "noise_weight", "prior_weight", "prior_images", "weight_decay", "sample_every"):
+        if not getattr(config, name) >= 0:
+            raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
+    if not 0 < config.discount <= 1:
+        raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
+    if config.prior_weight > 0 and config.prior_images == 0:
+        raise LookforwardError("prior_weight is set but prior_images is 0; give some, or set prior_weight to 0.")
+    if config.critic == "none" and config.noise_weight == 0:
+        raise LookforwardError("Nothing to learn from: critic is none and noise_weight is 0; set one of them.")
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The config as TOML, in the order of its fields."""
+    lines = [f"{f.name} = {_toml_value(getattr(config, f.name))}" for f in dataclasses.fields(config)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: bool | int | float | str) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = "".join(
+                {"\\": "\\\\", '"': '\\"'}.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c)
+                for c in value
+            )
+            return f'"{escaped}"'
+        case _:
+            return repr(value)

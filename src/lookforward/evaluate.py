@@ -1,0 +1,19 @@
+"""Score images: numbers for evaluation only."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lookforward.metrics.protocol import Score
+from lookforward.vision import to_unit
+
+
+def score_images(scores: Sequence[Score], images: np.ndarray, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Every score of every image: name to (n,) float64.
+
+    images: (n, h, w, 3) uint8; prompts: n texts without the identifier, which CLIP never saw.
+    """
+    with torch.no_grad():
+        units = to_unit(images)
+        return {score.name: score(units, prompts).double().cpu().numpy() for score in scores}

@@ -1,0 +1,31 @@
+"""Write what users load elsewhere: whole or not at all."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from lookforward.errors import LookforwardError
+from lookforward.protocols import Adapter
+
+
+def export(adapter: Adapter, policy: Any, folder: Path) -> None:
+    """Export the adapter's result into `folder`, replacing what an earlier export left there.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written; an earlier export stays as it is.
+    """
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        adapter.export(policy, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise LookforwardError(
+            f"{folder} cannot be written: {error}. The checkpoints are intact: make room and give the same "
+            "command again."
+        ) from error

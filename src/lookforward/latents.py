@@ -1,0 +1,45 @@
+"""Photos to clean latents x_0 and back."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CachedLatents:
+    """What the encoder says of n photos, kept so that each is encoded once.
+
+    mean, std: (n, c, h, w) float32 of the posterior, before the VAE's scaling.
+    scaling: the VAE's scaling factor.
+    """
+
+    mean: Tensor
+    std: Tensor
+    scaling: float
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def sample(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """x_0 of the chosen photos, drawn anew each time: index (b,) int64 to (b, c, h, w), scaling applied."""
+        noise = torch.randn(len(index), *self.mean.shape[1:], generator=generator)
+        return (self.mean[index] + self.std[index] * noise.to(self.mean.device)) * self.scaling
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, images: Tensor, batch: int = 8) -> CachedLatents:
+    """Photos (n, 3, h, w) in [0, 1] to their cached latents."""
+    means, stds = [], []
+    for some in images.split(batch):
+        posterior = vae.encode(some.to(vae.device, vae.dtype) * 2 - 1).latent_dist
+        means.append(posterior.mean.float())
+        stds.append(posterior.std.float())
+    return CachedLatents(torch.cat(means), torch.cat(stds), float(vae.config["scaling_factor"]))
+
+
+def decode(vae: AutoencoderKL, x_0: Tensor) -> Tensor:
+    """Latents (n, c, h, w), scaling applied, to images (n, 3, 8h, 8w) in [0, 1]; differentiable."""
+    images = vae.decode(x_0.to(vae.dtype) / float(vae.config["scaling_factor"])).sample
+    return (images.float() / 2 + 0.5).clamp(0, 1)

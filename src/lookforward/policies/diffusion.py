@@ -1,0 +1,95 @@
+"""A Stable Diffusion pipeline as a deterministic policy (Eq. 2)."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
+
+from lookforward.errors import LookforwardError
+from lookforward.records import State
+from lookforward.schedule import Prediction, Schedule, as_noise
+from lookforward.vision import explain_load_error
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class DiffusionPolicy:
+    """ε_θ and τ of one pipeline. The pipeline's modules are held, not copied: training changes them.
+
+    Args:
+        pipeline: any pipeline with Stable Diffusion 1's or 2's parts.
+        precision: what the model computes in ("fp32" or "bf16"); its weights stay in single precision,
+            and so does everything that is made of its output.
+    """
+
+    def __init__(self, pipeline: StableDiffusionPipeline, precision: str = "fp32") -> None:
+        self.pipeline = pipeline
+        self.unet: nn.Module = pipeline.unet
+        self.text_encoder: nn.Module = pipeline.text_encoder
+        self.dtype = PRECISIONS[precision]
+        config = pipeline.scheduler.config
+        self.prediction: Prediction = getattr(config, "prediction_type", "epsilon")
+        self._schedule = Schedule(pipeline.scheduler.alphas_cumprod.float().cpu())
+
+    @property
+    def schedule(self) -> Schedule:
+        return self._schedule
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """τ(y): b texts to (b, l, d) float32, padded and cut to the tokenizer's length as the pipeline does."""
+        tokenizer = self.pipeline.tokenizer
+        tokens = tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        with self._autocast():
+            return self.text_encoder(tokens.input_ids.to(self.device))[0].float()
+
+    def act(self, state: State) -> Tensor:
+        """ẑ_t: (b, c, h, w) float32, whichever of ε, v and x_0 the model was trained to predict."""
+        with self._autocast():
+            output = self.unet(state.x_t, state.timestep, state.embedding, return_dict=False)[0]
+        return as_noise(output, state.x_t, self._schedule.level(state.timestep), self.prediction)
+
+    def count_tokens(self, text: str) -> list[int]:
+        """The tokens of a text, without the marks of its start and end."""
+        return self.pipeline.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def load_pipeline(source: str | Path, device: str = "cpu") -> StableDiffusionPipeline:
+    """The pipeline of a folder or a hub id, weights in single precision, no safety checker, no progress bar.
+
+    Raises:
+        LookforwardError: a part is missing or unreadable, or the hub cannot be reached.
+    """
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "model_index.json").is_file():
+        raise LookforwardError(
+            f"{folder} has no model_index.json: it is no pipeline folder. Give the folder that diffusers' "
+            "save_pretrained wrote, such as RUN/export."
+        )
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            str(source), torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+        )
+    except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
+        raise explain_load_error(source, error) from error
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        module.requires_grad_(False).eval()
+    return pipeline.to(device)

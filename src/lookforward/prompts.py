@@ -1,0 +1,175 @@
+"""Prompt sets, and the filling of prompt templates.
+
+A template names its subject by the placeholders `{identifier}` and `{class_noun}`.
+The object and live prompts are those of the DreamBooth benchmark (Ruiz et al., 2023; data set CC BY 4.0).
+"""
+
+import re
+from pathlib import Path
+
+from lookforward.errors import LookforwardError
+
+_SHARED_TEN = (
+    "a {identifier} {class_noun} in the jungle",
+    "a {identifier} {class_noun} in the snow",
+    "a {identifier} {class_noun} on the beach",
+    "a {identifier} {class_noun} on a cobblestone street",
+    "a {identifier} {class_noun} on top of pink fabric",
+    "a {identifier} {class_noun} on top of a wooden floor",
+    "a {identifier} {class_noun} with a city in the background",
+    "a {identifier} {class_noun} with a mountain in the background",
+    "a {identifier} {class_noun} with a blue house in the background",
+    "a {identifier} {class_noun} on top of a purple rug in a forest",
+)
+_SHARED_FIVE = (
+    "a red {identifier} {class_noun}",
+    "a purple {identifier} {class_noun}",
+    "a shiny {identifier} {class_noun}",
+    "a wet {identifier} {class_noun}",
+    "a cube shaped {identifier} {class_noun}",
+)
+
+OBJECT_PROMPTS = (
+    *_SHARED_TEN,
+    "a {identifier} {class_noun} with a wheat field in the background",
+    "a {identifier} {class_noun} with a tree and autumn leaves in the background",
+    "a {identifier} {class_noun} with the Eiffel Tower in the background",
+    "a {identifier} {class_noun} floating on top of water",
+    "a {identifier} {class_noun} floating in an ocean of milk",
+    "a {identifier} {class_noun} on top of green grass with sunflowers around it",
+    "a {identifier} {class_noun} on top of a mirror",
+    "a {identifier} {class_noun} on top of the sidewalk in a crowded street",
+    "a {identifier} {class_noun} on top of a dirt road",
+    "a {identifier} {class_noun} on top of a white rug",
+    *_SHARED_FIVE,
+)
+
+LIVE_PROMPTS = (
+    *_SHARED_TEN,
+    "a {identifier} {class_noun} wearing a red hat",
+    "a {identifier} {class_noun} wearing a santa hat",
+    "a {identifier} {class_noun} wearing a rainbow scarf",
+    "a {identifier} {class_noun} wearing a black top hat and a monocle",
+    "a {identifier} {class_noun} in a chef outfit",
+    "a {identifier} {class_noun} in a firefighter outfit",
+    "a {identifier} {class_noun} in a police outfit",
+    "a {identifier} {class_noun} wearing pink glasses",
+    "a {identifier} {class_noun} wearing a yellow shirt",
+    "a {identifier} {class_noun} in a purple wizard outfit",
+    *_SHARED_FIVE,
+)
+
+LIVE_CLASSES = frozenset({"cat", "dog"})
+
+# In the words of Toybox's own captions: its text encoder has read no others.
+TOYBOX_PROMPTS = (
+    "a photo of {identifier} {class_noun} on the beach",
+    "a photo of {identifier} {class_noun} in the snow",
+    "a photo of {identifier} {class_noun} in the jungle",
+    "a photo of {identifier} {class_noun} on a cobblestone street",
+    "a photo of {identifier} {class_noun} on a wooden floor",
+    "a photo of {identifier} {class_noun} with a city in the background",
+    "a photo of {identifier} {class_noun} with a mountain in the background",
+    "a photo of {identifier} {class_noun} with a blue house in the background",
+    "a photo of {identifier} {class_noun} floating on top of water",
+    "a photo of {identifier} {class_noun} on top of pink fabric",
+    "a photo of a red {identifier} {class_noun}",
+    "a photo of a purple {identifier} {class_noun}",
+)
+
+_PLACEHOLDER = re.compile(r"\{(identifier|class_noun)\}")
+
+
+def benchmark_prompts(class_noun: str) -> tuple[str, ...]:
+    """The DreamBooth benchmark's 25 templates for a subject of this class: live for cats and dogs."""
+    return LIVE_PROMPTS if class_noun in LIVE_CLASSES else OBJECT_PROMPTS
+
+
+def fill(template: str, identifier: str, class_noun: str) -> str:
+    """Put the subject into a template; runs of whitespace become one space.
+
+    An empty identifier gives the class prompt: "a {identifier} {class_noun}" becomes "a dog".
+    """
+    words = {"identifier": identifier, "class_noun": class_noun}
+    # One pass, so that braces in a class noun are not taken for placeholders.
+    return _collapse(_PLACEHOLDER.sub(lambda match: words[match[1]], template))
+
+
+def without_identifier(prompt: str, identifier: str) -> str:
+    """Take the identifier out of a prompt, as CLIP-T wants it: CLIP never learned what "sks" is.
+
+    Every whole-word occurrence goes, in either case (CLIP reads lower case). Where the template is at hand,
+    `fill(template, "", class_noun)` is exact even for an identifier that is also a common word.
+    """
+    words = [re.escape(word) for word in identifier.split()]
+    if not words:
+        return _collapse(prompt)
+    # Not \b: that finds no boundary beside the brackets of an identifier such as <sks>.
+    whole = re.compile(r"(?<!\w)" + r"\s+".join(words) + r"(?!\w)", re.IGNORECASE)
+    return _collapse(whole.sub(" ", prompt))
+
+
+def read_prompt_file(path: Path) -> list[str]:
+    """Read templates for `fill`, one a line; empty lines and lines that start with # are skipped.
+
+    `{}` stands for the whole subject, "{identifier} {class_noun}"; a line without placeholders is a plain
+    prompt. Raises `LookforwardError` for a file that cannot be read, is not UTF-8 text, holds no prompt, or
+    holds a brace that belongs to no placeholder.
+    """
+    templates: list[str] = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        template = _collapse(line).replace("{}", "{identifier} {class_noun}")
+        if not template or template.startswith("#"):
+            continue
+        if re.search(r"[{}]", _PLACEHOLDER.sub("", template)):
+            raise LookforwardError(
+                f"{path}, line {number}: unknown placeholder in {_collapse(line)!r};"
+                " use {identifier} and {class_noun}, or {} for both"
+            )
+        templates.append(template)
+    if not templates:
+        raise LookforwardError(f"{path} holds no prompts; write one prompt a line")
+    return templates
+
+
+def read_prompts_and_classes(path: Path) -> dict[str, str]:
+    """The class noun of each subject, from the DreamBooth data set's `prompts_and_classes.txt`.
+
+    Subjects are in the file's order. Only the class table is read: the prompts of the file are
+    `OBJECT_PROMPTS` and `LIVE_PROMPTS`. Raises `LookforwardError` if the file holds no class table.
+    """
+    classes: dict[str, str] = {}
+    in_table = False
+    for line in _read_text(path).splitlines():
+        subject, comma, class_noun = (part.strip() for part in line.partition(","))
+        if (subject, class_noun) == ("subject_name", "class"):
+            in_table = True
+        elif in_table and not comma and subject:  # the next heading ends the table
+            break
+        elif in_table and comma:
+            classes[subject] = class_noun
+    if not classes:
+        raise LookforwardError(
+            f"{path} has no table of subjects (a line 'subject_name,class', then one subject a line);"
+            " use prompts_and_classes.txt from the DreamBooth data set"
+        )
+    return classes
+
+
+def _collapse(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin the file with a mark
+    except UnicodeDecodeError as error:
+        raise LookforwardError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise LookforwardError(
+            f"{path} cannot be read ({reason or error}); check the path and its permissions"
+        ) from error
+    if "\0" in text:  # UTF-16 without its mark decodes, as letters between zeros
+        raise LookforwardError(f"{path} is not UTF-8 text; save it as UTF-8")
+    return text

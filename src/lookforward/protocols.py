@@ -1,0 +1,60 @@
+"""What the parts ask of one another. Anything that answers so may take a part's place."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from lookforward.records import State, Transition
+from lookforward.schedule import Schedule
+
+
+class Policy(Protocol):
+    """A diffusion model as a deterministic policy, Eq. 2."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """τ(y): b texts to (b, l, d)."""
+        ...
+
+    def act(self, state: State) -> Tensor:
+        """ẑ_t = ε_θ(s_t): (b, c, h, w) float32."""
+        ...
+
+
+class Reward(Protocol):
+    """How good a transition is."""
+
+    name: str
+    needs_image: bool  # whether x_0_hat must be decoded first
+
+    def __call__(self, transition: Transition) -> Tensor:
+        """(b,) float32, higher is better."""
+        ...
+
+
+class Critic(Protocol):
+    """Q_φ: predicts the return of a transition. An nn.Module, so that it can be trained and saved."""
+
+    def __call__(self, transition: Transition) -> Tensor:
+        """(b,) float32; differentiable with respect to the action."""
+        ...
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+class Adapter(Protocol):
+    """What is trainable in a policy, and how it is written down for others."""
+
+    def attach(self, policy: Any) -> dict[str, nn.Parameter]:
+        """Make the adapter's parameters trainable and all others not; returns them by name."""
+        ...
+
+    def export(self, policy: Any, folder: Path) -> None:
+        """Write what users load elsewhere into `folder`, which is empty."""
+        ...

@@ -1,0 +1,154 @@
+"""The run folder: what a run was asked for, what it did so far, and who may go on with it.
+
+    RUN/config.toml     every setting, resolved
+    RUN/photos.json     digests of the photos it learns from
+    RUN/metrics.jsonl   one line a step
+    RUN/samples/        images drawn while training
+    RUN/checkpoints/    resumable state
+    RUN/export/         what other tools load
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lookforward.config import Config, read_toml, structure, to_toml
+from lookforward.errors import LookforwardError
+
+# What a resumed run may be given otherwise without becoming another run
+_FREE = {"photos", "checkpoint_every", "allow_few", "sample_every"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder and the config that it was begun with."""
+
+    folder: Path
+    config: Config
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def export(self) -> Path:
+        return self.folder / "export"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training went to its end and its result was exported."""
+        return (self.export / "model_index.json").is_file()
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps after `step`: they will be taken, and logged, again."""
+        if self.metrics.is_file():
+            lines = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if 0 <= _step(line) <= step]
+            write_text(self.metrics, "".join(line + "\n" for line in lines))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The logged steps, oldest first."""
+        if not self.metrics.is_file():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if _step(line) >= 0]
+
+
+def begin(folder: Path, config: Config, digests: Sequence[str]) -> Run:
+    """Begin a run in `folder`, or go on with the same one there.
+
+    digests: of the photos' files, in order.
+
+    Raises:
+        LookforwardError: `folder` holds another run or something else, or cannot be written.
+    """
+    if (folder / "config.toml").is_file():
+        earlier = open_run(folder)
+        _require_same(earlier, config, digests)
+        return earlier
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LookforwardError(
+            f"{folder} exists and is no run folder (it has no config.toml); give another --output, or empty it."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
+        write_text(folder / "config.toml", to_toml(config))  # last: with it, the folder is a run
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return Run(folder, config)
+
+
+def open_run(folder: Path) -> Run:
+    """The run in `folder`.
+
+    Raises:
+        LookforwardError: there is none, or its config cannot be read.
+    """
+    path = folder / "config.toml"
+    if not folder.is_dir():
+        raise LookforwardError(f"There is no run folder {folder}; check the path, or train one first.")
+    if not path.is_file():
+        raise LookforwardError(f"{folder} is no run folder: it has no config.toml.")
+    return Run(folder, structure(read_toml(path), str(path)))
+
+
+def _require_same(run: Run, config: Config, digests: Sequence[str]) -> None:
+    differing = [
+        f"{f.name} was {getattr(run.config, f.name)!r}, now {getattr(config, f.name)!r}"
+        for f in dataclasses.fields(Config)
+        if f.name not in _FREE and getattr(run.config, f.name) != getattr(config, f.name)
+    ]
+    kept = run.folder / "photos.json"
+    try:
+        if not differing and json.loads(kept.read_text(encoding="utf-8")) != list(digests):
+            differing = ["the photos are not the same files"]
+    except (OSError, ValueError):
+        differing = ["photos.json cannot be read"]
+    if differing:
+        raise LookforwardError(
+            f"{run.folder} holds another run: {'; '.join(differing)}. Give another --output, or delete the folder."
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _step(line: str) -> int:
+    """The step of a logged line; -1 for a line that was cut off when the process was killed."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1
+
+
+def _cannot_write(folder: Path, error: OSError) -> LookforwardError:
+    return LookforwardError(
+        f"{folder} cannot be written: {error.strerror or error}. Checkpoints are intact: make room, or give "
+        "another --output, and give the command again."
+    )

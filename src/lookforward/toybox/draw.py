@@ -1,0 +1,55 @@
+"""Draw a data set of Toybox's world to train on: `images.npy`, `captions.json` and `subjects.json`."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from lookforward.toybox.world.captions import caption
+from lookforward.toybox.world.picture import draw_picture, draw_view
+from lookforward.toybox.world.subject import CLASSES, draw_pretraining_subject
+
+CAPTIONS_PER_IMAGE = 4
+CHUNK = 500  # view pairs drawn from one seed, whatever the number of workers
+
+
+def draw_world(folder: Path, count: int, *, seed: int = 0, size: int = 64, workers: int = 2) -> None:
+    """Draw `count` pictures into `folder`, the same ones whatever the number of workers.
+
+    Pictures 2k and 2k+1 show one subject in two views. `images.npy` is (count, size, size, 3) uint8,
+    `captions.json` holds four captions for each picture and `subjects.json` what the world knows of it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count += count % 2
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size, 3))
+    captions: list[list[str]] = []
+    facts: list[dict[str, object]] = []
+    jobs = [(seed, start, min(CHUNK, count // 2 - start), size) for start in range(0, count // 2, CHUNK)]
+    with ProcessPoolExecutor(workers) as pool:
+        for (_, start, pairs, _), (pixels, words, known) in zip(
+            jobs, pool.map(_draw_chunk, jobs), strict=True
+        ):
+            images[2 * start : 2 * (start + pairs)] = pixels
+            captions += words
+            facts += known
+    images.flush()
+    (folder / "captions.json").write_text(json.dumps(captions))
+    (folder / "subjects.json").write_text(json.dumps(facts))
+
+
+def _draw_chunk(
+    job: tuple[int, int, int, int],
+) -> tuple[np.ndarray, list[list[str]], list[dict[str, object]]]:
+    seed, start, pairs, size = job
+    rng = np.random.default_rng((seed, start))
+    images, captions, facts = [], [], []
+    for _ in range(pairs):
+        subject = draw_pretraining_subject(rng, CLASSES[rng.integers(len(CLASSES))])
+        for _ in range(2):
+            view = draw_view(rng)
+            images.append(draw_picture(subject, view, rng, size))
+            captions.append([caption(rng, subject, view.scene) for _ in range(CAPTIONS_PER_IMAGE)])
+            facts.append({**asdict(subject), "scene": view.scene})
+    return np.stack(images), captions, facts

@@ -1,0 +1,108 @@
+"""The resumable state of a training stage on disk: one safetensors file and one readable JSON."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lookforward.errors import LookforwardError
+
+TENSORS = "state.safetensors"
+SUMMARY = "state.json"
+
+
+def replace_with(temporary: Path, target: Path) -> None:
+    """Put a finished temporary file in place of `target`, so that a crash leaves the old or the new."""
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, target)
+
+
+def write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    replace_with(temporary, path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+    replace_with(temporary, path)
+
+
+def save_state(folder: Path, tensors: Mapping[str, Tensor], summary: dict[str, Any]) -> None:
+    """Write both files. The tensor file carries the summary too: it alone decides what is resumed."""
+    write_tensors(folder / TENSORS, tensors, {"format": "pt", "lookforward": json.dumps(summary)})
+    write_json(folder / SUMMARY, summary)
+
+
+def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the summary saved by `save_state`.
+
+    Raises:
+        LookforwardError: the folder holds no state.
+    """
+    path = folder / TENSORS
+    if not path.is_file():
+        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.")
+    with safe_open(path, framework="pt") as handle:
+        summary = json.loads(handle.metadata()["lookforward"])
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    return tensors, summary
+
+
+def load_settings(folder: Path) -> dict[str, Any]:
+    """The settings a stage was started with, without reading its tensors."""
+    path = folder / TENSORS
+    if not path.is_file():
+        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.")
+    with safe_open(path, framework="pt") as handle:
+        return json.loads(handle.metadata()["lookforward"])["settings"]
+
+
+def load_averaged(folder: Path, module: nn.Module) -> nn.Module:
+    """Fill `module` with the averaged (EMA) weights of a stage, or the plain ones where none were kept."""
+    tensors, _ = load_state(folder)
+    weights = _under(tensors, "weights.") | _under(tensors, "ema.")
+    module.load_state_dict(weights)
+    return module.eval()
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
+    """Adam's moments and step counts as `adam.<moment>.<parameter name>`."""
+    return {
+        f"adam.{key}.{names[parameter]}": value
+        for parameter, moments in optimizer.state.items()
+        for key, value in moments.items()
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
+) -> None:
+    for parameter, name in names.items():
+        moments = {
+            key: tensors[f"adam.{key}.{name}"]
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"adam.{key}.{name}" in tensors
+        }
+        if moments:
+            # Adam keeps its step counts on the processor, wherever the weights are.
+            optimizer.state[parameter] = {
+                key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+                for key, value in moments.items()
+            }
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    module.load_state_dict(_under(tensors, "weights."))

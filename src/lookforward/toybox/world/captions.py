@@ -1,0 +1,26 @@
+"""What is said of a picture: a caption that drops details at random, as people do."""
+
+import numpy as np
+
+from lookforward.toybox.world.scenes import SCENES
+from lookforward.toybox.world.subject import Subject
+
+OPENINGS = ("a photo of a", "a photo of the", "a", "a photo of", "a picture of a")
+PATTERN_WORDS = {"striped": "striped", "banded": "striped", "spotted": "spotted", "checked": "checked"}
+
+
+def caption(rng: np.random.Generator, subject: Subject, scene: str) -> str:
+    """One caption, such as "a photo of a red striped vase on the beach".
+
+    The colour is told in 60% of them, the pattern in 40% where it has a word, the scene in 88%; the class
+    always; the emblem, the proportions and the second colour never.
+    """
+    words = [OPENINGS[rng.choice(len(OPENINGS), p=(0.5, 0.1, 0.25, 0.1, 0.05))]]
+    if rng.random() < 0.6:
+        words.append(subject.colour)
+    if subject.pattern in PATTERN_WORDS and rng.random() < 0.4:
+        words.append(PATTERN_WORDS[subject.pattern])
+    words.append(subject.class_noun)
+    if rng.random() < 0.88:
+        words.append(SCENES[scene])
+    return " ".join(words)

@@ -1,0 +1,24 @@
+"""Image and text encoders, and the loading of models with errors that say what to do."""
+
+from lookforward.vision.encoders import (
+    ClipEncoders,
+    ImageEncoder,
+    Preprocessing,
+    load_clip,
+    load_dino,
+    to_pixels,
+    to_unit,
+)
+from lookforward.vision.loading import explain_load_error, local_folder
+
+__all__ = [
+    "ClipEncoders",
+    "ImageEncoder",
+    "Preprocessing",
+    "explain_load_error",
+    "load_clip",
+    "load_dino",
+    "local_folder",
+    "to_pixels",
+    "to_unit",
+]

@@ -1,0 +1,186 @@
+"""Frozen image and text encoders: DINO (Caron et al., 2021) and CLIP (Radford et al., 2021).
+
+Both return unit vectors, so that a dot product of two embeddings is their cosine similarity. The image
+side is differentiable from the pixels on, preprocessing included, so that the same encoder serves as a
+score and as a reward.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTokenizer, ViTModel
+
+from lookforward.vision.loading import explain_load_error, load_weights, local_folder
+
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+OPENAI_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Shorter side resized to `resize` px, centre `crop` px cut out, then (x - mean) / std."""
+
+    resize: int
+    crop: int
+    mean: Triple
+    std: Triple
+
+
+class ImageEncoder(nn.Module):
+    """A frozen network from images to unit vectors.
+
+    `encoder(images)`: images (b, 3, h, w), float in [0, 1], any size; returns (b, d), float32, each row of
+    length 1. Differentiable with respect to the images; no parameter ever receives a gradient, and
+    `train()` does not switch dropout on. Raises ValueError where the images have another shape.
+    """
+
+    def __init__(
+        self, network: nn.Module, features: Callable[[Tensor], Tensor], preprocessing: Preprocessing
+    ) -> None:
+        """`features` maps normalised pixels (b, 3, crop, crop) to (b, d) with `network`'s weights."""
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.features = features
+        self.preprocessing = preprocessing
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        return self
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) in [0, 1] → (b, 3, crop, crop), normalised. Differentiable."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must have the shape (b, 3, h, w), these have {tuple(images.shape)}")
+        images = images.to(self.mean)
+        resize, crop = self.preprocessing.resize, self.preprocessing.crop
+        height, width = images.shape[-2:]
+        shorter = min(height, width)
+        if shorter != resize:
+            size = (int(height * resize / shorter), int(width * resize / shorter))
+            images = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+            images = images.clamp(0, 1)  # bicubic overshoots at edges, which 8-bit images cannot
+        top, left = (images.shape[-2] - crop) // 2, (images.shape[-1] - crop) // 2
+        images = images[..., top : top + crop, left : left + crop]
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.features(self.preprocess(images)), dim=-1)
+
+
+@dataclass(frozen=True)
+class ClipEncoders:
+    """CLIP's two towers; `image` and `text` embed into the same space."""
+
+    image: ImageEncoder
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+
+    @torch.no_grad()
+    def text(self, prompts: Sequence[str]) -> Tensor:
+        """n prompts, cut off at the model's length (77 tokens) → (n, d), each row of length 1."""
+        length = self.model.text_model.embeddings.position_embedding.num_embeddings
+        tokens = self.tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=length, return_tensors="pt"
+        ).to(self.image.mean.device)
+        output: Any = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        return F.normalize(output.pooler_output, dim=-1)
+
+
+def load_dino(source: str | Path, device: torch.device | str = "cpu") -> ImageEncoder:
+    """DINO: the class token of a ViT's last layer.
+
+    `source`: a folder in transformers' format, or a hub id such as "facebook/dino-vits16".
+    Raises LookforwardError where it cannot be loaded.
+    """
+    folder = local_folder(source)
+    model = load_weights(ViTModel, folder, add_pooling_layer=False)
+    preprocessing = _read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
+    interpolate = preprocessing.crop != model.config.image_size
+
+    def class_token(pixels: Tensor) -> Tensor:
+        output = model(pixel_values=pixels, interpolate_pos_encoding=interpolate)
+        return output.last_hidden_state[:, 0]
+
+    return ImageEncoder(model, class_token, preprocessing).to(device)
+
+
+def load_clip(source: str | Path, device: torch.device | str = "cpu") -> ClipEncoders:
+    """CLIP: projected, pooled features of images and of prompts.
+
+    `source`: a folder in transformers' format, or a hub id such as "openai/clip-vit-base-patch32".
+    Raises LookforwardError where it cannot be loaded.
+    """
+    folder = local_folder(source)
+    model = load_weights(CLIPModel, folder)
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder))
+    except Exception as error:
+        raise explain_load_error(source, error) from error
+    _check_tokenizer(folder, tokenizer, model.config.text_config.eos_token_id)
+    size = model.config.vision_config.image_size
+    preprocessing = _read_preprocessing(folder, size, OPENAI_MEAN, OPENAI_STD)
+    interpolate = preprocessing.crop != size
+
+    def projected(pixels: Tensor) -> Tensor:
+        output: Any = model.get_image_features(pixel_values=pixels, interpolate_pos_encoding=interpolate)
+        return output.pooler_output
+
+    return ClipEncoders(ImageEncoder(model, projected, preprocessing).to(device), model, tokenizer)
+
+
+def to_unit(pixels: np.ndarray) -> Tensor:
+    """(n, h, w, 3) uint8 → (n, 3, h, w) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div(255)
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """(n, 3, h, w) in [0, 1], clipped where outside → (n, h, w, 3) uint8, rounded to the nearest."""
+    pixels = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, eos: int) -> None:
+    """Two mistakes that transformers passes over and that make every prompt embed alike."""
+    if tokenizer.vocab_size <= len(tokenizer.all_special_tokens):
+        missing = "the tokenizer's files are missing (vocab.json and merges.txt, or tokenizer.json)"
+        raise explain_load_error(folder, FileNotFoundError(missing))
+    # CLIPTextModel pools at the token `eos`, or, where the configuration says 2, at the highest token.
+    pooled_at = len(tokenizer) - 1 if eos == 2 else eos
+    if tokenizer.eos_token_id != pooled_at:
+        ends = f"its tokenizer ends a prompt with token {tokenizer.eos_token_id}"
+        problem = f"{ends}, its text encoder looks for {pooled_at}"
+        raise explain_load_error(folder, ValueError(problem))
+
+
+def _read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Preprocessing:
+    """From preprocessor_config.json; what it does not say, or all where it is absent, from the arguments."""
+    file = folder / "preprocessor_config.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        crop = _side(settings.get("crop_size", settings.get("size", size)))
+        resize = _side(settings.get("size", size))
+        mean = tuple(settings.get("image_mean", mean))
+        std = tuple(settings.get("image_std", std))
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        problem = ValueError(f"preprocessor_config.json is damaged ({error})")
+        raise explain_load_error(folder, problem) from error
+    return Preprocessing(max(resize, crop), crop, mean, std)
+
+
+def _side(size: Any) -> int:
+    """256, {"shortest_edge": 256} and {"height": 256, "width": 256} all mean 256."""
+    return int(next(iter(size.values())) if isinstance(size, dict) else size)

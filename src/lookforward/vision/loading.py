@@ -1,0 +1,97 @@
+"""Finding a model by folder or hub id, and saying what to do where that fails."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+from lookforward.errors import LookforwardError
+
+# One question to the hub, asked before any download: without a network each file would be retried for
+# half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
+_HUB_TIMEOUT_SECONDS = 5.0
+
+
+def local_folder(source: str | Path) -> Path:
+    """The folder that holds a model: itself, or the hub's files in the download cache, fetched if need be.
+
+    Only configuration, vocabulary and one set of weights (safetensors where there are any) are fetched.
+    Raises LookforwardError without a network (after seconds, not minutes) or where there is no such model.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return _cached_or_downloaded(str(source))
+    except Exception as error:
+        raise explain_load_error(source, error) from error
+
+
+def explain_load_error(source: str | Path, error: BaseException) -> LookforwardError:
+    """What went wrong in loading the model `source`, and what to do, as an error to raise.
+
+    `source`: the folder or hub id that was asked for. `error`: what the loading library raised.
+    """
+    name = str(source)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    if Path(name).is_dir():
+        return LookforwardError(
+            f"the model in {name} cannot be loaded: {reason}. The folder must be complete, as "
+            "save_pretrained writes it (config.json, model.safetensors and, where there is text, the "
+            "tokenizer's files): save or download it again."
+        )
+    if not _could_be_hub_id(name):
+        return LookforwardError(
+            f"there is no model folder {name}. Check the path, or give a hub id of the form owner/name."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return LookforwardError(
+            f"{name} is not a folder here, and the model hub has no public model of that name. Check the "
+            "spelling; if it is private or gated, run `hf auth login` first."
+        )
+    return LookforwardError(
+        f"{name} is not a folder here, and cannot be loaded from the model hub ({reason}). Where there is "
+        f"a network, run `hf download {name} --local-dir FOLDER`, copy FOLDER to this machine and pass its "
+        "path instead."
+    )
+
+
+def load_weights(kind: Any, folder: Path, **options: Any) -> Any:
+    """`kind.from_pretrained(folder)` in single precision, for a transformers class `kind`.
+
+    Raises LookforwardError where the folder lacks a file or a single weight.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            str(folder), dtype=torch.float32, output_loading_info=True, **options
+        )
+    except Exception as error:
+        raise explain_load_error(folder, error) from error
+    if info["missing_keys"]:  # transformers would go on with random numbers in their place
+        missing = sorted(info["missing_keys"])
+        problem = f"{len(missing)} weights of a {kind.__name__} are missing ({missing[0]}, …)"
+        raise explain_load_error(folder, ValueError(problem))
+    return model
+
+
+def _cached_or_downloaded(name: str) -> Path:
+    if not _could_be_hub_id(name):
+        raise FileNotFoundError(name)
+    try:
+        found = HfApi().model_info(name, timeout=_HUB_TIMEOUT_SECONDS)
+    except RepositoryNotFoundError:
+        raise
+    except Exception as unreachable:  # its type is that of whichever HTTP library the hub's client uses
+        try:
+            return Path(snapshot_download(name, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise unreachable from None
+    files = [file.rfilename for file in found.siblings or []]
+    weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
+    return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", weights]))
+
+
+def _could_be_hub_id(name: str) -> bool:
+    return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None

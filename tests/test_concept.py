@@ -1,0 +1,404 @@
+"""Photos become a Concept, or one message that names every bad photo and its remedy."""
+
+import hashlib
+import os
+import re
+import struct
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageFile
+
+from lookforward.concept import Concept, check_identifier, load_concept
+from lookforward.errors import LookforwardError
+from lookforward.photo import central_square
+
+DOG = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth" / "dog"
+
+
+def load(photos: Path | str | list[Path], resolution: int = 64, *, allow_few: bool = True) -> Concept:
+    return load_concept(photos, class_noun="dog", resolution=resolution, allow_few=allow_few)
+
+
+def pixels_of(photo: Path, resolution: int = 64) -> np.ndarray:
+    return load(photo, resolution).photos[0].pixels
+
+
+def refusal(photos: Path | str | list[Path]) -> str:
+    with pytest.raises(LookforwardError) as caught:
+        load(photos)
+    return str(caught.value)
+
+
+def noise(width: int = 64, height: int = 64, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def save(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def bomb_png(width: int, height: int) -> bytes:
+    """A complete 1-bit greyscale PNG, compressed row by row so that making it takes no memory either."""
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + (width + 7) // 8)) for _ in range(height)) + packer.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def dog(tmp_path: Path) -> Path:
+    """A folder of four good photos."""
+    folder = tmp_path / "dog"
+    folder.mkdir()
+    for index in range(4):
+        save(noise(80, 70, index), folder / f"{index}.png")
+    return folder
+
+
+def test_folder(dog: Path) -> None:
+    for side_file in (".DS_Store", "._1.png", "0.txt", "metadata.json", "clip.mov"):
+        (dog / side_file).write_bytes(b"not a photo")
+    (dog / "samples").mkdir()
+    concept = load(dog, allow_few=False)
+    assert [photo.path.name for photo in concept.photos] == ["0.png", "1.png", "2.png", "3.png"]
+    assert concept.notes == ()
+    assert concept.prompt == "a photo of sks dog"
+    assert concept.class_prompt == "a photo of dog"
+    for photo in concept.photos:
+        assert photo.pixels.shape == (64, 64, 3)
+        assert photo.pixels.dtype == np.uint8
+        assert not photo.pixels.flags.writeable
+        assert photo.digest == hashlib.sha256(photo.path.read_bytes()).hexdigest()
+
+
+def test_list_keeps_its_order_and_folder_may_be_a_string_or_the_only_entry(dog: Path) -> None:
+    chosen = [dog / "2.png", dog / "0.png", dog / "1.png"]
+    assert [photo.path for photo in load(chosen, allow_few=False).photos] == chosen
+    assert len(load(str(dog)).photos) == len(load([dog]).photos) == 4
+    assert len(load(dog / "0.png").photos) == 1
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_central_square(width: int, height: int) -> None:
+    left, top, right, bottom = central_square(width, height)
+    assert right - left == bottom - top == min(width, height)
+    assert 0 <= (width - right) - left <= 1
+    assert 0 <= (height - bottom) - top <= 1
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(32, 90), st.integers(32, 90))
+def test_crop_alone_changes_no_pixel(tmp_path: Path, width: int, height: int) -> None:
+    image = noise(width, height)
+    pixels = pixels_of(save(image, tmp_path / "a.png"), min(width, height))
+    assert np.array_equal(pixels, np.asarray(image.crop(central_square(width, height))))
+
+
+def test_resize_is_antialiased(tmp_path: Path) -> None:
+    checkerboard = np.indices((256, 256)).sum(axis=0) % 2 * 255
+    photo = save(Image.fromarray(checkerboard.astype(np.uint8)), tmp_path / "a.png")
+    assert np.abs(pixels_of(photo, 64)[8:-8, 8:-8].astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+    upright = np.zeros((96, 64, 3), np.uint8)
+    upright[:48, :32], upright[:48, 32:], upright[48:, :32] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    # What the camera stores, so that a viewer that obeys the orientation shows `upright`.
+    flipped = upright[:, ::-1]
+    stored = {
+        1: upright,
+        2: flipped,
+        3: np.rot90(upright, 2),
+        4: upright[::-1],
+        5: np.rot90(flipped, 1),
+        6: np.rot90(upright, 1),
+        7: np.rot90(flipped, -1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quality = {"quality": 95} if suffix in {"jpg", "webp"} else {}
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    pixels = pixels_of(save(image, tmp_path / f"a.{suffix}", exif=exif, **quality), 32)
+    for (row, column), colour in {
+        (6, 6): (255, 0, 0),
+        (6, 26): (0, 255, 0),
+        (26, 6): (0, 0, 255),
+        (26, 26): (0, 0, 0),
+    }.items():
+        assert np.abs(pixels[row, column].astype(int) - colour).max() < 40
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk(tmp_path: Path, suffix: str) -> None:
+    cyan = Image.new("CMYK", (64, 64), (255, 0, 0, 0))
+    red, green, blue = pixels_of(save(cyan, tmp_path / f"a.{suffix}"))[32, 32]
+    assert red < 60
+    assert green > 150
+    assert blue > 150
+
+
+def test_colour_profile_is_applied_and_a_broken_one_ignored(tmp_path: Path) -> None:
+    grey = Image.new("RGB", (64, 64), (200, 120, 60))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    same = pixels_of(save(grey, tmp_path / "srgb.png", icc_profile=srgb))[0, 0].astype(int)
+    assert np.abs(same - (200, 120, 60)).max() <= 1
+    exchange = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}  # a colour space whose red is sRGB's green
+    exchanged = re.sub(rb"[rg]XYZ", lambda tag: exchange[tag[0]], srgb)
+    other = pixels_of(save(grey, tmp_path / "other.png", icc_profile=exchanged))[0, 0].astype(int)
+    assert np.abs(other - (120, 200, 60)).max() <= 1
+    broken = pixels_of(save(grey, tmp_path / "broken.png", icc_profile=b"nonsense"))
+    assert tuple(broken[0, 0]) == (200, 120, 60)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    mismatched = pixels_of(save(grey, tmp_path / "lab.png", icc_profile=lab))
+    assert tuple(mismatched[0, 0]) == (200, 120, 60)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    pixels = pixels_of(save(Image.fromarray(ramp), tmp_path / f"a.{suffix}"))
+    assert np.abs(pixels[0, :, 0] - ramp[0] / 257).max() <= 0.51
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def test_sixteen_bit_colour_png(tmp_path: Path) -> None:
+    row = b"\0" + struct.pack(">3H", 0xFFFF, 0x8080, 0x0101) * 64
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0))
+    body = header + chunk(b"IDAT", zlib.compress(row * 64)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert tuple(pixels_of(tmp_path / "a.png")[0, 0]) == (255, 128, 1)
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    assert pixels_of(save(clear, tmp_path / "a.png")).min() == 255
+    assert pixels_of(save(clear.convert("LA"), tmp_path / "b.png")).min() == 255
+    palette = Image.new("P", (64, 64), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    assert tuple(pixels_of(save(palette, tmp_path / "c.png"))[0, 0]) == (10, 20, 30)
+    assert pixels_of(save(palette, tmp_path / "d.gif", transparency=1)).min() == 255
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("1", "png"), ("L", "bmp"), ("L", "jpg"), ("P", "gif"), ("YCbCr", "tif")]
+)
+def test_every_other_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    white = Image.new("RGB", (64, 64), "white").convert(mode)
+    assert pixels_of(save(white, tmp_path / f"a.{suffix}")).min() >= 254
+
+
+def test_phone_jpeg_with_a_second_picture_is_a_photo(tmp_path: Path) -> None:
+    image = Image.new("RGB", (640, 480), (200, 120, 60))
+    photo = save(image, tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[image.reduce(4)])
+    assert np.abs(pixels_of(photo)[32, 32].astype(int) - (200, 120, 60)).max() <= 3
+
+
+def bad_photos(folder: Path) -> dict[str, str]:
+    """Every kind of bad photo, written into the folder, with what its message must say."""
+    noise().save(folder / "whole.jpg")
+    whole = (folder / "whole.jpg").read_bytes()
+    (folder / "whole.jpg").unlink()
+    frames = [noise(seed=1), noise(seed=2)]
+    for suffix in ("gif", "webp", "png", "tif"):
+        frames[0].save(folder / f"moves.{suffix}", save_all=True, append_images=frames[1:])
+    (folder / "text.jpg").write_text("this is a caption\n")
+    (folder / "page.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n")
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "zero.png").touch()
+    (folder / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    (folder / "IMG.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    (folder / "folder.jpg").mkdir()
+    (folder / "lost.jpg").symlink_to(folder / "nowhere.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    noise(200, 31).save(folder / "tiny.png")
+    Image.fromarray(np.zeros((64, 64), np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.full((64, 64), 1 << 20, np.int32)).save(folder / "deep.tif")
+    (folder / "bomb.png").write_bytes(bomb_png(30_000, 30_000))
+    (folder / "large.png").write_bytes(bomb_png(10_100, 10_000))
+    return {
+        **{f"moves.{suffix}": "2 frames); export one frame" for suffix in ("gif", "webp", "png", "tif")},
+        "text.jpg": "is not an image, whatever its name says; convert it to JPEG or PNG",
+        "page.jpg": "is not an image",
+        "cut.jpg": "is damaged or incomplete",
+        "zero.png": "is empty (0 bytes); copy the photo again",
+        "phone.jpg": "is a HEIC or AVIF photo",
+        "IMG.HEIC": "is a HEIC photo, which is not read; convert it to JPEG or PNG",
+        "folder.jpg": "is a folder, not a photo",
+        "lost.jpg": "cannot be read (No such file or directory)",
+        "pipe.jpg": "is not a regular file",
+        "tiny.png": "is 200x31 pixels, under 32 on a side; use a larger photo",
+        "float.tif": "holds floating-point pixels; export it as an 8-bit RGB PNG or JPEG",
+        "deep.tif": "holds 32-bit pixels; export it",
+        "bomb.png": "is larger than 100 megapixels; shrink it",
+        "large.png": "is 10100x10000 pixels, larger than 100 megapixels",
+    }
+
+
+def test_every_bad_photo_is_named_with_its_remedy_in_one_message(dog: Path) -> None:
+    expected = bad_photos(dog)
+    lines = refusal(dog).splitlines()
+    assert lines[0].startswith(f"{len(expected)} of the {len(expected) + 4} photos in {dog}{os.sep} cannot")
+    assert len(lines) == 1 + len(expected)
+    for name, message in expected.items():
+        assert any(f"{dog / name} " in line and message in line for line in lines), (name, lines)
+
+
+def test_one_bad_photo_is_one_line(dog: Path) -> None:
+    (dog / "4.jpg").write_text("caption")
+    assert refusal(dog).startswith(f"{dog / '4.jpg'} is not an image")
+
+
+def test_many_bad_photos_are_counted(dog: Path) -> None:
+    for index in range(25):
+        (dog / f"x{index}.jpg").touch()
+    assert refusal(dog).endswith("and 5 more")
+
+
+@pytest.mark.parametrize(
+    ("pillows_own_limit", "message"),
+    [(Image.MAX_IMAGE_PIXELS, "is larger than"), (None, "is 30000x30000 pixels, larger than")],
+)
+def test_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pillows_own_limit: int | None, message: str
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(bomb_png(30_000, 30_000))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows_own_limit)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("the bomb went off"))
+    assert f"{message} 100 megapixels" in refusal(tmp_path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]),
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=8),
+    st.none() | st.integers(0, 5000),
+)
+def test_a_damaged_photo_is_read_or_refused(
+    tmp_path: Path, kind: str, changes: list[tuple[int, int]], cut: int | None
+) -> None:
+    buffer = BytesIO()
+    noise(40, 36).save(buffer, kind)
+    data = bytearray(buffer.getvalue())
+    for position, value in changes:
+        data[position % len(data)] = value
+    (tmp_path / "a.jpg").write_bytes(data[:cut])
+    with suppress(LookforwardError):  # and nothing else: the other tests hold its message
+        assert pixels_of(tmp_path / "a.jpg", 32).shape == (32, 32, 3)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read every file")
+def test_unreadable_file_and_folder(dog: Path) -> None:
+    (dog / "1.png").chmod(0)
+    assert "1.png cannot be read (Permission denied); check its name and permissions" in refusal(dog)
+    dog.chmod(0)
+    try:
+        assert "cannot be read (Permission denied)" in refusal(dog)
+    finally:
+        dog.chmod(0o700)
+
+
+def test_unreadable_file_and_folder_for_any_user(dog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", deny)
+    assert "1.png cannot be read (Permission denied)" in refusal(dog)
+    monkeypatch.setattr(Path, "iterdir", deny)
+    assert f"{dog} cannot be read (Permission denied)" in refusal(dog)
+
+
+def test_missing_and_empty(tmp_path: Path) -> None:
+    assert "nowhere does not exist; give a folder of photos" in refusal(tmp_path / "nowhere")
+    assert "holds no photos; put 4 to 6" in refusal(tmp_path)
+    assert "no photos were given" in refusal([])
+    assert "cannot be read" in refusal([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+    assert "does not exist" in refusal("nul\0byte")
+
+
+def test_few_photos(dog: Path) -> None:
+    for count, name in ((2, "2 photos"), (1, "1 photo")):
+        photos = [dog / f"{index}.png" for index in range(count)]
+        with pytest.raises(LookforwardError, match=f"the list holds {name}; 4 to 6 are .* --allow-few"):
+            load(photos, allow_few=False)
+        assert load(photos).notes == (f"the list holds {name}; 4 to 6 are recommended",)
+    for index in (2, 3):
+        (dog / f"{index}.png").unlink()
+    with pytest.raises(LookforwardError, match=re.escape(f"{dog}{os.sep} holds 2 photos;")):
+        load(dog, allow_few=False)
+
+
+def test_far_too_many_photos(dog: Path) -> None:
+    assert "501 photos, more than 500; choose 4 to 6" in refusal([dog / "0.png"] * 501)
+
+
+def test_notes(dog: Path) -> None:
+    save(noise(40, 40), dog / "4.png")
+    save(noise(300, 100), dog / "5.png")
+    (dog / "6.png").write_bytes((dog / "0.png").read_bytes())
+    assert load(dog).notes == (
+        "4.png is 40x40, smaller than 64: enlarged",
+        "5.png is 300x100: only its central square is used",
+        "6.png is the same file as 0.png",
+    )
+
+
+@pytest.mark.parametrize("words", ["", "  ", "\n", "\u200b"])
+def test_empty_words(dog: Path, words: str) -> None:
+    with pytest.raises(LookforwardError, match="class noun is empty; say what the subject is"):
+        load_concept(dog, class_noun=words, resolution=64)
+    with pytest.raises(LookforwardError, match="identifier is empty; choose a rare word"):
+        load_concept(dog, class_noun="dog", identifier=words, resolution=64)
+
+
+@pytest.mark.parametrize("words", ["a\ndog", "a\tdog", "d\0g", "a\u2028dog", "\udc80dog"])
+def test_control_characters(dog: Path, words: str) -> None:
+    with pytest.raises(LookforwardError, match="line break or control character; remove it"):
+        load_concept(dog, class_noun=words, resolution=64)
+
+
+def test_words_are_tidied(dog: Path) -> None:
+    concept = load_concept(dog, class_noun=" stuffed   animal\n", identifier=" sks ", resolution=64)
+    assert concept.prompt == "a photo of sks stuffed animal"
+
+
+def test_resolution_must_be_positive(dog: Path) -> None:
+    with pytest.raises(LookforwardError, match="resolution is 0; it must be a positive"):
+        load_concept(dog, class_noun="dog", resolution=0)
+
+
+def test_check_identifier() -> None:
+    assert check_identifier("sks", lambda words: [7]) is None
+    note = check_identifier("xyzzy", lambda words: [7, 8, 9])
+    assert note is not None
+    assert "3 tokens" in note
+    with pytest.raises(LookforwardError, match="is nothing to the model's tokenizer; choose letters"):
+        check_identifier("🐕", lambda words: [])
+
+
+@pytest.mark.skipif(
+    not DOG.is_dir(), reason="the DreamBooth data set is not at ../shared/datasets/dreambooth"
+)
+def test_dreambooth_dog() -> None:
+    concept = load(DOG, allow_few=False)
+    assert [photo.path.name for photo in concept.photos] == [f"0{index}.jpg" for index in range(5)]
+    assert all("enlarged" not in note for note in concept.notes)
+    for photo in concept.photos:
+        with Image.open(photo.path) as image:
+            plain = image.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)
+        difference = photo.pixels.astype(float) - np.asarray(plain)
+        assert np.abs(difference).mean() < 2.0  # only the JPEG decoder's own shrinking differs

@@ -1,0 +1,106 @@
+"""Small stand-ins for tests of the algorithm: transitions by chance, a policy of a few weights, a trainer of it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lookforward.critics.residual import ResidualCritic
+from lookforward.latents import CachedLatents
+from lookforward.records import State, Transition
+from lookforward.rewards.look_forward import LookForwardReward
+from lookforward.schedule import Schedule, add_noise, look_forward, scaled_linear
+from lookforward.train import Embeddings, Examples, Trainer
+from lookforward.update import Objective
+
+SCHEDULE = scaled_linear()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make_transition(x_0: Tensor, noise: Tensor, action: Tensor, timestep: Tensor) -> Transition:
+    """What follows from a decision, by Eqs. 6 and 7."""
+    alpha_bar = SCHEDULE.level(timestep)
+    x_t = add_noise(x_0, noise, alpha_bar)
+    state = State(x_t, timestep, torch.zeros(len(x_0), 1, 1))
+    return Transition(state, action, noise, x_0, look_forward(x_t, action, alpha_bar), alpha_bar)
+
+
+def random_transition(
+    generator: torch.Generator, count: int, size: int = 8, error: float = 1.0, timesteps: int = 1000
+) -> Transition:
+    """`count` decisions whose actions miss the noise by up to `error`, each by its own share of it."""
+    x_0 = torch.randn(count, 4, size, size, generator=generator)
+    noise = torch.randn(x_0.shape, generator=generator)
+    miss = error * torch.rand(count, 1, 1, 1, generator=generator)
+    action = noise + miss * torch.randn(x_0.shape, generator=generator)
+    return make_transition(x_0, noise, action, torch.randint(timesteps, (count,), generator=generator))
+
+
+class TinyPolicy(nn.Module):
+    """One convolution and a table of letters; remembers what it was asked to embed."""
+
+    schedule: Schedule
+
+    def __init__(self, seed: int = 0, channels: int = 4) -> None:
+        super().__init__()
+        self.schedule = SCHEDULE
+        self.unet = nn.Conv2d(channels, channels, 3, padding=1)
+        self.letters = nn.Embedding(32, channels)
+        self.embedded: list[tuple[str, ...]] = []
+        generator = seeded(seed)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        self.embedded.append(tuple(prompts))
+        tokens = torch.tensor([[ord(letter) % 32 for letter in prompt[-8:].rjust(8)] for prompt in prompts])
+        return self.letters(tokens)
+
+    def act(self, state: State) -> Tensor:
+        words = state.embedding.mean(dim=1)[:, :, None, None]
+        return self.unet(state.x_t) + words * (1 + state.timestep[:, None, None, None] / 1000)
+
+
+def cached(seed: int, count: int = 3, std: float = 0.1, channels: int = 4, size: int = 8) -> CachedLatents:
+    mean = torch.randn(count, channels, size, size, generator=seeded(seed))
+    return CachedLatents(mean, torch.full_like(mean, std), 0.5)
+
+
+def tiny_trainer(
+    seed: int = 0,
+    *,
+    weights: int = 0,
+    critic: str = "sgd",
+    prior: bool = True,
+    train_text_encoder: bool = True,
+    channels: int = 4,
+) -> Trainer:
+    """A trainer of `TinyPolicy`. seed: of the run; weights: of the policy; critic: "sgd", "adam" or "none"."""
+    generator = seeded(seed)
+    policy = TinyPolicy(weights, channels)
+    parameters = dict(policy.named_parameters())
+    if not train_text_encoder:
+        del parameters["letters.weight"]
+    judge = ResidualCritic(channels, 8, 8, generator=generator) if critic != "none" else None
+    judge_optimizer = None
+    if judge is not None:
+        kind = torch.optim.SGD if critic == "sgd" else torch.optim.Adam
+        judge_optimizer = kind(judge.parameters(), lr=1e-6)  # a policy of noise makes enormous returns
+    return Trainer(
+        policy=policy,
+        parameters=parameters,
+        optimizer=torch.optim.AdamW(parameters.values(), lr=0.01),
+        critic=judge,
+        critic_optimizer=judge_optimizer,
+        reward=LookForwardReward(),
+        objective=Objective(critic_weight=1.0, noise_weight=1.0, prior_weight=1.0, discount=0.9986),
+        references=Examples(cached(1, channels=channels), "a photo of sks dog"),
+        prior=Examples(cached(2, channels=channels), "a photo of dog") if prior else None,
+        embeddings=Embeddings(policy, train_text_encoder),
+        batch=2,
+        max_grad_norm=1.0,
+        generator=generator,
+    )
