@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny import make_transition, random_transition, seeded
 from torch import Tensor, nn
 
 from lookforward.critics.residual import ResidualCritic
 from lookforward.records import Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.update import critic_step
+from tiny import make_transition, random_transition, seeded
 
 
 def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: int) -> ResidualCritic:
@@ -18,7 +18,9 @@ def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: i
     critic = ResidualCritic(4, 8, 8, generator=generator)
     optimizer = kind(critic.parameters(), lr=rate)
     for _ in range(300):
-        critic_step(critic, optimizer, LookForwardReward(), random_transition(generator, 16, timesteps=timesteps))
+        critic_step(
+            critic, optimizer, LookForwardReward(), random_transition(generator, 16, timesteps=timesteps)
+        )
     return critic
 
 
@@ -53,7 +55,7 @@ def test_size_and_first_weights_are_the_released_ones() -> None:
 
 def test_chance_is_the_generators() -> None:
     first, again, other = (
-        ResidualCritic(4, 8, 8, generator=seeded(seed)).network[3].weight for seed in (1, 1, 2)
+        ResidualCritic(4, 8, 8, generator=seeded(seed)).state_dict()["network.3.weight"] for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -69,8 +71,7 @@ def test_predicts_one_return_a_sample_and_never_a_positive_one_at_first() -> Non
 
 @pytest.mark.parametrize(
     ("kind", "rate", "timesteps"),
-    # plain descent at the released rate holds where returns stay above about -3, so not at the last timesteps
-    [(torch.optim.SGD, 0.01, 500), (torch.optim.Adam, 0.003, 1000)],
+    [(torch.optim.SGD, 0.01, 500), (torch.optim.SGD, 0.01, 1000), (torch.optim.Adam, 0.003, 1000)],
 )
 def test_fits_a_known_return(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: int) -> None:
     held_out = random_transition(seeded(1), 256, timesteps=timesteps)
@@ -104,4 +105,8 @@ def test_learning_sends_nothing_to_the_policy_and_descends() -> None:
     first, second = (critic_step(critic, optimizer, LookForwardReward(), transition) for _ in range(2))
     assert action.grad is None
     assert second["critic_loss"] < first["critic_loss"]
-    assert first["q_target"] == second["q_target"] == pytest.approx(LookForwardReward()(transition).mean().item())
+    assert (
+        first["q_target"]
+        == second["q_target"]
+        == pytest.approx(LookForwardReward()(transition).mean().item())
+    )

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import make_transition, random_transition, seeded
 
 from lookforward.protocols import Reward
 from lookforward.records import Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
 from lookforward.schedule import noise_to_signal
+from tiny import make_transition, random_transition, seeded
 
 REWARDS = [LookForwardReward(), NoiseReward()]
 each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: reward.name)

@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SCHEDULE, seeded
 from torch import Tensor
 
 from lookforward.schedule import add_noise, as_noise, look_forward, noise_to_signal
+from tiny import SCHEDULE, seeded
 
 timesteps = st.integers(0, 999)
+unhurried = settings(deadline=None)  # a busy machine is no failure
 
 
 def stable_diffusion_1_4() -> Any:
@@ -49,6 +50,7 @@ def test_each_sample_has_its_own_level() -> None:
     assert torch.equal(SCHEDULE.level(torch.tensor([999, 0])), SCHEDULE.alpha_bar[[999, 0]])
 
 
+@unhurried
 @given(timesteps, timesteps)
 def test_add_noise_is_that_of_diffusers(first: int, second: int) -> None:
     x_0, noise, _, _ = example(first)
@@ -57,6 +59,7 @@ def test_add_noise_is_that_of_diffusers(first: int, second: int) -> None:
     torch.testing.assert_close(add_noise(x_0, noise, SCHEDULE.level(timestep)), expected)
 
 
+@unhurried
 @given(timesteps)
 def test_look_forward_from_the_noise_itself_sees_the_reference(t: int) -> None:
     x_0, noise, _, alpha_bar = example(t)
@@ -73,6 +76,7 @@ def test_look_forward_is_what_a_ddim_step_foretells(t: int) -> None:
     torch.testing.assert_close(look_forward(x_t, action, alpha_bar), expected)
 
 
+@unhurried
 @given(timesteps, st.floats(1e-3, 10.0))
 def test_equation_8(t: int, miss: float) -> None:
     """‖x̂_0 - x_0‖² = (1-ᾱ)/ᾱ ‖ẑ - z‖², over the whole schedule and in single precision."""
@@ -91,13 +95,16 @@ def test_weights_of_equation_8_span_five_orders_of_magnitude() -> None:
     assert (weight.diff() > 0).all()
 
 
+@unhurried
 @given(timesteps)
 def test_every_kind_of_prediction_gives_the_same_action(t: int) -> None:
     x_0, noise, timestep, alpha_bar = example(t)
     x_t = add_noise(x_0, noise, alpha_bar)
     velocity = DDIM.get_velocity(x_0, noise, timestep)
     assert torch.equal(as_noise(noise, x_t, alpha_bar, "epsilon"), noise)
-    torch.testing.assert_close(as_noise(velocity, x_t, alpha_bar, "v_prediction"), noise, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        as_noise(velocity, x_t, alpha_bar, "v_prediction"), noise, rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(as_noise(x_0, x_t, alpha_bar, "sample"), noise, rtol=1e-4, atol=1e-4)
 
 

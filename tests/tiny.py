@@ -1,4 +1,4 @@
-"""Small stand-ins for tests of the algorithm: transitions by chance, a policy of a few weights, a trainer of it."""
+"""Small stand-ins for tests of the algorithm: transitions by chance, a tiny policy and a trainer of it."""
 
 from collections.abc import Sequence
 
@@ -78,7 +78,7 @@ def tiny_trainer(
     train_text_encoder: bool = True,
     channels: int = 4,
 ) -> Trainer:
-    """A trainer of `TinyPolicy`. seed: of the run; weights: of the policy; critic: "sgd", "adam" or "none"."""
+    """A trainer of `TinyPolicy`. seed: of the run; weights: seed of the policy; critic: sgd, adam or none."""
     generator = seeded(seed)
     policy = TinyPolicy(weights, channels)
     parameters = dict(policy.named_parameters())
@@ -102,5 +102,6 @@ def tiny_trainer(
         embeddings=Embeddings(policy, train_text_encoder),
         batch=2,
         max_grad_norm=1.0,
+        critic_max_grad_norm=1.0,
         generator=generator,
     )

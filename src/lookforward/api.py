@@ -1,10 +1,10 @@
 """The Python entry: photos in, a personalised model out.
 
-    from lookforward import personalize
+from lookforward import personalize
 
-    dog = personalize("photos/dog", class_noun="dog")
-    for image in dog.generate("a photo of sks dog on the beach", count=4):
-        image.show()
+dog = personalize("photos/dog", class_noun="dog")
+for image in dog.generate("a photo of sks dog on the beach", count=4):
+    image.show()
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,13 @@ class Personalized:
     pipeline: StableDiffusionPipeline
 
     def generate(
-        self, prompt: str, count: int = 1, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
+        self,
+        prompt: str,
+        count: int = 1,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
     ) -> list[Image.Image]:
         """Draw `count` images of the prompt, from seeds `seed`, `seed` + 1, …
 
@@ -165,7 +171,9 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
     )
     try:
         run.samples.mkdir(exist_ok=True)
-        contact_sheet(list[np.ndarray](images), prompts, columns=len(prompts)).save(run.samples / f"step-{step:06d}.png")
+        contact_sheet(list[np.ndarray](images), prompts, columns=len(prompts)).save(
+            run.samples / f"step-{step:06d}.png"
+        )
     except OSError as error:
         raise LookforwardError(
             f"{run.samples} cannot be written: {error}. The checkpoints are intact: make room and give the same "

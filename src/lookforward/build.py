@@ -141,7 +141,7 @@ def _require_size(config: Config, pipeline: StableDiffusionPipeline) -> None:
     if config.resolution % unit:
         near = max(unit, round(config.resolution / unit) * unit)
         raise LookforwardError(
-            f"resolution = {config.resolution} does not fit this model: it must be a multiple of {unit}, such as {near}."
+            f"resolution = {config.resolution} does not fit this model: take a multiple of {unit}, such as {near}."
         )
 
 

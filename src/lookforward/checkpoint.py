@@ -45,7 +45,9 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
         sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise write_error(folder, error, "Earlier checkpoints are intact: make room and give the same command again.") from error
+        raise write_error(
+            folder, error, "Earlier checkpoints are intact: make room and give the same command again."
+        ) from error
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return target

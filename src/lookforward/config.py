@@ -133,7 +133,14 @@ def _check_ranges(config: Config) -> Config:
     for name in (*positive, "sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm"):
         if not getattr(config, name) > 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
-    for name in ("critic_weight", "noise_weight", "prior_weight", "prior_images", "weight_decay", "sample_every"):
+    for name in (
+        "critic_weight",
+        "noise_weight",
+        "prior_weight",
+        "prior_images",
+        "weight_decay",
+        "sample_every",
+    ):
         if not getattr(config, name) >= 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
     if not 0 < config.discount <= 1:

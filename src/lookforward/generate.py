@@ -37,7 +37,7 @@ def draw_images(
     for start in range(0, len(prompts), batch):
         chosen = slice(start, start + batch)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
-        output = pipeline(
+        drawn = pipeline(
             list(prompts[chosen]),
             height=resolution,
             width=resolution,
@@ -45,8 +45,9 @@ def draw_images(
             guidance_scale=guidance,
             generator=generators,
             output_type="np",
-        )
-        images.append((output.images * 255).round().astype(np.uint8))  # as diffusers does for PIL
+            return_dict=False,
+        )[0]
+        images.append((np.asarray(drawn) * 255).round().astype(np.uint8))  # as diffusers does for PIL
     return np.concatenate(images)
 
 

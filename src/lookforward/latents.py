@@ -1,6 +1,8 @@
 """Photos to clean latents x_0 and back."""
 
 from dataclasses import dataclass
+from typing import cast
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -23,7 +25,7 @@ class CachedLatents:
         return len(self.mean)
 
     def sample(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """x_0 of the chosen photos, drawn anew each time: index (b,) int64 to (b, c, h, w), scaling applied."""
+        """x_0 of the chosen photos, drawn anew each time: index (b,) int64 to (b, c, h, w), scaled."""
         noise = torch.randn(len(index), *self.mean.shape[1:], generator=generator)
         return (self.mean[index] + self.std[index] * noise.to(self.mean.device)) * self.scaling
 
@@ -33,7 +35,7 @@ def encode(vae: AutoencoderKL, images: Tensor, batch: int = 8) -> CachedLatents:
     """Photos (n, 3, h, w) in [0, 1] to their cached latents."""
     means, stds = [], []
     for some in images.split(batch):
-        posterior = vae.encode(some.to(vae.device, vae.dtype) * 2 - 1).latent_dist
+        posterior = vae.encode(some.to(vae.device, vae.dtype) * 2 - 1, return_dict=False)[0]
         means.append(posterior.mean.float())
         stds.append(posterior.std.float())
     return CachedLatents(torch.cat(means), torch.cat(stds), float(vae.config["scaling_factor"]))
@@ -41,5 +43,6 @@ def encode(vae: AutoencoderKL, images: Tensor, batch: int = 8) -> CachedLatents:
 
 def decode(vae: AutoencoderKL, x_0: Tensor) -> Tensor:
     """Latents (n, c, h, w), scaling applied, to images (n, 3, 8h, 8w) in [0, 1]; differentiable."""
-    images = vae.decode(x_0.to(vae.dtype) / float(vae.config["scaling_factor"])).sample
+    scaled: Any = x_0.to(vae.dtype) / float(vae.config["scaling_factor"])  # diffusers asks for a FloatTensor
+    images = vae.decode(scaled, return_dict=False)[0]
     return (images.float() / 2 + 0.5).clamp(0, 1)

@@ -1,11 +1,11 @@
 """The run folder: what a run was asked for, what it did so far, and who may go on with it.
 
-    RUN/config.toml     every setting, resolved
-    RUN/photos.json     digests of the photos it learns from
-    RUN/metrics.jsonl   one line a step
-    RUN/samples/        images drawn while training
-    RUN/checkpoints/    resumable state
-    RUN/export/         what other tools load
+RUN/config.toml     every setting, resolved
+RUN/photos.json     digests of the photos it learns from
+RUN/metrics.jsonl   one line a step
+RUN/samples/        images drawn while training
+RUN/checkpoints/    resumable state
+RUN/export/         what other tools load
 """
 
 import dataclasses

@@ -51,7 +51,7 @@ def look_forward(x_t: Tensor, action: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def noise_to_signal(alpha_bar: Tensor) -> Tensor:
-    """(1-ᾱ_t)/ᾱ_t, the weight of Eq. 8, elementwise: 0.0009 at t = 0 to 214 at t = 999 for Stable Diffusion 1."""
+    """(1-ᾱ_t)/ᾱ_t, the weight of Eq. 8, elementwise: 0.0009 to 214 over Stable Diffusion 1's schedule."""
     return (1 - alpha_bar) / alpha_bar
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +72,8 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     """Take the steps that are missing up to `steps`, yielding what each one did.
 
     Raises:
-        LookforwardError: a loss or a gradient is not finite; it names the step, and that step changed nothing.
+        LookforwardError: an action, a loss or a gradient is not finite; it names the step, and that step
+            left the policy as it was.
     """
     while trainer.step < steps:
         started = time.perf_counter()

@@ -38,6 +38,9 @@ def decide(policy: Policy, batch: Batch, embedding: Tensor) -> tuple[Transition,
     embedding: (b, l, d), or (b + prior, l, d) with the prior images' prompts last. Reference photos and prior
     images share one forward pass. Returns their transitions, which carry the gradient; the second is None
     without prior images.
+
+    Raises:
+        LookforwardError: the action is not finite.
     """
     x_0, noise, timestep = batch.x_0, batch.noise, batch.timestep
     if batch.prior is not None:
@@ -47,6 +50,7 @@ def decide(policy: Policy, batch: Batch, embedding: Tensor) -> tuple[Transition,
     x_t = add_noise(x_0, noise, alpha_bar)  # Eq. 6
     state = State(x_t, timestep, embedding)
     action = policy.act(state)  # ẑ_t, Eq. 2
+    require_finite(action, "action", "lower learning_rate, or use precision fp32")
     x_0_hat = look_forward(x_t, action, alpha_bar)  # Eq. 7
     both = Transition(state, action, noise, x_0, x_0_hat, alpha_bar)
     b = len(batch.x_0)
@@ -54,7 +58,11 @@ def decide(policy: Policy, batch: Batch, embedding: Tensor) -> tuple[Transition,
 
 
 def critic_step(
-    critic: Critic, optimizer: torch.optim.Optimizer, reward: Reward, transition: Transition, max_norm: float = 1.0
+    critic: Critic,
+    optimizer: torch.optim.Optimizer,
+    reward: Reward,
+    transition: Transition,
+    max_norm: float = 1.0,
 ) -> dict[str, float]:
     """Regress the critic on the return of what the policy did: line 8 of Algorithm 1, Eq. 4.
 
@@ -62,7 +70,7 @@ def critic_step(
     the rest of the sum in Eq. 4 does not depend on the action and would change no gradient of the policy.
 
     Raises:
-        LookforwardError: the loss is not finite; nothing was changed.
+        LookforwardError: the loss or a gradient is not finite; nothing was changed.
     """
     transition = detached(transition)
     q_target = reward(transition)  # (b,)
@@ -71,7 +79,7 @@ def critic_step(
     require_finite(loss, "critic_loss", "the critic's learning rate is too high: lower critic_learning_rate")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    # A return at t near T can be a thousand times one at t near 0: unclipped, one such step throws the critic off
+    # A return near t = T is a thousand times one near t = 0: unclipped, one such step throws the critic off
     norm = torch.nn.utils.clip_grad_norm_(list(critic.parameters()), max_norm)
     require_finite(norm, "critic_gradient", "the critic's learning rate is too high: lower critic_learning_rate")
     optimizer.step()

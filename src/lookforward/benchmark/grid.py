@@ -59,7 +59,9 @@ class Cell:
     terms: dict[str, float] = field(default_factory=dict)  # logged terms, mean of the last quarter
 
 
-def run_grid(plan: Plan, folder: Path, pipeline: StableDiffusionPipeline, judges: Judges) -> Iterator[tuple[Cell, bool]]:
+def run_grid(
+    plan: Plan, folder: Path, pipeline: StableDiffusionPipeline, judges: Judges
+) -> Iterator[tuple[Cell, bool]]:
     """Yield every cell of the plan and whether it was run just now; the pipeline's weights are restored after each.
 
     Raises:
@@ -137,14 +139,23 @@ def _draw(
     # The same seeds for every method, others for every training seed
     seeds = [10_000 * (config.seed + 1) + i for i in range(len(prompts))]
     return draw_images(
-        pipeline, prompts, seeds, steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution
+        pipeline,
+        prompts,
+        seeds,
+        steps=config.sample_steps,
+        guidance=config.guidance,
+        resolution=config.resolution,
     )
 
 
 def _settings(plan: Plan, method: str, seed: int) -> dict[str, Any]:
     recipe, overrides = plan.methods[method]
     config = load_config(recipe, {**overrides, "seed": seed})
-    return {"config": asdict(replace(config, recipe="")), "prompts": list(plan.prompts), "images": plan.images}
+    return {
+        "config": asdict(replace(config, recipe="")),
+        "prompts": list(plan.prompts),
+        "images": plan.images,
+    }
 
 
 def _read_cell(path: Path, settings: Mapping[str, Any]) -> Cell:

@@ -14,7 +14,9 @@ from lookforward.run import write_text
 from lookforward.toybox.subjects import reference_photos
 
 
-def summarise(cells: Sequence[Cell], generator: np.random.Generator) -> dict[str, dict[str, tuple[float, float | None]]]:
+def summarise(
+    cells: Sequence[Cell], generator: np.random.Generator
+) -> dict[str, dict[str, tuple[float, float | None]]]:
     """Method to column to (mean, half width of the 95% bootstrap interval over subjects)."""
     rows: dict[str, dict[str, tuple[float, float | None]]] = {}
     for method in dict.fromkeys(cell.method for cell in cells):
@@ -87,4 +89,6 @@ def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:
         for method in plan.methods:
             image = cell_images(folder, subject, method, seed)[at * plan.images]
             columns.setdefault(labels.get(method, method), []).append(image)
-    return comparison_sheet(columns, rows, note=f"Prompts in turn, not picked; seed {seed}, every method from the same noise.")
+    return comparison_sheet(
+        columns, rows, note=f"Prompts in turn, not picked; seed {seed}, every method from the same noise."
+    )

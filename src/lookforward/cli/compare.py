@@ -80,7 +80,9 @@ def _compare(
     methods |= {Path(recipe).stem: (recipe, overrides) for recipe in recipes}
     plan = Plan(subjects, methods, seeds, prompts, images)
     total = len(subjects) * len(methods) * len(seeds)
-    console.print(f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}")
+    console.print(
+        f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
+    )
     cells = []
     for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_judges(TOYBOX)):
         cells.append(cell)

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tyro
 
@@ -11,38 +12,56 @@ from lookforward.cli.compare import compare, demo
 from lookforward.cli.personalise import generate, score, train
 from lookforward.errors import LookforwardError
 
-COMMANDS = {
+
+def _toybox() -> None:
+    """The bundled world and its models: photos, sheet, check, draw, train."""
+    _run(TOYBOX_COMMANDS, ["--help"], "lookforward toybox")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "generate": generate,
     "score": score,
     "compare": compare,
     "demo": demo,
-    "toybox": {
-        "photos": toybox.photos,
-        "draw": toybox.draw,
-        "train": toybox.train_stage,
-        "export": toybox.export_stage,
-        "check": toybox.check,
-        "sheet": toybox.sheet,
-    },
+    "toybox": _toybox,
+}
+TOYBOX_COMMANDS: dict[str, Callable[..., Any]] = {
+    "photos": toybox.photos,
+    "sheet": toybox.sheet,
+    "check": toybox.check,
+    "draw": toybox.draw,
+    "train": toybox.train_stage,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, or with 2 where something was wrong with what was asked for."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,  # pyright: ignore[reportArgumentType]
-            prog="lookforward",
-            description="Teach a text-to-image model your subject from a handful of photos.",
-            args=arguments,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        if words[0] == "toybox":  # commands of its own: tyro's dictionaries do not nest
+            _run(TOYBOX_COMMANDS, words[1:] or ["--help"], "lookforward toybox")
+        else:
+            _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
         print(f"lookforward: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nlookforward: stopped. Give the same command again to go on from the last checkpoint.", file=sys.stderr)
+        print(
+            "\nlookforward: stopped. Give the same command again to go on from the last checkpoint.",
+            file=sys.stderr,
+        )
         sys.exit(130)
+
+
+def _run(commands: Mapping[str, Callable[..., Any]], words: list[str], name: str) -> None:
+    tyro.extras.subcommand_cli_from_dict(
+        dict(commands),
+        prog=name,
+        description="Teach a text-to-image model your subject from a handful of photos.",
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )

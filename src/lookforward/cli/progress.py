@@ -34,7 +34,9 @@ class TrainingProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def show(self, result: StepResult) -> None:
@@ -46,4 +48,6 @@ class TrainingProgress:
         terms += f"  {peak_memory():.0f} MiB"
         self._bar.update(self._task, completed=result.step, terms=terms)
         if not self._live and (result.step == self.total or result.step % max(1, self.total // 10) == 0):
-            self.console.print(f"step {result.step}/{self.total}  {terms}  {result.seconds:.2f} s/step", highlight=False)
+            self.console.print(
+                f"step {result.step}/{self.total}  {terms}  {result.seconds:.2f} s/step", highlight=False
+            )

@@ -33,7 +33,8 @@ class ResidualCritic(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 fan_in = layer.weight[0].numel()
                 nn.init.uniform_(layer.weight, 0.0, 1.0 / fan_in, generator=generator)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, transition: Transition) -> Tensor:
         """(b,) predicted return, differentiable with respect to the action through x̂_0 (Eq. 7)."""

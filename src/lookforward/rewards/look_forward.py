@@ -6,7 +6,7 @@ from lookforward.records import Transition
 
 
 class LookForwardReward:
-    """-mean (x̂_0,t - x_0)², in (-∞, 0]; equals -(1-ᾱ)/ᾱ · mean (ẑ_t - z_t)² (Eq. 8, with the sign of a reward).
+    """-mean (x̂_0,t - x_0)², in (-∞, 0]; equals -(1-ᾱ)/ᾱ · mean (ẑ_t - z_t)² (Eq. 8 with a reward's sign).
 
     Reads `x_0` and `x_0_hat`. Squared latent units, the mean over c, h and w.
     """

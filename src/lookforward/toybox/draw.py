@@ -28,9 +28,7 @@ def draw_world(folder: Path, count: int, *, seed: int = 0, size: int = 64, worke
     facts: list[dict[str, object]] = []
     jobs = [(seed, start, min(CHUNK, count // 2 - start), size) for start in range(0, count // 2, CHUNK)]
     with ProcessPoolExecutor(workers) as pool:
-        for (_, start, pairs, _), (pixels, words, known) in zip(
-            jobs, pool.map(_draw_chunk, jobs), strict=True
-        ):
+        for (_, start, pairs, _), (pixels, words, known) in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
             images[2 * start : 2 * (start + pairs)] = pixels
             captions += words
             facts += known

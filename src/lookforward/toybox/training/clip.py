@@ -35,9 +35,9 @@ from lookforward.toybox.training.tokenizer import (
 
 @dataclass(frozen=True)
 class ClipSizes:
-    hidden: int = 192
-    text_layers: int = 4
-    image_layers: int = 6
+    hidden: int = 128
+    text_layers: int = 3
+    image_layers: int = 4
     heads: int = 4
     projection: int = 128
     image: int = 64
@@ -90,8 +90,8 @@ def train_clip(
     minutes: float | None = None,
     seed: int = 0,
     device: str = "cpu",
-    batch: int = 256,
-    learning_rate: float = 5e-4,
+    batch: int = 128,
+    learning_rate: float = 1e-3,
     extra_words: Iterable[str] = (),
     sizes: ClipSizes | None = None,
     log_every: int = 20,

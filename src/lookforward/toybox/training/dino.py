@@ -31,16 +31,16 @@ from lookforward.toybox.training.state import load_settings, load_state, load_we
 
 @dataclass(frozen=True)
 class DinoSizes:
-    hidden: int = 192
-    layers: int = 6
-    heads: int = 3
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
     image: int = 64
     patch: int = 8
     head_hidden: int = 512
     bottleneck: int = 256
     outputs: int = 2048
     local_image: int = 32
-    local_crops: int = 4
+    local_crops: int = 2
 
 
 def make_backbone(sizes: DinoSizes) -> ViTModel:
@@ -145,7 +145,7 @@ def train_dino(
     minutes: float | None = None,
     seed: int = 0,
     device: str = "cpu",
-    batch: int = 64,
+    batch: int = 32,
     learning_rate: float = 5e-4,
     sizes: DinoSizes | None = None,
     log_every: int = 20,

@@ -31,9 +31,9 @@ NOT_SIZES = ("architectures", "dtype", "transformers_version", "_name_or_path")
 
 @dataclass(frozen=True)
 class UnetSizes:
-    channels: tuple[int, ...] = (96, 192, 192)
+    channels: tuple[int, ...] = (64, 128, 192)
     layers: int = 1
-    heads: int = 6
+    heads: int = 4
     groups: int = 16
     sample: int = 16
     latent_channels: int = 4

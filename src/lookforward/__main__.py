@@ -1,0 +1,5 @@
+"""`python -m lookforward`."""
+
+from lookforward.cli import main
+
+main()

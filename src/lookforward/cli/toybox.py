@@ -1,0 +1,105 @@
+"""Commands about the bundled world and its models."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False)
+
+
+def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
+    """Write the photos of one of the held-out subjects, to train on.
+
+    Args:
+        subject: Its name, such as teapot-0; any wrong name lists them all.
+        output: Folder; photos/SUBJECT where not given.
+        count: How many photos.
+    """
+    from lookforward.toybox.subjects import find_subject, write_photos
+
+    find_subject(subject)
+    folder = output or Path("photos") / subject
+    write_photos(subject, folder, count)
+    console.print(f"{count} photos of {subject} in {folder}. Train: "
+                  f"lookforward train {folder} --class-noun {subject.rsplit('-', 1)[0]}")  # fmt: skip
+
+
+def draw(count: int = 44_000, folder: Path = Path("build/toybox"), seed: int = 0, workers: int = 2) -> None:
+    """Draw the pictures that the models are trained on.
+
+    Args:
+        count: How many.
+        folder: Training folder; the pictures go into its folder data.
+        seed: The same seed draws the same pictures.
+        workers: Processes.
+    """
+    from lookforward.toybox.draw import draw_world
+
+    draw_world(folder / "data", count, seed=seed, workers=workers)
+    console.print(f"{count} pictures in {folder / 'data'}")
+
+
+def train_stage(
+    stage: Literal["vae", "clip", "dino", "unet", "all"],
+    folder: Path = Path("build/toybox"),
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    real_photos: Path | None = None,
+) -> None:
+    """Train one stage, or all in order; the same command goes on where it was stopped. Exports to FOLDER/export.
+
+    Args:
+        stage: vae, clip, dino or unet (which needs vae and clip), or all of them.
+        folder: Training folder, with data from `lookforward toybox draw`.
+        minutes: Training time of the stage; that of the shipped models where not given.
+        seed: Seed of the stage.
+        device: cpu or cuda.
+        real_photos: Folder of real photos to mix into the autoencoder's batches.
+    """
+    from lookforward.toybox.training.stages import MINUTES
+    from lookforward.toybox.training.stages import train_stage as run_stage
+
+    for name in MINUTES if stage == "all" else (stage,):
+        rows = run_stage(name, folder, minutes=minutes, seed=seed, device=device, photos=real_photos)
+        for i, row in enumerate(rows):
+            if i % 10 == 9:
+                terms = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+                console.print(f"{name}: {terms}")
+        console.print(f"{name}: exported to {folder / 'export'}")
+
+
+def check(images: int = 100, seed: int = 0) -> None:
+    """Measure the bundled models and print each figure beside the goal of the full edition.
+
+    Args:
+        images: How many images to draw for the judged figures.
+        seed: Seed of their prompts and noise.
+    """
+    from lookforward.benchmark.toybox import measure
+
+    table = Table("figure", "goal", "reached")
+    for figure in measure(images, seed):
+        goal = "" if figure.goal is None else f"{figure.goal:g}{figure.unit}"
+        table.add_row(figure.name, goal, f"{figure.reached:.3g}{figure.unit}")
+    console.print(table)
+
+
+def sheet(output: Path = Path("toybox.png")) -> None:
+    """Draw the held-out subjects, a row of photos each, on one sheet.
+
+    Args:
+        output: The picture to write.
+    """
+    from lookforward.report import contact_sheet
+    from lookforward.toybox.subjects import reference_photos
+    from lookforward.toybox.world.subject import held_out
+
+    names = list(held_out())
+    pictures: list[np.ndarray] = [photo for name in names for photo in reference_photos(name)]
+    labels = [name if i == 0 else " " for name in names for i in range(5)]
+    contact_sheet(pictures, labels, columns=10, cell=96).save(output)
+    console.print(f"{len(names)} subjects on {output}")

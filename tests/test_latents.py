@@ -1,0 +1,44 @@
+"""Photos to latents and back, through diffusers' own VAE."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+
+from lookforward.latents import decode, encode
+from tiny import seeded
+
+
+def tiny_vae() -> Any:  # diffusers is typed in part only
+    parts: Any = AutoencoderKL
+    vae = parts(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        scaling_factor=0.5,
+    )
+    return vae.eval().requires_grad_(False)
+
+
+def test_photos_are_encoded_to_mean_and_deviation_in_any_batches() -> None:
+    vae = tiny_vae()
+    photos = torch.rand(5, 3, 16, 16, generator=seeded())
+    latents = encode(vae, photos, batch=2)
+    posterior = vae.encode(photos * 2 - 1).latent_dist
+    assert len(latents) == 5
+    assert latents.scaling == 0.5
+    torch.testing.assert_close(latents.mean, posterior.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(latents.std, posterior.std, rtol=1e-4, atol=1e-5)
+    assert not latents.mean.requires_grad
+
+
+def test_decoding_undoes_the_scaling_and_is_differentiable() -> None:
+    vae = tiny_vae()
+    x_0 = torch.randn(2, 4, 8, 8, generator=seeded()).requires_grad_(True)
+    images = decode(vae, x_0)
+    expected = (vae.decode(x_0 / 0.5).sample / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(images, expected)
+    assert images.shape == (2, 3, 16, 16)
+    (gradient,) = torch.autograd.grad(images.sum(), x_0)
+    assert gradient.abs().sum() > 0

@@ -1,0 +1,136 @@
+"""The loop: what it draws, what it encodes, and how it stops."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lookforward.errors import LookforwardError
+from lookforward.latents import CachedLatents
+from lookforward.train import Embeddings, Trainer, draw_batch, train
+from tiny import SCHEDULE, TinyPolicy, cached, seeded, tiny_trainer
+
+PHOTO, CLASS = "a photo of sks dog", "a photo of dog"
+
+
+def everything(trainer: Trainer) -> list[Tensor]:
+    """All that a step may change, but for chance."""
+    assert trainer.critic is not None
+    tensors = [*trainer.parameters.values(), *trainer.critic.parameters()]
+    for state in trainer.optimizer.state_dict()["state"].values():
+        tensors += state.values()
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def test_yields_the_steps_that_are_missing() -> None:
+    trainer = tiny_trainer()
+    assert [result.step for result in train(trainer, 3)] == [1, 2, 3]
+    assert [result.step for result in train(trainer, 5)] == [4, 5]
+    assert not list(train(trainer, 5))
+    assert trainer.step == 5
+
+
+@pytest.mark.parametrize("critic", ["none", "sgd"])
+@pytest.mark.parametrize("prior", [True, False])
+def test_terms(critic: str, prior: bool) -> None:
+    (result,) = train(tiny_trainer(critic=critic, prior=prior), 1)
+    expected = {"timestep", "noise_loss", "loss", "gradient"}
+    expected |= {"prior_loss"} if prior else set()
+    expected |= {"critic_loss", "q", "q_target", "reward", "value"} if critic != "none" else set()
+    assert set(result.terms) == expected
+    assert all(type(term) is float for term in result.terms.values())
+    assert result.seconds > 0
+
+
+def test_a_seed_repeats_a_run() -> None:
+    first, again, other = ([r.terms for r in train(tiny_trainer(seed), 3)] for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_the_global_source_of_chance_is_not_used() -> None:
+    trainer = tiny_trainer()
+    before = torch.get_rng_state()
+    list(train(trainer, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_lowers_the_loss() -> None:
+    losses = [result.terms["noise_loss"] for result in train(tiny_trainer(critic="none"), 150)]
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+
+
+def test_a_batch_holds_photos_and_as_many_prior_images() -> None:
+    trainer = tiny_trainer()
+    batches = [draw_batch(trainer) for _ in range(200)]
+    for batch in batches[:3]:
+        assert batch.prior is not None
+        assert (batch.prompts, batch.prior.prompts) == ((PHOTO,) * 2, (CLASS,) * 2)
+        assert batch.x_0.shape == batch.noise.shape == batch.prior.x_0.shape == (2, 4, 8, 8)
+        assert not torch.equal(batch.timestep, batch.prior.timestep)
+    timesteps = torch.cat([batch.timestep for batch in batches])
+    assert timesteps.dtype == torch.int64
+    assert 0 <= timesteps.min() < 20
+    assert 980 < timesteps.max() < SCHEDULE.timesteps
+    noise = torch.cat([batch.noise for batch in batches])
+    assert abs(noise.mean().item()) < 0.02
+    assert abs(noise.std().item() - 1) < 0.02
+
+
+def test_latents_are_drawn_anew_from_mean_and_deviation() -> None:
+    latents = CachedLatents(torch.full((1, 4, 8, 8), 3.0), torch.full((1, 4, 8, 8), 2.0), 0.5)
+    generator = seeded()
+    first, second = (latents.sample(torch.zeros(400, dtype=torch.int64), generator) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert first.mean().item() == pytest.approx(3.0 * 0.5, abs=0.02)
+    assert first.std().item() == pytest.approx(2.0 * 0.5, abs=0.02)
+    sure = cached(5, std=0.0)
+    assert torch.equal(sure.sample(torch.tensor([2, 0]), generator), sure.mean[[2, 0]] * 0.5)
+    trainer = tiny_trainer()
+    x_0 = [draw_batch(trainer).x_0 for _ in range(4)]
+    assert len({round(float(tensor.sum()), 6) for tensor in x_0}) == 4
+
+
+def test_prompts_are_encoded_once_where_the_text_encoder_is_frozen() -> None:
+    trainer = tiny_trainer(train_text_encoder=False)
+    words = trainer.embeddings((PHOTO, CLASS))
+    list(train(trainer, 3))
+    policy = trainer.policy
+    assert isinstance(policy, TinyPolicy)
+    assert policy.embedded == [(PHOTO, CLASS)]
+    assert not words.requires_grad
+    assert torch.equal(trainer.embeddings((PHOTO, CLASS)), words)
+
+
+def test_prompts_are_encoded_each_step_where_the_text_encoder_is_trained() -> None:
+    trainer = tiny_trainer(train_text_encoder=True)
+    before = trainer.parameters["letters.weight"].detach().clone()
+    list(train(trainer, 3))
+    policy = trainer.policy
+    assert isinstance(policy, TinyPolicy)
+    assert policy.embedded == [(PHOTO, CLASS)] * 3  # and equal prompts once
+    assert not torch.equal(trainer.parameters["letters.weight"], before)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_embeddings_come_in_the_order_of_the_prompts(trained: bool) -> None:
+    policy = TinyPolicy()
+    mixed = Embeddings(policy, trained)((PHOTO, CLASS, PHOTO))
+    assert torch.equal(mixed, policy.embed([PHOTO, CLASS, PHOTO]))
+
+
+def poisoned(trainer: Trainer, which: str) -> None:
+    examples = trainer.references if which == "references" else trainer.prior
+    assert examples is not None
+    examples.latents.mean.fill_(float("nan"))
+
+
+@pytest.mark.parametrize("which", ["references", "prior"])
+def test_a_nan_stops_the_run_before_anything_is_updated(which: str) -> None:
+    trainer = tiny_trainer()
+    list(train(trainer, 2))
+    poisoned(trainer, which)
+    before = everything(trainer)
+    with pytest.raises(LookforwardError, match=r"^Step 3: action is nan: nothing was updated"):
+        list(train(trainer, 4))
+    assert trainer.step == 2
+    assert all(torch.equal(a, b) for a, b in zip(before, everything(trainer), strict=True))
