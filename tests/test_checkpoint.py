@@ -43,9 +43,7 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("critic", ["none", "sgd", "adam"])
 @pytest.mark.parametrize("train_text_encoder", [True, False])
-def test_a_resumed_run_is_the_uninterrupted_one(
-    tmp_path: Path, critic: str, train_text_encoder: bool
-) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, critic: str, train_text_encoder: bool) -> None:
     straight = tiny_trainer(critic=critic, train_text_encoder=train_text_encoder)
     terms = run_to(straight, 6)
     first = tiny_trainer(critic=critic, train_text_encoder=train_text_encoder)
@@ -149,9 +147,7 @@ def test_no_readable_checkpoint_is_an_error_that_names_them(tmp_path: Path) -> N
     _, older, newer = saved_twice(tmp_path)
     for path in (older, newer):
         (path / "state.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(
-        LookforwardError, match=r"step-000004: .*step-000002: .*Delete the run folder"
-    ) as caught:
+    with pytest.raises(LookforwardError, match=r"step-000004: .*step-000002: .*Delete the run folder") as caught:
         load_newest(tiny_trainer(critic="adam"), tmp_path)
     assert str(tmp_path) in str(caught.value)
 
@@ -164,9 +160,7 @@ def test_no_readable_checkpoint_is_an_error_that_names_them(tmp_path: Path) -> N
         ({"critic": "none"}, "another critic"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(
-    tmp_path: Path, other: dict[str, object], reason: str
-) -> None:
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: dict[str, object], reason: str) -> None:
     saved_twice(tmp_path)
     trainer = tiny_trainer(9, weights=7, **{"critic": "adam", **other})  # type: ignore[arg-type]
     before = whole_state(trainer)
@@ -196,9 +190,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(
         raise error
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(
-        LookforwardError, match=r"the disk is full.*make room and give the same command again"
-    ):
+    with pytest.raises(LookforwardError, match=r"the disk is full.*make room and give the same command again"):
         save_checkpoint(trainer, tmp_path)
     assert list(tmp_path.iterdir()) == [earlier]
     assert {path.name: path.read_bytes() for path in earlier.iterdir()} == content
@@ -208,9 +200,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
-    with pytest.raises(
-        LookforwardError, match=r"checkpoints cannot be written: .*Earlier checkpoints are intact"
-    ):
+    with pytest.raises(LookforwardError, match=r"checkpoints cannot be written: .*Earlier checkpoints are intact"):
         save_checkpoint(tiny_trainer(), tmp_path / "checkpoints")
 
 

@@ -194,9 +194,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     assert pixels_of(save(palette, tmp_path / "d.gif", transparency=1)).min() == 255
 
 
-@pytest.mark.parametrize(
-    ("mode", "suffix"), [("1", "png"), ("L", "bmp"), ("L", "jpg"), ("P", "gif"), ("YCbCr", "tif")]
-)
+@pytest.mark.parametrize(("mode", "suffix"), [("1", "png"), ("L", "bmp"), ("L", "jpg"), ("P", "gif"), ("YCbCr", "tif")])
 def test_every_other_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
     white = Image.new("RGB", (64, 64), "white").convert(mode)
     assert pixels_of(save(white, tmp_path / f"a.{suffix}")).min() >= 254
@@ -390,9 +388,7 @@ def test_check_identifier() -> None:
         check_identifier("🐕", lambda words: [])
 
 
-@pytest.mark.skipif(
-    not DOG.is_dir(), reason="the DreamBooth data set is not at ../shared/datasets/dreambooth"
-)
+@pytest.mark.skipif(not DOG.is_dir(), reason="the DreamBooth data set is not at ../shared/datasets/dreambooth")
 def test_dreambooth_dog() -> None:
     concept = load(DOG, allow_few=False)
     assert [photo.path.name for photo in concept.photos] == [f"0{index}.jpg" for index in range(5)]

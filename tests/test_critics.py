@@ -18,9 +18,7 @@ def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: i
     critic = ResidualCritic(4, 8, 8, generator=generator)
     optimizer = kind(critic.parameters(), lr=rate)
     for _ in range(300):
-        critic_step(
-            critic, optimizer, LookForwardReward(), random_transition(generator, 16, timesteps=timesteps)
-        )
+        critic_step(critic, optimizer, LookForwardReward(), random_transition(generator, 16, timesteps=timesteps))
     return critic
 
 
@@ -105,8 +103,4 @@ def test_learning_sends_nothing_to_the_policy_and_descends() -> None:
     first, second = (critic_step(critic, optimizer, LookForwardReward(), transition) for _ in range(2))
     assert action.grad is None
     assert second["critic_loss"] < first["critic_loss"]
-    assert (
-        first["q_target"]
-        == second["q_target"]
-        == pytest.approx(LookForwardReward()(transition).mean().item())
-    )
+    assert first["q_target"] == second["q_target"] == pytest.approx(LookForwardReward()(transition).mean().item())

@@ -102,9 +102,7 @@ def test_every_kind_of_prediction_gives_the_same_action(t: int) -> None:
     x_t = add_noise(x_0, noise, alpha_bar)
     velocity = DDIM.get_velocity(x_0, noise, timestep)
     assert torch.equal(as_noise(noise, x_t, alpha_bar, "epsilon"), noise)
-    torch.testing.assert_close(
-        as_noise(velocity, x_t, alpha_bar, "v_prediction"), noise, rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(as_noise(velocity, x_t, alpha_bar, "v_prediction"), noise, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(as_noise(x_0, x_t, alpha_bar, "sample"), noise, rtol=1e-4, atol=1e-4)
 
 

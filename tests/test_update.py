@@ -212,12 +212,8 @@ def test_a_critic_gradient_that_is_not_finite_changes_nothing() -> None:
     assert critic.weight.item() == 0.0
 
 
-@pytest.mark.parametrize(
-    ("loss_of", "name"), [(lambda w: w * float("nan"), "loss"), (torch.sqrt, "gradient")]
-)
-def test_a_loss_or_gradient_that_is_not_finite_changes_nothing(
-    loss_of: Callable[[Tensor], Tensor], name: str
-) -> None:
+@pytest.mark.parametrize(("loss_of", "name"), [(lambda w: w * float("nan"), "loss"), (torch.sqrt, "gradient")])
+def test_a_loss_or_gradient_that_is_not_finite_changes_nothing(loss_of: Callable[[Tensor], Tensor], name: str) -> None:
     layer = nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
     policy_step(optimizer, list(layer.parameters()), layer.weight.sum(), max_norm=1.0)

@@ -7,6 +7,7 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
     image.show()
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,12 @@ from lookforward.build import Workshop, build, build_pipeline
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config, load_config
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, write_error
 from lookforward.export import export
 from lookforward.generate import draw_images
 from lookforward.records import StepResult
 from lookforward.report import contact_sheet
-from lookforward.run import Run, begin, open_run
+from lookforward.run import Run, open_run, prepare
 from lookforward.train import train
 
 SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
@@ -56,7 +57,7 @@ class Personalized:
             self.pipeline,
             [prompt] * count,
             list(range(seed, seed + count)),
-            steps=steps or config.sample_steps,
+            steps=config.sample_steps if steps is None else steps,
             guidance=config.guidance if guidance is None else guidance,
             resolution=config.resolution,
         )
@@ -84,8 +85,7 @@ def personalize(
     config = load_config(recipe, {**settings, "class_noun": class_noun, "photos": photos_name(photos)})
     concept = read_concept(photos, config)
     folder = Path(output) if output is not None else default_output(config)
-    job = Job(begin(folder, config, [photo.digest for photo in concept.photos]), concept)
-    for result in job:
+    for result in Job(folder, config, concept):
         if on_step is not None:
             on_step(result)
     return load_personalized(folder)
@@ -94,11 +94,18 @@ def personalize(
 class Job:
     """The training of one run: iterate over it to train; when that ends, the export is written.
 
-    pipeline: the untouched model if it is loaded already; its weights are trained in place.
+    folder: of the run, new or to go on with. pipeline: the untouched model if it is loaded already; its weights
+    are trained in place.
+
+    Raises:
+        LookforwardError: `folder` holds another run or something else, or cannot be written.
     """
 
-    def __init__(self, run: Run, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> None:
-        self.run, self.concept = run, concept
+    def __init__(
+        self, folder: Path, config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None
+    ) -> None:
+        self._digests = [photo.digest for photo in concept.photos]
+        self.run, self.concept = prepare(folder, config, self._digests), concept
         self.notes: tuple[str, ...] = concept.notes
         self.resumed_at = 0
         self._pipeline = pipeline
@@ -111,16 +118,16 @@ class Job:
         workshop = build(config, self.concept, self._pipeline)
         self.notes = workshop.notes
         trainer = workshop.trainer
+        run.begin(self._digests)  # not earlier: what cannot be built leaves no run behind
         load_newest(trainer, run.checkpoints)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
+        _draw_samples(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before them
         for result in train(trainer, config.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            last = result.step == config.steps
-            if last or result.step % config.checkpoint_every == 0:
+            if result.step == config.steps or result.step % config.checkpoint_every == 0:
                 save_checkpoint(trainer, run.checkpoints)
-            if config.sample_every and (last or result.step % config.sample_every == 0):
-                _draw_samples(workshop, run, self.concept, result.step)
+            _draw_samples(workshop, run, self.concept, result.step)
             yield result
         export(workshop.adapter, workshop.policy, run.export)
 
@@ -149,8 +156,15 @@ def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> C
 
 
 def photos_name(photos: str | Path | Sequence[str | Path]) -> str:
-    """How a run remembers where its photos came from."""
-    return str(photos) if isinstance(photos, str | Path) else ", ".join(str(p) for p in photos)
+    """How a run remembers where its photos came from; `photos_of` finds them again."""
+    name = str(photos) if isinstance(photos, str | Path) else ", ".join(str(p) for p in photos)
+    return os.fsencode(name).decode("utf-8", "replace")  # a path may be no text, a config is
+
+
+def photos_of(config: Config) -> Path | list[Path]:
+    """Where the photos of a run were: a folder, or files."""
+    whole = Path(config.photos)
+    return whole if whole.exists() else [Path(name) for name in config.photos.split(", ")]
 
 
 def default_output(config: Config) -> Path:
@@ -160,6 +174,10 @@ def default_output(config: Config) -> Path:
 
 
 def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
+    """Draw and keep the samples of a step, if it is to have any and they are not there yet."""
+    every, path = run.config.sample_every, run.samples / f"step-{step:06d}.png"
+    if not every or (step % every and step != run.config.steps) or step == 0 or path.is_file():
+        return
     prompts = [concept.prompt + scene for scene in SAMPLE_SCENES]
     images = draw_images(
         workshop.pipeline,
@@ -169,13 +187,12 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
         guidance=run.config.guidance,
         resolution=run.config.resolution,
     )
+    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(prompts))
+    partial = path.with_name(f".partial-{path.name}")
     try:
         run.samples.mkdir(exist_ok=True)
-        contact_sheet(list[np.ndarray](images), prompts, columns=len(prompts)).save(
-            run.samples / f"step-{step:06d}.png"
-        )
+        sheet.save(partial, format="PNG")
+        partial.replace(path)
     except OSError as error:
-        raise LookforwardError(
-            f"{run.samples} cannot be written: {error}. The checkpoints are intact: make room and give the same "
-            "command again."
-        ) from error
+        remedy = "The checkpoints are intact: make room and give the same command again."
+        raise write_error(run.samples, error, remedy) from error

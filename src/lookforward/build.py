@@ -76,7 +76,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
 
     generator = torch.Generator().manual_seed(config.seed)
-    critic = _build_critic(config, references.latents.mean.shape[1:], generator)
+    critic = _build_critic(config, references.latents.mean.shape[1:])
     critic = critic.to(policy.device) if critic is not None else None
     adapter = FullAdapter(config.train_text_encoder)
     parameters = adapter.attach(policy)
@@ -104,7 +104,9 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     return Workshop(pipeline, policy, adapter, trainer, notes)
 
 
-def _build_critic(config: Config, shape: torch.Size, generator: torch.Generator) -> nn.Module | None:
+def _build_critic(config: Config, shape: torch.Size) -> nn.Module | None:
+    # Its own generator: recipes with and without a critic see the same photos, noise and timesteps for a seed
+    generator = torch.Generator().manual_seed(config.seed)
     match config.critic:
         case "none":
             return None

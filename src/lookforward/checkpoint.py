@@ -4,7 +4,6 @@ A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors` and 
 under another name, flushed to the disk and then renamed, so that a folder with that name is complete.
 """
 
-import errno
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, write_error
 from lookforward.train import Trainer
 
 KEEP = 2  # the newest, and one before it in case a disk lies about having written
@@ -40,6 +39,7 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
         (partial / "state.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         for name in ("state.safetensors", "state.json"):
             sync(partial / name)
+        sync(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         sync(folder)
@@ -48,8 +48,12 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
         raise write_error(
             folder, error, "Earlier checkpoints are intact: make room and give the same command again."
         ) from error
-    for old in list_checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    found = list_checkpoints(folder)
+    # A later one is there only if it could not be read, or this run would have resumed from it
+    kept = found[: found.index(target) + 1][-KEEP:]
+    for other in found:
+        if other not in kept:
+            shutil.rmtree(other, ignore_errors=True)
     return target
 
 
@@ -70,7 +74,7 @@ def load_newest(trainer: Trainer, folder: Path) -> bool:
         try:
             _restore(trainer, path)
             return True
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             problems.append(f"{path.name}: {error}")
     if problems:
         raise LookforwardError(
@@ -141,10 +145,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def write_error(where: Path, error: Exception, remedy: str) -> LookforwardError:
-    """What to say when `where` cannot be written."""
-    full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
-    what = "the disk is full" if full else str(error)
-    return LookforwardError(f"{where} cannot be written: {what}. {remedy}")

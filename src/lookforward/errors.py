@@ -1,8 +1,19 @@
 """The one exception that users see: a sentence that says what is wrong and what to do about it."""
 
+import errno
+from pathlib import Path
+
 
 class LookforwardError(Exception):
     """A problem with what was asked for, told in one message that names the remedy.
 
     The command line prints the message alone, without a traceback, and exits with status 2.
     """
+
+
+def write_error(where: Path, error: Exception, remedy: str) -> LookforwardError:
+    """What to say when `where` cannot be written."""
+    number = error.errno if isinstance(error, OSError) else None
+    full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return LookforwardError(f"{where} cannot be written: {'the disk is full' if full else reason}. {remedy}")

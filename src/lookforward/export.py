@@ -4,9 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from lookforward.errors import LookforwardError
+from lookforward.errors import write_error
 from lookforward.protocols import Adapter
 
 
@@ -23,9 +21,7 @@ def export(adapter: Adapter, policy: Any, folder: Path) -> None:
         adapter.export(policy, partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # safetensors and tokenizers tell of a full disk by errors of their own
         shutil.rmtree(partial, ignore_errors=True)
-        raise LookforwardError(
-            f"{folder} cannot be written: {error}. The checkpoints are intact: make room and give the same "
-            "command again."
-        ) from error
+        remedy = "The checkpoints are intact: make room and give the same command again."
+        raise write_error(folder, error, remedy) from error

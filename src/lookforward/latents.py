@@ -1,7 +1,6 @@
 """Photos to clean latents x_0 and back."""
 
 from dataclasses import dataclass
-from typing import cast
 from typing import Any
 
 import torch

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.config import Config, read_toml, structure, to_toml
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, write_error
 
 # What a resumed run may be given otherwise without becoming another run
 _FREE = {"photos", "checkpoint_every", "allow_few", "sample_every"}
+# What a process that was killed may leave of a run that it was about to begin
+_BEGINNING = {"photos.json", ".partial-photos.json", ".partial-config.toml"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,15 @@ class Run:
         """Whether training went to its end and its result was exported."""
         return (self.export / "model_index.json").is_file()
 
+    def begin(self, digests: Sequence[str]) -> None:
+        """Make the folder, or bring its config up to date. digests: of the photos' files, in order."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+        write_text(self.folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
+        write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         try:
@@ -60,41 +71,40 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps after `step`: they will be taken, and logged, again."""
+        rows = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
         if self.metrics.is_file():
-            lines = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if 0 <= _step(line) <= step]
-            write_text(self.metrics, "".join(line + "\n" for line in lines))
+            write_text(self.metrics, "".join(rows))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged steps, oldest first."""
         if not self.metrics.is_file():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
         return [json.loads(line) for line in lines if _step(line) >= 0]
 
 
-def begin(folder: Path, config: Config, digests: Sequence[str]) -> Run:
-    """Begin a run in `folder`, or go on with the same one there.
+def prepare(folder: Path, config: Config, digests: Sequence[str]) -> Run:
+    """The run to begin in `folder`, or to go on with where it was begun. Writes nothing; `Run.begin` does.
 
     digests: of the photos' files, in order.
 
     Raises:
         LookforwardError: `folder` holds another run or something else, or cannot be written.
     """
-    if (folder / "config.toml").is_file():
-        earlier = open_run(folder)
-        _require_same(earlier, config, digests)
-        return earlier
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise LookforwardError(
-            f"{folder} exists and is no run folder (it has no config.toml); give another --output, or empty it."
-        )
+    run = Run(folder, config)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
-        write_text(folder / "config.toml", to_toml(config))  # last: with it, the folder is a run
+        if (folder / "config.toml").is_file():
+            _require_same(open_run(folder), config, digests)
+        elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _BEGINNING):
+            raise LookforwardError(
+                f"{folder} exists and is no run folder (it has no config.toml); give another --output, or empty it."
+            )
     except OSError as error:
-        raise _cannot_write(folder, error) from error
-    return Run(folder, config)
+        raise LookforwardError(f"{folder} cannot be read: {error.strerror}; give another --output.") from error
+    place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not run.finished and not (place.is_dir() and os.access(place, os.W_OK)):
+        raise LookforwardError(f"{folder} cannot be written in {place}; give another --output.")
+    return run
 
 
 def open_run(folder: Path) -> Run:
@@ -108,7 +118,13 @@ def open_run(folder: Path) -> Run:
         raise LookforwardError(f"There is no run folder {folder}; check the path, or train one first.")
     if not path.is_file():
         raise LookforwardError(f"{folder} is no run folder: it has no config.toml.")
-    return Run(folder, structure(read_toml(path), str(path)))
+    try:
+        config = structure(read_toml(path), str(path))
+        if not config.class_noun:
+            raise LookforwardError(f"{path} is cut off: it names no class noun.")
+    except LookforwardError as error:
+        raise LookforwardError(f"{error} Put its config.toml right, or delete the folder to start anew.") from error
+    return Run(folder, config)
 
 
 def _require_same(run: Run, config: Config, digests: Sequence[str]) -> None:
@@ -130,13 +146,21 @@ def _require_same(run: Run, config: Config, digests: Sequence[str]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file whole or not at all.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written; what the file held before stays as it was.
+    """
     partial = path.with_name(f".partial-{path.name}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
 
 
 def _step(line: str) -> int:
@@ -147,8 +171,5 @@ def _step(line: str) -> int:
         return -1
 
 
-def _cannot_write(folder: Path, error: OSError) -> LookforwardError:
-    return LookforwardError(
-        f"{folder} cannot be written: {error.strerror or error}. Checkpoints are intact: make room, or give "
-        "another --output, and give the command again."
-    )
+def _cannot_write(where: Path, error: OSError) -> LookforwardError:
+    return write_error(where, error, "What is there is intact: make room and give the same command again.")

@@ -46,9 +46,7 @@ def capsule(u: Array, v: Array, start: tuple[float, float], end: tuple[float, fl
 def polygon(u: Array, v: Array, points: Sequence[tuple[float, float]], r: float = 0.0) -> Array:
     """Signed distance to a convex polygon, its points in clockwise or anticlockwise order, grown by r."""
     n = len(points)
-    area = sum(
-        points[i][0] * points[(i + 1) % n][1] - points[(i + 1) % n][0] * points[i][1] for i in range(n)
-    )
+    area = sum(points[i][0] * points[(i + 1) % n][1] - points[(i + 1) % n][0] * points[i][1] for i in range(n))
     sign = 1.0 if area > 0 else -1.0
     distance = np.full_like(u, -1e9)
     for i in range(n):
@@ -124,9 +122,7 @@ class Painter:
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         distance, coverage = distance[window], coverage[window][..., None]
         paint = colour if colour.ndim == 1 else colour[window]
-        shaded = self._shade(
-            distance, paint, bulge, shine, outline, None if relief is None else relief[window]
-        )
+        shaded = self._shade(distance, paint, bulge, shine, outline, None if relief is None else relief[window])
         self.colour[window] = self.colour[window] * (1 - coverage) + shaded * coverage
         self.alpha[window] = self.alpha[window] * (1 - coverage[..., 0]) + coverage[..., 0]
 

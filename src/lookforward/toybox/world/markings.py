@@ -56,12 +56,8 @@ def _emblem(u: Array, v: Array, kind: str, r: float) -> Array:
             right = polygon(u, v, [(0.62 * r, -0.85 * r), (-0.28 * r, 0.2 * r), (-0.1 * r, -0.45 * r)])
             return np.minimum(np.minimum(up, wings), np.minimum(left, right))
         case "heart":
-            lobes = np.minimum(
-                circle(u, v, -0.42 * r, 0.3 * r, 0.5 * r), circle(u, v, 0.42 * r, 0.3 * r, 0.5 * r)
-            )
-            return np.minimum(
-                lobes, polygon(u, v, [(-0.85 * r, 0.1 * r), (0.85 * r, 0.1 * r), (0, -0.95 * r)])
-            )
+            lobes = np.minimum(circle(u, v, -0.42 * r, 0.3 * r, 0.5 * r), circle(u, v, 0.42 * r, 0.3 * r, 0.5 * r))
+            return np.minimum(lobes, polygon(u, v, [(-0.85 * r, 0.1 * r), (0.85 * r, 0.1 * r), (0, -0.95 * r)]))
         case "ring":
             return np.abs(circle(u, v, 0, 0, 0.62 * r)) - 0.26 * r
         case "cross":
@@ -80,6 +76,4 @@ def _emblem(u: Array, v: Array, kind: str, r: float) -> Array:
                 polygon(u, v, [(0, r), (0.52 * r, -0.05 * r), (-0.52 * r, -0.05 * r)]),
             )
         case _:  # bars
-            return np.minimum(
-                box(u, v, -0.42 * r, 0, 0.24 * r, 0.8 * r), box(u, v, 0.42 * r, 0, 0.24 * r, 0.8 * r)
-            )
+            return np.minimum(box(u, v, -0.42 * r, 0, 0.24 * r, 0.8 * r), box(u, v, 0.42 * r, 0, 0.24 * r, 0.8 * r))

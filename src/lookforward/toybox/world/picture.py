@@ -41,9 +41,7 @@ def draw_view(rng: np.random.Generator, scene: str | None = None) -> View:
     return View(
         scene=scene,
         x=0.5 + float(rng.uniform(-room, room)) * 0.9,
-        base=float(
-            rng.uniform(0.5 + side / 2 - 0.06, min(0.97, 0.5 + side / 2 + (0.02 if floating else 0.14)))
-        ),
+        base=float(rng.uniform(0.5 + side / 2 - 0.06, min(0.97, 0.5 + side / 2 + (0.02 if floating else 0.14)))),
         side=side,
         turn=float(rng.uniform(-0.14, 0.14)),
         flip=bool(rng.random() < 0.5),

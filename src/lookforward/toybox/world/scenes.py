@@ -142,9 +142,7 @@ def _street(b: Backdrop) -> Array:
 
 def _floor(b: Backdrop) -> Array:
     horizon = b.number(0.34, 0.44)
-    out = _colour(b.number(0.82, 0.94), b.number(0.8, 0.9), b.number(0.68, 0.8)) * (
-        1.0 - 0.12 * b.y[..., None]
-    )
+    out = _colour(b.number(0.82, 0.94), b.number(0.8, 0.9), b.number(0.68, 0.8)) * (1.0 - 0.12 * b.y[..., None])
     out = _blend(out, _colour(0.97, 0.96, 0.94), b.cover(horizon - 0.05 - b.y))
     depth = np.clip(b.y - horizon, 0.001, 1) / (1 - horizon)
     plank = (b.x - b.number(0.3, 0.7)) * 7 / (0.4 + 0.6 * depth) + b.number(0, 1)
@@ -164,9 +162,7 @@ def _city(b: Backdrop) -> Array:
         tower = np.maximum(np.abs(b.x - x - width / 2) - width / 2, np.maximum(top - b.y, b.y - ground))
         out = _blend(out, _colour(grey * 0.9, grey * 0.96, grey * 1.06), b.cover(tower))
         p, q = (b.x - x) / 0.042, (b.y - top) / 0.05
-        lit = np.maximum(
-            np.abs(p - np.floor(p) - 0.5) * 0.042 - 0.012, np.abs(q - np.floor(q) - 0.5) * 0.05 - 0.014
-        )
+        lit = np.maximum(np.abs(p - np.floor(p) - 0.5) * 0.042 - 0.012, np.abs(q - np.floor(q) - 0.5) * 0.05 - 0.014)
         out = _blend(out, _colour(0.2, 0.28, 0.4), b.cover(np.maximum(lit, tower + 0.012)))
         x += width + b.number(0.0, 0.03)
     pavement = _colour(0.62, 0.61, 0.6) * (0.92 + 0.14 * b.grain(30, 30))[..., None]

@@ -42,9 +42,7 @@ def _bowl(p: Painter, s: Subject, pose: float) -> None:
             p.part(circle(u, v, x * rim, top + 0.14 + 0.07 * (i % 2), 0.24), rgb(s.emblem_colour), bulge=0.2)
     heights = (-0.95, -0.82, -0.82 + (top + 0.82) * 0.45, top)
     widths = (foot, foot * 1.05, rim * (0.72 + 0.15 * q[3]), rim)
-    p.part(
-        lathe(u, v, heights, widths), body_colour(p, s), 0.7, 0.5, relief=lathe_side(u, v, heights, widths)
-    )
+    p.part(lathe(u, v, heights, widths), body_colour(p, s), 0.7, 0.5, relief=lathe_side(u, v, heights, widths))
     p.part(box(u, v, 0, top, rim + 0.02, 0.06 + 0.05 * q[4], 0.05), trim, bulge=0.08)
     paint_emblem(p, s, 0, (top - 0.95) / 2 + 0.05, 0.26)
 
@@ -99,9 +97,7 @@ def _candle(p: Painter, s: Subject, pose: float) -> None:
         polygon(u, v, [(-0.14, top + 0.27), (0.14, top + 0.27), (lean, top + 0.56)]),
     )
     p.part(flame, np.array([1.0, 0.66, 0.15], np.float32), bulge=0.3, shine=0.5, outline=1.0)
-    p.part(
-        ellipse(u, v, lean * 0.5, top + 0.22, 0.07, 0.1), np.array([1, 0.95, 0.6], np.float32), outline=1.0
-    )
+    p.part(ellipse(u, v, lean * 0.5, top + 0.22, 0.07, 0.1), np.array([1, 0.95, 0.6], np.float32), outline=1.0)
     paint_emblem(p, s, 0, top - 0.42 - 0.15 * q[3], 0.22)
 
 
@@ -159,9 +155,7 @@ def _teapot(p: Painter, s: Subject, pose: float) -> None:
         shape = polygon(u, v, [(-a, -0.93), (a, -0.93), (a * 0.55, cy + b), (-a * 0.55, cy + b)])
     p.part(shape, body, bulge=0.5, shine=0.6)
     p.part(ellipse(u, v, 0, cy + b, a * 0.52, 0.12), trim, bulge=0.12, shine=0.4)
-    p.part(
-        circle(u, v, 0, cy + b + 0.17, 0.1 + 0.05 * q[4]), rgb(s.emblem_colour, s.shade), bulge=0.1, shine=0.5
-    )
+    p.part(circle(u, v, 0, cy + b + 0.17, 0.1 + 0.05 * q[4]), rgb(s.emblem_colour, s.shade), bulge=0.1, shine=0.5)
     paint_emblem(p, s, 0, cy - 0.02, 0.25)
 
 
