@@ -42,13 +42,14 @@ def action_gradient(critic: ResidualCritic, transition: Transition) -> Tensor:
 def test_size_and_first_weights_are_the_released_ones() -> None:
     critic = ResidualCritic(4, 64, 64, generator=seeded())
     assert sum(parameter.numel() for parameter in critic.parameters()) == 262_310
-    for layer, fan_in in ((critic.network[0], 36), (critic.network[3], 4096), (critic.network[5], 64)):
+    for layer, n in ((critic.network[0], 9), (critic.network[3], 4096), (critic.network[5], 64)):
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.weight.min() >= 0
-        assert layer.weight.max() <= 1 / fan_in
-        assert layer.weight.max() > 0.7 / fan_in  # it is spread over the whole range
+        assert layer.weight.max() <= 1 / n
+        assert layer.weight.max() > 0.7 / n  # it is spread over the whole range
         assert layer.bias is not None
-        assert not layer.bias.any()
+        assert layer.bias.min() >= 0
+        assert layer.bias.max() <= 1 / n
 
 
 def test_chance_is_the_generators() -> None:
@@ -74,7 +75,7 @@ def test_predicts_one_return_a_sample_and_never_a_positive_one_at_first() -> Non
 def test_fits_a_known_return(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: int) -> None:
     held_out = random_transition(seeded(1), 256, timesteps=timesteps)
     untrained = ResidualCritic(4, 8, 8, generator=seeded())
-    assert explained_variance(untrained, held_out) < 0.5
+    assert explained_variance(untrained, held_out) < 0.75  # its first weights already sum the residual up
     critic = fitted(kind, rate, timesteps)
     assert explained_variance(critic, held_out) > 0.95
     large = LookForwardReward()(held_out) < -0.05  # nearer to nought its ReLU may be silent

@@ -52,6 +52,8 @@ class Personalized:
 
         steps: of the sampler; guidance: classifier-free guidance; both are the run's own where None.
         """
+        if count < 1:
+            raise LookforwardError(f"count = {count}: ask for at least one image.")
         config = self.run.config
         images = draw_images(
             self.pipeline,

@@ -50,12 +50,22 @@ def build_pipeline(model: str, device: str = "auto") -> StableDiffusionPipeline:
 
 
 def find_device(device: str) -> str:
-    """What "auto" means on this machine; any other name is taken at its word."""
+    """What "auto" means on this machine; any other name must be one that torch can use here."""
     if device != "auto":
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise LookforwardError(f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.") from error
         return device
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check(config: Config, concept: Concept) -> tuple[str, ...]:
+    """What `build` would raise, and the notes it would give, found without drawing or writing anything."""
+    return _check(config, concept, DiffusionPolicy(build_pipeline(config.model, config.device), config.precision))
 
 
 def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
@@ -68,9 +78,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     """
     pipeline = pipeline or build_pipeline(config.model, config.device)
     policy = DiffusionPolicy(pipeline, config.precision)
-    note = check_identifier(config.identifier, lambda text: _tokens(policy, text))
-    notes = (*concept.notes, *((note,) if note else ()))
-    _require_size(config, pipeline)
+    notes = _check(config, concept, policy)
 
     references = Examples(encode(pipeline.vae, to_unit(_stack(concept))), concept.prompt)
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
@@ -102,6 +110,12 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         generator=generator,
     )
     return Workshop(pipeline, policy, adapter, trainer, notes)
+
+
+def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:
+    note = check_identifier(config.identifier, lambda text: _tokens(policy, text))
+    _require_size(config, policy.pipeline)
+    return (*concept.notes, *((note,) if note else ()))
 
 
 def _build_critic(config: Config, shape: torch.Size) -> nn.Module | None:

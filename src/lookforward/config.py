@@ -143,6 +143,8 @@ def _check_ranges(config: Config) -> Config:
     ):
         if not getattr(config, name) >= 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
+    if not 0 <= config.seed < 2**63:
+        raise LookforwardError(f"seed = {config.seed} must lie in [0, 2^63).")
     if not 0 < config.discount <= 1:
         raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
     if config.prior_weight > 0 and config.prior_images == 0:

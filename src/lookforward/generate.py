@@ -33,6 +33,8 @@ def draw_images(
         raise LookforwardError(f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed for each prompt.")
     if steps < 1:
         raise LookforwardError(f"steps = {steps} must be at least 1.")
+    if not 0 <= min(seeds) <= max(seeds) < 2**63:
+        raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).")
     images = []
     for start in range(0, len(prompts), batch):
         chosen = slice(start, start + batch)

@@ -1,7 +1,9 @@
 """Prior images: what the untouched model draws for the class, made once and kept."""
 
 import hashlib
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,12 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import write_error
 from lookforward.generate import draw_images
+
+# Images are drawn so many at once, always: in a batch of another size each may differ in its last bit, and a run
+# would then depend on what was in the cache before it.
+_BATCH = 4
 
 
 def cache_folder() -> Path:
@@ -28,7 +34,6 @@ def prior_images(
     steps: int,
     guidance: float,
     resolution: int,
-    batch: int = 8,
 ) -> NDArray[np.uint8]:
     """`count` images of `prompt`, (count, resolution, resolution, 3) uint8, drawn where none are kept yet.
 
@@ -40,32 +45,52 @@ def prior_images(
     """
     settings = f"{fingerprint(pipeline)}|{prompt}|{steps}|{guidance}|{resolution}"
     folder = cache_folder() / "prior" / hashlib.sha256(settings.encode()).hexdigest()[:20]
-    paths = [folder / f"{i:05d}.png" for i in range(count)]
-    missing = [i for i, path in enumerate(paths) if not path.is_file()]
+    images: list[NDArray[np.uint8]] = []
+    for start in range(0, count, _BATCH):
+        paths = [folder / f"{i:05d}.png" for i in range(start, start + _BATCH)]
+        kept = [_read(path, resolution) for path in paths[: count - start]]
+        drawn = [image for image in kept if image is not None]
+        if len(drawn) < len(kept):
+            seeds = list(range(start, start + _BATCH))
+            drawn = list(
+                draw_images(pipeline, [prompt] * _BATCH, seeds, steps=steps, guidance=guidance, resolution=resolution)
+            )
+            _keep(drawn, paths)
+        images += drawn
+    return np.stack(images[:count])
+
+
+def _read(path: Path, resolution: int) -> NDArray[np.uint8] | None:
+    """A kept image; None where there is none, or a damaged one."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError):  # Pillow tells of a damaged PNG by either
+        return None
+    return pixels if pixels.shape == (resolution, resolution, 3) else None
+
+
+def _keep(images: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
+    folder = paths[0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for start in range(0, len(missing), batch):
-            seeds = missing[start : start + batch]
-            images = draw_images(
-                pipeline, [prompt] * len(seeds), seeds, steps=steps, guidance=guidance, resolution=resolution
-            )
-            for seed, image in zip(seeds, images, strict=True):
-                partial = paths[seed].with_suffix(f".{os.getpid()}.tmp")
-                Image.fromarray(image).save(partial, format="PNG")
-                partial.replace(paths[seed])
-        return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        for image, path in zip(images, paths, strict=True):
+            partial = path.with_suffix(f".{os.getpid()}.tmp")
+            Image.fromarray(image).save(partial, format="PNG")
+            partial.replace(path)
     except OSError as error:
-        raise LookforwardError(
-            f"Prior images cannot be kept in {folder}: {error}. Make room, or set LOOKFORWARD_CACHE to a folder "
-            "that can be written."
-        ) from error
+        remedy = "Make room, or set LOOKFORWARD_CACHE to a folder that can be written."
+        raise write_error(folder, error, remedy) from error
 
 
 def fingerprint(pipeline: StableDiffusionPipeline) -> str:
-    """A short name of the weights that images depend on: equal for equal weights only."""
+    """A short name of the weights, schedule and vocabulary that images depend on: equal for equal ones only."""
     digest = hashlib.blake2b(digest_size=10)
+    schedule = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
+    settings = [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for module in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

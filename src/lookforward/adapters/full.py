@@ -31,4 +31,7 @@ class FullAdapter:
         return parameters
 
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        # A tokenizer remembers, and saves, how its last prompt was padded and cut
+        policy.pipeline.tokenizer.backend_tokenizer.no_truncation()
+        policy.pipeline.tokenizer.backend_tokenizer.no_padding()
         policy.pipeline.save_pretrained(str(folder), safe_serialization=True)

@@ -4,8 +4,6 @@ A finished cell is a file in `cells/`; a grid that was stopped goes on with the 
 """
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +15,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from lookforward.benchmark.memory import peak_memory, reset_peak
 from lookforward.build import Judges, build, build_scores
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config, load_config
@@ -55,7 +54,7 @@ class Cell:
     seed: int
     scores: dict[str, list[float]]
     seconds: float  # of training
-    memory: float  # peak of the process so far, MiB
+    memory: float  # peak while training and drawing, MiB; the loaded models are in it
     terms: dict[str, float] = field(default_factory=dict)  # logged terms, mean of the last quarter
 
 
@@ -106,6 +105,7 @@ def _run_cell(
     pipeline: StableDiffusionPipeline,
     judges: Judges,
 ) -> tuple[Cell, np.ndarray]:
+    reset_peak()
     recipe, overrides = plan.methods[method]
     noun = subject.rsplit("-", 1)[0]
     config = load_config(recipe, {**overrides, "class_noun": noun, "seed": seed, "photos": str(photos)})
@@ -176,9 +176,3 @@ def _restore(pipeline: StableDiffusionPipeline, snapshot: Sequence[Mapping[str, 
     for module, state in zip((pipeline.unet, pipeline.text_encoder), snapshot, strict=True):
         module.load_state_dict(state)
         module.requires_grad_(False)
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held so far, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -1,16 +1,15 @@
 """Methods side by side on Toybox's held-out subjects: a table and a sheet."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
-from lookforward.cli.personalise import parse_settings
+from lookforward.cli.personalise import Settings, parse_settings
 from lookforward.errors import LookforwardError
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 DEMO_SUBJECT = "teapot-0"
 DEMO_SCENES = ("on the beach", "in the snow", "in the jungle", "with a city in the background")
@@ -28,7 +27,7 @@ def compare(
     seeds: int = 3,
     images: int = 1,
     output: Path = Path("runs/compare"),
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    set: Settings = (),
 ) -> None:
     """Train every recipe on every subject from every seed, and print scores with 95% intervals.
 

@@ -10,21 +10,24 @@ from rich.console import Console
 
 from lookforward.errors import LookforwardError
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
+
+# Both `--set a=1 b=2` and `--set a=1 --set b=2`
+Settings = Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="NAME=VALUE"), tyro.conf.UseAppendAction]
 
 
 def train(
     photos: tyro.conf.Positional[Path],
     class_noun: str,
-    model: str = "toybox",
+    model: str | None = None,
     recipe: str = "look-forward",
-    identifier: str = "sks",
+    identifier: str | None = None,
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     output: Path | None = None,
     resolution: int | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    precision: Literal["fp32", "bf16"] | None = None,
+    set: Settings = (),
     allow_few: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -33,43 +36,43 @@ def train(
     Args:
         photos: Folder with 4 to 6 photos of one subject.
         class_noun: What the subject is, such as dog.
-        model: "toybox" (bundled), a diffusers pipeline folder, or a hub id such as CompVis/stable-diffusion-v1-4.
-        recipe: look-forward, dreambooth or released; or a TOML file of settings.
-        identifier: The rare word that will name your subject.
+        model: A diffusers pipeline folder or a hub id such as CompVis/stable-diffusion-v1-4; the bundled toybox
+            where not given.
+        recipe: look-forward, dreambooth or released; or a TOML file of settings, over which these options go.
+        identifier: The rare word that will name your subject; sks where not given.
         steps: Training steps; the recipe's where not given.
-        seed: The run is the same for the same seed.
+        seed: The run is the same for the same seed; 0 where not given.
         output: Run folder; runs/PHOTOS-RECIPE where not given.
         resolution: Side of the images in pixels; the recipe's where not given.
-        precision: What the model computes in; bf16 is faster on recent hardware.
-        set: Any other setting of the run, such as discount=0.99 or critic_weight=2.0; may be given several.
+        precision: What the model computes in; fp32 where not given, bf16 is faster on recent hardware.
+        set: Any other setting of the run, such as discount=0.99 or critic_weight=2.0.
         allow_few: Train on fewer than three photos.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.api import Job, default_output, read_concept
-    from lookforward.build import build
+    from lookforward.api import Job, default_output, photos_name, read_concept
+    from lookforward.build import check
     from lookforward.config import load_config, to_toml
-    from lookforward.run import begin
 
-    settings: dict[str, Any] = {
-        "photos": str(photos), "class_noun": class_noun, "model": model, "identifier": identifier, "seed": seed,
-        "precision": precision, "allow_few": allow_few,
+    options = {
+        "model": model, "identifier": identifier, "steps": steps, "seed": seed, "resolution": resolution,
+        "precision": precision, "allow_few": allow_few or None,
     }  # fmt: skip
-    settings |= {k: v for k, v in {"steps": steps, "resolution": resolution}.items() if v is not None}
-    config = load_config(recipe, settings | parse_settings(set))
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given |= parse_settings(set) | {"photos": photos_name(photos), "class_noun": class_noun}
+    config = load_config(recipe, given)
     concept = read_concept(photos, config)
     folder = output or default_output(config)
-    if dry_run:
-        notes = build(config, concept).notes
+    job = Job(folder, config, concept)
+    if job.run.finished:
+        console.print(f"{folder} is finished already. Draw with it: {_example(folder, config)}")
+    elif dry_run:
+        notes = check(config, concept)
         console.print(to_toml(config), end="")
         _print_notes(notes)
         console.print(f"Would train {config.steps} steps on {len(concept.photos)} photos into {folder}.")
-        return
-    run = begin(folder, config, [photo.digest for photo in concept.photos])
-    if run.finished:
-        console.print(f"{folder} is finished already. Draw with it: {_example(folder, config)}")
-        return
-    _run_job(Job(run, concept), config.steps)
-    console.print(f"Done: {folder}. Draw with it: {_example(folder, config)}")
+    else:
+        _run_job(job, config.steps)
+        console.print(f"Done: {folder}. Draw with it: {_example(folder, config)}")
 
 
 def _run_job(job: Any, steps: int) -> None:
@@ -77,11 +80,12 @@ def _run_job(job: Any, steps: int) -> None:
 
     console.print(f"Training on {len(job.concept.photos)} photos into {job.run.folder} …")
     with TrainingProgress(steps, console) as progress:
-        for result in job:
+        for i, result in enumerate(job):
+            if i == 0:  # before it, the job had not looked at the model yet
+                _print_notes(job.notes)
+                if job.resumed_at:
+                    console.print(f"Going on after step {job.resumed_at}.")
             progress.show(result)
-    if job.resumed_at:
-        console.print(f"(resumed at step {job.resumed_at})")
-    _print_notes(job.notes)
 
 
 def generate(
@@ -107,11 +111,9 @@ def generate(
     from lookforward.api import load_personalized
     from lookforward.report import contact_sheet
 
-    if count < 1:
-        raise LookforwardError(f"--count is {count}; ask for at least one image.")
     model = load_personalized(run)
     config = model.run.config
-    if config.identifier not in prompt.split():
+    if config.identifier not in prompt:
         console.print(f"Note: the prompt does not hold {config.identifier!r}, so your subject was not asked for.")
     images = model.generate(prompt, count, seed=seed, steps=steps, guidance=guidance)
     folder = output or run / "images"
@@ -148,7 +150,7 @@ def score(
     """
     import json
 
-    from lookforward.api import load_personalized, read_concept
+    from lookforward.api import load_personalized, photos_of, read_concept
     from lookforward.build import build_judges, build_scores
     from lookforward.config import TOYBOX
     from lookforward.evaluate import score_images
@@ -159,7 +161,8 @@ def score(
 
     model = load_personalized(run)
     config = model.run.config
-    concept = read_concept(Path(config.photos), config)
+    concept = read_concept(photos_of(config), config)
+    judges = build_judges(config.model, dino, clip)
     own = TOYBOX_PROMPTS if config.model == TOYBOX else benchmark_prompts(config.class_noun)
     templates = tuple(read_prompt_file(prompts)) if prompts else own
     asked = [fill(t, config.identifier, config.class_noun) for t in templates for _ in range(images)]
@@ -169,7 +172,6 @@ def score(
         steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution,
     )  # fmt: skip
     references = np.stack([photo.pixels for photo in concept.photos])
-    judges = build_judges(config.model, dino, clip)
     values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, plain)
     means = {name: float(v.mean()) for name, v in values.items()}
     record = {"means": means, "images": len(asked), "prompts": list(templates), "seed": seed}
@@ -179,10 +181,10 @@ def score(
     console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {run / 'scores.json'}")
 
 
-def parse_settings(words: tuple[str, ...]) -> dict[str, Any]:
+def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     """NAME=VALUE pairs, the value as TOML or, failing that, as plain text."""
     values: dict[str, Any] = {}
-    for word in words:
+    for word in (word for group in groups for word in group):
         name, equals, value = word.partition("=")
         if not equals:
             raise LookforwardError(f"--set {word}: write NAME=VALUE, such as discount=0.99.")

@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lookforward.benchmark.grid import peak_memory
+from lookforward.benchmark.memory import peak_memory
 from lookforward.records import StepResult
 
 _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q", "q_target": "return"}

@@ -1,8 +1,8 @@
 """The critic of the authors' released code: it sees the squared residual (x_0 - x̂_0)², nothing else.
 
-Kept as they built it (DESIGN: conv 3×3 4→1, LeakyReLU, linear h·w→64, ReLU, linear 64→1, weights uniform in
-[0, 1/fan-in]), with two differences. It predicts a return, so the network's output, which grows with the
-error, is negated; and it computes in single precision. It has 262,310 parameters at 64×64 latents.
+Kept as they built it (convolution 3×3 4→1, LeakyReLU, linear h·w→64, ReLU, linear 64→1, first weights and
+biases uniform in [0, 1/n]), with two differences. It predicts a return, so the network's output, which grows with
+the error, is negated; and it computes in single precision. It has 262,310 parameters at 64×64 latents.
 """
 
 import torch
@@ -16,7 +16,8 @@ class ResidualCritic(nn.Module):
 
     Args:
         channels, height, width: shape of the latents.
-        generator: source of the initial weights, uniform in [0, 1/fan-in]; biases start at nought.
+        generator: source of the first weights and biases, uniform in [0, 1/n]: n is the fan-in of a linear
+            layer and the nine places of the kernel for the convolution, whatever its channels.
     """
 
     def __init__(self, channels: int, height: int, width: int, *, generator: torch.Generator) -> None:
@@ -31,10 +32,9 @@ class ResidualCritic(nn.Module):
         )
         for layer in self.network:
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                fan_in = layer.weight[0].numel()
-                nn.init.uniform_(layer.weight, 0.0, 1.0 / fan_in, generator=generator)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+                n = 9 if isinstance(layer, nn.Conv2d) else layer.in_features
+                for parameter in layer.parameters():
+                    nn.init.uniform_(parameter, 0.0, 1.0 / n, generator=generator)
 
     def forward(self, transition: Transition) -> Tensor:
         """(b,) predicted return, differentiable with respect to the action through x̂_0 (Eq. 7)."""

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import ModelInfo
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from lookforward.errors import LookforwardError
 from lookforward.records import State
 from lookforward.schedule import Prediction, Schedule, as_noise
-from lookforward.vision import explain_load_error
+from lookforward.vision import check_vocabulary, explain_load_error, load_weights, local_folder
 
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -77,19 +81,44 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> StableDiffusionPip
     Raises:
         LookforwardError: a part is missing or unreadable, or the hub cannot be reached.
     """
-    folder = Path(source)
-    if folder.is_dir() and not (folder / "model_index.json").is_file():
+    folder = local_folder(source, _fetch_pipeline)
+    if not (folder / "model_index.json").is_file():
         raise LookforwardError(
             f"{folder} has no model_index.json: it is no pipeline folder. Give the folder that diffusers' "
             "save_pretrained wrote, such as RUN/export."
         )
-    try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            str(source), torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
-        )
-    except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
-        raise explain_load_error(source, error) from error
+    if missing := [part for part in PARTS if not (folder / part).is_dir()]:
+        raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
+    pipeline = _load_parts(folder)
+    check_vocabulary(folder / "tokenizer", pipeline.tokenizer)
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        if missing := [name for name, weight in module.named_parameters() if weight.is_meta]:
+            problem = f"{len(missing)} weights of its {type(module).__name__} are missing ({missing[0]}, …)"
+            raise explain_load_error(folder, ValueError(problem))
         module.requires_grad_(False).eval()
     return pipeline.to(device)
+
+
+def _load_parts(folder: Path) -> StableDiffusionPipeline:
+    text_encoder = load_weights(CLIPTextModel, folder / "text_encoder")  # diffusers would fill gaps with noise
+    shown = diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            str(folder),
+            dtype=torch.float32,
+            text_encoder=text_encoder,
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
+        raise explain_load_error(folder, error) from error
+    finally:
+        if shown:
+            diffusers_logging.enable_progress_bar()
+
+
+def _fetch_pipeline(name: str, found: ModelInfo | None) -> str | Path:
+    # diffusers knows which of a repository's many weights a pipeline needs
+    return StableDiffusionPipeline.download(name, safety_checker=None, local_files_only=found is None)

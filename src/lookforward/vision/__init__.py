@@ -9,15 +9,17 @@ from lookforward.vision.encoders import (
     to_pixels,
     to_unit,
 )
-from lookforward.vision.loading import explain_load_error, local_folder
+from lookforward.vision.loading import check_vocabulary, explain_load_error, load_weights, local_folder
 
 __all__ = [
     "ClipEncoders",
     "ImageEncoder",
     "Preprocessing",
+    "check_vocabulary",
     "explain_load_error",
     "load_clip",
     "load_dino",
+    "load_weights",
     "local_folder",
     "to_pixels",
     "to_unit",

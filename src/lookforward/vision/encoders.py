@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, ViTModel
 
-from lookforward.vision.loading import explain_load_error, load_weights, local_folder
+from lookforward.vision.loading import check_vocabulary, explain_load_error, load_weights, local_folder
 
 Triple = tuple[float, float, float]
 
@@ -45,9 +45,7 @@ class ImageEncoder(nn.Module):
     `train()` does not switch dropout on. Raises ValueError where the images have another shape.
     """
 
-    def __init__(
-        self, network: nn.Module, features: Callable[[Tensor], Tensor], preprocessing: Preprocessing
-    ) -> None:
+    def __init__(self, network: nn.Module, features: Callable[[Tensor], Tensor], preprocessing: Preprocessing) -> None:
         """`features` maps normalised pixels (b, 3, crop, crop) to (b, d) with `network`'s weights."""
         super().__init__()
         self.network = network.eval().requires_grad_(False)
@@ -155,9 +153,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, eos: int) -> None:
     """Two mistakes that transformers passes over and that make every prompt embed alike."""
-    if tokenizer.vocab_size <= len(tokenizer.all_special_tokens):
-        missing = "the tokenizer's files are missing (vocab.json and merges.txt, or tokenizer.json)"
-        raise explain_load_error(folder, FileNotFoundError(missing))
+    check_vocabulary(folder, tokenizer)
     # CLIPTextModel pools at the token `eos`, or, where the configuration says 2, at the highest token.
     pooled_at = len(tokenizer) - 1 if eos == 2 else eos
     if tokenizer.eos_token_id != pooled_at:

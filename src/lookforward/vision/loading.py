@@ -1,30 +1,41 @@
 """Finding a model by folder or hub id, and saying what to do where that fails."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import HfApi, ModelInfo, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from lookforward.errors import LookforwardError
 
 # One question to the hub, asked before any download: without a network each file would be retried for
 # half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
 _HUB_TIMEOUT_SECONDS = 5.0
+# From a hub id and what the hub says of it (None: it cannot be reached) to a folder in the download cache
+Fetch = Callable[[str, ModelInfo | None], str | Path]
 
 
-def local_folder(source: str | Path) -> Path:
+def fetch_model(name: str, found: ModelInfo | None) -> str:
+    """Fetch configuration, vocabulary and one set of weights (safetensors where there are any)."""
+    if found is None:
+        return snapshot_download(name, local_files_only=True)
+    files = [file.rfilename for file in found.siblings or []]
+    weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
+    return snapshot_download(name, allow_patterns=["*.json", "*.txt", weights])
+
+
+def local_folder(source: str | Path, fetch: Fetch = fetch_model) -> Path:
     """The folder that holds a model: itself, or the hub's files in the download cache, fetched if need be.
 
-    Only configuration, vocabulary and one set of weights (safetensors where there are any) are fetched.
     Raises LookforwardError without a network (after seconds, not minutes) or where there is no such model.
     """
     if Path(source).is_dir():
         return Path(source)
     try:
-        return _cached_or_downloaded(str(source))
+        return _cached_or_downloaded(str(source), fetch)
     except Exception as error:
         raise explain_load_error(source, error) from error
 
@@ -64,9 +75,7 @@ def load_weights(kind: Any, folder: Path, **options: Any) -> Any:
     Raises LookforwardError where the folder lacks a file or a single weight.
     """
     try:
-        model, info = kind.from_pretrained(
-            str(folder), dtype=torch.float32, output_loading_info=True, **options
-        )
+        model, info = kind.from_pretrained(str(folder), dtype=torch.float32, output_loading_info=True, **options)
     except Exception as error:
         raise explain_load_error(folder, error) from error
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
@@ -76,7 +85,14 @@ def load_weights(kind: Any, folder: Path, **options: Any) -> Any:
     return model
 
 
-def _cached_or_downloaded(name: str) -> Path:
+def check_vocabulary(folder: Path, tokenizer: Any) -> None:
+    """Raise LookforwardError for a tokenizer that was made of nothing: every prompt would embed alike."""
+    if tokenizer.vocab_size <= len(tokenizer.all_special_tokens):
+        missing = "the tokenizer's files are missing (vocab.json and merges.txt, or tokenizer.json)"
+        raise explain_load_error(folder, FileNotFoundError(missing))
+
+
+def _cached_or_downloaded(name: str, fetch: Fetch) -> Path:
     if not _could_be_hub_id(name):
         raise FileNotFoundError(name)
     try:
@@ -85,12 +101,10 @@ def _cached_or_downloaded(name: str) -> Path:
         raise
     except Exception as unreachable:  # its type is that of whichever HTTP library the hub's client uses
         try:
-            return Path(snapshot_download(name, local_files_only=True))
-        except LocalEntryNotFoundError:
+            return Path(fetch(name, None))
+        except (OSError, ValueError):  # not in the cache, or not all of it
             raise unreachable from None
-    files = [file.rfilename for file in found.siblings or []]
-    weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
-    return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", weights]))
+    return Path(fetch(name, found))
 
 
 def _could_be_hub_id(name: str) -> bool:

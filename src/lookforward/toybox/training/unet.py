@@ -131,7 +131,7 @@ def train_unet(
     seed: int = 0,
     device: str = "cpu",
     batch: int = 48,
-    learning_rate: float = 4e-4,
+    learning_rate: float = 6e-4,
     sizes: UnetSizes | None = None,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:

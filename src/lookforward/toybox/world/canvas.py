@@ -1,8 +1,8 @@
 """Signed distances, shading and smooth noise: what shapes and scenes are drawn with.
 
 Local coordinates are u to the right and v upwards, the subject's box being [-1, 1]². A signed distance is
-negative inside. Only sums, products, roots and comparisons decide a pixel, so that the same seed gives the
-same picture on every machine.
+negative inside. Everything is drawn from a seed; a sine or a root may differ in its last bit between builds of numpy,
+which after rounding to 8 bits changes next to no pixel.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,130 @@
+"""Runs of the tiny model: their settings, what came of them, and what other processes do with them.
+
+Processes are forked from a server that has imported everything once, so that one costs a second, not ten.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SETTINGS: dict[str, Any] = {
+    "steps": 6,
+    "resolution": 32,
+    "learning_rate": 1e-3,
+    "prior_images": 2,
+    "prior_steps": 2,
+    "sample_steps": 2,
+    "sample_every": 3,
+    "checkpoint_every": 2,
+}
+_WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
+
+
+def as_options(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of the command line."""
+    words = [f"{name}={value}" for name, value in settings.items()]
+    return [part for word in words for part in ("--set", word)]
+
+
+def exported(folder: Path) -> dict[str, bytes]:
+    """Every exported file of a run, by name."""
+    root = folder / "export"
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, without the seconds that no two runs share."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files under a folder, by name; folders too."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+def server() -> ForkServerContext:
+    """Starts processes that have imported the package; it computes on one thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lookforward.api", "lookforward.cli"])
+    with pytest.MonkeyPatch.context() as patch:
+        here = Path(__file__).parent
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(here.parent / "src"), str(here)]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        patch.setenv("TRANSFORMERS_VERBOSITY", "error")
+        multiprocessing.forkserver.ensure_running()  # pyright: ignore[reportAttributeAccessIssue]
+    return context
+
+
+def start(context: ForkServerContext, arguments: list[str], **options: Any) -> ForkServerProcess:
+    """Run `lookforward ARGUMENTS` in a process; for the options, see `_main`."""
+    process = context.Process(target=_main, args=(arguments,), kwargs=options)
+    process.start()
+    return process
+
+
+def _main(
+    arguments: list[str],
+    *,
+    cache: Path | None = None,
+    watched: Path | None = None,
+    die_before: int = 0,
+    count_into: Path | None = None,
+    largest_file: int = 0,
+    errors: Connection | None = None,
+) -> None:
+    """The command line, in a process that is to be thrown away.
+
+    cache: folder for prior images; watched: folder whose changes are counted; die_before: the change before
+    which the process kills itself;
+    count_into: file for their number; largest_file: bytes beyond which the system refuses to write;
+    errors: takes what was said on stderr.
+    """
+    from lookforward.cli import main
+
+    if cache is not None:
+        os.environ["LOOKFORWARD_CACHE"] = str(cache)
+    said = sys.stderr = io.StringIO()
+    changes = 0
+
+    def watch(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal changes
+        opened = event == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR)
+        if (event in _WRITING or opened) and str(watched) in str(details[0]):
+            changes += 1
+            if changes == die_before:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if watched is not None:
+        sys.addaudithook(watch)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    try:
+        main(arguments)
+    finally:
+        if errors is not None:
+            errors.send(said.getvalue())
+    if count_into is not None:
+        count_into.write_text(str(changes))
+
+
+def draw_prior(cache: Path, model: Path, result: Path, count: int, settings: Mapping[str, Any]) -> None:
+    """Prior images of a model into a file, in a process that is to be thrown away."""
+    from lookforward.policies.diffusion import load_pipeline
+    from lookforward.prior import prior_images
+
+    os.environ["LOOKFORWARD_CACHE"] = str(cache)
+    np.save(result, prior_images(load_pipeline(model), "a photo of dog", count, **settings))

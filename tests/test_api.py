@@ -1,0 +1,196 @@
+"""The Python interface, on a tiny model: photos in, a personalised model out, the same every time."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lookforward
+from jobs import SETTINGS, exported, logged, tree
+from lookforward import Config, LookforwardError, Personalized, StepResult, load_config, load_personalized, personalize
+from lookforward.run import open_run
+
+TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
+CRITIC_TERMS = {"critic_loss", "q", "q_target", "reward", "value"}
+
+
+@pytest.fixture
+def train(tiny_model: Path, photos: Path, tmp_path: Path) -> Any:
+    def call(name: str = "run", **settings: Any) -> Personalized:
+        return personalize(
+            photos, "teapot", output=tmp_path / name, **{**SETTINGS, "model": str(tiny_model), **settings}
+        )
+
+    return call
+
+
+@pytest.mark.parametrize("recipe", ["look-forward", "dreambooth", "released"])
+def test_photos_in_a_personalised_model_out(
+    recipe: str, tiny_model: Path, photos: Path, tmp_path: Path, train: Any
+) -> None:
+    steps: list[StepResult] = []
+    teapot = train(recipe=recipe, on_step=steps.append)
+    folder = tmp_path / "run"
+    assert teapot.run.folder == folder
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints", "config.toml", "export", "metrics.jsonl", "photos.json", "samples",
+    ]  # fmt: skip
+
+    given = {**SETTINGS, "photos": str(photos), "class_noun": "teapot", "model": str(tiny_model)}
+    config = load_config(recipe, given)
+    assert open_run(folder).config == config == teapot.run.config
+    written = tomllib.loads((folder / "config.toml").read_text())
+    assert Config(**written) == config  # every setting is there, the defaults too
+    assert (config.critic == "none") == (recipe == "dreambooth")
+
+    rows = logged(folder)
+    assert [row["step"] for row in rows] == [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert rows == [{"step": step.step, **step.terms} for step in steps] == teapot_rows(teapot)
+    for row in rows:
+        assert row.keys() == {"step"} | TERMS | (CRITIC_TERMS if recipe != "dreambooth" else set())
+        assert np.isfinite(list(row.values())).all()
+
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-000003.png", "step-000006.png"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
+    with Image.open(folder / "samples" / "step-000006.png") as sheet:
+        assert sheet.width > 4 * 128
+    assert exported(folder)["unet/diffusion_pytorch_model.safetensors"] != weights_of(tiny_model)
+
+    images = teapot.generate("a photo of sks teapot in the jungle", count=2, seed=7)
+    assert [(image.mode, image.size) for image in images] == [("RGB", (32, 32))] * 2
+    again = load_personalized(folder).generate("a photo of sks teapot in the jungle", count=2, seed=7)
+    assert [image.tobytes() for image in again] == [image.tobytes() for image in images]
+    assert images[0].tobytes() != images[1].tobytes()
+
+
+def teapot_rows(teapot: Personalized) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in teapot.run.read_metrics()]
+
+
+def weights_of(model: Path) -> bytes:
+    return (model / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+
+def test_the_five_lines_of_the_readme(
+    tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {**SETTINGS, "model": str(tiny_model)}
+
+    from lookforward import personalize
+
+    teapot = personalize(photos, class_noun="teapot", **settings)
+    for i, image in enumerate(teapot.generate("a photo of sks teapot on the beach", count=4)):
+        image.save(f"teapot-{i}.png")
+
+    assert len(list(tmp_path.glob("teapot-*.png"))) == 4
+    assert teapot.run.folder == Path("runs/teapot-0-look-forward")
+
+
+def test_the_seed_decides_every_bit(train: Any, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(name, seed=seed)
+    first, same, other = (tmp_path / name for name in "abc")
+    assert exported(first) == exported(same)
+    assert logged(first) == logged(same)
+    assert tree(first / "samples") == tree(same / "samples")
+    assert exported(first).keys() == exported(other).keys()
+    for part in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"):
+        assert exported(first)[part] != exported(other)[part]
+    assert logged(first)[0]["timestep"] != logged(other)[0]["timestep"]
+
+
+def test_watching_changes_nothing(train: Any, tmp_path: Path) -> None:
+    """Samples and checkpoints draw on no chance that the training draws on."""
+    train("watched")
+    train("unwatched", sample_every=0, checkpoint_every=1000)
+    assert exported(tmp_path / "watched") == exported(tmp_path / "unwatched")
+    assert logged(tmp_path / "watched") == logged(tmp_path / "unwatched")
+    assert not (tmp_path / "unwatched" / "samples").exists()
+
+
+@pytest.mark.parametrize("recipe", ["look-forward", "dreambooth", "released"])
+def test_a_frozen_text_encoder_is_exported_as_it_was(recipe: str, train: Any, tmp_path: Path, tiny_model: Path) -> None:
+    train(recipe=recipe, train_text_encoder=False)
+    part = "text_encoder/model.safetensors"
+    assert exported(tmp_path / "run")[part] == (tiny_model / part).read_bytes()
+    train("trained", recipe=recipe)
+    assert exported(tmp_path / "trained")[part] != (tiny_model / part).read_bytes()
+
+
+def test_what_is_not_trained_is_exported_as_it_was(train: Any, tmp_path: Path, tiny_model: Path) -> None:
+    train()
+    files = exported(tmp_path / "run")
+    for name in ("vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json"):
+        assert files[name] == (tiny_model / name).read_bytes()
+
+
+def test_a_list_of_photos_is_taken_in_its_order(train: Any, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+    settings = {**SETTINGS, "model": str(tiny_model), "class_noun": "teapot"}
+    files = sorted(photos.glob("*.png"))
+    personalize(files, output=tmp_path / "list", **settings)
+    personalize(files[::-1], output=tmp_path / "reversed", **settings)
+    train("folder")
+    assert exported(tmp_path / "list") == exported(tmp_path / "folder")
+    assert exported(tmp_path / "list") != exported(tmp_path / "reversed")
+
+
+@pytest.mark.parametrize("settings", [{"prior_weight": 0.0}, {"batch": 2, "precision": "bf16"}])
+def test_other_settings_train_too(train: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
+    train(**settings)
+    assert ("prior_loss" in logged(tmp_path / "run")[0]) == ("prior_weight" not in settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"setps": 3}, "Unknown setting setps"),
+        ({"steps": "3"}, "steps = '3' in recipe look-forward must be of type int"),
+        ({"steps": 0}, "steps = 0 must be greater than 0"),
+        ({"recipe": "paper"}, "There is no recipe 'paper'. Bundled: dreambooth, look-forward, released"),
+        ({"recipe": "paper.toml"}, r"There is no recipe file paper\.toml"),
+        ({"model": "nowhere/at/all"}, "there is no model folder nowhere/at/all"),
+        ({"device": "cuda:99"}, "device = 'cuda:99' cannot be used here: .* Give cpu, or auto"),
+        ({"device": "abacus"}, "device = 'abacus' cannot be used here: .* Give cpu, or auto"),
+        ({"resolution": 36}, "resolution = 36 .* multiple of 8, such as 32"),
+        ({"seed": 2**70}, "seed = .* must"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_nothing_behind(
+    train: Any, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LookforwardError, match=message):
+        train(**settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path) -> None:
+    with pytest.raises(LookforwardError, match="There is no run folder"):
+        load_personalized(tmp_path / "run")
+
+    def stop(result: StepResult) -> None:
+        if result.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(on_step=stop)
+    with pytest.raises(LookforwardError, match="is not finished; give its training command again"):
+        load_personalized(tmp_path / "run")
+    train()
+    load_personalized(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("arguments", [{"count": 0}, {"steps": 0}, {"seed": 2**70}])
+def test_what_cannot_be_drawn(train: Any, arguments: dict[str, int]) -> None:
+    with pytest.raises(LookforwardError, match=next(iter(arguments))):
+        train().generate("a teapot", **arguments)
+
+
+def test_every_public_name_is_there() -> None:
+    for name in lookforward.__all__:
+        assert getattr(lookforward, name).__doc__, name
+    with pytest.raises(AttributeError, match="nothing_such"):
+        lookforward.nothing_such  # noqa: B018

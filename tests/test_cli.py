@@ -1,0 +1,544 @@
+"""The command line: the main job from photos to scores, and what it says where something is wrong."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+
+from conftest import save_image
+from jobs import SETTINGS, as_options, exported, logged, tree
+from lookforward.api import personalize
+from lookforward.cli import main
+from lookforward.errors import LookforwardError
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command in an empty folder of its own: its status, and what it says on stdout and on stderr."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        return (status, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def command(photos: Path, tiny_model: Path) -> list[str]:
+    """A whole training in some words."""
+    return ["train", str(photos), "--class-noun", "teapot", "--model", str(tiny_model), *as_options(SETTINGS)]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKFORWARD_CACHE", str(folder.parent / "cache"))
+        personalize(photos, "teapot", output=folder, model=str(tiny_model), **SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judges(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A tiny DINO and a tiny CLIP."""
+    folder = tmp_path_factory.mktemp("judges")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    image = {"image_size": 32, "patch_size": 8, "initializer_range": 0.2}
+    ViTModel(ViTConfig(**sizes, **image), add_pooling_layer=False).save_pretrained(folder / "dino")
+    shutil.copytree(tiny_model / "tokenizer", folder / "clip")
+    text = json.loads((tiny_model / "text_encoder" / "config.json").read_text())
+    CLIPModel(CLIPConfig(text_config=text, vision_config={**sizes, **image})).save_pretrained(folder / "clip")
+    return ["--dino", str(folder / "dino"), "--clip", str(folder / "clip")]
+
+
+def assert_refused(result: tuple[int, str, str], message: str) -> None:
+    """One message on stderr and status 2."""
+    status, _, err = result
+    assert status == 2, err
+    assert re.search(message, err), err
+    assert err.startswith("lookforward: ")
+    assert "Traceback" not in err
+    assert "\n" not in err.rstrip("\n").replace("\n  ", " ")  # one message; a list in it is indented
+
+
+def test_train_generate_score(run: Command, command: list[str], judges: list[str], photos: Path) -> None:
+    status, out, err = run(*command)
+    folder = Path("runs/teapot-0-look-forward")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"Training on 5 photos into {folder} …\n")
+    assert out.count("s/step") == 6
+    assert out.endswith(f'Draw with it: lookforward generate {folder} "a photo of sks teapot on the beach"\n')
+
+    again, out, err = run(*command)
+    assert (again, err) == (0, "")
+    assert out.startswith(f"{folder} is finished already. Draw with it: lookforward generate")
+
+    status, out, err = run("generate", folder, "a photo of sks teapot on the beach", "--count", 3, "--seed", 5)
+    assert (status, err) == (0, "")
+    name = "a-photo-of-sks-teapot-on-the-beach"
+    assert out == f"3 images and {name}-sheet.png in {folder / 'images'}\n"
+    drawn = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+    assert drawn.keys() == {f"{name}-{end}.png" for end in ("5", "6", "7", "sheet")}
+    run("generate", folder, "a photo of sks teapot on the beach", "--count", 3, "--seed", 5, "--output", "other")
+    assert drawn == tree(Path("other"))
+    with Image.open(folder / "images" / f"{name}-5.png") as image:
+        assert image.size == (32, 32)
+    status, out, _ = run("generate", folder, "a teapot", "--count", 1, "--steps", 1, "--guidance", 1)
+    assert out.startswith("Note: the prompt does not hold 'sks'")
+
+    Path("prompts.txt").write_text("a photo of a {} on the moon\na red {}\n")
+    status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges)
+    assert (status, err) == (0, "")
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["images"] == 4
+    assert len(scores["prompts"]) == 2
+    assert scores["means"].keys() >= {"DINO", "CLIP-I", "CLIP-T"}
+    for name, mean in scores["means"].items():
+        assert re.search(rf"^{name} +{mean:.4f}$", out, re.MULTILINE)
+
+
+def test_score_of_a_run_from_a_list_of_photos(
+    run: Command, judges: list[str], photos: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    files = sorted(photos.glob("*.png"))[:3]
+    personalize(files, "teapot", output=tmp_path / "list", model=str(tiny_model), **SETTINGS)
+    Path("prompts.txt").write_text("a {}\n")
+    status, _, err = run("score", tmp_path / "list", "--images", 1, "--prompts", "prompts.txt", *judges)
+    assert (status, err) == (0, "")
+    shutil.move(tmp_path / "list", tmp_path / "[moved] :smile:")
+    status, out, _ = run("generate", tmp_path / "[moved] :smile:", "a sks teapot", "--count", 1)
+    assert (status, out) == (0, f"1 images and a-sks-teapot-sheet.png in {tmp_path / '[moved] :smile:' / 'images'}\n")
+
+
+def test_an_interrupted_training_goes_on(
+    run: Command, command: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Any, result: Any) -> None:
+        if result.step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lookforward.cli.progress.TrainingProgress.show", interrupt)
+        status, _, err = run(*command, "--output", "run")
+    assert status == 130
+    assert err == "\nlookforward: stopped. Give the same command again to go on from the last checkpoint.\n"
+    assert_refused(run("generate", "run", "a teapot"), "run is not finished; give its training command again")
+    assert_refused(run("score", "run"), "run is not finished")
+    status, out, err = run(*command, "--output", "run")
+    assert (status, err) == (0, "")
+    assert "Going on after step 4.\nstep 5/6" in out
+    assert exported(Path("run")) == exported(finished)
+    assert logged(Path("run")) == logged(finished)
+
+
+def test_a_dry_run_writes_nothing(
+    run: Command, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKFORWARD_CACHE", str(tmp_path / "cache"))
+    before = tree(tmp_path)
+    status, out, err = run(*command, "--dry-run", "--identifier", "zwxq", "--seed", 3)
+    assert (status, err) == (0, "")
+    assert tree(tmp_path) == before
+    for line in ('identifier = "zwxq"', "seed = 3", "learning_rate = 0.001", "discount = 0.9986"):
+        assert f"\n{line}\n" in out
+    assert "Note: identifier 'zwxq' is" in out
+    assert out.endswith("Would train 6 steps on 5 photos into runs/teapot-0-look-forward.\n")
+
+
+def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finished: Path) -> None:
+    assert_refused(run(*command, "--dry-run", "--set", "resolution=36"), "resolution = 36 ")
+    assert_refused(
+        run(*command, "--dry-run", "--output", finished, "--seed", 1), "holds another run: seed was 0, now 1"
+    )
+
+
+def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
+    recipe = 'critic = "none"\nidentifier = "zwx"\nseed = 5\nsteps = 9\nprecision = "bf16"\nallow_few = true\n'
+    Path("mine.toml").write_text(recipe)
+    start = [word for word in command if word not in ("--set", "steps=6")]
+    words = [*start[:5], "--recipe", "mine.toml", "--dry-run", "--set", *start[5:]]  # --set A B C
+    status, out, err = run(*words)
+    assert (status, err) == (0, "")
+    for line in recipe.splitlines():
+        assert f"\n{line}\n" in out
+    status, out, _ = run(*words, "--steps", 8, "--set", "batch=3", "--set", "discount=0.5", 'identifier="a b"')
+    for line in ("steps = 8", "batch = 3", "discount = 0.5", 'identifier = "a b"', "seed = 5", "resolution = 32"):
+        assert f"\n{line}\n" in out
+    run(*words, "--output", "out", "--set", "model=other")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "paper"], r"There is no recipe 'paper'\. Bundled: dreambooth, look-forward, released"),
+        (["--recipe", "paper.toml"], r"There is no recipe file paper\.toml"),
+        (["--recipe", "."], "There is no recipe"),
+        (["--set", "setps=3"], r"Unknown setting setps in recipe look-forward\. Known: photos, "),
+        (["--set", "steps"], "--set steps: write NAME=VALUE, such as discount=0.99"),
+        (["--set", "=3"], "--set =3: write NAME=VALUE"),
+        (["--set", "steps=many"], "steps = 'many' in recipe look-forward must be of type int"),
+        (["--set", "steps=1.5"], r"steps = 1\.5 in recipe look-forward must be of type int"),
+        (["--set", "learning_rate=nan"], "learning_rate = nan must be greater than 0"),
+        (["--set", "learning_rate=inf"], "learning_rate = inf"),
+        (["--set", "critic=big"], "critic = 'big' in recipe look-forward: choose one of none, residual"),
+        (["--set", "discount=1.1"], r"discount = 1\.1 must lie in \(0, 1\]"),
+        (["--steps", "0"], "steps = 0 must be greater than 0"),
+        (["--seed", "-1"], "seed = -1 must"),
+        (["--class-noun", ""], "the class noun is empty; say what the subject is"),
+        (["--class-noun", " \u200b "], "the class noun is empty; say what the subject is"),
+        (["--identifier", ""], "the identifier is empty; choose a rare word"),
+        (["--identifier", "\u4f60"], "identifier '\u4f60' is nothing to the model's tokenizer"),
+        (["--resolution", "36"], "resolution = 36 "),
+        (["--resolution", "0"], "resolution = 0 must be greater than 0"),
+        (["--set", "device=abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
+        (["--model", "nowhere/at/all"], "there is no model folder nowhere/at/all"),
+        (["--model", "."], r"\. has no model_index\.json: it is no pipeline folder"),
+        (["--output", "/dev/null"], "/dev/null exists and is no run folder"),
+        (["--output", "/dev/null/run"], "/dev/null/run cannot be written"),
+    ],
+)
+def test_what_was_asked_wrongly(
+    run: Command, command: list[str], tmp_path: Path, words: list[str], message: str
+) -> None:
+    before = tree(tmp_path)
+    assert_refused(run(*command, *words), message)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "class-noun"),
+        (["train", "x", "--class-noun", "dog", "--steps", "many"], "--steps"),
+        (["train", "x", "--class-noun", "dog", "--precision", "fp16"], "fp16"),
+        (["train", "x", "--class-noun", "dog", "--stpes", "3"], "--stpes"),
+        (["paint"], "paint"),
+        (["generate", "run"], "PROMPT|STR"),
+    ],
+)
+def test_what_cannot_be_parsed(run: Command, words: list[str], message: str) -> None:
+    status, _, err = run(*words)
+    assert status == 2
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], "train generate score compare demo toybox"),
+        (["train"], "PHOTOS? --class-noun --model --recipe --steps --identifier --seed --output --resolution "
+         "--precision --dry-run --set --allow-few"),
+        (["generate"], "--count --seed --steps --guidance --output"),
+        (["score"], "--prompts --images --seed --dino --clip"),
+        (["compare"], "--subjects --recipes --seeds --images --output --set"),
+        (["demo"], "--output --subject"),
+        (["toybox"], "photos sheet check draw train"),
+        (["toybox", "photos"], "--subject --output --count"),
+        (["toybox", "train"], "--stage --folder --minutes --seed --device"),
+        (["toybox", "draw"], "--count --folder --seed --workers"),
+        (["toybox", "check"], "--images --seed"),
+        (["toybox", "sheet"], "--output"),
+    ],
+)  # fmt: skip
+def test_every_command_has_help(run: Command, command: list[str], words: str) -> None:
+    status, out, err = run(*command, "--help")
+    assert (status, err) == (0, "")
+    for word in words.split():
+        assert re.search(word, out) or word == "PHOTOS?", word
+    assert "usage: lookforward" in out
+
+
+def test_photos_that_cannot_be_used(run: Command, command: list[str], photos: Path, tmp_path: Path) -> None:
+    def use(*names: str, text: str | None = None) -> list[str]:
+        folder = tmp_path / f"photos-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for i, name in enumerate(names):
+            save_image(folder / name, seed=i)
+        if text is not None:
+            (folder / text).write_text("this is a caption\n")
+        return ["train", str(folder), *command[2:]]
+
+    assert_refused(run(*use()), "holds no photos; put 4 to 6 JPEG or PNG photos")
+    assert_refused(run(*use(text="notes.txt")), "holds no photos")
+    assert_refused(run(*use("a.png")), "holds 1 photo; 4 to 6 are recommended, pass --allow-few")
+    assert_refused(run(*use("a.png", "b.png", "c.png", text="d.jpg")), "d.jpg is not an image, whatever its name says")
+    assert_refused(run("train", "nowhere", *command[2:]), "nowhere does not exist; give a folder of photos")
+    assert not Path("runs").exists()
+    status, out, err = run(*use("a.png"), "--allow-few", "--steps", 2, "--output", "one")
+    assert (status, err) == (0, "")
+    assert "Note: " in out
+
+
+def test_run_folders_that_cannot_be_read(run: Command, command: list[str], tmp_path: Path, finished: Path) -> None:
+    for words in (["generate", "{}", "a teapot"], ["score", "{}"]):
+
+        def use(folder: str, words: list[str] = words) -> tuple[int, str, str]:
+            return run(*(word.replace("{}", folder) for word in words))
+
+        assert_refused(use("nowhere"), "There is no run folder nowhere; check the path, or train one first")
+        assert_refused(use("."), r"\. is no run folder: it has no config\.toml")
+        folder = tmp_path / f"copy-{words[0]}"
+        shutil.copytree(finished, folder)
+        (folder / "export" / "unet" / "config.json").write_text("{")
+        assert_refused(use(str(folder)), "the model in .*export cannot be loaded")
+        (folder / "config.toml").write_text('photos = "ph')
+        assert_refused(use(str(folder)), r"config\.toml is not TOML: .* delete the folder to start anew")
+        (folder / "config.toml").write_bytes(b"\xff\xfe")
+        assert_refused(use(str(folder)), r"config\.toml is not TOML")
+        (folder / "config.toml").unlink()
+        (folder / "config.toml").mkdir()
+        assert_refused(use(str(folder)), r"it has no config\.toml")
+        assert_refused(run(*command, "--output", folder), "exists and is no run folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything")
+def test_a_run_folder_without_permission(run: Command, command: list[str], tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    try:
+        for path in (locked, locked / "run"):
+            assert_refused(run(*command, "--output", path), "locked")
+            assert_refused(run("generate", path, "a teapot"), "locked")
+    finally:
+        locked.chmod(0o700)
+
+
+def test_scores_that_cannot_be_taken(run: Command, finished: Path, judges: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    assert_refused(run("score", folder, "--prompts", "no.txt", *judges), r"no\.txt")
+    assert_refused(run("score", folder, "--images", 0, *judges), "images")
+    assert_refused(run("score", folder, "--dino", "no/dino/here", *judges[2:]), "there is no model folder no/dino/here")
+    config = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(re.sub('photos = ".*"', 'photos = "gone"', config))
+    assert_refused(run("score", folder, *judges), "gone does not exist")
+    assert not (folder / "scores.json").exists()
+
+
+def damage_model(folder: Path, damage: str) -> None:
+    kind, _, part = damage.partition(" ")
+    weights = next((folder / part).glob("*.safetensors"), folder)
+    match kind:
+        case "without":
+            shutil.rmtree(folder / part) if (folder / part).is_dir() else (folder / part).unlink()
+        case "weightless":
+            weights.unlink()
+        case "truncated":
+            weights.write_bytes(weights.read_bytes()[:-1000])
+        case "empty":
+            weights.write_bytes(b"")
+        case "gap":
+            tensors = load_file(weights)
+            del tensors[sorted(tensors)[-1]]
+            save_file(tensors, weights, {"format": "pt"})
+        case "garbled":
+            (folder / part).write_text("{")
+
+
+PARTS = ("unet", "vae", "text_encoder")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(f"without {part}" for part in (*PARTS, "tokenizer", "scheduler", "model_index.json")),
+        *(f"{kind} {part}" for part in PARTS for kind in ("weightless", "truncated", "empty", "gap")),
+        *(f"without {part}/config.json" for part in PARTS),
+        *(f"{kind} tokenizer/tokenizer.json" for kind in ("without", "garbled")),
+        "without scheduler/scheduler_config.json",
+        "garbled model_index.json",
+        "garbled unet/config.json",
+    ],
+)
+def test_a_model_folder_with_a_missing_part(
+    run: Command, command: list[str], tiny_model: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    damage_model(folder, damage)
+    before = tree(folder)
+    result = run(*command, "--model", folder)
+    assert_refused(
+        result, f"the model in {folder}.* cannot be loaded: |has no model_index.json: it is no pipeline folder"
+    )
+    assert re.search("again|Give the folder", result[2])
+    assert tree(folder) == before
+    assert not Path("runs").exists()
+
+
+class NoNetwork:
+    """A network that swallows everything: each attempt to connect lasts until it is given up."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.waited = 0.0
+        patch.setattr(socket, "create_connection", self.connect)
+        patch.setattr(socket.socket, "connect", self.connect)
+
+    def connect(self, *_: Any, timeout: float | None = None, **__: Any) -> None:
+        self.waited += 3600.0 if timeout is None else timeout
+        raise TimeoutError("timed out")
+
+
+def test_a_hub_id_without_a_network(
+    run: Command, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path, judges: list[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    network = NoNetwork(monkeypatch)
+    said = (
+        "nobody/nothing-here is not a folder here, and cannot be loaded from the model hub .*hf download nobody/nothing"
+    )
+    assert_refused(run(*command, "--model", "nobody/nothing-here"), said)
+    assert network.waited <= 10
+    assert_refused(run("score", finished, "--clip", "nobody/nothing-here", *judges[:2]), said)
+    assert network.waited <= 20
+    assert not Path("runs").exists()
+
+
+def test_a_hub_id_that_was_downloaded_needs_no_network(
+    run: Command, command: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path
+) -> None:
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    repository = hub / "models--somebody--tiny"
+    shutil.copytree(tiny_model, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    network = NoNetwork(monkeypatch)
+    status, _, err = run(*command, "--model", "somebody/tiny", "--output", "run")
+    assert (status, err) == (0, "")
+    assert network.waited <= 10
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert exported(Path("run"))[weights] == exported(finished)[weights]
+
+
+def full_disk(patch: pytest.MonkeyPatch, place: str) -> None:
+    """No more room, noticed when `place` is written, half of it being there already."""
+    error = OSError(errno.ENOSPC, "No space left on device")
+    save, opened = Image.Image.save, Path.open
+
+    def save_half(self: Image.Image, target: Any, *rest: Any, **options: Any) -> None:
+        if place in str(target):
+            Path(target).write_bytes(b"\x89PNG")
+            raise error
+        save(self, target, *rest, **options)
+
+    def open_full(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if self.name != place or "r" in mode or (mode == "a" and self.is_file() and len(logged(self.parent)) < 3):
+            return opened(self, mode, *rest, **options)
+        with opened(self, mode, encoding="utf-8") as file:
+            file.write('{"step": 4, "lo')
+        raise error
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    match place:
+        case "prior" | "samples":
+            patch.setattr(Image.Image, "save", save_half)
+        case "config.toml" | "metrics.jsonl":
+            patch.setattr(Path, "open", open_full if place == "metrics.jsonl" else open_partial(place, error))
+        case "checkpoints":
+            patch.setattr("lookforward.checkpoint.save_file", fail)
+        case "tokenizer":
+            patch.setattr("transformers.CLIPTokenizer.save_pretrained", raise_plain)
+        case "unet":
+            patch.setattr("diffusers.UNet2DConditionModel.save_pretrained", fail)
+
+
+def open_partial(name: str, error: OSError) -> Callable[..., Any]:
+    opened = Path.open
+
+    def open_full(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if self.name == f".partial-{name}":
+            raise error
+        return opened(self, mode, *rest, **options)
+
+    return open_full
+
+
+def raise_plain(*_: Any, **__: Any) -> None:
+    raise Exception("No space left on device (os error 28)")  # as tokenizers does
+
+
+@pytest.mark.parametrize(
+    ("place", "where"),
+    [
+        ("prior", "cache/prior/"),
+        ("config.toml", "run/config.toml"),
+        ("metrics.jsonl", "run"),
+        ("checkpoints", "run/checkpoints"),
+        ("samples", "run/samples"),
+        ("unet", "run/export"),
+        ("tokenizer", "run/export"),
+    ],
+)
+def test_a_full_disk_loses_nothing(
+    run: Command, command: list[str], tmp_path: Path, finished: Path, place: str, where: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKFORWARD_CACHE", str(tmp_path / "cache"))
+        with pytest.MonkeyPatch.context() as full:
+            full_disk(full, place)
+            for _ in range(2):
+                assert_refused(
+                    run(*command, "--output", "run"), f"{where}.* cannot be written: the disk is full. .*oom"
+                )
+                assert not (Path("run") / "export").exists()
+        status, _, err = run(*command, "--output", "run")
+    assert (status, err) == (0, "")
+    assert exported(Path("run")) == exported(finished)
+    assert logged(Path("run")) == logged(finished)
+    assert tree(Path("run/samples")) == tree(finished / "samples")
+    assert not list(Path("run").rglob(".partial*"))
+
+
+def test_a_full_disk_after_training(
+    run: Command, finished: Path, judges: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    error = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "open", open_partial("scores.json", error))
+    Path("prompts.txt").write_text("a {}\n")
+    assert_refused(
+        run("score", folder, "--prompts", "prompts.txt", *judges), r"scores\.json cannot be written: the disk"
+    )
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert_refused(run("generate", folder, "a sks teapot", "--count", 1), "images cannot be written: the disk is full")
+
+
+def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the user can do something about is told in one sentence."""
+    monkeypatch.setattr("lookforward.api.load_newest", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(*command)
+    monkeypatch.setattr("lookforward.api.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
+    assert_refused(run(*command), "^lookforward: told$")

@@ -1,0 +1,159 @@
+"""The documentation says what is so: commands parse, Python names exist, links lead somewhere."""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+import re
+import shlex
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lookforward
+from lookforward.api import Personalized, personalize
+from lookforward.config import Config
+
+main = importlib.import_module("lookforward.cli.main")  # the package's own name `main` is the function
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PLACED_LATER = {"docs/images/demo.png"}
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    for language, text in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language in languages:
+            yield text
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command line) of every `lookforward …` in a block or between backquotes."""
+    found = []
+    for page in PAGES:
+        lines = [line for text in blocks(page, "", "sh", "bash") for line in text.splitlines()]
+        lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text(encoding="utf-8")))
+        name = str(page.relative_to(ROOT))
+        found += [(name, line.strip()) for line in lines if line.strip().startswith("lookforward ")]
+    return sorted(set(found))
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    return [(str(page.relative_to(ROOT)), text) for page in PAGES for text in blocks(page, "python")]
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every command notes its name and does nothing."""
+    called: list[str] = []
+
+    def noting(name: str, command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def note(*_: Any, **__: Any) -> None:
+            called.append(name)
+
+        return note
+
+    for table in (main.COMMANDS, main.TOYBOX_COMMANDS):
+        for name, command in table.items():
+            monkeypatch.setitem(table, name, noting(name, command))
+    return called
+
+
+def test_commands_are_found() -> None:
+    assert {page for page, _ in commands()} >= {"README.md", "docs/cli.md", "docs/toybox.md"}
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_command_parses(page: str, line: str, parsed: list[str]) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    named = words[1] if words[0] == "toybox" and len(words) > 1 else words[0]
+    known = {"COMMAND", "toybox"} | set(main.COMMANDS) | set(main.TOYBOX_COMMANDS)
+    assert named in known, page
+    complete = len(words) > 1 and not {"…", "COMMAND"} & set(words)
+    if complete and any(word.startswith("-") for word in words):  # else a bare mention
+        main.main(words)
+        assert parsed == [named], page
+
+
+@pytest.mark.parametrize("name", [n for n in main.COMMANDS if n != "toybox"])
+def test_every_option_is_documented(name: str) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    for parameter in inspect.signature(main.COMMANDS[name]).parameters.values():
+        option = parameter.name.replace("_", "-")
+        assert f"`--{option}`" in section or f"`{option.upper()}`" in section, option
+
+
+def test_every_toybox_option_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").split("\n## toybox\n")[1].split("\n## ")[0]
+    for name, command in main.TOYBOX_COMMANDS.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}`"))
+        for parameter in inspect.signature(command).parameters:
+            assert f"`--{parameter.replace('_', '-')}`" in row, (name, parameter)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").split("\n## Settings\n")[1]
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for field in dataclasses.fields(Config):
+        row = next((line for line in rows if f"`{field.name}`" in line.split("|")[1]), "")
+        assert row, field.name
+        if "," in row.split("|")[1]:  # two settings in a row
+            continue
+        told = row.split("|")[2].strip().strip("`")
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        same = float(told) == default if isinstance(default, float) else told == str(default)
+        assert same, (field.name, told, default)
+
+
+@pytest.mark.parametrize(("page", "code"), python_blocks())
+def test_python_is_right(page: str, code: str) -> None:
+    tree = ast.parse(textwrap.dedent(code))
+    compile(tree, page, "exec")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lookforward"):
+            module = importlib.import_module(node.module or "")
+            public = lookforward.__all__ if module is lookforward else vars(module)
+            assert {alias.name for alias in node.names} <= set(public), page
+        if isinstance(node, ast.Call):
+            keywords = {word.arg for word in node.keywords}
+            match node.func:
+                case ast.Name("personalize"):
+                    named = set(inspect.signature(personalize).parameters)
+                    assert keywords <= named | {f.name for f in dataclasses.fields(Config)}, page
+                case ast.Attribute(attr="generate"):
+                    assert keywords <= set(inspect.signature(Personalized.generate).parameters), page
+                case _:
+                    pass
+
+
+def test_the_public_names_are_documented() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert all(f"`{name}" in text for name in lookforward.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file():
+            assert str(target.relative_to(ROOT)) in PLACED_LATER, f"{page.name}: {link}"
+        elif anchor:
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as mkdocs and GitHub name them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", h.replace("`", "")).strip().lower()) for h in headings}

@@ -1,0 +1,119 @@
+"""The export is a pipeline folder of plain diffusers, and draws what the run draws, to the bit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from jobs import SETTINGS, exported
+from lookforward import Personalized, personalize
+from lookforward.errors import LookforwardError
+from lookforward.export import export
+
+PROMPT = "a photo of sks teapot on the beach"
+
+# As docs tell users of other tools to load it, in an interpreter that has no lookforward
+PLAIN = """
+import sys
+
+class NoLookforward:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "lookforward":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoLookforward())
+sys.path[:] = [folder for folder in sys.path if not folder.rstrip("/").endswith("src")]
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+torch.set_num_threads(int(sys.argv[3]))
+pipeline = StableDiffusionPipeline.from_pretrained(sys.argv[1])
+generator = torch.Generator().manual_seed(3)
+image = pipeline({prompt!r}, num_inference_steps=4, guidance_scale=3.0, generator=generator).images[0]
+image.save(sys.argv[2])
+assert not any(name.partition(".")[0] == "lookforward" for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def teapot(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Personalized:
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOKFORWARD_CACHE", str(folder / "cache"))
+        return personalize(photos, "teapot", output=folder / "run", model=str(tiny_model), **SETTINGS)
+
+
+def test_plain_diffusers_draws_the_same_image_to_the_bit(teapot: Personalized, tmp_path: Path) -> None:
+    ours = teapot.generate(PROMPT, seed=3, steps=4, guidance=3.0)[0]
+    script = PLAIN.replace("{prompt!r}", repr(PROMPT))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, teapot.run.export, tmp_path / "plain.png", str(torch.get_num_threads())],
+        env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "plain.png") as plain:
+        assert plain.size == ours.size
+        assert (np.asarray(plain) == np.asarray(ours)).all()
+    assert np.asarray(ours).std() > 1  # not one colour, which any two models would agree on
+
+
+def test_nothing_but_safetensors_json_and_text(teapot: Personalized) -> None:
+    files = exported(teapot.run.folder)
+    assert {Path(name).suffix for name in files} <= {".safetensors", ".json", ".txt"}
+    assert {Path(name).parts[0] for name in files} == {
+        "model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae",
+    }  # fmt: skip
+    index = json.loads(files["model_index.json"])
+    assert index["_class_name"] == "StableDiffusionPipeline"
+    assert index["scheduler"] == ["diffusers", "DDIMScheduler"]  # the policy that was trained
+
+
+def test_exported_weights_are_those_of_the_last_checkpoint(teapot: Personalized) -> None:
+    state = teapot.run.checkpoints / "step-000006" / "state.safetensors"
+    with (
+        safe_open(state, "pt") as saved,
+        safe_open(teapot.run.export / "unet" / "diffusion_pytorch_model.safetensors", "pt") as plain,
+    ):
+        for name in plain.keys():  # noqa: SIM118
+            assert torch.equal(saved.get_tensor(f"policy/unet.{name}"), plain.get_tensor(name)), name
+
+
+class _Breaks:
+    """Writes half of it, then fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def attach(self, policy: object) -> dict[str, torch.nn.Parameter]:
+        return {}
+
+    def export(self, policy: object, folder: Path) -> None:
+        (folder / "model_index.json").write_text("{")
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), Exception("No space left on device (os error 28)")]
+)
+def test_an_export_appears_whole_or_not_at_all(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(LookforwardError, match=r"export cannot be written: the disk is full\. The checkpoints are"):
+        export(_Breaks(error), None, tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_export_outlives_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model_index.json").write_text("{}")
+    with pytest.raises(LookforwardError, match="cannot be written: no ink"):
+        export(_Breaks(OSError("no ink")), None, tmp_path / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert (tmp_path / "export" / "model_index.json").read_text() == "{}"
