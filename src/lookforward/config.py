@@ -5,6 +5,7 @@ short TOML file of differences; its table [toybox] holds what differs further on
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
     allowed = (int, float) if kind is float else (kind,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise LookforwardError(f"{name} = {value} in {where} must be a finite number.")
 
 
 def _check_ranges(config: Config) -> Config:

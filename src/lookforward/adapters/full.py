@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.vision import no_progress_bars
 
 
 @dataclass(frozen=True)
@@ -34,4 +37,5 @@ class FullAdapter:
         # A tokenizer remembers, and saves, how its last prompt was padded and cut
         policy.pipeline.tokenizer.backend_tokenizer.no_truncation()
         policy.pipeline.tokenizer.backend_tokenizer.no_padding()
-        policy.pipeline.save_pretrained(str(folder), safe_serialization=True)
+        with no_progress_bars(diffusers_logging, transformers_logging):
+            policy.pipeline.save_pretrained(str(folder), safe_serialization=True)

@@ -186,7 +186,7 @@ def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for word in (word for group in groups for word in group):
         name, equals, value = word.partition("=")
-        if not equals:
+        if not equals or not name.strip():
             raise LookforwardError(f"--set {word}: write NAME=VALUE, such as discount=0.99.")
         try:
             values[name.strip()] = tomllib.loads(f"x = {value}")["x"]

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel
 from lookforward.errors import LookforwardError
 from lookforward.records import State
 from lookforward.schedule import Prediction, Schedule, as_noise
-from lookforward.vision import check_vocabulary, explain_load_error, load_weights, local_folder
+from lookforward.vision import check_vocabulary, explain_load_error, load_weights, local_folder, no_progress_bars
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -102,21 +102,17 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> StableDiffusionPip
 
 def _load_parts(folder: Path) -> StableDiffusionPipeline:
     text_encoder = load_weights(CLIPTextModel, folder / "text_encoder")  # diffusers would fill gaps with noise
-    shown = diffusers_logging.is_progress_bar_enabled()
-    diffusers_logging.disable_progress_bar()
     try:
-        return StableDiffusionPipeline.from_pretrained(
-            str(folder),
-            dtype=torch.float32,
-            text_encoder=text_encoder,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        with no_progress_bars(diffusers_logging):
+            return StableDiffusionPipeline.from_pretrained(
+                str(folder),
+                dtype=torch.float32,
+                text_encoder=text_encoder,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
     except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
         raise explain_load_error(folder, error) from error
-    finally:
-        if shown:
-            diffusers_logging.enable_progress_bar()
 
 
 def _fetch_pipeline(name: str, found: ModelInfo | None) -> str | Path:

@@ -9,7 +9,13 @@ from lookforward.vision.encoders import (
     to_pixels,
     to_unit,
 )
-from lookforward.vision.loading import check_vocabulary, explain_load_error, load_weights, local_folder
+from lookforward.vision.loading import (
+    check_vocabulary,
+    explain_load_error,
+    load_weights,
+    local_folder,
+    no_progress_bars,
+)
 
 __all__ = [
     "ClipEncoders",
@@ -21,6 +27,7 @@ __all__ = [
     "load_dino",
     "load_weights",
     "local_folder",
+    "no_progress_bars",
     "to_pixels",
     "to_unit",
 ]

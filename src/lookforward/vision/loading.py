@@ -1,13 +1,15 @@
 """Finding a model by folder or hub id, and saying what to do where that fails."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi, ModelInfo, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
+from transformers.utils import logging as transformers_logging
 
 from lookforward.errors import LookforwardError
 
@@ -75,7 +77,8 @@ def load_weights(kind: Any, folder: Path, **options: Any) -> Any:
     Raises LookforwardError where the folder lacks a file or a single weight.
     """
     try:
-        model, info = kind.from_pretrained(str(folder), dtype=torch.float32, output_loading_info=True, **options)
+        with no_progress_bars(transformers_logging):
+            model, info = kind.from_pretrained(str(folder), dtype=torch.float32, output_loading_info=True, **options)
     except Exception as error:
         raise explain_load_error(folder, error) from error
     if info["missing_keys"]:  # transformers would go on with random numbers in their place
@@ -83,6 +86,19 @@ def load_weights(kind: Any, folder: Path, **options: Any) -> Any:
         problem = f"{len(missing)} weights of a {kind.__name__} are missing ({missing[0]}, …)"
         raise explain_load_error(folder, ValueError(problem))
     return model
+
+
+@contextmanager
+def no_progress_bars(*libraries: Any) -> Iterator[None]:
+    """Spare the user the bars of what takes a moment. libraries: the logging modules of diffusers or transformers."""
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def check_vocabulary(folder: Path, tokenizer: Any) -> None:
