@@ -38,7 +38,8 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
             main([str(word) for word in words])
         except SystemExit as stopped:
             status = int(stopped.code or 0)
-        return (status, *capfd.readouterr())
+        out, err = capfd.readouterr()
+        return status, out, err
 
     return call
 

@@ -8,7 +8,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, write_error
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
 
@@ -125,7 +125,7 @@ def generate(
         sheet = contact_sheet([np.asarray(image) for image in images], [f"seed {seed + i}" for i in range(count)])
         sheet.save(folder / f"{slug}-sheet.png")
     except OSError as error:
-        raise LookforwardError(f"{folder} cannot be written: {error}. Give another --output.") from error
+        raise write_error(folder, error, "Make room, or give another --output.") from error
     console.print(f"{count} images and {slug}-sheet.png in {folder}")
 
 
@@ -159,6 +159,8 @@ def score(
     from lookforward.run import write_text
     from lookforward.toybox.subjects import known_drawing
 
+    if images < 1:
+        raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.")
     model = load_personalized(run)
     config = model.run.config
     concept = read_concept(photos_of(config), config)

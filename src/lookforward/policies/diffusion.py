@@ -115,6 +115,6 @@ def _load_parts(folder: Path) -> StableDiffusionPipeline:
         raise explain_load_error(folder, error) from error
 
 
-def _fetch_pipeline(name: str, found: ModelInfo | None) -> str | Path:
+def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:
     # diffusers knows which of a repository's many weights a pipeline needs
-    return StableDiffusionPipeline.download(name, safety_checker=None, local_files_only=found is None)
+    return Path(StableDiffusionPipeline.download(name, safety_checker=None, local_files_only=found is None))

@@ -1,0 +1,54 @@
+"""The shipped models: loaded by plain diffusers and transformers, small, and able to draw what is asked for."""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+
+from lookforward.build import build_judges, build_pipeline
+from lookforward.config import TOYBOX
+from lookforward.generate import draw_images
+from lookforward.schedule import scaled_linear
+from lookforward.toybox import CLIP, DINO, MODEL
+from lookforward.toybox.check import draw_requests, held_out_pictures, named_right, retrieval
+from lookforward.vision import to_unit
+
+
+def test_weights_are_small_and_say_how_they_were_trained() -> None:
+    files = [path for folder in (MODEL, CLIP, DINO) for path in Path(folder).rglob("*.safetensors")]
+    assert len(files) == 5
+    assert sum(path.stat().st_size for path in files) < 40e6
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads(file.metadata()["lookforward"])
+            assert all(file.get_tensor(name).dtype == torch.float16 for name in list(file.keys())[:5])
+        assert {"seed", "minutes"} <= settings.keys()
+        assert "/" not in json.dumps(settings)  # no path of the machine that trained them
+
+
+def test_plain_diffusers_loads_it_with_stable_diffusions_schedule() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(MODEL, safety_checker=None)
+    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, scaled_linear().alpha_bar)
+    assert len(pipeline.tokenizer("sks", add_special_tokens=False).input_ids) == 1
+
+
+def test_it_draws_the_scene_that_is_asked_for() -> None:
+    """The shipped CLIP judges; on the world's own pictures it is right in nearly all."""
+    requests = draw_requests(100)[::9]  # another class and another scene each
+    images = draw_images(
+        build_pipeline(TOYBOX, "cpu"), [r.prompt for r in requests], list(range(len(requests))), steps=10, guidance=4.0
+    )
+    assert images.shape == (len(requests), 64, 64, 3)
+    clip = build_judges(TOYBOX, device="cpu").clip
+    texts = clip.text([r.prompt for r in requests])
+    right = [[r.prompt for r in requests].index(r.prompt) for r in requests]
+    assert named_right(clip.image(to_unit(images)), texts, right) > 0.6  # chance: 0.08
+
+
+def test_dino_finds_the_same_subject_in_another_scene() -> None:
+    pictures, owners = held_out_pictures(views=4)
+    found = retrieval(build_judges(TOYBOX, device="cpu").dino(to_unit(pictures)), owners)
+    assert found["top1"] > 0.4  # chance: 0.04; docs/toybox.md has the figure, and the goal
+    assert found["same"] > found["different"] + 0.2
