@@ -71,7 +71,7 @@ def server() -> ForkServerContext:
 
 def start(context: ForkServerContext, arguments: list[str], **options: Any) -> ForkServerProcess:
     """Run `lookforward ARGUMENTS` in a process; for the options, see `_main`."""
-    process = context.Process(target=_main, args=(arguments,), kwargs=options)
+    process = context.Process(target=_main, args=(arguments,), kwargs=options, daemon=True)
     process.start()
     return process
 

@@ -89,9 +89,7 @@ def paste(
     subject = picture.crop(picture.getbbox())
     longer = scale * side * zoom
     ratio = longer / max(subject.size)
-    subject = subject.resize(
-        (round(subject.width * ratio), round(subject.height * ratio)), Image.Resampling.BICUBIC
-    )
+    subject = subject.resize((round(subject.width * ratio), round(subject.height * ratio)), Image.Resampling.BICUBIC)
     if flip:
         subject = subject.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     subject = subject.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
@@ -167,9 +165,7 @@ def test_the_masked_error_is_its_definition(nearby: bool) -> None:
     template = torch.cat([colours, mask[None]])[None, None]
     for y, x in ((10, 12), (10, 21)):
         if nearby:
-            found = errors_nearby(image, template, torch.tensor([y - 1]), torch.tensor([x - 2]), 2)[
-                0, 0, 3, 4
-            ]
+            found = errors_nearby(image, template, torch.tensor([y - 1]), torch.tensor([x - 2]), 2)[0, 0, 3, 4]
         else:
             found = errors_everywhere(image, template)[0, 0, y, x]
         window = image[0, :, y - 4 : y + 5, x - 4 : x + 5]

@@ -88,9 +88,7 @@ def test_without_identifier_examples(prompt: str, identifier: str, expected: str
 
 def test_prompt_file(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
-    file.write_bytes(
-        b"\xef\xbb\xbf# ours\r\na {} on the moon\r\n\r\n  a {identifier}  {class_noun}\r\na dog #1\r\n"
-    )
+    file.write_bytes(b"\xef\xbb\xbf# ours\r\na {} on the moon\r\n\r\n  a {identifier}  {class_noun}\r\na dog #1\r\n")
     assert read_prompt_file(file) == [
         "a {identifier} {class_noun} on the moon",
         "a {identifier} {class_noun}",

@@ -84,9 +84,9 @@ def test_score_table_says_the_same_as_markdown() -> None:
 
 
 def test_missing_scores_are_dashes() -> None:
-    assert "| b | – | 0.200 |" in markdown_table(
-        {"a": {"x": (0.1, np.nan)}, "b": {"y": (0.2, np.nan)}}, "a"
-    ).replace("**", "")
+    assert "| b | – | 0.200 |" in markdown_table({"a": {"x": (0.1, np.nan)}, "b": {"y": (0.2, np.nan)}}, "a").replace(
+        "**", ""
+    )
 
 
 @pytest.mark.parametrize(("subjects", "images"), [(6, 12), (30, 4)])

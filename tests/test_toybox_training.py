@@ -133,9 +133,7 @@ def test_the_stages_make_a_pipeline_that_diffusers_loads(tmp_path: Path, data: P
     export_clip(tmp_path / "c", tmp_path / "clip")
     assert CLIPImageProcessor.from_pretrained(tmp_path / "clip").crop_size["height"] == 64
     model = CLIPModel.from_pretrained(tmp_path / "clip")
-    assert (
-        model.config.text_config.eos_token_id == CLIPTokenizer.from_pretrained(tmp_path / "clip").eos_token_id
-    )
+    assert model.config.text_config.eos_token_id == CLIPTokenizer.from_pretrained(tmp_path / "clip").eos_token_id
     assert 0 <= evaluate_clip(tmp_path / "clip", data)["top1"] <= 1
 
     parts = {"vae": tmp_path / "vae", "clip": tmp_path / "clip"}
@@ -155,8 +153,6 @@ def test_the_stages_make_a_pipeline_that_diffusers_loads(tmp_path: Path, data: P
     ids = encode(pipeline.tokenizer, ["a red vase"]).long()
     expected = averaged.text(ids).last_hidden_state
     assert torch.allclose(pipeline.text_encoder(ids).last_hidden_state, expected, atol=0.02)
-    with safe_open(
-        tmp_path / "toybox" / "unet" / "diffusion_pytorch_model.safetensors", framework="pt"
-    ) as handle:
+    with safe_open(tmp_path / "toybox" / "unet" / "diffusion_pytorch_model.safetensors", framework="pt") as handle:
         assert json.loads(handle.metadata()["lookforward"])["stage"] == "unet"
         assert all(handle.get_tensor(key).dtype == torch.float16 for key in handle.keys())  # noqa: SIM118

@@ -110,9 +110,7 @@ def test_preprocessing_is_that_of_transformers(clip_folder: Path, size: tuple[in
     """Theirs rounds to 8 bits between the two passes of the resize; so a few 1/255 apart; std is 0.26."""
     encoders = load_clip(clip_folder)
     pixels = pictures(*size)
-    theirs = CLIPImageProcessorPil.from_pretrained(clip_folder)(list(pixels), return_tensors="pt")[
-        "pixel_values"
-    ]
+    theirs = CLIPImageProcessorPil.from_pretrained(clip_folder)(list(pixels), return_tensors="pt")["pixel_values"]
     ours = encoders.image.preprocess(to_unit(pixels))
     assert ours.shape == theirs.shape
     assert float((ours - theirs).abs().max()) < 5 / 255 / 0.26

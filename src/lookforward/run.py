@@ -114,8 +114,10 @@ def open_run(folder: Path) -> Run:
         LookforwardError: there is none, or its config cannot be read.
     """
     path = folder / "config.toml"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # os.path answers False where Path raises
         raise LookforwardError(f"There is no run folder {folder}; check the path, or train one first.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise LookforwardError(f"{folder} cannot be read; check its permissions.")
     if not path.is_file():
         raise LookforwardError(f"{folder} is no run folder: it has no config.toml.")
     try:

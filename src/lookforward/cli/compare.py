@@ -11,7 +11,7 @@ from lookforward.errors import LookforwardError
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
-DEMO_SUBJECT = "teapot-0"
+DEMO_SUBJECT = "backpack-0"
 DEMO_SCENES = ("on the beach", "in the snow", "in the jungle", "with a city in the background")
 LABELS = {
     "untouched": "untouched model",
@@ -89,5 +89,6 @@ def _compare(
         when = f"{cell.seconds:5.0f} s" if fresh else "  kept "
         console.print(f"[{len(cells)}/{total}] {when}  {cell.subject} {cell.method} seed {cell.seed}:  {scores}")
     table = write_summary(cells, plan, output, LABELS)
-    console.print(table)
+    wide = Console(highlight=False)  # reads the table's markup; where there is no terminal, wide enough for it
+    (wide if wide.is_terminal else Console(highlight=False, width=120)).print(table)
     console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")

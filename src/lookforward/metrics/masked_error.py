@@ -62,10 +62,7 @@ def errors_nearby(images: Tensor, templates: Tensor, y: Tensor, x: Tensor, radiu
     padded = F.pad(torch.cat([images, inside], dim=1), (margin,) * 4)
     size = k + 2 * radius
     patches = torch.stack(
-        [
-            padded[i, :, a : a + size, b : b + size]
-            for i, (a, b) in enumerate(zip(y.tolist(), x.tolist(), strict=True))
-        ]
+        [padded[i, :, a : a + size, b : b + size] for i, (a, b) in enumerate(zip(y.tolist(), x.tolist(), strict=True))]
     )
     windows = patches.unfold(2, k, 1).unfold(3, k, 1)  # (n, 4, positions, positions, k, k)
     positions = windows.shape[2]

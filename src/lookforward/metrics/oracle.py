@@ -60,9 +60,7 @@ class OracleScore:
         `rotations`: degrees, evenly spaced. Raises ValueError for a drawing that is empty or mis-shaped.
         """
         if not all(0 < scale <= 1.2 for scale in scales):
-            raise ValueError(
-                f"scales are fractions of the image's side, within (0, 1.2], got {tuple(scales)}"
-            )
+            raise ValueError(f"scales are fractions of the image's side, within (0, 1.2], got {tuple(scales)}")
         self.subject = cut_out(drawing)
         self.poses = torch.tensor(  # (t, 3): scale, rotation, flip
             [(s, r, f) for s in scales for f in (0.0, 1.0) for r in rotations], device=drawing.device

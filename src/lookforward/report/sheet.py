@@ -158,9 +158,7 @@ def _fit(picture: np.ndarray, side: int) -> Image.Image:
     return square
 
 
-def _strip(
-    sheet: Image.Image, pictures: Sequence[np.ndarray], box: tuple[int, int, int, int], gap: int
-) -> None:
+def _strip(sheet: Image.Image, pictures: Sequence[np.ndarray], box: tuple[int, int, int, int], gap: int) -> None:
     """All pictures in the box (x, y, width, height): as large as they all get, from the top."""
     x, y, width, height = box
 

@@ -22,9 +22,7 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def interval(
-    values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator, n: int = 2000
-) -> Interval:
+def interval(values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator, n: int = 2000) -> Interval:
     """Mean and 95 % interval by the cluster bootstrap (Davison and Hinkley, 1997, section 3.8).
 
     `values` (k,); `groups` (k,), the subject of each value, or None where every value is its own.

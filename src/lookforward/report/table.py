@@ -71,9 +71,7 @@ def _columns(rows: Rows) -> list[str]:
     return list(dict.fromkeys(column for row in rows.values() for column in row))
 
 
-def _cells(
-    rows: Rows, baseline: str | None, optimised: Mapping[str, Collection[str]]
-) -> dict[str, list[_Cell]]:
+def _cells(rows: Rows, baseline: str | None, optimised: Mapping[str, Collection[str]]) -> dict[str, list[_Cell]]:
     if baseline is not None and baseline not in rows:
         raise ValueError(f"the baseline must be one of the methods {', '.join(rows)}, got {baseline}")
     best: dict[str, float] = {}

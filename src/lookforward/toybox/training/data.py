@@ -52,9 +52,7 @@ def draw(images: Images, count: int, batch: int, generator: torch.Generator) -> 
 
 def describe_weights(path: Path, settings: dict[str, Any]) -> None:
     """Write the training settings into the metadata of a safetensors file, without local paths."""
-    public = {
-        key: value for key, value in settings.items() if key not in ("data", "photos", "vae", "clip", "init")
-    }
+    public = {key: value for key, value in settings.items() if key not in ("data", "photos", "vae", "clip", "init")}
     write_tensors(path, load_file(path), {"format": "pt", "lookforward": json.dumps(public)})
 
 

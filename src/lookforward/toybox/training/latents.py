@@ -30,9 +30,7 @@ def cache_latents(images: Images, vae: Path, folder: Path, device: str = "cpu", 
     wanted = {
         "vae": hashlib.sha256(weights).hexdigest(),
         "images": list(images.shape),
-        "sample": hashlib.sha256(
-            np.ascontiguousarray(images[:: max(1, len(images) // 64)]).tobytes()
-        ).hexdigest(),
+        "sample": hashlib.sha256(np.ascontiguousarray(images[:: max(1, len(images) // 64)]).tobytes()).hexdigest(),
     }
     if path.is_file() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return np.load(path, mmap_mode="r")

@@ -89,9 +89,7 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 def encode(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     """Token ids (n, 32) of texts, padded and cut as StableDiffusionPipeline does."""
-    ids = tokenizer(
-        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True
-    ).input_ids
+    ids = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True).input_ids
     return torch.tensor(ids, dtype=torch.int32)
 
 

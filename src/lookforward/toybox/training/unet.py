@@ -113,9 +113,7 @@ def find_parts(vae: Path | None, clip: Path | None, init: Path | None) -> Parts:
     if init is not None:
         return Parts(vae or init / "vae", init / "tokenizer", init / "text_encoder", init / "unet")
     if vae is None or clip is None:
-        raise LookforwardError(
-            "The denoiser needs the exported vae and clip folders, or init, a pipeline folder."
-        )
+        raise LookforwardError("The denoiser needs the exported vae and clip folders, or init, a pipeline folder.")
     return Parts(vae, clip, clip, None)
 
 

@@ -65,9 +65,7 @@ def read_photos(folder: Path) -> list[Tensor]:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
         scale = 128 / min(image.size)
-        image = image.resize(
-            (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
-        )
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         photos.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())
     if not photos:
         raise LookforwardError(
@@ -157,9 +155,7 @@ def train_vae(
         loss=loss,
         schedule=schedule,
         seed=seed,
-        settings=describe(
-            "vae", dataclasses.asdict(sizes), data, schedule, seed, batch, photo_count=len(extra)
-        ),
+        settings=describe("vae", dataclasses.asdict(sizes), data, schedule, seed, batch, photo_count=len(extra)),
         batch=batch * 5 // 2,
         device=device,
         log_every=log_every,
