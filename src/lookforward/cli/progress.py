@@ -5,6 +5,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from lookforward.benchmark.memory import peak_memory
 from lookforward.records import StepResult
@@ -21,10 +22,10 @@ class TrainingProgress:
         self._live = sys.stdout.isatty()
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[terms]}"),
+            BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[terms]}", table_column=Column()),  # on a narrow terminal only the terms break
             console=console,
             disable=not self._live,
         )
@@ -41,6 +42,8 @@ class TrainingProgress:
 
     def show(self, result: StepResult) -> None:
         """One step more."""
+        if not self._smooth:  # the first: steps of an earlier process say nothing of the time left
+            self._bar.reset(self._task, completed=result.step - 1)
         for name in _SHOWN.keys() & result.terms.keys():
             value = result.terms[name]
             self._smooth[name] = 0.95 * self._smooth.get(name, value) + 0.05 * value
