@@ -77,6 +77,12 @@ def test_nothing_but_safetensors_json_and_text(teapot: Personalized) -> None:
     assert index["scheduler"] == ["diffusers", "DDIMScheduler"]  # the policy that was trained
 
 
+def test_the_export_does_not_tell_where_its_model_was_loaded_from(teapot: Personalized) -> None:
+    configs = list(teapot.run.export.rglob("*.json"))
+    assert len(configs) > 5
+    assert not [path for path in configs if "_name_or_path" in path.read_text(encoding="utf-8")]
+
+
 def test_exported_weights_are_those_of_the_last_checkpoint(teapot: Personalized) -> None:
     state = teapot.run.checkpoints / "step-000006" / "state.safetensors"
     with (

@@ -52,3 +52,9 @@ def test_dino_finds_the_same_subject_in_another_scene() -> None:
     found = retrieval(build_judges(TOYBOX, device="cpu").dino(to_unit(pictures)), owners)
     assert found["top1"] > 0.4  # chance: 0.04; docs/toybox.md has the figure, and the goal
     assert found["same"] > found["different"] + 0.2
+
+
+def test_no_config_tells_where_it_was_made() -> None:
+    configs = [path for folder in (MODEL, CLIP, DINO) for path in Path(folder).rglob("*.json")]
+    assert len(configs) > 5
+    assert not [path for path in configs if "_name_or_path" in path.read_text(encoding="utf-8")]

@@ -7,7 +7,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.policies.diffusion import DiffusionPolicy, forget_origin
 from lookforward.vision import no_progress_bars
 
 
@@ -39,3 +39,4 @@ class FullAdapter:
         policy.pipeline.tokenizer.backend_tokenizer.no_padding()
         with no_progress_bars(diffusers_logging, transformers_logging):
             policy.pipeline.save_pretrained(str(folder), safe_serialization=True)
+        forget_origin(folder)

@@ -1,5 +1,6 @@
 """A Stable Diffusion pipeline as a deterministic policy (Eq. 2)."""
 
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -118,3 +119,11 @@ def _load_parts(folder: Path) -> StableDiffusionPipeline:
 def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:
     # diffusers knows which of a repository's many weights a pipeline needs
     return Path(StableDiffusionPipeline.download(name, safety_checker=None, local_files_only=found is None))
+
+
+def forget_origin(folder: Path) -> None:
+    """Take out of a saved pipeline's configs where its parts were loaded from: a path of this machine."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lookforward.errors import LookforwardError
+from lookforward.policies.diffusion import forget_origin
 from lookforward.toybox.training.data import (
     describe_weights,
     load_as_float32,
@@ -221,6 +222,7 @@ def export_unet(folder: Path, target: Path, vae: Path | None = None, tokenizer: 
     }
     pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipeline.save_pretrained(target, safe_serialization=True)
+    forget_origin(target)
     load_as_float32(target / "text_encoder")
     save_tokenizer(parts["tokenizer"], target / "tokenizer")
     origin = read_description((vae or Path(settings["vae"])) / "diffusion_pytorch_model.safetensors")
