@@ -16,8 +16,9 @@ from conftest import save_image
 from jobs import SETTINGS, as_options, exported, logged, server, start, tree
 from lookforward import Config, LookforwardError, personalize
 
+SHORTER = SETTINGS | {"steps": 2, "checkpoint_every": 1, "sample_every": 1, "prior_images": 1}
 LONGER = SETTINGS | {"steps": 16, "checkpoint_every": 3, "sample_every": 4, "prior_images": 6}
-PATIENCE = 120  # seconds for one process
+PATIENCE = 250  # seconds for one process
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +87,14 @@ class Kills:
 
 
 @pytest.fixture
-def kills(processes: ForkServerContext, tiny_model: Path, photos: Path, tmp_path: Path) -> Kills:
-    command = ["train", str(photos), "--class-noun", "teapot", "--model", str(tiny_model), *as_options(LONGER)]
-    return Kills(processes, command, tmp_path)
+def kills(
+    request: pytest.FixtureRequest, processes: ForkServerContext, tiny_model: Path, photos: Path, tmp_path: Path
+) -> Kills:
+    command = ["train", str(photos), "--class-noun", "teapot", "--model", str(tiny_model)]
+    return Kills(processes, command + as_options(request.param), tmp_path)
 
 
+@pytest.mark.parametrize("kills", [LONGER], indirect=True, ids=["long"])
 def test_ten_kills_at_random_moments_change_nothing(kills: Kills) -> None:
     chance = random.Random(0)
     while kills.kills < 10:
@@ -105,6 +109,7 @@ def test_ten_kills_at_random_moments_change_nothing(kills: Kills) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [SHORTER], indirect=True, ids=["short"])
 def test_a_kill_before_any_change_of_a_file_changes_nothing(kills: Kills) -> None:
     change = 1
     while kills.attempt(die_before=change):
@@ -114,6 +119,7 @@ def test_a_kill_before_any_change_of_a_file_changes_nothing(kills: Kills) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [LONGER], indirect=True, ids=["long"])
 def test_a_hundred_kills_at_random_moments_change_nothing(kills: Kills) -> None:
     chance = random.Random(1)
     while kills.kills < 100:
