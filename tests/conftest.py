@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from hypothesis import settings
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from lookforward.toybox.subjects import write_photos
 from lookforward.toybox.training.tokenizer import build_tokenizer
+
+settings.register_profile("steady", deadline=None)  # a busy machine is slow, not wrong
+settings.load_profile("steady")
 
 CAPTIONS = ["a photo of a red dog on the beach", "a photo of a vase in the snow", "a teapot in the jungle"]
 
