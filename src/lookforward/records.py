@@ -32,6 +32,9 @@ class Transition:
     x_0: (b, c, h, w), clean latents of the reference photo.
     x_0_hat: (b, c, h, w), x̂_0,t of Eq. 7: the clean latents that the action foretells.
     alpha_bar: (b,) in (0, 1), ᾱ_t.
+    prompts: b texts without the identifier, which no encoder but the policy's own ever learns.
+    photo: (b, 3, H, W) in [0, 1], the reference photo that x_0 was encoded from.
+    image: (b, 3, H, W) in [0, 1], x_0_hat decoded. None unless a reward needs it.
     """
 
     state: State
@@ -40,6 +43,9 @@ class Transition:
     x_0: Tensor
     x_0_hat: Tensor
     alpha_bar: Tensor
+    prompts: tuple[str, ...] = ()
+    photo: Tensor | None = None
+    image: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -43,28 +43,30 @@ def draw(count: int = 44_000, folder: Path = Path("build/toybox"), seed: int = 0
 
 
 def train_stage(
-    stage: Literal["vae", "clip", "dino", "unet", "all"],
+    stage: Literal["vae", "clip", "dino", "judge", "identity", "unet", "all"],
     folder: Path = Path("build/toybox"),
     minutes: float | None = None,
     seed: int = 0,
     device: str = "cpu",
     real_photos: Path | None = None,
+    init: Path | None = None,
 ) -> None:
     """Train one stage, or all in order; the same command goes on where it was stopped. Exports to FOLDER/export.
 
     Args:
-        stage: vae, clip, dino or unet (which needs vae and clip), or all of them.
+        stage: One of them, or all in this order; unet needs vae and clip.
         folder: Training folder, with data from `lookforward toybox draw`.
         minutes: Training time of the stage; that of the shipped models where not given.
         seed: Seed of the stage.
         device: cpu or cuda.
         real_photos: Folder of real photos to mix into the autoencoder's batches.
+        init: Earlier exports (pipeline, clip, dino) to start from instead of from chance.
     """
     from lookforward.toybox.training.stages import MINUTES
     from lookforward.toybox.training.stages import train_stage as run_stage
 
     for name in MINUTES if stage == "all" else (stage,):
-        rows = run_stage(name, folder, minutes=minutes, seed=seed, device=device, photos=real_photos)
+        rows = run_stage(name, folder, minutes=minutes, seed=seed, device=device, photos=real_photos, init=init)
         for i, row in enumerate(rows):
             if i % 10 == 9:
                 terms = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())

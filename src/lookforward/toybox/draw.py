@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from lookforward.toybox.world.captions import caption
-from lookforward.toybox.world.picture import draw_picture, draw_view
-from lookforward.toybox.world.subject import CLASSES, draw_pretraining_subject
+from lookforward.toybox.world.picture import draw_any_view, draw_picture
+from lookforward.toybox.world.subject import CLASSES, LIVE_CLASSES, draw_pretraining_subject
 
 CAPTIONS_PER_IMAGE = 4
+DRAWN = CLASSES + LIVE_CLASSES  # cats and dogs twice as often: they have ten outfits to be seen in
 CHUNK = 500  # view pairs drawn from one seed, whatever the number of workers
 
 
@@ -44,10 +45,10 @@ def _draw_chunk(
     rng = np.random.default_rng((seed, start))
     images, captions, facts = [], [], []
     for _ in range(pairs):
-        subject = draw_pretraining_subject(rng, CLASSES[rng.integers(len(CLASSES))])
+        subject = draw_pretraining_subject(rng, DRAWN[rng.integers(len(DRAWN))])
         for _ in range(2):
-            view = draw_view(rng)
+            view = draw_any_view(rng, subject)
             images.append(draw_picture(subject, view, rng, size))
-            captions.append([caption(rng, subject, view.scene) for _ in range(CAPTIONS_PER_IMAGE)])
-            facts.append({**asdict(subject), "scene": view.scene})
+            captions.append([caption(rng, subject, view) for _ in range(CAPTIONS_PER_IMAGE)])
+            facts.append({**asdict(subject), "scene": view.scene, "outfit": view.outfit, "look": view.look})
     return np.stack(images), captions, facts

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from lookforward.errors import LookforwardError
 from lookforward.toybox.training.augment import jitter, random_crops
 from lookforward.toybox.training.data import (
     describe_weights,
@@ -93,10 +94,14 @@ def train_clip(
     batch: int = 128,
     learning_rate: float = 1e-3,
     extra_words: Iterable[str] = (),
+    init: Path | None = None,
     sizes: ClipSizes | None = None,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
-    """Build the tokenizer (folder/tokenizer) and train or resume CLIP, yielding log rows."""
+    """Build the tokenizer (folder/tokenizer) and train or resume CLIP, yielding log rows.
+
+    init: an exported model of the same sizes to start from; words that both know keep their embedding.
+    """
     sizes = sizes or ClipSizes()
     images, captions = open_images(data), open_captions(data)
     tokenizer = _tokenizer(folder, captions, extra_words)
@@ -104,6 +109,8 @@ def train_clip(
     tokens = encode_captions(tokenizer, captions)
     torch.manual_seed(seed)  # initial weights
     model = make_clip(sizes, tokenizer)
+    if init is not None:
+        carry_over(model, tokenizer, init)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(count, (batch,), generator=generator)
@@ -132,6 +139,27 @@ def train_clip(
         device=device,
         log_every=log_every,
     )
+
+
+@torch.no_grad()
+def carry_over(model: CLIPModel, tokenizer: CLIPTokenizer, init: Path) -> None:
+    """Start `model` from an exported one whose vocabulary may be another, in place.
+
+    Raises:
+        LookforwardError: the exported model has other sizes.
+    """
+    earlier = CLIPModel.from_pretrained(init, dtype=torch.float32)
+    known, words = CLIPTokenizer.from_pretrained(init).get_vocab(), tokenizer.get_vocab()
+    name = "text_model.embeddings.token_embedding.weight"
+    weights, own = earlier.state_dict(), model.state_dict()
+    rows = own[name].clone()
+    shared = [word for word in words if word in known]
+    rows[[words[word] for word in shared]] = weights[name][[known[word] for word in shared]]
+    weights[name] = rows
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise LookforwardError(f"{init} holds a CLIP of other sizes; start without it.") from error
 
 
 def _tokenizer(folder: Path, captions: list[list[str]], extra: Iterable[str]) -> CLIPTokenizer:

@@ -1,6 +1,8 @@
-"""Train the subject encoder of Toybox by self-distillation, as DINO (Caron et al. 2021).
+"""Train the subject encoder of Toybox by self-distillation, as DINO (Caron et al. 2021), and by contrast of pairs.
 
-The two global views of a pair show one subject in two scenes: what both share is the subject.
+The two global views of a pair show one subject in two scenes: what both share is the subject. Distillation alone
+learns that slowly in so small a world, where there are more subjects than prototypes; the contrast tells each
+subject of a batch from all others.
 """
 
 import copy
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from lookforward.toybox.training.augment import jitter, random_crops
+from lookforward.toybox.training.contrast import pair_contrast
 from lookforward.toybox.training.data import (
     Images,
     describe_weights,
@@ -82,10 +85,13 @@ class Distillation(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.register_buffer("center", torch.zeros(sizes.outputs))
 
+    def tokens(self, network: nn.ModuleDict, images: Tensor) -> Tensor:
+        """Class tokens of images (b, 3, h, w): (b, hidden)."""
+        return network["backbone"](images, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+
     def scores(self, network: nn.ModuleDict, images: Tensor) -> Tensor:
         """(b, 3, h, w) to (b, outputs), full precision."""
-        tokens = network["backbone"](images, interpolate_pos_encoding=True).last_hidden_state
-        return network["head"](tokens[:, 0]).float()
+        return network["head"](self.tokens(network, images)).float()
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
@@ -98,8 +104,9 @@ def distillation_terms(
     globals_: list[Tensor],
     locals_: list[Tensor],
     temperatures: tuple[float, float] = (0.1, 0.04),
+    contrast_temperature: float = 0.1,
 ) -> dict[str, Tensor]:
-    """Cross-entropy of every student view against every other global view of the teacher.
+    """Cross-entropy of every student view against every other global view of the teacher, plus the contrast.
 
     globals_: two (b, 3, h, w); locals_: any number of smaller (b, 3, s, s). Moves the centre.
     """
@@ -108,7 +115,10 @@ def distillation_terms(
         taught = model.scores(model.teacher, torch.cat(globals_))  # (2b, k)
         targets = ((taught - model.center) / temperatures[1]).softmax(dim=-1).split(count)
         model.center.lerp_(taught.mean(dim=0), 0.1)
-    seen = list(model.scores(model.student, torch.cat(globals_)).split(count))
+    tokens = model.tokens(model.student, torch.cat(globals_))
+    seen = list(model.student["head"](tokens).float().split(count))
+    first, second = tokens.float().split(count)
+    contrast, top1 = pair_contrast(first, second, contrast_temperature)
     if locals_:
         seen += model.scores(model.student, torch.cat(locals_)).split(count)
     losses = [
@@ -121,7 +131,15 @@ def distillation_terms(
     mean = torch.cat(targets).mean(dim=0)
     usage = -(mean * mean.clamp_min(1e-9).log()).sum()
     doubt = -(targets[0] * targets[0].clamp_min(1e-9).log()).sum(dim=-1).mean()
-    return {"loss": torch.stack(losses).mean(), "usage": usage, "doubt": doubt}
+    distillation = torch.stack(losses).mean()
+    return {
+        "loss": distillation + contrast,
+        "distillation": distillation,
+        "contrast": contrast,
+        "batch_top1": top1,
+        "usage": usage,
+        "doubt": doubt,
+    }
 
 
 def pair_views(
@@ -145,17 +163,25 @@ def train_dino(
     minutes: float | None = None,
     seed: int = 0,
     device: str = "cpu",
-    batch: int = 32,
-    learning_rate: float = 5e-4,
+    batch: int = 64,
+    learning_rate: float = 1e-3,
+    init: Path | None = None,
     sizes: DinoSizes | None = None,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
-    """Train or resume the subject encoder on `batch` pairs a step, yielding log rows."""
+    """Train or resume the subject encoder on `batch` pairs a step, yielding log rows.
+
+    init: an exported encoder of the same sizes to start from.
+    """
     sizes = sizes or DinoSizes()
     images = open_images(data)
     pairs = train_count(len(images)) // 2
     torch.manual_seed(seed)  # initial weights
     model = Distillation(sizes)
+    if init is not None:
+        weights = ViTModel.from_pretrained(init, add_pooling_layer=False, dtype=torch.float32).state_dict()
+        for network in (model.student, model.teacher):
+            network["backbone"].load_state_dict(weights)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(pairs, (batch,), generator=generator)

@@ -112,7 +112,7 @@ class Parts:
 def find_parts(vae: Path | None, clip: Path | None, init: Path | None) -> Parts:
     """An earlier pipeline supplies what is not given."""
     if init is not None:
-        return Parts(vae or init / "vae", init / "tokenizer", init / "text_encoder", init / "unet")
+        return Parts(vae or init / "vae", clip or init / "tokenizer", clip or init / "text_encoder", init / "unet")
     if vae is None or clip is None:
         raise LookforwardError("The denoiser needs the exported vae and clip folders, or init, a pipeline folder.")
     return Parts(vae, clip, clip, None)
@@ -136,7 +136,8 @@ def train_unet(
 ) -> Iterator[dict[str, Any]]:
     """Train or resume the denoiser, yielding log rows.
 
-    vae, clip: exported folders. init: an exported pipeline to train on further; the sizes are then its own.
+    vae, clip: exported folders. init: an exported pipeline to train on further; the sizes are then its own, and
+    so are the parts that are not given.
     """
     parts = find_parts(vae, clip, init)
     torch.manual_seed(seed)  # initial weights
@@ -180,11 +181,15 @@ def train_unet(
 
 
 def _start(parts: Parts, sizes: UnetSizes) -> Denoiser:
-    """A new denoiser beside CLIP's text model, or both networks of an earlier pipeline."""
+    """The text model of a CLIP or of a pipeline, beside a new denoiser or an earlier one."""
+    whole_clip = "text_config" in json.loads((parts.text / "config.json").read_text(encoding="utf-8"))
+    text = (
+        CLIPModel.from_pretrained(parts.text, dtype=torch.float32).text_model
+        if whole_clip
+        else CLIPTextModel.from_pretrained(parts.text, dtype=torch.float32)
+    )
     if parts.unet is None:
-        text = CLIPModel.from_pretrained(parts.text, dtype=torch.float32).text_model
         return Denoiser(make_unet(sizes, text.config.hidden_size), text)
-    text = CLIPTextModel.from_pretrained(parts.text, dtype=torch.float32)
     return Denoiser(UNet2DConditionModel.from_pretrained(parts.unet, torch_dtype=torch.float32), text)
 
 

@@ -110,7 +110,7 @@ def vae_terms(
     l1, mse = error.abs().mean(), error.square().mean()
     gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     kl = latents.kl().mean() / images[0].numel()
-    loss = l1 + 0.5 * mse + 0.5 * gradient + kl_weight * kl
+    loss = l1 + 2 * mse + 0.25 * gradient + kl_weight * kl
     return {"loss": loss, "l1": l1, "mse": mse, "gradient": gradient, "kl": kl}
 
 
@@ -125,16 +125,22 @@ def train_vae(
     batch: int = 16,
     learning_rate: float = 1e-3,
     photos: Path | None = None,
+    init: Path | None = None,
     sizes: VaeSizes | None = None,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
-    """Train or resume the autoencoder in `folder`, yielding log rows."""
+    """Train or resume the autoencoder in `folder`, yielding log rows.
+
+    photos: real ones to mix in. init: an exported autoencoder of the same sizes to start from.
+    """
     sizes = sizes or VaeSizes()
     images = open_images(data)
     count = train_count(len(images))
     extra = read_photos(photos) if photos is not None else []
     torch.manual_seed(seed)  # initial weights
     vae = make_vae(sizes)
+    if init is not None:
+        vae.load_state_dict(AutoencoderKL.from_pretrained(init, torch_dtype=torch.float32).state_dict())
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         # Every other batch is quarter crops, four times as many: the same cost, more variety.

@@ -94,13 +94,14 @@ class Painter:
     """Paints shaded parts over one another into a patch of premultiplied colour.
 
     `u`, `v`: (h, w) local coordinates; `pixel`: side of a pixel in local units; `light`: unit vector (3,).
+    `gloss` in [0, 1]: how much everything mirrors sky and ground, as if polished.
     `colour` (h, w, 3) and `alpha` (h, w) hold the result.
     """
 
-    def __init__(self, u: Array, v: Array, pixel: float, light: Array) -> None:
-        self.u, self.v, self.pixel, self.light = u, v, pixel, light
-        self.colour = np.zeros((*u.shape, 3), np.float32)
-        self.alpha = np.zeros(u.shape, np.float32)
+    def __init__(self, u: Array, v: Array, pixel: float, light: Array, gloss: float = 0.0) -> None:
+        self.u, self.v, self.pixel, self.light, self.gloss = u, v, pixel, light, gloss
+        self.colour: Array = np.zeros((*u.shape, 3), np.float32)
+        self.alpha: Array = np.zeros(u.shape, np.float32)
 
     def part(
         self,
@@ -144,4 +145,9 @@ class Painter:
         glint = glint * glint * glint
         rim = np.clip(1 + distance / (1.6 * self.pixel + 0.02), 0, 1)[..., None]
         lit = colour * (0.42 + 0.66 * diffuse)[..., None] + shine * (glint * glint)[..., None]
+        if self.gloss:
+            # Polished: bright where it faces the sky, dark under the horizon, and a wide highlight
+            sky = np.clip(n_y * 1.6, -1, 1)
+            lit = lit * (1 + 0.35 * self.gloss * np.minimum(sky, 0))[..., None]
+            lit = lit + (self.gloss * (0.4 * np.maximum(sky, 0) + 0.7 * glint))[..., None]
         return np.clip(lit * (1 - rim * (1 - outline)), 0, 1)
