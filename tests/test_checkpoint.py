@@ -24,13 +24,14 @@ def run_to(trainer: Trainer, steps: int) -> list[dict[str, float]]:
 def whole_state(trainer: Trainer) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {f"policy/{name}": p for name, p in trainer.parameters.items()}
     optimizers = {"optimizer": trainer.optimizer}
-    if trainer.critic is not None and trainer.critic_optimizer is not None:
-        tensors |= {f"critic/{name}": tensor for name, tensor in trainer.critic.state_dict().items()}
-        optimizers["critic_optimizer"] = trainer.critic_optimizer
+    if trainer.critique is not None:
+        tensors |= {f"critic/{name}": tensor for name, tensor in trainer.critique.value.state_dict().items()}
+        optimizers["critic_optimizer"] = trainer.critique.optimizer
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value for key, value in state.items() if value is not None}
     tensors["generator"] = trainer.generator.get_state()
+    tensors["critic_generator"] = trainer.critic_generator.get_state()
     tensors["step"] = torch.tensor(trainer.step)
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 

@@ -10,7 +10,7 @@ from lookforward.critics.residual import ResidualCritic
 from lookforward.records import Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.update import critic_step
-from tiny import make_transition, random_transition, seeded
+from tiny import make_transition, random_transition, seeded, valued
 
 
 def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: int) -> ResidualCritic:
@@ -18,7 +18,8 @@ def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: i
     critic = ResidualCritic(4, 8, 8, generator=generator)
     optimizer = kind(critic.parameters(), lr=rate)
     for _ in range(300):
-        critic_step(critic, optimizer, LookForwardReward(), random_transition(generator, 16, timesteps=timesteps))
+        transition = random_transition(generator, 16, timesteps=timesteps)
+        critic_step(valued(critic), optimizer, transition, LookForwardReward()(transition))
     return critic
 
 
@@ -101,7 +102,8 @@ def test_learning_sends_nothing_to_the_policy_and_descends() -> None:
     transition = make_transition(transition.x_0, transition.noise, action, transition.state.timestep)
     critic = ResidualCritic(4, 8, 8, generator=seeded())
     optimizer = torch.optim.SGD(critic.parameters(), lr=0.01)
-    first, second = (critic_step(critic, optimizer, LookForwardReward(), transition) for _ in range(2))
+    q_target = LookForwardReward()(transition).detach()
+    first, second = (critic_step(valued(critic), optimizer, transition, q_target) for _ in range(2))
     assert action.grad is None
     assert second["critic_loss"] < first["critic_loss"]
     assert first["q_target"] == second["q_target"] == pytest.approx(LookForwardReward()(transition).mean().item())

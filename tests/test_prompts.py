@@ -11,7 +11,6 @@ from lookforward.errors import LookforwardError
 from lookforward.prompts import (
     LIVE_PROMPTS,
     OBJECT_PROMPTS,
-    TOYBOX_PROMPTS,
     benchmark_prompts,
     fill,
     read_prompt_file,
@@ -44,7 +43,6 @@ def test_data_sets_class_table() -> None:
 
 def test_set_sizes_and_choice() -> None:
     assert len(set(OBJECT_PROMPTS)) == len(set(LIVE_PROMPTS)) == 25
-    assert len(set(TOYBOX_PROMPTS)) == 12
     assert benchmark_prompts("dog") == LIVE_PROMPTS
     assert benchmark_prompts("stuffed animal") == OBJECT_PROMPTS
 
@@ -56,7 +54,7 @@ def test_fill_examples() -> None:
     assert fill("  no   subject ", "sks", "dog") == "no subject"
 
 
-@given(st.sampled_from([*OBJECT_PROMPTS, *LIVE_PROMPTS, *TOYBOX_PROMPTS]), words, st.lists(words, min_size=1))
+@given(st.sampled_from([*OBJECT_PROMPTS, *LIVE_PROMPTS]), words, st.lists(words, min_size=1))
 def test_without_identifier_undoes_fill(template: str, identifier: str, noun_words: list[str]) -> None:
     class_noun = " ".join(noun_words)
     class_prompt = fill(template, "", class_noun)

@@ -1,5 +1,6 @@
 """The world that Toybox draws: repeatable, varied, and never showing a held-out subject in pretraining."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,23 +9,47 @@ import pytest
 
 from lookforward.errors import LookforwardError
 from lookforward.metrics.oracle import OracleScore
-from lookforward.prompts import TOYBOX_PROMPTS
+from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.toybox.draw import draw_world
+from lookforward.toybox.labels import GROUPS, LABELS, label_ids
 from lookforward.toybox.subjects import find_subject, known_drawing, reference_photos, write_photos
 from lookforward.toybox.world.captions import caption
-from lookforward.toybox.world.picture import draw_picture, draw_view, drawing
+from lookforward.toybox.world.outfits import OUTFITS
+from lookforward.toybox.world.picture import LOOKS, draw_any_view, draw_picture, draw_view, drawing, dressed
 from lookforward.toybox.world.scenes import SCENES, paint_scene
-from lookforward.toybox.world.subject import CLASSES, Subject, draw_pretraining_subject, held_out
+from lookforward.toybox.world.subject import (
+    BODY_COLOURS,
+    CLASSES,
+    LIVE_CLASSES,
+    MAKES,
+    Subject,
+    draw_pretraining_subject,
+    held_out,
+    names_of,
+)
 from lookforward.vision import to_unit
 
 
-def test_ten_classes_ten_scenes_and_two_held_out_subjects_of_each_class() -> None:
-    assert len(CLASSES) == len(SCENES) == 10
+def test_the_world_mirrors_the_benchmark() -> None:
+    assert len(CLASSES) == 15
+    assert len(SCENES) == 20
     subjects = held_out()
-    assert len(subjects) == 20
-    assert len({s.key for s in subjects.values()}) == 20
-    assert {name.rsplit("-", 1)[0] for name in subjects} == set(CLASSES)
+    assert len(subjects) == 30
+    assert len({s.key for s in subjects.values()}) == 30
+    assert {s.class_noun for s in subjects.values()} == set(CLASSES)
+    assert sum(s.class_noun in LIVE_CLASSES for s in subjects.values()) == 9
+    assert all(name.rsplit("-", 1)[0].replace("-", " ") == s.class_noun for name, s in subjects.items())
+    assert len(names_of("development")) == 10
+    assert len(names_of("test")) == 20
     assert held_out() == subjects
+
+
+def test_every_prompt_of_the_benchmark_can_be_drawn() -> None:
+    """Its scenes, outfits, looks and colours are the world's, word for word."""
+    known = {*SCENES.values(), *OUTFITS.values()}
+    for template in (*OBJECT_PROMPTS, *LIVE_PROMPTS):
+        before, after = (part.strip() for part in template.split("{identifier} {class_noun}"))
+        assert after in known if after else before.removeprefix("a ") in {*LOOKS, *BODY_COLOURS}
 
 
 def test_no_held_out_subject_is_drawn_in_pretraining(tmp_path: Path) -> None:
@@ -33,9 +58,8 @@ def test_no_held_out_subject_is_drawn_in_pretraining(tmp_path: Path) -> None:
     assert not kept_out & {draw_pretraining_subject(rng, noun).key for noun in CLASSES for _ in range(3000)}
     draw_world(tmp_path, 40, seed=3, workers=1)
     facts = json.loads((tmp_path / "subjects.json").read_text())
-    drawn = [
-        Subject(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items() if k != "scene"}) for f in facts
-    ]
+    fields = {f.name for f in dataclasses.fields(Subject)}
+    drawn = [Subject(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items() if k in fields}) for f in facts]
     assert len(drawn) == 40
     assert not kept_out & {s.key for s in drawn}
     assert all(drawn[i] == drawn[i + 1] for i in range(0, 40, 2))  # pairs show one subject
@@ -50,7 +74,7 @@ def test_the_rejection_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("noun", CLASSES)
 def test_a_seed_draws_the_same_picture(noun: str) -> None:
-    subject = find_subject(f"{noun}-0")
+    subject = find_subject(f"{noun.replace(' ', '-')}-0")
     first, again = (draw_picture(subject, draw_view(rng), rng) for rng in (np.random.default_rng(1) for _ in range(2)))
     assert first.shape == (64, 64, 3)
     assert first.dtype == np.uint8
@@ -74,28 +98,80 @@ def test_the_number_of_workers_does_not_matter(tmp_path: Path) -> None:
     assert np.array_equal(one, two)
 
 
-def test_captions_name_the_class_and_never_what_no_words_describe() -> None:
+def test_captions_tell_what_is_seen_and_never_what_no_words_describe() -> None:
     rng = np.random.default_rng(0)
-    for name, subject in held_out().items():
+    for subject in held_out().values():
         for scene, words in SCENES.items():
-            told = caption(rng, subject, scene)
-            assert name.rsplit("-", 1)[0] in told
-            assert subject.emblem not in told.split()
+            view = draw_view(rng, scene)
+            told = caption(rng, subject, view)
+            assert subject.class_noun in told
+            assert subject.emblem not in told.replace("cube shaped", "").split()
             assert all(other not in told for other in SCENES.values() if other != words)
-    assert all(any(words in prompt for prompt in TOYBOX_PROMPTS) for words in SCENES.values())
+            assert not any(f" {look} " in told for look in LOOKS)
+            assert not any(outfit in told for outfit in OUTFITS.values())
+            for outfit, worn in OUTFITS.items():
+                assert worn in caption(rng, subject, dressed(view, outfit=outfit))
+            assert " wet " in caption(rng, subject, dressed(view, look="wet"))
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("noun", CLASSES)
+def test_a_look_changes_the_picture(noun: str, look: str) -> None:
+    subject, view = find_subject(f"{noun.replace(' ', '-')}-0"), draw_view(np.random.default_rng(2), "floor")
+    plain, changed = (draw_picture(subject, v, np.random.default_rng(3)) for v in (view, dressed(view, look=look)))
+    assert np.abs(plain.astype(int) - changed.astype(int)).mean() > 1.5
+
+
+@pytest.mark.parametrize("outfit", OUTFITS)
+@pytest.mark.parametrize("noun", LIVE_CLASSES)
+def test_an_outfit_is_seen_on_every_make(noun: str, outfit: str) -> None:
+    rng = np.random.default_rng(4)
+    view = dressed(draw_view(rng, "floor"), outfit=outfit)
+    for make in range(MAKES[noun]):
+        subject = dataclasses.replace(find_subject(f"{noun}-0"), variant=make)
+        plain, worn = (
+            draw_picture(subject, v, np.random.default_rng(5)) for v in (dataclasses.replace(view, outfit=None), view)
+        )
+        assert (np.abs(plain.astype(int) - worn.astype(int)).max(axis=-1) > 24).sum() > 25  # pixels that changed
+
+
+def test_pretraining_wears_only_what_lives_and_sees_every_look() -> None:
+    rng = np.random.default_rng(6)
+    views = [(noun, draw_any_view(rng, draw_pretraining_subject(rng, noun))) for noun in CLASSES for _ in range(120)]
+    assert {v.outfit for noun, v in views if noun in LIVE_CLASSES} == {None, *OUTFITS}
+    assert {v.outfit for noun, v in views if noun not in LIVE_CLASSES} == {None}
+    assert {v.look for _, v in views} == {None, *LOOKS}
+
+
+@pytest.mark.parametrize("noun", CLASSES)
+def test_makes_of_a_class_differ_in_shape(noun: str) -> None:
+    subject = find_subject(f"{noun.replace(' ', '-')}-0")
+    masks = [drawing(dataclasses.replace(subject, variant=make))[..., 3] > 0.5 for make in range(MAKES[noun])]
+    for i, one in enumerate(masks):
+        for other in masks[i + 1 :]:
+            assert (one & other).sum() / (one | other).sum() < 0.97
+
+
+def test_labels_cover_what_is_drawn(tmp_path: Path) -> None:
+    draw_world(tmp_path, 30, seed=1, workers=1)
+    for fact in json.loads((tmp_path / "subjects.json").read_text()):
+        ids = label_ids(fact)
+        told = [LABELS[part.start + i] for part, i in zip(GROUPS.values(), ids, strict=True)]
+        assert told[0] == f"class_noun: {fact['class_noun']}"
+        assert told[4] == f"look: {fact['look'] or 'none'}"
 
 
 def test_references_show_the_subject_and_the_card_gives_its_drawing(tmp_path: Path) -> None:
-    write_photos("vase-1", tmp_path)
+    write_photos("vase-0", tmp_path)
     known = known_drawing(tmp_path)
     assert known is not None
-    assert np.array_equal(known, drawing(find_subject("vase-1")))
+    assert np.array_equal(known, drawing(find_subject("vase-0")))
     assert known_drawing(tmp_path / "elsewhere") is None
-    with pytest.raises(LookforwardError, match=r"vase-9.*vase-1"):
+    with pytest.raises(LookforwardError, match=r"vase-9.*vase-0"):
         find_subject("vase-9")
 
 
-@pytest.mark.parametrize(("name", "other"), [("teapot-0", "teapot-1"), ("dog-0", "dog-1"), ("can-1", "can-0")])
+@pytest.mark.parametrize(("name", "other"), [("backpack-0", "backpack-1"), ("dog-1", "dog-5"), ("toy-1", "toy-4")])
 def test_the_oracle_knows_a_subject_from_another_of_its_class(name: str, other: str) -> None:
     import torch
 

@@ -14,8 +14,8 @@ PHOTO, CLASS = "a photo of sks dog", "a photo of dog"
 
 def everything(trainer: Trainer) -> list[Tensor]:
     """All that a step may change, but for chance."""
-    assert trainer.critic is not None
-    tensors = [*trainer.parameters.values(), *trainer.critic.parameters()]
+    assert trainer.critique is not None
+    tensors = [*trainer.parameters.values(), *trainer.critique.value.parameters()]
     for state in trainer.optimizer.state_dict()["state"].values():
         tensors += state.values()
     return [tensor.detach().clone() for tensor in tensors]
@@ -35,7 +35,7 @@ def test_terms(critic: str, prior: bool) -> None:
     (result,) = train(tiny_trainer(critic=critic, prior=prior), 1)
     expected = {"timestep", "noise_loss", "loss", "gradient"}
     expected |= {"prior_loss"} if prior else set()
-    expected |= {"critic_loss", "q", "q_target", "reward", "value"} if critic != "none" else set()
+    expected |= {"critic_loss", "q", "q_target", "reward", "value", "explained_variance"} if critic != "none" else set()
     assert set(result.terms) == expected
     assert all(type(term) is float for term in result.terms.values())
     assert result.seconds > 0

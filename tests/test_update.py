@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.critics.residual import ResidualCritic
+from lookforward.environment import decide
 from lookforward.errors import LookforwardError
 from lookforward.records import Batch, State, Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.schedule import Schedule, add_noise
-from lookforward.update import Objective, critic_step, decide, policy_loss, policy_step
-from tiny import SCHEDULE, TinyPolicy, random_transition, seeded
+from lookforward.update import Objective, critic_step, policy_loss, policy_step
+from tiny import SCHEDULE, TinyPolicy, random_transition, seeded, valued
 
 DREAMBOOTH = Objective(critic_weight=0.0, noise_weight=1.0, prior_weight=1.0, discount=1.0)
 RELEASED = Objective(critic_weight=1.0, noise_weight=0.0, prior_weight=1.0, discount=0.9986)
@@ -86,8 +87,8 @@ def test_reaches_the_optimum(objective: Objective, within: float) -> None:
         batch = Batch(x_0.expand(b, -1, -1, -1), noise, timestep, ("photo",) * b)
         transition, prior = decide(policy, batch, torch.zeros(b, 1, 1))
         if critic is not None and critic_optimizer is not None:
-            critic_step(critic, critic_optimizer, reward, transition)
-        loss, _ = policy_loss(transition, prior, critic, objective)
+            critic_step(valued(critic), critic_optimizer, transition, reward(transition).detach())
+        loss, _ = policy_loss(transition, prior, critic(transition) if critic else None, objective)
         policy_step(optimizer, list(policy.parameters()), loss, max_norm=1.0)
         slower.step()
     assert (policy.guess - x_0).abs().mean().item() < within  # it began at 0.5
@@ -96,7 +97,7 @@ def test_reaches_the_optimum(objective: Objective, within: float) -> None:
 def test_each_sample_is_discounted_by_its_own_timestep() -> None:
     transition = decision((3, 900))
     objective = Objective(critic_weight=2.0, noise_weight=0.0, prior_weight=0.0, discount=0.9986)
-    loss, terms = policy_loss(transition, None, MeanCritic(), objective)
+    loss, terms = policy_loss(transition, None, MeanCritic()(transition), objective)
     (gradient,) = torch.autograd.grad(loss, transition.action)
     values_per_sample = 4 * 8 * 8
     for row, t in enumerate((3, 900)):
@@ -110,7 +111,7 @@ def test_each_sample_is_discounted_by_its_own_timestep() -> None:
 def test_loss_is_that_of_equation_11_with_prior_preservation() -> None:
     transition, prior = decision((10, 500)), random_transition(seeded(1), 2)
     objective = Objective(critic_weight=0.7, noise_weight=0.3, prior_weight=0.2, discount=0.99)
-    loss, terms = policy_loss(transition, prior, MeanCritic(), objective)
+    loss, terms = policy_loss(transition, prior, MeanCritic()(transition), objective)
     noise_loss = ((transition.action - transition.noise) ** 2).mean().item()
     prior_loss = ((prior.action - prior.noise) ** 2).mean().item()
     assert terms["noise_loss"] == pytest.approx(noise_loss)
@@ -122,7 +123,7 @@ def test_critic_moves_the_action_and_not_itself() -> None:
     transition = decision((0,))
     critic = MeanCritic()
     before = copy.deepcopy(critic.state_dict())
-    loss, _ = policy_loss(transition, None, critic, replace(RELEASED, prior_weight=0.0))
+    loss, _ = policy_loss(transition, None, critic(transition), replace(RELEASED, prior_weight=0.0))
     norm = policy_step(torch.optim.SGD([transition.action], lr=1.0), [transition.action], loss, max_norm=1e9)
     assert norm > 0
     assert critic.state_dict() == before
@@ -164,7 +165,8 @@ def test_gradient_is_clipped_to_the_norm(max_norm: float, moved: float) -> None:
 def stepped(critic: nn.Module) -> torch.optim.Optimizer:
     """An Adam with moments, to see that they stay."""
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
-    critic_step(critic, optimizer, LookForwardReward(), random_transition(seeded(), 2))
+    transition = random_transition(seeded(), 2)
+    critic_step(valued(critic), optimizer, transition, LookForwardReward()(transition))
     return optimizer
 
 
@@ -188,8 +190,8 @@ def test_a_critic_loss_that_is_not_finite_changes_nothing(bad: float) -> None:
     before = frozen(critic, optimizer)
     transition = random_transition(seeded(1), 2)
     transition = replace(transition, x_0_hat=torch.full_like(transition.x_0_hat, bad))
-    with pytest.raises(LookforwardError, match=r"critic_loss is (nan|inf).*lower critic_learning_rate"):
-        critic_step(critic, optimizer, LookForwardReward(), transition)
+    with pytest.raises(LookforwardError, match=r"(q_target|critic_loss) is (-?inf|nan).*lower critic_"):
+        critic_step(valued(critic), optimizer, transition, LookForwardReward()(transition))
     assert_unchanged(before, frozen(critic, optimizer))
 
 
@@ -207,8 +209,9 @@ class SteepCritic(nn.Module):
 def test_a_critic_gradient_that_is_not_finite_changes_nothing() -> None:
     critic = SteepCritic()
     optimizer = torch.optim.SGD(critic.parameters(), lr=0.01)
+    transition = random_transition(seeded(), 2)
     with pytest.raises(LookforwardError, match=r"critic_gradient is (nan|inf)"):
-        critic_step(critic, optimizer, LookForwardReward(), random_transition(seeded(), 2))
+        critic_step(valued(critic), optimizer, transition, LookForwardReward()(transition))
     assert critic.weight.item() == 0.0
 
 

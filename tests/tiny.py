@@ -1,19 +1,36 @@
 """Small stand-ins for tests of the algorithm: transitions by chance, a tiny policy and a trainer of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lookforward.critics.residual import ResidualCritic
+from lookforward.critics.scale import ReturnScale
+from lookforward.critics.state_action import StateActionCritic
+from lookforward.critics.value import ValueFunction
+from lookforward.environment import Environment
 from lookforward.latents import CachedLatents
+from lookforward.protocols import Reward
 from lookforward.records import State, Transition
+from lookforward.returns import Target
 from lookforward.rewards.look_forward import LookForwardReward
+from lookforward.rewards.weighted import WeightedSum
 from lookforward.schedule import Schedule, add_noise, look_forward, scaled_linear
-from lookforward.train import Embeddings, Examples, Trainer
+from lookforward.train import Critique, Embeddings, Examples, Trainer
 from lookforward.update import Objective
 
 SCHEDULE = scaled_linear()
+
+
+def paying(*rewards: Reward, **settings: Any) -> Environment:
+    """An environment that pays the sum of some rewards, Look Forward if none is given."""
+    return Environment(WeightedSum([(1.0, reward) for reward in rewards or (LookForwardReward(),)]), **settings)
+
+
+def valued(critic: nn.Module, bins: int = 0, slowness: float | None = None) -> ValueFunction:
+    return ValueFunction(critic, ReturnScale(1000, bins), slowness)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -77,31 +94,45 @@ def tiny_trainer(
     prior: bool = True,
     train_text_encoder: bool = True,
     channels: int = 4,
+    environment: Environment | None = None,
+    target: Target | None = None,
+    bins: int = 0,
+    **critique: Any,
 ) -> Trainer:
-    """A trainer of `TinyPolicy`. seed: of the run; weights: seed of the policy; critic: sgd, adam or none."""
+    """A trainer of `TinyPolicy`. seed: of the run; weights: seed of the policy.
+
+    critic: none, sgd or adam (released), or state-action.
+    """
     generator = seeded(seed)
     policy = TinyPolicy(weights, channels)
     parameters = dict(policy.named_parameters())
     if not train_text_encoder:
         del parameters["letters.weight"]
-    judge = ResidualCritic(channels, 8, 8, generator=generator) if critic != "none" else None
-    judge_optimizer = None
-    if judge is not None:
+    target = target or Target("one-step", 0.9986)
+    learned = None
+    if critic != "none":
+        judge = (
+            StateActionCritic(channels, channels, widths=(8, 8), generator=generator)
+            if critic == "state-action"
+            else ResidualCritic(channels, 8, 8, generator=generator)
+        )
+        value = valued(judge, bins, 0.9 if target.kind == "bootstrap" else None)
         kind = torch.optim.SGD if critic == "sgd" else torch.optim.Adam
-        judge_optimizer = kind(judge.parameters(), lr=1e-6)  # a policy of noise makes enormous returns
+        # a policy of noise makes enormous returns
+        learned = Critique(value, kind(value.trained_parameters(), lr=1e-6), target, **critique)
     return Trainer(
         policy=policy,
         parameters=parameters,
         optimizer=torch.optim.AdamW(parameters.values(), lr=0.01),
-        critic=judge,
-        critic_optimizer=judge_optimizer,
-        reward=LookForwardReward(),
+        environment=environment or paying(),
+        critique=learned,
+        direct=False,
         objective=Objective(critic_weight=1.0, noise_weight=1.0, prior_weight=1.0, discount=0.9986),
-        references=Examples(cached(1, channels=channels), "a photo of sks dog"),
+        references=Examples(cached(1, channels=channels), "a photo of sks dog", "a photo of dog"),
         prior=Examples(cached(2, channels=channels), "a photo of dog") if prior else None,
         embeddings=Embeddings(policy, train_text_encoder),
         batch=2,
         max_grad_norm=1.0,
-        critic_max_grad_norm=1.0,
         generator=generator,
+        critic_generator=seeded(seed + 1),
     )

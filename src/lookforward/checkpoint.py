@@ -86,11 +86,12 @@ def load_newest(trainer: Trainer, folder: Path) -> bool:
 def _state(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors: dict[str, Tensor] = {f"policy/{n}": p.detach() for n, p in trainer.parameters.items()}
     tensors |= {f"optimizer/{key}": t for key, t in _moments(trainer.optimizer).items()}
-    if trainer.critic is not None and trainer.critic_optimizer is not None:
-        tensors |= {f"critic/{n}": t.detach() for n, t in trainer.critic.state_dict().items()}
-        tensors |= {f"critic_optimizer/{key}": t for key, t in _moments(trainer.critic_optimizer).items()}
+    if trainer.critique is not None:
+        tensors |= {f"critic/{n}": t.detach() for n, t in trainer.critique.value.state_dict().items()}
+        tensors |= {f"critic_optimizer/{key}": t for key, t in _moments(trainer.critique.optimizer).items()}
     tensors["generator"] = trainer.generator.get_state()
-    record = {"step": trainer.step, "format": 1, "has_critic": trainer.critic is not None}
+    tensors["critic_generator"] = trainer.critic_generator.get_state()
+    record = {"step": trainer.step, "format": 2, "has_critic": trainer.critique is not None}
     # .clone() where tensors share memory (tied weights), which safetensors refuses
     return {name: t.cpu().contiguous().clone() for name, t in tensors.items()}, record
 
@@ -105,16 +106,19 @@ def _restore(trainer: Trainer, path: Path) -> None:
     saved, wanted = groups["policy"], trainer.parameters
     if saved.keys() != wanted.keys() or any(saved[n].shape != p.shape for n, p in wanted.items()):
         raise ValueError("it holds other parameters than this run trains")
-    if record["has_critic"] != (trainer.critic is not None):
+    if record["format"] != 2:
+        raise ValueError(f"it is of format {record['format']}, from another version of lookforward")
+    if record["has_critic"] != (trainer.critique is not None):
         raise ValueError("it was written by a run with another critic")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(saved[name])
     _put_moments(trainer.optimizer, groups.get("optimizer", {}))
-    if trainer.critic is not None and trainer.critic_optimizer is not None:
-        trainer.critic.load_state_dict(groups["critic"])
-        _put_moments(trainer.critic_optimizer, groups.get("critic_optimizer", {}))
+    if trainer.critique is not None:
+        trainer.critique.value.load_state_dict(groups["critic"])
+        _put_moments(trainer.critique.optimizer, groups.get("critic_optimizer", {}))
     trainer.generator.set_state(tensors["generator"])
+    trainer.critic_generator.set_state(tensors["critic_generator"])
     trainer.step = int(record["step"])
 
 

@@ -19,7 +19,7 @@ from lookforward.errors import LookforwardError
 RECIPES = Path(__file__).parent / "recipes"
 TOYBOX = "toybox"
 Precision = Literal["fp32", "bf16"]
-CriticKind = Literal["none", "residual"]
+CriticKind = Literal["none", "residual", "state-action"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,24 @@ class Config:
     max_grad_norm: float = 1.0
     train_text_encoder: bool = True
 
+    reward: str = "look-forward"  # a sum such as "look-forward + 0.5*dino"; docs/rewards.md names all
+    route: Literal["critic", "direct"] = "critic"  # direct: through the reward itself, where that is differentiable
+    transition: Literal["reference", "policy"] = "reference"  # where an action leads
+    stride: int = 20  # Δ, timesteps between a state and the next one, where the target looks at later ones
+    decoder: str = ""  # a tiny autoencoder (AutoencoderTiny) to show images to a reward; the model's own if empty
+
     critic: CriticKind = "none"
     critic_weight: float = 0.0  # λ, Eq. 11
+    critic_optimizer: Literal["sgd", "adam"] = "sgd"
     critic_learning_rate: float = 0.01
     critic_max_grad_norm: float = 1.0
+    critic_steps: int = 1  # for each of the policy
+    critic_warmup: int = 0  # steps before the policy listens to the critic
+    critic_every: int = 1  # the critic learns in every so many steps only
+    critic_bins: int = 0  # ranges of timesteps in which returns are brought to one scale; 0: as they are
+    target: Literal["one-step", "monte-carlo", "bootstrap"] = "one-step"
+    target_samples: int = 4  # K, later rewards that monte-carlo looks at
+    slow_critic: float = 0.99  # how much of itself the target critic of bootstrap keeps in a step
     discount: float = 0.9986  # γ
     noise_weight: float = 1.0  # of ‖ε - ε_θ‖² in Eq. 11
     prior_weight: float = 1.0  # of prior preservation
@@ -132,8 +146,9 @@ def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
 
 
 def _check_ranges(config: Config) -> Config:
-    positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every")
-    for name in (*positive, "sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm"):
+    positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every", "stride")
+    also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_steps", "critic_every")
+    for name in (*positive, *also, "target_samples"):
         if not getattr(config, name) > 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
     for name in (
@@ -143,6 +158,8 @@ def _check_ranges(config: Config) -> Config:
         "prior_images",
         "weight_decay",
         "sample_every",
+        "critic_warmup",
+        "critic_bins",
     ):
         if not getattr(config, name) >= 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
@@ -150,9 +167,13 @@ def _check_ranges(config: Config) -> Config:
         raise LookforwardError(f"seed = {config.seed} must lie in [0, 2^63).")
     if not 0 < config.discount <= 1:
         raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
+    if not 0 <= config.slow_critic < 1:
+        raise LookforwardError(f"slow_critic = {config.slow_critic} must lie in [0, 1).")
+    if config.route == "direct" and config.critic != "none":
+        raise LookforwardError("route = 'direct' follows the reward itself: set critic to none beside it.")
     if config.prior_weight > 0 and config.prior_images == 0:
         raise LookforwardError("prior_weight is set but prior_images is 0; give some, or set prior_weight to 0.")
-    if config.critic == "none" and config.noise_weight == 0:
+    if config.critic == "none" and config.route == "critic" and config.noise_weight == 0:
         raise LookforwardError("Nothing to learn from: critic is none and noise_weight is 0; set one of them.")
     return config
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
 
@@ -44,4 +44,11 @@ def decode(vae: AutoencoderKL, x_0: Tensor) -> Tensor:
     """Latents (n, c, h, w), scaling applied, to images (n, 3, 8h, 8w) in [0, 1]; differentiable."""
     scaled: Any = x_0.to(vae.dtype) / float(vae.config["scaling_factor"])  # diffusers asks for a FloatTensor
     images = vae.decode(scaled, return_dict=False)[0]
+    return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+def decode_tiny(vae: AutoencoderTiny, x_0: Tensor) -> Tensor:
+    """The same by a tiny autoencoder such as madebyollin/taesd: it reads scaled latents, at a fraction of the cost."""
+    latents: Any = x_0.to(vae.dtype)
+    images = vae.decode(latents, return_dict=False)[0]
     return (images.float() / 2 + 0.5).clamp(0, 1)

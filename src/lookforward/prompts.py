@@ -61,22 +61,6 @@ LIVE_PROMPTS = (
 
 LIVE_CLASSES = frozenset({"cat", "dog"})
 
-# In the words of Toybox's own captions: its text encoder has read no others.
-TOYBOX_PROMPTS = (
-    "a photo of {identifier} {class_noun} on the beach",
-    "a photo of {identifier} {class_noun} in the snow",
-    "a photo of {identifier} {class_noun} in the jungle",
-    "a photo of {identifier} {class_noun} on a cobblestone street",
-    "a photo of {identifier} {class_noun} on a wooden floor",
-    "a photo of {identifier} {class_noun} with a city in the background",
-    "a photo of {identifier} {class_noun} with a mountain in the background",
-    "a photo of {identifier} {class_noun} with a blue house in the background",
-    "a photo of {identifier} {class_noun} floating on top of water",
-    "a photo of {identifier} {class_noun} on top of pink fabric",
-    "a photo of a red {identifier} {class_noun}",
-    "a photo of a purple {identifier} {class_noun}",
-)
-
 _PLACEHOLDER = re.compile(r"\{(identifier|class_noun)\}")
 
 

@@ -1,6 +1,6 @@
 """What the parts ask of one another. Anything that answers so may take a part's place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,24 @@ class Reward(Protocol):
     def __call__(self, transition: Transition) -> Tensor:
         """(b,) float32, higher is better."""
         ...
+
+
+class RewardSum(Protocol):
+    """Rewards that are paid together."""
+
+    name: str
+    needs_image: bool
+
+    def parts(self, transition: Transition) -> dict[str, Tensor]:
+        """Each reward by name: (b,)."""
+        ...
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """What is paid for `parts`: (b,)."""
+        ...
+
+
+Decode = Callable[[Tensor], Tensor]  # clean latents (b, c, h, w) to images (b, 3, H, W) in [0, 1]
 
 
 class Critic(Protocol):

@@ -53,6 +53,7 @@ class Batch:
     """Reference photos to learn from and, with prior preservation, prior images to remember the class by.
 
     x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; prior: as many prior images, or None.
+    plain_prompts: the prompts without the identifier. photo: (b, 3, H, W) in [0, 1], what x_0 was encoded from.
     """
 
     x_0: Tensor
@@ -60,6 +61,8 @@ class Batch:
     timestep: Tensor
     prompts: tuple[str, ...]
     prior: "Batch | None" = None
+    plain_prompts: tuple[str, ...] = ()
+    photo: Tensor | None = None
 
 
 @dataclass(frozen=True)

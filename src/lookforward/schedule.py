@@ -50,6 +50,12 @@ def look_forward(x_t: Tensor, action: Tensor, alpha_bar: Tensor) -> Tensor:
     return (x_t.float() - (1 - a).sqrt() * action.float()) / a.sqrt()
 
 
+def noise_between(x_t: Tensor, x_0: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The noise z that leads from x_0 to x_t, Eq. 6 solved for it: (b, c, h, w) float32."""
+    a = _like(alpha_bar, x_t)
+    return (x_t.float() - a.sqrt() * x_0.float()) / (1 - a).sqrt()
+
+
 def noise_to_signal(alpha_bar: Tensor) -> Tensor:
     """(1-ᾱ_t)/ᾱ_t, the weight of Eq. 8, elementwise: 0.0009 to 214 over Stable Diffusion 1's schedule."""
     return (1 - alpha_bar) / alpha_bar

@@ -2,24 +2,33 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from lookforward.critics.value import ValueFunction
+from lookforward.environment import Environment, decide, detached
 from lookforward.errors import LookforwardError
 from lookforward.latents import CachedLatents
-from lookforward.protocols import Policy, Reward
-from lookforward.records import Batch, StepResult
-from lookforward.update import Objective, critic_step, decide, policy_loss, policy_step
+from lookforward.protocols import Policy
+from lookforward.records import Batch, StepResult, Transition
+from lookforward.returns import Target, bootstrap, monte_carlo
+from lookforward.update import Objective, critic_step, policy_loss, policy_step, reward_worth
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Latents of one kind of image, and the prompt that all of them share."""
+    """Latents of one kind of image, and the prompt that all of them share.
+
+    plain_prompt: the prompt without the identifier. photos: (n, 3, H, W) in [0, 1], what the latents were encoded
+    from, for rewards that compare with them.
+    """
 
     latents: CachedLatents
     prompt: str
+    plain_prompt: str = ""
+    photos: Tensor | None = None
 
 
 class Embeddings:
@@ -43,28 +52,49 @@ class Embeddings:
         return torch.stack([made[p] for p in prompts])
 
 
+@dataclass(frozen=True)
+class Critique:
+    """How the critic learns.
+
+    value, optimizer: what learns. target: what of. max_norm: its gradient is clipped to this.
+    steps: of the critic for one of the policy; each after the first has a batch of its own.
+    warmup: steps in which the critic learns and the policy does not listen to it.
+    every: the critic learns in every so many steps only, where its reward is dear.
+    """
+
+    value: ValueFunction
+    optimizer: torch.optim.Optimizer
+    target: Target
+    max_norm: float = 1.0
+    steps: int = 1
+    warmup: int = 0
+    every: int = 1
+
+
 @dataclass
 class Trainer:
     """All that a run changes: `checkpoint.py` writes it down and puts it back.
 
-    parameters: what is trained, by name. generator: the only source of chance, on the CPU, so that a run can
-    be repeated and resumed exactly. step: how many steps are done.
+    parameters: what is trained, by name. critique: None where nothing is learned of the reward. direct: whether the
+    policy follows the reward's own gradient instead of a critic's. generator, critic_generator: the only sources of
+    chance, on the CPU, so that a run can be repeated and resumed exactly; the critic has its own, so that the same
+    seed shows every recipe the same photos, noise and timesteps. step: how many steps are done.
     """
 
     policy: Policy
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
-    critic: nn.Module | None  # answers to protocols.Critic
-    critic_optimizer: torch.optim.Optimizer | None
-    reward: Reward
+    environment: Environment
+    critique: Critique | None
+    direct: bool
     objective: Objective
     references: Examples
     prior: Examples | None
     embeddings: Embeddings
     batch: int
     max_grad_norm: float
-    critic_max_grad_norm: float
     generator: torch.Generator
+    critic_generator: torch.Generator
     step: int = 0
 
 
@@ -72,8 +102,8 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     """Take the steps that are missing up to `steps`, yielding what each one did.
 
     Raises:
-        LookforwardError: an action, a loss or a gradient is not finite; it names the step, and that step
-            left the policy as it was.
+        LookforwardError: an action, a loss or a gradient is not finite, or a reward fails; it names the step, and
+            that step left the policy as it was.
     """
     while trainer.step < steps:
         started = time.perf_counter()
@@ -91,27 +121,72 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     prompts = batch.prompts + (batch.prior.prompts if batch.prior is not None else ())
     transition, prior = decide(trainer.policy, batch, trainer.embeddings(prompts))
     terms: dict[str, float] = {"timestep": batch.timestep.float().mean().item()}
-    if trainer.critic is not None and trainer.critic_optimizer is not None:
-        terms |= critic_step(
-            trainer.critic, trainer.critic_optimizer, trainer.reward, transition, trainer.critic_max_grad_norm
-        )
-    loss, losses = policy_loss(transition, prior, trainer.critic, trainer.objective)
+    worth: Tensor | None = None
+    critique = trainer.critique
+    if critique is not None:
+        if trainer.step % critique.every == 0:
+            terms |= teach(trainer, critique, transition)
+        if trainer.step >= critique.warmup:
+            worth = critique.value(transition)
+    elif trainer.direct:
+        worth = reward_worth(trainer.environment, transition)
+        terms["reward"] = worth.detach().mean().item()
+    loss, losses = policy_loss(transition, prior, worth, trainer.objective)
     norm = policy_step(trainer.optimizer, list(trainer.parameters.values()), loss, trainer.max_grad_norm)
     return terms | losses | {"gradient": norm}
 
 
+def teach(trainer: Trainer, critique: Critique, transition: Transition) -> dict[str, float]:
+    """The critic's steps on this transition and on further ones; returns what the last of them logged."""
+    terms: dict[str, float] = {}
+    for i in range(critique.steps):
+        if i > 0:
+            batch = _draw(trainer, trainer.references, trainer.critic_generator)
+            with torch.no_grad():
+                transition, _ = decide(trainer.policy, batch, trainer.embeddings(batch.prompts))
+        now = detached(transition)
+        parts = trainer.environment.judge_parts(now)
+        reward = trainer.environment.reward.total(parts)
+        q_target = find_return(trainer, critique, now, reward)
+        terms = critic_step(critique.value, critique.optimizer, now, q_target, critique.max_norm)
+        terms["reward"] = reward.mean().item()
+        if len(parts) > 1:
+            terms |= {f"reward/{name}": part.mean().item() for name, part in parts.items()}
+    return terms
+
+
+def find_return(trainer: Trainer, critique: Critique, now: Transition, reward: Tensor) -> Tensor:
+    """What the critic is to foretell of a transition that earned `reward` (b,): (b,)."""
+    target, environment, policy = critique.target, trainer.environment, trainer.policy
+    chance = trainer.critic_generator
+    match target.kind:
+        case "one-step":
+            return reward
+        case "monte-carlo":
+            return monte_carlo(environment, policy, now, reward, target, chance)
+        case "bootstrap":
+            return bootstrap(environment, policy, now, reward, target, critique.value.slow_return, chance)
+
+
 def draw_batch(trainer: Trainer) -> Batch:
     """Lines 3 and 4 of Algorithm 1: photos, noise and timesteps by chance, and as many prior images."""
-    batch = _draw(trainer, trainer.references)
+    batch = _draw(trainer, trainer.references, trainer.generator)
     if trainer.prior is None:
         return batch
-    return Batch(batch.x_0, batch.noise, batch.timestep, batch.prompts, _draw(trainer, trainer.prior))
+    return replace(batch, prior=_draw(trainer, trainer.prior, trainer.generator))
 
 
-def _draw(trainer: Trainer, examples: Examples) -> Batch:
-    b, generator = trainer.batch, trainer.generator
+def _draw(trainer: Trainer, examples: Examples, generator: torch.Generator) -> Batch:
+    b = trainer.batch
     index = torch.randint(len(examples.latents), (b,), generator=generator)
     x_0 = examples.latents.sample(index, generator)
     noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
     timestep = torch.randint(trainer.policy.schedule.timesteps, (b,), generator=generator)
-    return Batch(x_0, noise, timestep.to(x_0.device), (examples.prompt,) * b)
+    return Batch(
+        x_0,
+        noise,
+        timestep.to(x_0.device),
+        (examples.prompt,) * b,
+        plain_prompts=(examples.plain_prompt,) * b,
+        photo=None if examples.photos is None else examples.photos[index.to(examples.photos.device)],
+    )

@@ -1,19 +1,22 @@
 """The algorithm: one step of the critic and one step of the policy (Algorithm 1 of the paper).
 
-Read it beside the paper: `decide` is lines 3 to 5, `critic_step` lines 6 to 8, `policy_step` line 9 with the
-gradient of Eq. 11. Rewards rise, losses fall; the critic predicts a return and the policy maximises it.
+Read it beside the paper: `environment.decide` is lines 3 to 5, `critic_step` with a target of `returns` lines 6 to 8,
+`policy_step` line 9 with the gradient of Eq. 11. Rewards rise, losses fall; the critic predicts a return and the
+policy maximises it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from lookforward.critics.value import ValueFunction
+from lookforward.environment import Environment, detached, require_finite
 from lookforward.errors import LookforwardError
-from lookforward.protocols import Critic, Policy, Reward
-from lookforward.records import Batch, State, Transition
-from lookforward.schedule import add_noise, look_forward
+from lookforward.records import Transition
+
+RATE_TOO_HIGH = "the critic's learning rate is too high: lower critic_learning_rate"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Objective:
     critic_weight: λ of Eq. 11; 0 is DreamBooth.
     noise_weight: w_ε, weight of the reconstruction of Eq. 1; 1 in the paper, 0 in the released code.
     prior_weight: w_prior, weight of prior preservation.
-    discount: γ in (0, 1]; the critic's word counts γ^t at timestep t, each sample by its own t.
+    discount: γ in (0, 1], by which the critic's word counts γ^t at timestep t, each sample by its own t: the
+        released code's. 1 where the returns themselves are discounted, as in the paper.
     """
 
     critic_weight: float
@@ -32,72 +36,47 @@ class Objective:
     discount: float
 
 
-def decide(policy: Policy, batch: Batch, embedding: Tensor) -> tuple[Transition, Transition | None]:
-    """Walk to x_t (Eq. 6), ask the policy for its action (Eq. 2) and look forward from it (Eq. 7).
-
-    embedding: (b, l, d), or (b + prior, l, d) with the prior images' prompts last. Reference photos and prior
-    images share one forward pass. Returns their transitions, which carry the gradient; the second is None
-    without prior images.
-
-    Raises:
-        LookforwardError: the action is not finite.
-    """
-    x_0, noise, timestep = batch.x_0, batch.noise, batch.timestep
-    if batch.prior is not None:
-        x_0, noise = torch.cat([x_0, batch.prior.x_0]), torch.cat([noise, batch.prior.noise])
-        timestep = torch.cat([timestep, batch.prior.timestep])
-    alpha_bar = policy.schedule.level(timestep)  # (b,)
-    x_t = add_noise(x_0, noise, alpha_bar)  # Eq. 6
-    state = State(x_t, timestep, embedding)
-    action = policy.act(state)  # ẑ_t, Eq. 2
-    require_finite(action, "action", "lower learning_rate, or use precision fp32")
-    x_0_hat = look_forward(x_t, action, alpha_bar)  # Eq. 7
-    both = Transition(state, action, noise, x_0, x_0_hat, alpha_bar)
-    b = len(batch.x_0)
-    return rows(both, slice(None, b)), rows(both, slice(b, None)) if batch.prior is not None else None
-
-
 def critic_step(
-    critic: Critic,
+    value: ValueFunction,
     optimizer: torch.optim.Optimizer,
-    reward: Reward,
     transition: Transition,
+    q_target: Tensor,
     max_norm: float = 1.0,
 ) -> dict[str, float]:
-    """Regress the critic on the return of what the policy did: line 8 of Algorithm 1, Eq. 4.
-
-    The return is the one-step reward, as in the released code: with x_{t-1} made by noising the reference,
-    the rest of the sum in Eq. 4 does not depend on the action and would change no gradient of the policy.
+    """Regress the critic on the returns (b,) of what the policy did: line 8 of Algorithm 1.
 
     Raises:
-        LookforwardError: the loss or a gradient is not finite; nothing was changed.
+        LookforwardError: the loss or a gradient is not finite; the critic was not changed.
     """
-    transition = detached(transition)
-    q_target = reward(transition)  # (b,)
-    q = critic(transition)  # (b,)
-    loss = mse_loss(q, q_target)
-    require_finite(loss, "critic_loss", "the critic's learning rate is too high: lower critic_learning_rate")
+    transition, timestep = detached(transition), transition.state.timestep
+    require_finite(q_target, "q_target", "the reward, or what foretells it, has left all bounds; lower critic_weight")
+    value.scale.observe(q_target, timestep)
+    wanted = value.scale.normalise(q_target, timestep)  # (b,)
+    q = value(transition)  # (b,)
+    loss = mse_loss(q, wanted)
+    require_finite(loss, "critic_loss", RATE_TOO_HIGH)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     # A return near t = T is a thousand times one near t = 0: unclipped, one such step throws the critic off
-    norm = torch.nn.utils.clip_grad_norm_(list(critic.parameters()), max_norm)
-    require_finite(norm, "critic_gradient", "the critic's learning rate is too high: lower critic_learning_rate")
+    norm = torch.nn.utils.clip_grad_norm_(value.trained_parameters(), max_norm)
+    require_finite(norm, "critic_gradient", RATE_TOO_HIGH)
     optimizer.step()
+    value.follow()
     return {
         "critic_loss": loss.item(),
         "q": q.detach().mean().item(),
         "q_target": q_target.mean().item(),
-        "reward": q_target.mean().item(),
+        "explained_variance": value.fit.observe(q.detach(), wanted),
     }
 
 
 def policy_loss(
-    transition: Transition, prior: Transition | None, critic: Critic | None, objective: Objective
+    transition: Transition, prior: Transition | None, worth: Tensor | None, objective: Objective
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss whose descent is the ascent of Eq. 11, with the prior preservation of DreamBooth.
 
-    Returns the scalar loss and the logged terms. The gradient reaches the policy through the action, both
-    straight (noise reconstruction) and through the critic, whose own parameters stay as they are.
+    worth: (b,), what the critic (or a differentiable reward) makes of the transition, with its gradient to the
+    action; None where it has no say. Returns the scalar loss and the logged terms.
     """
     noise_loss = ((transition.action - transition.noise) ** 2).mean()  # Eq. 1
     loss = objective.noise_weight * noise_loss
@@ -106,10 +85,9 @@ def policy_loss(
         prior_loss = ((prior.action - prior.noise) ** 2).mean()
         loss = loss + objective.prior_weight * prior_loss
         terms["prior_loss"] = prior_loss.item()
-    if critic is not None:
-        q = critic(transition)  # (b,)
+    if worth is not None:
         discount = objective.discount**transition.state.timestep  # γ^t, (b,): each sample by its own t
-        value = (discount * q).mean()
+        value = (discount * worth).mean()
         loss = loss - objective.critic_weight * value  # rewards rise, losses fall: Eq. 11
         terms["value"] = value.item()
     return loss, terms | {"loss": loss.item()}
@@ -131,25 +109,15 @@ def policy_step(optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss
     return norm.item()
 
 
-def detached(transition: Transition) -> Transition:
-    """The same transition without its gradient: what the critic learns from."""
-    return replace(transition, action=transition.action.detach(), x_0_hat=transition.x_0_hat.detach())
+def reward_worth(environment: Environment, transition: Transition) -> Tensor:
+    """The direct route, (b,): the reward itself, differentiated straight through the decoder where it sees images.
 
-
-def rows(transition: Transition, chosen: slice) -> Transition:
-    """Some samples of a transition."""
-    s = transition.state
-    return Transition(
-        State(s.x_t[chosen], s.timestep[chosen], s.embedding[chosen]),
-        transition.action[chosen],
-        transition.noise[chosen],
-        transition.x_0[chosen],
-        transition.x_0_hat[chosen],
-        transition.alpha_bar[chosen],
-    )
-
-
-def require_finite(value: Tensor, name: str, remedy: str) -> None:
-    """Stop before a NaN or an infinity reaches the weights."""
-    if not bool(torch.isfinite(value).all()):
-        raise LookforwardError(f"{name} is {value.detach().mean().item()}: nothing was updated; {remedy}.")
+    Raises:
+        LookforwardError: the reward gives no gradient.
+    """
+    worth = environment.judge(transition)
+    if not worth.requires_grad:
+        raise LookforwardError(
+            f"Reward {environment.reward.name!r} gives no gradient: take the route through the critic (route=critic)."
+        )
+    return worth

@@ -22,9 +22,9 @@ from lookforward.config import Config, load_config
 from lookforward.errors import LookforwardError
 from lookforward.evaluate import score_images
 from lookforward.generate import draw_images
-from lookforward.prompts import fill
+from lookforward.prompts import benchmark_prompts, fill
 from lookforward.run import write_text
-from lookforward.toybox.subjects import known_drawing, write_photos
+from lookforward.toybox.subjects import find_subject, known_drawing, write_photos
 from lookforward.train import train
 
 UNTOUCHED = "untouched"
@@ -35,14 +35,18 @@ class Plan:
     """What to compare: every subject with every method from every seed, on the same prompts and image seeds.
 
     methods: label to (recipe, overrides); the label "untouched" stands for the model as it is, asked for the
-    class noun. prompts: templates. images: per prompt.
+    class noun. prompts: templates; None stands for the benchmark's 25 for each subject's class. images: per prompt.
     """
 
     subjects: tuple[str, ...]
     methods: Mapping[str, tuple[str, Mapping[str, Any]]]
     seeds: tuple[int, ...]
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...] | None = None
     images: int = 1
+
+    def prompts_of(self, subject: str) -> tuple[str, ...]:
+        """The templates that are asked of one subject."""
+        return self.prompts or benchmark_prompts(find_subject(subject).class_noun)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def run_grid(
         for seed in plan.seeds:
             for method in plan.methods:
                 path = folder / "cells" / f"{subject}.{method}.{seed}.json"
-                settings = _settings(plan, method, seed)
+                settings = _settings(plan, subject, method, seed)
                 if path.is_file():
                     yield _read_cell(path, settings), False
                     continue
@@ -107,14 +111,14 @@ def _run_cell(
 ) -> tuple[Cell, np.ndarray]:
     reset_peak()
     recipe, overrides = plan.methods[method]
-    noun = subject.rsplit("-", 1)[0]
+    noun = find_subject(subject).class_noun
     config = load_config(recipe, {**overrides, "class_noun": noun, "seed": seed, "photos": str(photos)})
     concept = load_concept(photos, class_noun=noun, resolution=config.resolution)
     seconds, terms = 0.0, {}
     if method != UNTOUCHED:
         seconds, terms = _train(config, concept, pipeline)
-    images = _draw(plan, config, concept, pipeline, config.identifier if method != UNTOUCHED else "")
-    texts = [fill(p, "", noun) for p in plan.prompts for _ in range(plan.images)]
+    images = _draw(plan, subject, config, concept, pipeline, config.identifier if method != UNTOUCHED else "")
+    texts = [fill(p, "", noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in concept.photos])
     scores = score_images(build_scores(judges, references, known_drawing(photos)), images, texts)
     lists = {name: [round(float(x), 6) for x in values] for name, values in scores.items()}
@@ -133,9 +137,9 @@ def _train(config: Config, concept: Concept, pipeline: StableDiffusionPipeline) 
 
 
 def _draw(
-    plan: Plan, config: Config, concept: Concept, pipeline: StableDiffusionPipeline, identifier: str
+    plan: Plan, subject: str, config: Config, concept: Concept, pipeline: StableDiffusionPipeline, identifier: str
 ) -> np.ndarray:
-    prompts = [fill(p, identifier, concept.class_noun) for p in plan.prompts for _ in range(plan.images)]
+    prompts = [fill(p, identifier, concept.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     # The same seeds for every method, others for every training seed
     seeds = [10_000 * (config.seed + 1) + i for i in range(len(prompts))]
     return draw_images(
@@ -148,12 +152,12 @@ def _draw(
     )
 
 
-def _settings(plan: Plan, method: str, seed: int) -> dict[str, Any]:
+def _settings(plan: Plan, subject: str, method: str, seed: int) -> dict[str, Any]:
     recipe, overrides = plan.methods[method]
     config = load_config(recipe, {**overrides, "seed": seed})
     return {
         "config": asdict(replace(config, recipe="")),
-        "prompts": list(plan.prompts),
+        "prompts": list(plan.prompts_of(subject)),
         "images": plan.images,
     }
 

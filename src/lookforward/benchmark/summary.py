@@ -11,7 +11,7 @@ from lookforward.benchmark.grid import Cell, Plan, cell_images
 from lookforward.prompts import fill
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.run import write_text
-from lookforward.toybox.subjects import reference_photos
+from lookforward.toybox.subjects import find_subject, reference_photos
 
 
 def summarise(
@@ -73,19 +73,21 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path, labels: Mappi
 
 def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:
     """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
-    seed, noun = plan.seeds[0], plan.subjects[0].rsplit("-", 1)[0]
+    seed = plan.seeds[0]
     if len(plan.subjects) == 1:
         subject = plan.subjects[0]
-        columns = {"references": list(reference_photos(subject)[: len(plan.prompts) + 1])}
+        prompts, noun = plan.prompts_of(subject), find_subject(subject).class_noun
+        columns = {"references": list(reference_photos(subject)[: len(prompts) + 1])}
         for method in plan.methods:
             columns[labels.get(method, method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
-        rows = [fill(p, "sks", noun) for p in plan.prompts]
+        rows = [fill(p, "sks", noun) for p in prompts]
         return comparison_sheet(columns, rows, note=f"{subject}, seed {seed}; every method from the same noise.")
     columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
     rows = []
     for i, subject in enumerate(plan.subjects):
-        at = i % len(plan.prompts)
-        rows.append(fill(plan.prompts[at], "sks", subject.rsplit("-", 1)[0]))
+        prompts = plan.prompts_of(subject)
+        at = i % len(prompts)
+        rows.append(fill(prompts[at], "sks", find_subject(subject).class_noun))
         for method in plan.methods:
             image = cell_images(folder, subject, method, seed)[at * plan.images]
             columns.setdefault(labels.get(method, method), []).append(image)

@@ -1,15 +1,20 @@
 """Measure Toybox's shipped models: `lookforward toybox check`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
 
-from lookforward.build import build_judges, build_pipeline
+from lookforward.benchmark.bounds import bounds
+from lookforward.build import Judges, build_judges, build_pipeline
+from lookforward.concept import load_concept
 from lookforward.config import TOYBOX
 from lookforward.generate import draw_images
 from lookforward.latents import decode, encode
-from lookforward.toybox import MODEL
+from lookforward.toybox import JUDGE, MODEL
 from lookforward.toybox.check import (
     Figure,
     Request,
@@ -19,68 +24,95 @@ from lookforward.toybox.check import (
     named_right,
     require_weights,
     retrieval,
+    subject_classes,
 )
-from lookforward.toybox.world.scenes import SCENES
-from lookforward.toybox.world.subject import BODY_COLOURS, CLASSES
-from lookforward.vision import ClipEncoders, to_unit
+from lookforward.toybox.judge import Judge
+from lookforward.vision import to_unit
+
+GOALS = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
+SIDE = 64  # px
 
 
 @torch.no_grad()
-def measure(count: int, seed: int) -> Iterator[Figure]:
-    """Yield each figure as it is measured, on `count` images where images are drawn."""
+def measure(count: int, seed: int, real_photos: Path | None = None) -> Iterator[Figure]:
+    """Yield each figure as it is measured, on `count` images where images are drawn.
+
+    real_photos: folders of photos, one a subject, that the autoencoder was not trained on.
+    """
     require_weights(MODEL)
     pipeline, judges = build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu")
     pictures, owners = held_out_pictures(views=5)
-
     units = to_unit(pictures)
-    latents = encode(pipeline.vae, units)
-    error = ((decode(pipeline.vae, latents.mean * latents.scaling) - units) ** 2).mean(dim=(1, 2, 3))
-    yield Figure("VAE, PSNR on held-out subjects", 27, float((-10 * torch.log10(error)).mean()), " dB")
 
-    for name, encoder in (("DINO", judges.dino), ("CLIP image", judges.clip.image)):
-        found = retrieval(encoder(units), owners)
-        yield Figure(f"{name}, same subject found, top 1", 0.8 if name == "DINO" else None, found["top1"])
-        yield Figure(f"{name}, similarity within a subject", None, found["same"])
-        yield Figure(f"{name}, similarity between subjects", None, found["different"])
-
+    yield Figure("VAE, PSNR on held-out subjects", 27, restored(pipeline, units), " dB")
+    if real_photos is not None:
+        yield Figure("VAE, PSNR on real photos", 24, restored(pipeline, to_unit(_read_real(real_photos))), " dB")
+    yield from _identities(judges, units, owners)
     requests = draw_requests(count, seed)
     real = draw_real(requests)
-    own = judges.clip.text([r.prompt for r in requests[:100]])
-    right = [requests[:100].index(r) for r in requests[:100]]  # equal requests share the first one's place
-    yield Figure("CLIP, right caption among 100", 0.9, named_right(judges.clip.image(to_unit(real[:100])), own, right))
+    yield _captions(judges, requests, real)
+    yield from _drawn(pipeline, requests, real, seed)
+    yield from bounds(pipeline, judges)
 
+
+def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> float:
+    """Mean PSNR in dB of images (n, 3, h, w) in [0, 1] after the autoencoder."""
+    latents = encode(pipeline.vae, units)
+    error = ((decode(pipeline.vae, latents.mean * latents.scaling) - units) ** 2).mean(dim=(1, 2, 3))
+    return float((-10 * torch.log10(error)).mean())
+
+
+def _identities(judges: Judges, units: Tensor, owners: np.ndarray) -> Iterator[Figure]:
+    """Whether the same subject is found in another scene, and how far apart others are."""
+    classes = subject_classes()[owners]
+    encoders = {"DINO": judges.dino, "CLIP image": judges.clip.image, "identity": judges.identity}
+    for name, encoder in encoders.items():
+        if encoder is None:
+            continue
+        found = retrieval(encoder(units), owners, classes)
+        goal = 0.8 if name == "DINO" else None
+        yield Figure(f"{name}, same subject found among 30 in another scene, top 1", goal, found["top1"])
+        yield Figure("   similarity within a subject", None, found["same"])
+        yield Figure("   similarity between subjects of one class", None, found["class"])
+        yield Figure("   similarity between classes", None, found["different"])
+
+
+def _captions(judges: Judges, requests: Sequence[Request], real: np.ndarray) -> Figure:
+    distinct = list(dict.fromkeys(requests))[:100]
+    texts = judges.clip.text([r.prompt for r in distinct])
+    images = judges.clip.image(to_unit(real[[requests.index(r) for r in distinct]]))
+    return Figure(f"CLIP, right caption among {len(distinct)}", 0.9, named_right(images, texts, range(len(distinct))))
+
+
+def _drawn(
+    pipeline: StableDiffusionPipeline, requests: Sequence[Request], real: np.ndarray, seed: int
+) -> Iterator[Figure]:
+    """What the judge says of drawn images, and of the world's own, where it ought to be right."""
     drawn = draw_images(
         pipeline,
         [r.prompt for r in requests],
-        list(range(seed, seed + count)),
+        list(range(seed, seed + len(requests))),
         steps=50,
         guidance=4.0,
         batch=20,
     )
-    for what, goal in (("class", 0.9), ("scene", 0.9), ("colour", 0.8)):
-        yield Figure(
-            f"drawn images, {what} right by the shipped CLIP",
-            goal,
-            _judged(judges.clip, drawn, requests, what),
-        )
-        yield Figure(f"   the same judge on real draws, {what}", None, _judged(judges.clip, real, requests, what))
+    judge = Judge(JUDGE)
+    said, said_of_real = judge(to_unit(drawn)), judge(to_unit(real))
+    for group, goal in GOALS.items():
+        word = group.removesuffix("_noun")
+        yield Figure(f"drawn images, {word} right by the judge", goal, _right(said, requests, group))
+        yield Figure(f"   the judge on the world's own, {word}", None, _right(said_of_real, requests, group))
 
 
-def _judged(clip: ClipEncoders, images: np.ndarray, requests: list[Request], what: str) -> float:
-    """Part of the images that CLIP tells the asked class, scene or colour of, all else as it was asked for."""
-    embeddings = clip.image(to_unit(images))
-    hits = []
-    for embedding, r in zip(embeddings, requests, strict=True):
-        match what:
-            case "class":
-                others, right = [Request(c, r.colour, r.scene) for c in CLASSES], CLASSES.index(r.class_noun)
-            case "scene":
-                others, right = (
-                    [Request(r.class_noun, r.colour, s) for s in SCENES],
-                    list(SCENES).index(r.scene),
-                )
-            case _:
-                others = [Request(r.class_noun, c, r.scene) for c in BODY_COLOURS]
-                right = BODY_COLOURS.index(r.colour)
-        hits.append(named_right(embedding[None], clip.text([o.prompt for o in others]), [right]))
-    return float(np.mean(hits))
+def _right(said: Sequence[dict[str, str]], requests: Sequence[Request], group: str) -> float:
+    return float(np.mean([answer[group] == getattr(r, group) for answer, r in zip(said, requests, strict=True)]))
+
+
+def _read_real(folder: Path) -> np.ndarray:
+    """The photos of every folder in `folder`, cropped as for training: (n, 64, 64, 3) uint8."""
+    concepts = [
+        load_concept(path, class_noun="thing", resolution=SIDE, allow_few=True)
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+    ]
+    return np.stack([photo.pixels for concept in concepts for photo in concept.photos])

@@ -34,18 +34,16 @@ def compare(
     A comparison that was stopped goes on where it was; a finished cell is never run again.
 
     Args:
-        subjects: Held-out subjects such as vase-0; the development subjects (…-0) where not given.
+        subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
         recipes: Recipes to compare, by name or TOML file; the untouched model is always shown.
         seeds: How many seeds, from 0.
         images: Images for each prompt.
         output: Folder of the comparison.
         set: A setting for all of them, such as steps=300.
     """
-    from lookforward.prompts import TOYBOX_PROMPTS
-    from lookforward.toybox.world.subject import held_out
+    from lookforward.toybox.world.subject import DEVELOPMENT
 
-    chosen = subjects or tuple(name for name in held_out() if name.endswith("-0"))
-    _compare(chosen, recipes, tuple(range(seeds)), TOYBOX_PROMPTS, images, output, parse_settings(set))
+    _compare(subjects or DEVELOPMENT, recipes, tuple(range(seeds)), None, images, output, parse_settings(set))
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
@@ -63,7 +61,7 @@ def _compare(
     subjects: tuple[str, ...],
     recipes: tuple[str, ...],
     seeds: tuple[int, ...],
-    prompts: tuple[str, ...],
+    prompts: tuple[str, ...] | None,
     images: int,
     output: Path,
     overrides: dict[str, Any],

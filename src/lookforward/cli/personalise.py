@@ -152,10 +152,9 @@ def score(
 
     from lookforward.api import load_personalized, photos_of, read_concept
     from lookforward.build import build_judges, build_scores
-    from lookforward.config import TOYBOX
     from lookforward.evaluate import score_images
     from lookforward.generate import draw_images
-    from lookforward.prompts import TOYBOX_PROMPTS, benchmark_prompts, fill, read_prompt_file
+    from lookforward.prompts import benchmark_prompts, fill, read_prompt_file
     from lookforward.run import write_text
     from lookforward.toybox.subjects import known_drawing
 
@@ -165,8 +164,7 @@ def score(
     config = model.run.config
     concept = read_concept(photos_of(config), config)
     judges = build_judges(config.model, dino, clip)
-    own = TOYBOX_PROMPTS if config.model == TOYBOX else benchmark_prompts(config.class_noun)
-    templates = tuple(read_prompt_file(prompts)) if prompts else own
+    templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
     asked = [fill(t, config.identifier, config.class_noun) for t in templates for _ in range(images)]
     plain = [fill(t, "", config.class_noun) for t in templates for _ in range(images)]
     drawn = draw_images(

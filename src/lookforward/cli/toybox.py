@@ -20,14 +20,15 @@ def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
     """
     from lookforward.toybox.subjects import find_subject, write_photos
 
-    find_subject(subject)
+    noun = find_subject(subject).class_noun
+    quoted = f'"{noun}"' if " " in noun else noun
     folder = output or Path("photos") / subject
     write_photos(subject, folder, count)
     console.print(f"{count} photos of {subject} in {folder}. Train: "
-                  f"lookforward train {folder} --class-noun {subject.rsplit('-', 1)[0]}")  # fmt: skip
+                  f"lookforward train {folder} --class-noun {quoted}")  # fmt: skip
 
 
-def draw(count: int = 44_000, folder: Path = Path("build/toybox"), seed: int = 0, workers: int = 2) -> None:
+def draw(count: int = 80_000, folder: Path = Path("build/toybox"), seed: int = 0, workers: int = 2) -> None:
     """Draw the pictures that the models are trained on.
 
     Args:
@@ -43,7 +44,7 @@ def draw(count: int = 44_000, folder: Path = Path("build/toybox"), seed: int = 0
 
 
 def train_stage(
-    stage: Literal["vae", "clip", "dino", "judge", "identity", "unet", "all"],
+    stage: Literal["vae", "clip", "dino", "judge", "identity", "unet", "decoder", "all"],
     folder: Path = Path("build/toybox"),
     minutes: float | None = None,
     seed: int = 0,
@@ -74,17 +75,18 @@ def train_stage(
         console.print(f"{name}: exported to {folder / 'export'}")
 
 
-def check(images: int = 100, seed: int = 0) -> None:
+def check(images: int = 300, seed: int = 0, real_photos: Path | None = None) -> None:
     """Measure the bundled models and print each figure beside the goal of the full edition.
 
     Args:
         images: How many images to draw for the judged figures.
         seed: Seed of their prompts and noise.
+        real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
     """
     from lookforward.benchmark.toybox import measure
 
     table = Table("figure", "goal", "reached")
-    for figure in measure(images, seed):
+    for figure in measure(images, seed, real_photos):
         goal = "" if figure.goal is None else f"{figure.goal:g}{figure.unit}"
         table.add_row(figure.name, goal, f"{figure.reached:.3g}{figure.unit}")
     console.print(table)

@@ -6,3 +6,5 @@ _WEIGHTS = Path(__file__).parent / "weights"
 MODEL = _WEIGHTS / "pipeline"  # a StableDiffusionPipeline folder
 CLIP = _WEIGHTS / "clip"  # a transformers CLIPModel folder
 DINO = _WEIGHTS / "dino"  # a transformers ViTModel folder
+IDENTITY = _WEIGHTS / "identity"  # a transformers ResNetModel folder: a second opinion on whom an image shows
+JUDGE = _WEIGHTS / "judge"  # a transformers ResNetForImageClassification folder: names what an image shows

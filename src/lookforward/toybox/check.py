@@ -1,5 +1,6 @@
 """What the shipped models can do, in figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,27 +74,34 @@ def held_out_pictures(views: int, size: int = 64) -> tuple[np.ndarray, np.ndarra
     return np.stack(images), np.array(owners)
 
 
-def retrieval(embeddings: torch.Tensor, owners: np.ndarray) -> dict[str, float]:
-    """How well unit embeddings (n, d) tell subjects apart.
+def retrieval(embeddings: torch.Tensor, owners: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    """How well unit embeddings (n, d) of pictures in different scenes tell their `owners` (n,) apart.
 
-    top1: part of the pictures whose nearest other picture shows the same subject. same, different: mean cosine
-    similarity within and between subjects.
+    classes: (n,) of each picture. top1: part of the pictures whose nearest other picture shows the same subject.
+    same, class, different: mean cosine similarity within a subject, between subjects of one class, and of two.
     """
     similarity = embeddings @ embeddings.T
     own = torch.from_numpy(owners[:, None] == owners[None])
+    kin = torch.from_numpy(classes[:, None] == classes[None])
     itself = torch.eye(len(owners), dtype=torch.bool)
     nearest = similarity.masked_fill(itself, -2).argmax(dim=1)
     hits = torch.from_numpy(owners)[nearest] == torch.from_numpy(owners)
     return {
         "top1": float(hits.float().mean()),
         "same": float(similarity[own & ~itself].mean()),
-        "different": float(similarity[~own].mean()),
+        "class": float(similarity[kin & ~own].mean()),
+        "different": float(similarity[~kin].mean()),
     }
 
 
-def named_right(embeddings: torch.Tensor, texts: torch.Tensor, right: list[int]) -> float:
+def subject_classes() -> np.ndarray:
+    """Class of each held-out subject, in their order."""
+    return np.array([subject.class_noun for subject in held_out().values()])
+
+
+def named_right(embeddings: torch.Tensor, texts: torch.Tensor, right: Sequence[int]) -> float:
     """Part of the images (n, d) nearest to their own one of the texts (k, d)."""
-    return float(((embeddings @ texts.T).argmax(dim=1) == torch.tensor(right)).float().mean())
+    return float(((embeddings @ texts.T).argmax(dim=1) == torch.tensor(list(right))).float().mean())
 
 
 def require_weights(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Image and text encoders, and the loading of models with errors that say what to do."""
 
+from lookforward.vision.embedding import load_embedding
 from lookforward.vision.encoders import (
     ClipEncoders,
     ImageEncoder,
     Preprocessing,
     load_clip,
     load_dino,
+    load_dinov2,
     to_pixels,
     to_unit,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "explain_load_error",
     "load_clip",
     "load_dino",
+    "load_dinov2",
+    "load_embedding",
     "load_weights",
     "local_folder",
     "no_progress_bars",

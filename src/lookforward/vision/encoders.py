@@ -1,6 +1,6 @@
-"""Frozen image and text encoders: DINO (Caron et al., 2021) and CLIP (Radford et al., 2021).
+"""Frozen image and text encoders: DINO (Caron et al., 2021), DINOv2 (Oquab et al., 2023), CLIP (Radford et al., 2021).
 
-Both return unit vectors, so that a dot product of two embeddings is their cosine similarity. The image
+All return unit vectors, so that a dot product of two embeddings is their cosine similarity. The image
 side is differentiable from the pixels on, preprocessing included, so that the same encoder serves as a
 score and as a reward.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPTokenizer, ViTModel
+from transformers import CLIPModel, CLIPTokenizer, Dinov2Model, ViTModel
 
 from lookforward.vision.loading import check_vocabulary, explain_load_error, load_weights, local_folder
 
@@ -106,12 +106,28 @@ def load_dino(source: str | Path, device: torch.device | str = "cpu") -> ImageEn
     """
     folder = local_folder(source)
     model = load_weights(ViTModel, folder, add_pooling_layer=False)
-    preprocessing = _read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
+    preprocessing = read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
     interpolate = preprocessing.crop != model.config.image_size
 
     def class_token(pixels: Tensor) -> Tensor:
         output = model(pixel_values=pixels, interpolate_pos_encoding=interpolate)
         return output.last_hidden_state[:, 0]
+
+    return ImageEncoder(model, class_token, preprocessing).to(device)
+
+
+def load_dinov2(source: str | Path, device: torch.device | str = "cpu") -> ImageEncoder:
+    """DINOv2: the class token of a ViT's last layer, normalised by the model's last norm.
+
+    `source`: a folder in transformers' format, or a hub id such as "facebook/dinov2-small".
+    Raises LookforwardError where it cannot be loaded.
+    """
+    folder = local_folder(source)
+    model = load_weights(Dinov2Model, folder)
+    preprocessing = read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
+
+    def class_token(pixels: Tensor) -> Tensor:  # positions are interpolated to any size by the model itself
+        return model(pixel_values=pixels).last_hidden_state[:, 0]
 
     return ImageEncoder(model, class_token, preprocessing).to(device)
 
@@ -130,7 +146,7 @@ def load_clip(source: str | Path, device: torch.device | str = "cpu") -> ClipEnc
         raise explain_load_error(source, error) from error
     _check_tokenizer(folder, tokenizer, model.config.text_config.eos_token_id)
     size = model.config.vision_config.image_size
-    preprocessing = _read_preprocessing(folder, size, OPENAI_MEAN, OPENAI_STD)
+    preprocessing = read_preprocessing(folder, size, OPENAI_MEAN, OPENAI_STD)
     interpolate = preprocessing.crop != size
 
     def projected(pixels: Tensor) -> Tensor:
@@ -162,16 +178,21 @@ def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, eos: int) -> None:
         raise explain_load_error(folder, ValueError(problem))
 
 
-def _read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Preprocessing:
-    """From preprocessor_config.json; what it does not say, or all where it is absent, from the arguments."""
+def read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Preprocessing:
+    """From preprocessor_config.json; what it does not say, or all where it is absent, from the arguments.
+
+    Raises LookforwardError where the file is damaged.
+    """
     file = folder / "preprocessor_config.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        crop = _side(settings.get("crop_size", settings.get("size", size)))
         resize = _side(settings.get("size", size))
+        crop = _side(settings.get("crop_size", resize)) if settings.get("do_center_crop", True) else resize
         mean = tuple(settings.get("image_mean", mean))
         std = tuple(settings.get("image_std", std))
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        if not settings.get("do_normalize", True):
+            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         problem = ValueError(f"preprocessor_config.json is damaged ({error})")
         raise explain_load_error(folder, problem) from error
     return Preprocessing(max(resize, crop), crop, mean, std)

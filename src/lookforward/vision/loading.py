@@ -1,7 +1,7 @@
 """Finding a model by folder or hub id, and saying what to do where that fails."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,29 @@ def load_weights(kind: Any, folder: Path, **options: Any) -> Any:
 
     Raises LookforwardError where the folder lacks a file or a single weight.
     """
+    model, missing = load_what_is_there(kind, folder, **options)
+    if missing:  # transformers would go on with random numbers in their place
+        raise explain_missing(folder, model, missing)
+    return model
+
+
+def load_what_is_there(kind: Any, folder: Path, **options: Any) -> tuple[Any, list[str]]:
+    """The model, and the sorted names of its weights that the folder lacks: those hold random numbers.
+
+    Raises LookforwardError where the folder lacks a file.
+    """
     try:
         with no_progress_bars(transformers_logging):
             model, info = kind.from_pretrained(str(folder), dtype=torch.float32, output_loading_info=True, **options)
     except Exception as error:
         raise explain_load_error(folder, error) from error
-    if info["missing_keys"]:  # transformers would go on with random numbers in their place
-        missing = sorted(info["missing_keys"])
-        problem = f"{len(missing)} weights of a {kind.__name__} are missing ({missing[0]}, …)"
-        raise explain_load_error(folder, ValueError(problem))
-    return model
+    return model, sorted(info["missing_keys"])
+
+
+def explain_missing(folder: Path, model: Any, missing: Sequence[str]) -> LookforwardError:
+    """That the folder lacks the weights `missing` of `model`, as an error to raise."""
+    problem = f"{len(missing)} weights of a {type(model).__name__} are missing ({missing[0]}, …)"
+    return explain_load_error(folder, ValueError(problem))
 
 
 @contextmanager

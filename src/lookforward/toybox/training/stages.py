@@ -1,6 +1,7 @@
 """The stages of training Toybox, in order, with the settings of the shipped models."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lookforward.toybox.training.vae import export_vae, train_vae
 from lookforward.toybox.world.subject import CLASSES
 
 # Minutes on one core that the shipped models were trained for; the denoiser's on two. The rate follows the clock.
-MINUTES = {"vae": 90.0, "clip": 30.0, "dino": 30.0, "judge": 12.0, "identity": 15.0, "unet": 120.0}
+MINUTES = {"vae": 90.0, "clip": 30.0, "dino": 30.0, "judge": 12.0, "identity": 15.0, "unet": 120.0, "decoder": 20.0}
 
 
 def train_stage(
@@ -28,6 +29,8 @@ def train_stage(
     init: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Train or go on with one stage under `folder`, yielding log rows, and export it to `folder/export`.
+
+    The last stage, `decoder`, trains the autoencoder's decoder alone, on latents that the denoiser has learned.
 
     folder: holds `data` (from draw_world); stage `unet` needs the exports of `vae` and `clip`.
     photos: real photos to mix into the batches of the autoencoder.
@@ -59,11 +62,22 @@ def train_stage(
         case "identity":
             yield from train_identity(data, folder / "identity", **common)
             export_resnet(folder / "identity", out / "identity")
+        case "decoder":
+            yield from train_vae(data, folder / "decoder", photos=photos, init=out / "vae", decoder_only=True, **common)
+            export_vae(folder / "decoder", out / "vae")
+            put_decoder(out / "vae", out / "pipeline" / "vae")
         case _:
             yield from train_unet(
                 data, folder / "unet", vae=out / "vae", clip=out / "clip", init=start("pipeline"), **common
             )
             export_unet(folder / "unet", out / "pipeline")
+
+
+def put_decoder(vae: Path, target: Path) -> None:
+    """Copy an exported autoencoder over that of a pipeline, where there is one."""
+    if target.is_dir():
+        for file in vae.iterdir():
+            shutil.copyfile(file, target / file.name)
 
 
 def known_words() -> list[str]:

@@ -126,12 +126,14 @@ def train_vae(
     learning_rate: float = 1e-3,
     photos: Path | None = None,
     init: Path | None = None,
+    decoder_only: bool = False,
     sizes: VaeSizes | None = None,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
     """Train or resume the autoencoder in `folder`, yielding log rows.
 
-    photos: real ones to mix in. init: an exported autoencoder of the same sizes to start from.
+    photos: real ones to mix in. init: an exported autoencoder of the same sizes to start from. decoder_only: leave
+    the latents as they are, for a denoiser that has learned them.
     """
     sizes = sizes or VaeSizes()
     images = open_images(data)
@@ -141,6 +143,9 @@ def train_vae(
     vae = make_vae(sizes)
     if init is not None:
         vae.load_state_dict(AutoencoderKL.from_pretrained(init, torch_dtype=torch.float32).state_dict())
+    if decoder_only:
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         # Every other batch is quarter crops, four times as many: the same cost, more variety.

@@ -1,0 +1,49 @@
+"""The ceiling and the floor of every score on Toybox, for objects and for live subjects."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from lookforward.build import Judges, build_scores
+from lookforward.evaluate import score_images
+from lookforward.generate import draw_images
+from lookforward.prompts import fill
+from lookforward.toybox.check import Figure
+from lookforward.toybox.subjects import reference_photos
+from lookforward.toybox.world.picture import draw_picture, draw_view, drawing
+from lookforward.toybox.world.scenes import SCENES
+from lookforward.toybox.world.subject import LIVE_CLASSES, Subject, held_out
+
+ASKED = ("jungle", "beach", "city", "rug")  # scenes that both kinds of prompts have
+PROMPT = "a {identifier} {class_noun} "
+
+
+def bounds(pipeline: StableDiffusionPipeline, judges: Judges) -> Iterator[Figure]:
+    """Mean of every score over subjects of a kind.
+
+    ceiling: other pictures of the subject, which the world draws in the scenes asked for. floor: what the untouched
+    model draws of its class noun in them.
+    """
+    rows: dict[str, dict[str, list[float]]] = {}
+    for name, subject in held_out().items():
+        kind = "live subjects" if subject.class_noun in LIVE_CLASSES else "objects"
+        prompts = [fill(PROMPT, "", subject.class_noun) + " " + SCENES[scene] for scene in ASKED]
+        scores = build_scores(judges, reference_photos(name), drawing(subject))
+        for bound, images in (("ceiling", _world(name, subject)), ("floor", _model(pipeline, prompts))):
+            for score, values in score_images(scores, images, prompts).items():
+                rows.setdefault(f"{bound}, {kind}", {}).setdefault(score, []).append(float(values.mean()))
+    for bound, row in sorted(rows.items()):
+        for score, values in row.items():
+            yield Figure(f"{bound}, {score}", None, float(np.mean(values)))
+
+
+def _world(name: str, subject: Subject) -> np.ndarray:
+    rng = np.random.default_rng([ord(letter) for letter in name])
+    return np.stack([draw_picture(subject, draw_view(rng, scene), rng) for scene in ASKED])
+
+
+@torch.no_grad()
+def _model(pipeline: StableDiffusionPipeline, prompts: list[str]) -> np.ndarray:
+    return draw_images(pipeline, prompts, list(range(len(prompts))), steps=25, guidance=4.0)

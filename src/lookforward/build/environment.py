@@ -1,0 +1,89 @@
+"""The reward that a config names, and the environment that pays it."""
+
+from collections.abc import Callable
+
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from torch import Tensor
+
+from lookforward.build.judges import clip_source, dino_source
+from lookforward.config import Config
+from lookforward.environment import Environment
+from lookforward.errors import LookforwardError
+from lookforward.latents import decode, decode_tiny
+from lookforward.protocols import Reward
+from lookforward.rewards.call import CallableReward, load_callable
+from lookforward.rewards.checked import checked
+from lookforward.rewards.clip_image import ClipImageReward
+from lookforward.rewards.clip_text import ClipTextReward
+from lookforward.rewards.dino import DinoReward
+from lookforward.rewards.dinov2 import Dinov2Reward
+from lookforward.rewards.dreamsim import DreamsimReward, load_dreamsim
+from lookforward.rewards.embedding import EmbeddingReward
+from lookforward.rewards.look_forward import LookForwardReward
+from lookforward.rewards.lpips import LpipsReward, load_lpips
+from lookforward.rewards.noise import NoiseReward
+from lookforward.rewards.ssim import SsimReward
+from lookforward.rewards.terms import parse_terms
+from lookforward.rewards.weighted import WeightedSum
+from lookforward.vision import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
+
+NAMES = (
+    "look-forward", "noise", "dino", "dinov2", "clip-image", "clip-text", "ssim", "lpips", "dreamsim",
+)  # fmt: skip
+
+
+def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Tensor) -> Environment:
+    """photos: reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
+    terms = [(weight, checked(build_reward(name, config, photos))) for weight, name in parse_terms(config.reward)]
+    reward = WeightedSum(terms)
+    decoder = _build_decoder(config, pipeline) if reward.needs_image else None
+    return Environment(reward, config.transition, config.stride, decoder)
+
+
+def build_reward(name: str, config: Config, photos: Tensor) -> Reward:
+    """One reward by its name in docs/rewards.md.
+
+    Raises:
+        LookforwardError: there is none of that name, or what it needs cannot be loaded.
+    """
+    device = photos.device
+    match name:
+        case "look-forward":
+            return LookForwardReward()
+        case "noise":
+            return NoiseReward()
+        case "dino":
+            return DinoReward(load_dino(dino_source(config.model), device), photos)
+        case "dinov2":
+            return Dinov2Reward(load_dinov2("facebook/dinov2-small", device), photos)
+        case "clip-image":
+            return ClipImageReward(load_clip(clip_source(config.model), device).image, photos)
+        case "clip-text":
+            return ClipTextReward(load_clip(clip_source(config.model), device))
+        case "ssim":
+            return SsimReward()
+        case "lpips":
+            return LpipsReward(load_lpips(device))
+        case "dreamsim":
+            return DreamsimReward(load_dreamsim(device))
+        case _ if name.startswith("embedding:"):
+            return EmbeddingReward(load_embedding(name.removeprefix("embedding:"), device), photos, name)
+        case _ if ":" in name:
+            return CallableReward(load_callable(name), name)
+        case _:
+            raise LookforwardError(
+                f"There is no reward {name!r}. There are: {', '.join(NAMES)}, embedding:MODEL, and module:function "
+                "for one of your own."
+            )
+
+
+def _build_decoder(config: Config, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
+    if not config.decoder:
+        return lambda x_0: decode(pipeline.vae, x_0)
+    try:
+        tiny = AutoencoderTiny.from_pretrained(config.decoder, torch_dtype=torch.float32)
+    except Exception as error:
+        raise explain_load_error(config.decoder, error) from error
+    tiny = tiny.to(pipeline.device).eval().requires_grad_(False)
+    return lambda x_0: decode_tiny(tiny, x_0)

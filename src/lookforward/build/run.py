@@ -1,0 +1,124 @@
+"""A config and a concept to all the objects of one run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from lookforward.adapters.full import FullAdapter
+from lookforward.build.critique import build_critique
+from lookforward.build.environment import build_environment
+from lookforward.build.pipeline import build_pipeline
+from lookforward.concept import Concept, check_identifier
+from lookforward.config import Config
+from lookforward.errors import LookforwardError
+from lookforward.latents import encode
+from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.prior import prior_images
+from lookforward.protocols import Adapter
+from lookforward.train import Embeddings, Examples, Trainer
+from lookforward.update import Objective
+from lookforward.vision import to_unit
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The objects of one run. `notes` tells the user what is worth knowing before it starts."""
+
+    pipeline: StableDiffusionPipeline
+    policy: DiffusionPolicy
+    adapter: Adapter
+    trainer: Trainer
+    notes: tuple[str, ...]
+
+
+def check(config: Config, concept: Concept) -> tuple[str, ...]:
+    """What `build` would raise, and the notes it would give, found without drawing or writing anything."""
+    return _check(config, concept, DiffusionPolicy(build_pipeline(config.model, config.device), config.precision))
+
+
+def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
+    """Everything that a run needs, from its config and its concept.
+
+    pipeline: the untouched model if it is already loaded; its weights will be trained in place.
+
+    Raises:
+        LookforwardError: the model cannot be loaded, or config and model do not fit each other.
+    """
+    pipeline = pipeline or build_pipeline(config.model, config.device)
+    policy = DiffusionPolicy(pipeline, config.precision)
+    notes = _check(config, concept, policy)
+
+    photos = to_unit(_stack(concept)).to(policy.device)
+    references = Examples(encode(pipeline.vae, photos), concept.prompt, concept.class_prompt, photos)
+    prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
+    adapter = FullAdapter(config.train_text_encoder)
+    parameters = adapter.attach(policy)
+    width = policy.embed([concept.prompt]).shape[-1]
+    trainer = Trainer(
+        policy=policy,
+        parameters=parameters,
+        optimizer=torch.optim.AdamW(
+            parameters.values(),
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, config.adam_beta2),
+            weight_decay=config.weight_decay,
+        ),
+        environment=build_environment(config, pipeline, photos),
+        critique=build_critique(config, policy, references.latents.mean.shape[1:], width),
+        direct=config.route == "direct",
+        objective=Objective(
+            config.critic_weight,
+            config.noise_weight,
+            config.prior_weight,
+            # Returns of more than one reward are discounted themselves
+            config.discount if config.target == "one-step" else 1.0,
+        ),
+        references=references,
+        prior=prior,
+        embeddings=Embeddings(policy, config.train_text_encoder),
+        batch=config.batch,
+        max_grad_norm=config.max_grad_norm,
+        generator=torch.Generator().manual_seed(config.seed),
+        critic_generator=torch.Generator().manual_seed(config.seed + 1),
+    )
+    return Workshop(pipeline, policy, adapter, trainer, notes)
+
+
+def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:
+    note = check_identifier(config.identifier, lambda text: _tokens(policy, text))
+    _require_size(config, policy.pipeline)
+    return (*concept.notes, *((note,) if note else ()))
+
+
+def _build_prior(config: Config, concept: Concept, pipeline: StableDiffusionPipeline) -> Examples:
+    images = prior_images(
+        pipeline,
+        concept.class_prompt,
+        config.prior_images,
+        steps=config.prior_steps,
+        guidance=config.guidance,
+        resolution=config.resolution,
+    )
+    return Examples(encode(pipeline.vae, to_unit(images)), concept.class_prompt)
+
+
+def _stack(concept: Concept) -> np.ndarray:
+    return np.stack([photo.pixels for photo in concept.photos])  # (n, h, w, 3) uint8
+
+
+def _tokens(policy: DiffusionPolicy, text: str) -> list[int]:
+    # An unknown piece becomes the end-of-text token, which says nothing
+    silent = set(policy.pipeline.tokenizer.all_special_ids)
+    return [token for token in policy.count_tokens(text) if token not in silent]
+
+
+def _require_size(config: Config, pipeline: StableDiffusionPipeline) -> None:
+    # Each level of the VAE and of the UNet halves the image once, but for the last
+    unit = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config["block_out_channels"]) - 1)
+    if config.resolution % unit:
+        near = max(unit, round(config.resolution / unit) * unit)
+        raise LookforwardError(
+            f"resolution = {config.resolution} does not fit this model: take a multiple of {unit}, such as {near}."
+        )

@@ -1,0 +1,94 @@
+"""Returns brought to one scale: the one place where it is done.
+
+A Look Forward reward carries (1-ᾱ)/ᾱ, which runs from 0.001 to 213 over the timesteps; a similarity stays within
+[-1, 1]. A critic that regressed them as they are would learn the largest alone. So it learns
+
+    (return - mean_t) / deviation_t,
+
+mean and deviation being running ones of returns at about the same timestep. The policy ascends that value: every
+timestep weighs alike, and λ means about the same for every reward.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class ReturnScale(nn.Module):
+    """Running mean and deviation of returns in `bins` equal ranges of timesteps.
+
+    Args:
+        timesteps: T, how many there are.
+        bins: into how many ranges they are cut; 0 leaves every return as it is.
+        momentum: how much of a range's averages a new return keeps, in [0, 1).
+    """
+
+    mean: Tensor
+    square: Tensor
+    weight: Tensor
+
+    def __init__(self, timesteps: int, bins: int = 20, momentum: float = 0.98) -> None:
+        super().__init__()
+        self.timesteps, self.bins, self.momentum = timesteps, bins, momentum
+        for name in ("mean", "square", "weight"):
+            self.register_buffer(name, torch.zeros(bins))
+
+    @torch.no_grad()
+    def observe(self, returns: Tensor, timestep: Tensor) -> None:
+        """Take in returns (b,) at timesteps (b,)."""
+        if not self.bins:
+            return
+        for i, value in zip(self._bin(timestep).tolist(), returns, strict=True):
+            for name, new in (("mean", value), ("square", value**2), ("weight", 1.0)):
+                average = getattr(self, name)
+                average[i] = self.momentum * average[i] + (1 - self.momentum) * new
+
+    def normalise(self, returns: Tensor, timestep: Tensor) -> Tensor:
+        """(b,) returns to (b,) without unit; where nothing was seen yet, as they are."""
+        if not self.bins:
+            return returns
+        mean, deviation = self._moments(timestep)
+        return (returns - mean) / deviation
+
+    def restore(self, values: Tensor, timestep: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        if not self.bins:
+            return values
+        mean, deviation = self._moments(timestep)
+        return mean + deviation * values
+
+    def _bin(self, timestep: Tensor) -> Tensor:
+        return timestep * self.bins // self.timesteps
+
+    def _moments(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        i = self._bin(timestep)
+        weight = self.weight[i].clamp_min(1e-12)  # averages start at nought: the weight seen so far takes that out
+        mean, square = self.mean[i] / weight, self.square[i] / weight
+        # A range that was hardly seen has no deviation yet: the size of what was seen stands in, less and less
+        deviation = (square - mean**2).clamp_min(0).sqrt().maximum((1 - weight) ** 4 * square.sqrt()).clamp_min(1e-8)
+        seen = self.weight[i] > 0
+        return torch.where(seen, mean, 0.0), torch.where(seen, deviation, 1.0)
+
+
+class Fit(nn.Module):
+    """Running explained variance of the critic: 1 - Var(target - q) / Var(target), in (-∞, 1].
+
+    1: it foretells every return; 0: no better than their mean; below: worse. Both variances are running ones over
+    about 1 / (1 - momentum) samples, of predictions made before the critic learned from the sample.
+    """
+
+    moments: Tensor
+
+    def __init__(self, momentum: float = 0.99) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("moments", torch.zeros(5))  # weight, target, target², error, error²
+
+    @torch.no_grad()
+    def observe(self, q: Tensor, q_target: Tensor) -> float:
+        """Take in (b,) predictions and targets; returns the explained variance so far."""
+        for guess, truth in zip(q, q_target, strict=True):
+            error = truth - guess
+            new = torch.stack([torch.ones_like(truth), truth, truth**2, error, error**2])
+            self.moments.lerp_(new, 1 - self.momentum)
+        weight, target, target2, error, error2 = (self.moments / self.moments[0].clamp_min(1e-12)).tolist()
+        return 1 - (error2 - error**2) / max(target2 - target**2, 1e-12) if weight else 0.0

@@ -1,0 +1,51 @@
+"""A guard around any reward: what it returns is one finite number for each sample, or an error that names it."""
+
+import torch
+from torch import Tensor
+
+from lookforward.errors import LookforwardError
+from lookforward.protocols import Reward
+from lookforward.records import Transition
+
+RESUME = "Then give the same command again: it goes on from the last checkpoint."
+
+
+class CheckedReward:
+    """The reward it was given, with its values, gradient, name and `needs_image`; raises as `checked` says."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = reward
+        self.name = reward.name
+        self.needs_image = reward.needs_image
+
+    def __call__(self, transition: Transition) -> Tensor:
+        return check_values(self.reward(transition), len(transition.x_0), self.name)  # (b,)
+
+
+def checked(reward: Reward) -> CheckedReward:
+    """Guard `reward`. Its call raises LookforwardError unless it returns (b,) finite numbers."""
+    return CheckedReward(reward)
+
+
+def check_values(values: Tensor, count: int, name: str) -> Tensor:
+    """`values` of the reward `name` as they are, if they are `count` finite numbers; whole numbers become float.
+
+    Raises LookforwardError where they are not a tensor, of another shape, or not finite.
+    """
+    remedy = f"return one number for each image. {RESUME}"
+    if not isinstance(values, Tensor):
+        raise LookforwardError(f"Reward {name!r} returned a {type(values).__name__}, not a tensor; {remedy}")
+    if values.shape != (count,):
+        raise LookforwardError(
+            f"Reward {name!r} returned shape {tuple(values.shape)} for {count} {'image' if count == 1 else 'images'}; "
+            f"{remedy}"
+        )
+    values = values if values.is_floating_point() else values.float()
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        raise LookforwardError(
+            f"Reward {name!r} returned {values[first].item()} for image {first + 1} of {count}. If the reward divides "
+            f"or takes a logarithm, keep it finite; if the images themselves went wrong, lower learning_rate. {RESUME}"
+        )
+    return values

@@ -1,0 +1,158 @@
+"""Critics on returns of every scale: normalising, fit, the slow copy, and the state-action critic's gradient."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lookforward.critics.scale import Fit, ReturnScale
+from lookforward.critics.state_action import StateActionCritic
+from lookforward.records import State, Transition
+from lookforward.rewards.look_forward import LookForwardReward
+from lookforward.schedule import look_forward
+from lookforward.update import critic_step
+from tiny import SCHEDULE, make_transition, random_transition, seeded, valued
+
+
+def test_returns_of_every_timestep_come_to_one_scale() -> None:
+    scale = ReturnScale(1000, bins=10)
+    generator = seeded()
+    for _ in range(300):
+        t = torch.randint(1000, (8,), generator=generator)
+        scale.observe((1 + t // 100) * 10.0 ** (t // 100 - 3) * torch.randn(8, generator=generator) + t // 100, t)
+    t = torch.randint(1000, (5000,), generator=generator)
+    returns = (1 + t // 100) * 10.0 ** (t // 100 - 3) * torch.randn(5000, generator=generator) + t // 100
+    normal = scale.normalise(returns, t)
+    for i in range(10):
+        assert abs(normal[t // 100 == i].mean().item()) < 0.5
+        assert 0.5 < normal[t // 100 == i].std().item() < 2.0
+    torch.testing.assert_close(scale.restore(normal, t), returns, rtol=1e-3, atol=1e-3)
+
+
+def test_without_bins_and_before_anything_is_seen_returns_stay_as_they_are() -> None:
+    returns, t = torch.tensor([-200.0, 0.5]), torch.tensor([999, 3])
+    for scale in (ReturnScale(1000, 0), ReturnScale(1000, 10)):
+        assert torch.equal(scale.normalise(returns, t), returns)
+        assert torch.equal(scale.restore(returns, t), returns)
+
+
+@given(st.floats(-1e6, 1e6), st.integers(0, 999))
+def test_one_return_is_never_thrown_far(value: float, t: int) -> None:
+    """A range that was seen once has no deviation: what is normalised by it stays small."""
+    scale = ReturnScale(1000, 20)
+    returns, at = torch.tensor([value]), torch.tensor([t])
+    scale.observe(returns, at)
+    assert abs(scale.normalise(returns, at).item()) < 0.1
+
+
+def test_explained_variance_is_one_for_an_oracle_and_nought_for_a_constant() -> None:
+    truth = torch.randn(2000, generator=seeded())
+    oracle, constant, opposite = Fit(), Fit(), Fit()
+    assert oracle.observe(truth, truth) == pytest.approx(1.0, abs=1e-5)
+    assert constant.observe(torch.full_like(truth, 3.0), truth) == pytest.approx(0.0, abs=1e-4)
+    assert opposite.observe(-truth, truth) == pytest.approx(-3.0, abs=1e-3)
+
+
+def test_the_slow_copy_follows_and_is_never_trained() -> None:
+    value = valued(nn.Linear(1, 1, bias=False), slowness=0.9)
+    assert value.slow is not None
+    before = next(value.slow.parameters()).clone()
+    with torch.no_grad():
+        value.trained_parameters()[0].add_(1.0)
+    value.follow()
+    torch.testing.assert_close(next(value.slow.parameters()), before + 0.1)
+    assert not any(p.requires_grad for p in value.slow.parameters())
+    assert valued(nn.Linear(1, 1)).slow is None
+
+
+def state_action(size: int = 8, seed: int = 0) -> StateActionCritic:
+    critic = StateActionCritic(4, 6, widths=(8, 16), generator=seeded(seed))
+    with torch.no_grad():
+        for parameter in critic.last.parameters():  # its last layer starts at nought
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=seeded(seed + 1)))
+    return critic
+
+
+def in_words(transition: Transition, dtype: torch.dtype = torch.float32) -> Transition:
+    s = transition.state
+    words = torch.randn(len(s.x_t), 5, 6, generator=seeded(9))
+    return Transition(
+        State(s.x_t.to(dtype), s.timestep, words.to(dtype)),
+        *(x.to(dtype) for x in (transition.action, transition.noise, transition.x_0, transition.x_0_hat)),
+        transition.alpha_bar,
+    )
+
+
+def test_the_papers_size() -> None:
+    critic = StateActionCritic(4, 768, generator=seeded())  # Stable Diffusion 1's prompts
+    assert round(sum(p.numel() for p in critic.parameters()) / 1e6, 2) == 0.26
+
+
+@pytest.mark.parametrize("size", [8, 16, 64])
+def test_latents_of_any_size(size: int) -> None:
+    critic = state_action()
+    assert critic(in_words(random_transition(seeded(), 3, size=size))).shape == (3,)
+
+
+def test_it_sees_state_action_timestep_and_prompt_and_no_reference() -> None:
+    critic, t = state_action(), in_words(random_transition(seeded(), 2))
+    q = critic(t)
+    s = t.state
+    changed = {
+        "x_t": Transition(State(s.x_t + 1, s.timestep, s.embedding), t.action, t.noise, t.x_0, t.x_0_hat, t.alpha_bar),
+        "t": Transition(State(s.x_t, 999 - s.timestep, s.embedding), t.action, t.noise, t.x_0, t.x_0_hat, t.alpha_bar),
+        "prompt": Transition(
+            State(s.x_t, s.timestep, s.embedding + 1), t.action, t.noise, t.x_0, t.x_0_hat, t.alpha_bar
+        ),
+        "action": Transition(s, t.action + 1, t.noise, t.x_0, t.x_0_hat, t.alpha_bar),
+    }
+    for name, other in changed.items():
+        assert not torch.allclose(critic(other), q), name
+    hidden = Transition(s, t.action, t.noise + 1, t.x_0 + 1, t.x_0_hat, t.alpha_bar)
+    assert torch.equal(critic(hidden), q)
+
+
+def test_its_gradient_to_the_action_agrees_with_finite_differences() -> None:
+    critic = state_action()
+    transition = in_words(random_transition(seeded(2), 4, timesteps=600))
+
+    def q_of(action: Tensor) -> Tensor:
+        x_0_hat = look_forward(transition.state.x_t, action, transition.alpha_bar)
+        return critic(
+            Transition(transition.state, action, transition.noise, transition.x_0, x_0_hat, transition.alpha_bar)
+        )
+
+    action = transition.action.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(q_of(action).sum(), action)
+    along = torch.randn(action.shape, generator=seeded(3))
+    step = 1e-2
+    with torch.no_grad():
+        difference = (q_of(action + step * along) - q_of(action - step * along)) / (2 * step)
+    torch.testing.assert_close((gradient * along).sum(dim=(1, 2, 3)), difference, rtol=2e-2, atol=2e-3)
+
+
+def test_it_learns_what_an_action_is_worth_where_the_reference_is_one() -> None:
+    """With a single photo the reference can be remembered, and its gradient then leads the action to the noise."""
+    generator, critic = seeded(), StateActionCritic(4, 1, widths=(16, 32), generator=seeded())
+    value = valued(critic, bins=20)
+    optimizer = torch.optim.Adam(value.trained_parameters(), lr=3e-3)
+    x_0 = torch.randn(1, 4, 8, 8, generator=generator)
+
+    def decisions(b: int) -> Transition:
+        noise = torch.randn(b, 4, 8, 8, generator=generator)
+        miss = torch.rand(b, 1, 1, 1, generator=generator) * torch.randn(b, 4, 8, 8, generator=generator)
+        return make_transition(x_0.expand(b, -1, -1, -1), noise, noise + miss, torch.randint(300, 700, (b,)))
+
+    torch.manual_seed(0)
+    for _ in range(400):
+        transition = decisions(32)
+        terms = critic_step(value, optimizer, transition, LookForwardReward()(transition))
+    assert terms["explained_variance"] > 0.5
+    held_out = decisions(64)
+    action = held_out.action.requires_grad_(True)
+    x_0_hat = look_forward(held_out.state.x_t, action, SCHEDULE.level(held_out.state.timestep))
+    q = value(Transition(held_out.state, action, held_out.noise, held_out.x_0, x_0_hat, held_out.alpha_bar))
+    (gradient,) = torch.autograd.grad(q.sum(), action)
+    towards = (held_out.noise - action.detach()).flatten(1)
+    assert torch.cosine_similarity(gradient.flatten(1), towards).mean() > 0.05  # chance: 0 ± 0.008
