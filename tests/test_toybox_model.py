@@ -11,14 +11,24 @@ from lookforward.build import build_judges, build_pipeline
 from lookforward.config import TOYBOX
 from lookforward.generate import draw_images
 from lookforward.schedule import scaled_linear
-from lookforward.toybox import CLIP, DINO, MODEL
-from lookforward.toybox.check import draw_requests, held_out_pictures, named_right, retrieval
+from lookforward.toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
+from lookforward.toybox.check import (
+    draw_real,
+    draw_requests,
+    held_out_pictures,
+    named_right,
+    retrieval,
+    subject_classes,
+)
+from lookforward.toybox.judge import Judge
 from lookforward.vision import to_unit
+
+FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
 
 
 def test_weights_are_small_and_say_how_they_were_trained() -> None:
-    files = [path for folder in (MODEL, CLIP, DINO) for path in Path(folder).rglob("*.safetensors")]
-    assert len(files) == 5
+    files = [path for folder in FOLDERS for path in Path(folder).rglob("*.safetensors")]
+    assert len(files) == 7
     assert sum(path.stat().st_size for path in files) < 40e6
     for path in files:
         with safe_open(path, framework="pt") as file:
@@ -49,12 +59,23 @@ def test_it_draws_the_scene_that_is_asked_for() -> None:
 
 def test_dino_finds_the_same_subject_in_another_scene() -> None:
     pictures, owners = held_out_pictures(views=4)
-    found = retrieval(build_judges(TOYBOX, device="cpu").dino(to_unit(pictures)), owners)
-    assert found["top1"] > 0.4  # chance: 0.04; docs/toybox.md has the figure, and the goal
-    assert found["same"] > found["different"] + 0.2
+    classes, judges = subject_classes()[owners], build_judges(TOYBOX, device="cpu")
+    assert judges.identity is not None
+    for encoder in (judges.dino, judges.identity):
+        found = retrieval(encoder(to_unit(pictures)), owners, classes)
+        assert found["top1"] > 0.5  # chance: 0.03; docs/toybox.md has the figures, and the goal
+        assert found["same"] > found["class"] + 0.1 > found["different"] + 0.1
+
+
+def test_the_judge_names_what_the_world_drew() -> None:
+    requests = draw_requests(100, seed=5)
+    answers = Judge(JUDGE)(to_unit(draw_real(requests, seed=6)))
+    for group, least in (("class_noun", 0.85), ("scene", 0.9), ("colour", 0.7)):
+        right = [answer[group] == getattr(r, group) for answer, r in zip(answers, requests, strict=True)]
+        assert sum(right) / len(right) > least
 
 
 def test_no_config_tells_where_it_was_made() -> None:
-    configs = [path for folder in (MODEL, CLIP, DINO) for path in Path(folder).rglob("*.json")]
+    configs = [path for folder in FOLDERS for path in Path(folder).rglob("*.json")]
     assert len(configs) > 5
     assert not [path for path in configs if "_name_or_path" in path.read_text(encoding="utf-8")]

@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,25 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, ViTImageProcessor, ViTModel
 
 from lookforward.errors import LookforwardError
+from lookforward.toybox.draw import draw_world
+from lookforward.toybox.judge import Judge
+from lookforward.toybox.labels import GROUPS
 from lookforward.toybox.training.clip import ClipSizes, evaluate_clip, export_clip, train_clip
+from lookforward.toybox.training.contrast import pair_contrast
 from lookforward.toybox.training.dino import DinoSizes, evaluate_dino, export_dino, train_dino
 from lookforward.toybox.training.loop import Schedule, run_stage
+from lookforward.toybox.training.resnet import ResnetSizes, export_resnet, train_identity, train_judge
 from lookforward.toybox.training.tokenizer import IDENTIFIERS, build_tokenizer, encode, save_tokenizer
 from lookforward.toybox.training.unet import UnetSizes, export_unet, load_denoiser, train_unet
 from lookforward.toybox.training.vae import VaeSizes, export_vae, train_vae
+from lookforward.toybox.world.subject import CLASSES
+from lookforward.vision import load_embedding
 
 COUNT = 24
 VAE = VaeSizes(channels=(8, 8, 16), groups=4)
 CLIP = ClipSizes(hidden=16, text_layers=2, image_layers=1, heads=2, projection=8)
 DINO = DinoSizes(hidden=24, layers=1, head_hidden=16, bottleneck=8, outputs=32, local_crops=2)
+RESNET = ResnetSizes(stem=8, hidden=(8, 16), depths=(1, 1))
 UNET = UnetSizes(channels=(16, 16, 16), heads=2, groups=4)
 
 
@@ -156,3 +165,62 @@ def test_the_stages_make_a_pipeline_that_diffusers_loads(tmp_path: Path, data: P
     with safe_open(tmp_path / "toybox" / "unet" / "diffusion_pytorch_model.safetensors", framework="pt") as handle:
         assert json.loads(handle.metadata()["lookforward"])["stage"] == "unet"
         assert all(handle.get_tensor(key).dtype == torch.float16 for key in handle.keys())  # noqa: SIM118
+
+
+def test_clip_carries_over_the_words_that_both_know(tmp_path: Path, data: Path) -> None:
+    list(train_clip(data, tmp_path / "c", steps=1, batch=4, sizes=CLIP))
+    export_clip(tmp_path / "c", tmp_path / "clip")
+    list(
+        train_clip(data, tmp_path / "c2", steps=0, batch=4, sizes=CLIP, extra_words=["teapot"], init=tmp_path / "clip")
+    )
+    export_clip(tmp_path / "c2", tmp_path / "clip2")
+    first, second = (CLIPModel.from_pretrained(tmp_path / name) for name in ("clip", "clip2"))
+    words, more = (CLIPTokenizer.from_pretrained(tmp_path / name).get_vocab() for name in ("clip", "clip2"))
+    assert "teapot</w>" in more
+    assert "teapot</w>" not in words
+    old, new = (m.text_model.embeddings.token_embedding.weight for m in (first, second))
+    for word in ("vase</w>", "red</w>", "<|endoftext|>"):
+        assert torch.equal(new[more[word]], old[words[word]])
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(*(m.get_image_features(images).pooler_output for m in (first, second)))
+    other = ClipSizes(hidden=8, text_layers=1, image_layers=1, heads=2, projection=8)
+    with pytest.raises(LookforwardError, match="other sizes"):
+        list(train_clip(data, tmp_path / "c3", sizes=other, **still))
+
+
+def test_the_decoder_alone_leaves_the_latents_as_they_are(tmp_path: Path, data: Path) -> None:
+    list(train_vae(data, tmp_path / "v", steps=2, batch=2, sizes=VAE))
+    export_vae(tmp_path / "v", tmp_path / "vae")
+    list(train_vae(data, tmp_path / "d", steps=2, batch=2, sizes=VAE, init=tmp_path / "vae", decoder_only=True))
+    export_vae(tmp_path / "d", tmp_path / "vae2")
+    before, after = (load_file(tmp_path / n / "diffusion_pytorch_model.safetensors") for n in ("vae", "vae2"))
+    for name, tensor in before.items():
+        fixed = name.startswith(("encoder.", "quant_conv."))
+        assert torch.equal(tensor, after[name]) or not fixed, name
+    assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith("decoder."))
+    scales = [json.loads((tmp_path / n / "config.json").read_text())["scaling_factor"] for n in ("vae", "vae2")]
+    assert scales[0] == pytest.approx(scales[1], rel=1e-3)
+
+
+def test_the_networks_that_judge_learn_and_are_loaded_by_transformers(tmp_path: Path) -> None:
+    draw_world(tmp_path / "data", 60, seed=2, workers=1)
+    rows = list(train_judge(tmp_path / "data", tmp_path / "j", steps=30, batch=16, sizes=RESNET, log_every=10))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    export_resnet(tmp_path / "j", tmp_path / "judge")
+    answers = Judge(tmp_path / "judge")(torch.rand(3, 3, 64, 64))
+    assert len(answers) == 3
+    assert answers[0].keys() == GROUPS.keys()
+    assert answers[0]["class_noun"] in CLASSES
+    rows = list(train_identity(tmp_path / "data", tmp_path / "i", steps=30, batch=8, sizes=RESNET, log_every=10))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    export_resnet(tmp_path / "i", tmp_path / "identity")
+    embeddings = load_embedding(tmp_path / "identity")(torch.rand(2, 3, 64, 64))
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
+
+
+def test_pairs_that_agree_have_the_least_contrast() -> None:
+    features = torch.eye(6)
+    right, top1 = pair_contrast(features, features, 0.1)
+    wrong, none = pair_contrast(features, features.roll(1, 0), 0.1)
+    assert right < 0.01 < 5 < wrong
+    assert (top1, none) == (1.0, 0.0)

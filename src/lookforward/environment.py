@@ -112,7 +112,14 @@ def act(policy: Policy, state: State, start: Transition) -> Transition:
 
 def detached(transition: Transition) -> Transition:
     """The same transition without its gradient: what the critic learns from."""
-    return replace(transition, action=transition.action.detach(), x_0_hat=transition.x_0_hat.detach())
+    s = transition.state
+    return replace(
+        transition,
+        state=State(s.x_t.detach(), s.timestep, s.embedding.detach()),
+        action=transition.action.detach(),
+        x_0_hat=transition.x_0_hat.detach(),
+        image=None if transition.image is None else transition.image.detach(),
+    )
 
 
 def rows(transition: Transition, chosen: slice) -> Transition:

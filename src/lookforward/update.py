@@ -115,9 +115,10 @@ def reward_worth(environment: Environment, transition: Transition) -> Tensor:
     Raises:
         LookforwardError: the reward gives no gradient.
     """
-    worth = environment.judge(transition)
-    if not worth.requires_grad:
-        raise LookforwardError(
-            f"Reward {environment.reward.name!r} gives no gradient: take the route through the critic (route=critic)."
-        )
-    return worth
+    parts = environment.judge_parts(transition)
+    for name, part in parts.items():
+        if not part.requires_grad:
+            raise LookforwardError(
+                f"Reward {name!r} gives no gradient: take the route through a critic (route = critic)."
+            )
+    return environment.reward.total(parts)

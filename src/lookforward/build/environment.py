@@ -35,10 +35,22 @@ NAMES = (
 
 def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Tensor) -> Environment:
     """photos: reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
-    terms = [(weight, checked(build_reward(name, config, photos))) for weight, name in parse_terms(config.reward)]
-    reward = WeightedSum(terms)
+    reward = WeightedSum([(w, checked(build_reward(name, config, photos))) for w, name in parse_terms(config.reward)])
     decoder = _build_decoder(config, pipeline) if reward.needs_image else None
     return Environment(reward, config.transition, config.stride, decoder)
+
+
+def check_reward(config: Config) -> None:
+    """Find what is wrong with the reward's words before anything is loaded or drawn.
+
+    Raises:
+        LookforwardError: it is not a sum of rewards, or one of them is not known.
+    """
+    for _, name in parse_terms(config.reward):
+        if name not in NAMES and not name.startswith("embedding:"):
+            if ":" not in name:
+                raise _unknown(name)
+            load_callable(name)
 
 
 def build_reward(name: str, config: Config, photos: Tensor) -> Reward:
@@ -72,10 +84,14 @@ def build_reward(name: str, config: Config, photos: Tensor) -> Reward:
         case _ if ":" in name:
             return CallableReward(load_callable(name), name)
         case _:
-            raise LookforwardError(
-                f"There is no reward {name!r}. There are: {', '.join(NAMES)}, embedding:MODEL, and module:function "
-                "for one of your own."
-            )
+            raise _unknown(name)
+
+
+def _unknown(name: str) -> LookforwardError:
+    return LookforwardError(
+        f"There is no reward {name!r}. There are: {', '.join(NAMES)}, embedding:MODEL, and module:function for one of "
+        "your own."
+    )
 
 
 def _build_decoder(config: Config, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:

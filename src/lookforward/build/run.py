@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters.full import FullAdapter
 from lookforward.build.critique import build_critique
-from lookforward.build.environment import build_environment
+from lookforward.build.environment import build_environment, check_reward
 from lookforward.build.pipeline import build_pipeline
 from lookforward.concept import Concept, check_identifier
 from lookforward.config import Config
@@ -89,6 +89,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
 def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:
     note = check_identifier(config.identifier, lambda text: _tokens(policy, text))
     _require_size(config, policy.pipeline)
+    check_reward(config)
     return (*concept.notes, *((note,) if note else ()))
 
 

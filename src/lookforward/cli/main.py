@@ -29,7 +29,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 TOYBOX_COMMANDS: dict[str, Callable[..., Any]] = {
     "photos": toybox.photos,
     "sheet": toybox.sheet,
+    "samples": toybox.samples,
     "check": toybox.check,
+    "curves": toybox.curves,
     "draw": toybox.draw,
     "train": toybox.train_stage,
 }

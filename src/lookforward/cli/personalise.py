@@ -21,6 +21,7 @@ def train(
     class_noun: str,
     model: str | None = None,
     recipe: str = "look-forward",
+    reward: str | None = None,
     identifier: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
@@ -38,7 +39,9 @@ def train(
         class_noun: What the subject is, such as dog.
         model: A diffusers pipeline folder or a hub id such as CompVis/stable-diffusion-v1-4; the bundled toybox
             where not given.
-        recipe: look-forward, dreambooth or released; or a TOML file of settings, over which these options go.
+        recipe: A bundled recipe, or a TOML file of settings, over which these options go. A wrong name lists all.
+        reward: What is rewarded, such as "look-forward + 0.5*dino", or mymodule:function; the recipe's where not
+            given.
         identifier: The rare word that will name your subject; sks where not given.
         steps: Training steps; the recipe's where not given.
         seed: The run is the same for the same seed; 0 where not given.
@@ -54,8 +57,8 @@ def train(
     from lookforward.config import load_config, to_toml
 
     options = {
-        "model": model, "identifier": identifier, "steps": steps, "seed": seed, "resolution": resolution,
-        "precision": precision, "allow_few": allow_few or None,
+        "model": model, "reward": reward, "identifier": identifier, "steps": steps, "seed": seed,
+        "resolution": resolution, "precision": precision, "allow_few": allow_few or None,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= parse_settings(set) | {"photos": photos_name(photos), "class_noun": class_noun}

@@ -107,3 +107,47 @@ def sheet(output: Path = Path("toybox.png")) -> None:
     labels = [name if i == 0 else " " for name in names for i in range(5)]
     contact_sheet(pictures, labels, columns=10, cell=96).save(output)
     console.print(f"{len(names)} subjects on {output}")
+
+
+def samples(output: Path = Path("samples.png"), seed: int = 0) -> None:
+    """Draw what the bundled model makes of every class and kind of prompt, on one sheet.
+
+    Args:
+        output: The picture to write.
+        seed: Seed of the first image.
+    """
+    from lookforward.benchmark.samples import sample_sheet
+    from lookforward.build import build_pipeline
+    from lookforward.config import TOYBOX
+
+    drawn = sample_sheet(build_pipeline(TOYBOX), seed)
+    drawn.image.save(output)
+    console.print(f"{drawn.count} images on {output}")
+
+
+def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png")) -> None:
+    """Plot how the loss of every stage fell while it was trained.
+
+    Args:
+        folder: Training folder.
+        output: The picture to write.
+    """
+    from lookforward.errors import LookforwardError
+    from lookforward.report.curves import curves as plot
+    from lookforward.report.curves import read_rows
+    from lookforward.toybox.training.stages import MINUTES
+
+    logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
+    rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
+    if not rows:
+        raise LookforwardError(f"{folder} holds no stage's metrics.jsonl; train one first.")
+    shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}
+    panels = {
+        f"{stage}: {', '.join(names)}": {
+            name: ([row["minutes"] for row in found], [row[name] for row in found]) for name in names
+        }
+        for stage, found in rows.items()
+        for names in [shown.get(stage, ("loss",))]
+    }
+    plot(panels, "minutes").savefig(output, dpi=110)
+    console.print(f"{len(panels)} stages on {output}")

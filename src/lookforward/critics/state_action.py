@@ -45,12 +45,13 @@ class StateActionCritic(nn.Module):
         nn.init.zeros_(self.last[-1].weight)  # it starts at the mean return, and gives no direction yet
 
     def forward(self, transition: Transition) -> Tensor:
-        """(b,), differentiable with respect to the action."""
+        """(b,), differentiable with respect to the action, and to nothing else: a state is given, not chosen."""
         state = transition.state
         # x̂_0 is a function of state and action alone (Eq. 7); bounded, as it is noise itself at large t
         foretold = torch.tanh(transition.x_0_hat / 3)
         h = self.first(torch.cat([state.x_t, transition.action, foretold], dim=1).float())
-        condition = self.timestep(_waves(state.timestep, 64)) + self.prompt(state.embedding.float().mean(dim=1))
+        prompt = state.embedding.detach().float().mean(dim=1)  # (b, d); a trained text encoder is no action
+        condition = self.timestep(_waves(state.timestep, 64)) + self.prompt(prompt)
         for level, film in zip(self.levels, self.films, strict=True):
             scale, shift = film(F.silu(condition))[..., None, None].chunk(2, dim=1)
             h = F.silu(level(h) * (1 + scale) + shift)
