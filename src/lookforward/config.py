@@ -56,7 +56,7 @@ class Config:
     critic_optimizer: Literal["sgd", "adam"] = "sgd"
     critic_learning_rate: float = 0.01
     critic_max_grad_norm: float = 1.0
-    critic_steps: int = 1  # for each of the policy
+    critic_steps: int = 1  # for each of the policy; 0: it never learns
     critic_warmup: int = 0  # steps before the policy listens to the critic
     critic_every: int = 1  # the critic learns in every so many steps only
     critic_bins: int = 0  # ranges of timesteps in which returns are brought to one scale; 0: as they are
@@ -147,7 +147,7 @@ def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
 
 def _check_ranges(config: Config) -> Config:
     positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every", "stride")
-    also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_steps", "critic_every")
+    also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_every")
     for name in (*positive, *also, "target_samples"):
         if not getattr(config, name) > 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
@@ -158,6 +158,7 @@ def _check_ranges(config: Config) -> Config:
         "prior_images",
         "weight_decay",
         "sample_every",
+        "critic_steps",
         "critic_warmup",
         "critic_bins",
     ):

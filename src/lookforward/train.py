@@ -57,7 +57,8 @@ class Critique:
     """How the critic learns.
 
     value, optimizer: what learns. target: what of. max_norm: its gradient is clipped to this.
-    steps: of the critic for one of the policy; each after the first has a batch of its own.
+    steps: of the critic for one of the policy; each after the first has a batch of its own. 0 leaves the critic as
+        it began, to compare with.
     warmup: steps in which the critic learns and the policy does not listen to it.
     every: the critic learns in every so many steps only, where its reward is dear.
     """
@@ -137,21 +138,22 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
 
 def teach(trainer: Trainer, critique: Critique, transition: Transition) -> dict[str, float]:
-    """The critic's steps on this transition and on further ones; returns what the last of them logged."""
-    terms: dict[str, float] = {}
+    """The critic's steps on this transition and on further ones; returns what was logged of this one."""
+    now = detached(transition)
+    parts = trainer.environment.judge_parts(now)
+    reward = trainer.environment.reward.total(parts)
+    terms = {"reward": reward.mean().item()}
+    if len(parts) > 1:
+        terms |= {f"reward/{name}": part.mean().item() for name, part in parts.items()}
     for i in range(critique.steps):
         if i > 0:
             batch = _draw(trainer, trainer.references, trainer.critic_generator)
             with torch.no_grad():
-                transition, _ = decide(trainer.policy, batch, trainer.embeddings(batch.prompts))
-        now = detached(transition)
-        parts = trainer.environment.judge_parts(now)
-        reward = trainer.environment.reward.total(parts)
+                now = detached(decide(trainer.policy, batch, trainer.embeddings(batch.prompts))[0])
+                reward = trainer.environment.judge(now)
         q_target = find_return(trainer, critique, now, reward)
-        terms = critic_step(critique.value, critique.optimizer, now, q_target, critique.max_norm)
-        terms["reward"] = reward.mean().item()
-        if len(parts) > 1:
-            terms |= {f"reward/{name}": part.mean().item() for name, part in parts.items()}
+        learned = critic_step(critique.value, critique.optimizer, now, q_target, critique.max_norm)
+        terms |= learned if i == 0 else {}
     return terms
 
 

@@ -154,9 +154,9 @@ def carry_over(model: CLIPModel, tokenizer: CLIPTokenizer, init: Path) -> None:
     weights, own = earlier.state_dict(), model.state_dict()
     rows = own[name].clone()
     shared = [word for word in words if word in known]
-    rows[[words[word] for word in shared]] = weights[name][[known[word] for word in shared]]
-    weights[name] = rows
     try:
+        rows[[words[word] for word in shared]] = weights[name][[known[word] for word in shared]]
+        weights[name] = rows
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise LookforwardError(f"{init} holds a CLIP of other sizes; start without it.") from error

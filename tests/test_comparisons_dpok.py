@@ -1,0 +1,233 @@
+"""DPOK: its gradient is the expected reward's, its KL that of two Gaussians; no reward needs a gradient."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lookforward.comparisons.chain import Chain, levels, timesteps
+from lookforward.comparisons.dpok import Dpok, dpok_losses, draw_trajectories, kl_between, pairs_loss
+from lookforward.errors import LookforwardError
+from lookforward.records import Batch, State, Transition
+from lookforward.schedule import Schedule
+from tiny import SCHEDULE, TinyPolicy, paying, seeded
+
+STEPS = 3
+CHAIN = Chain(STEPS, eta=1.0)
+
+
+class LinePolicy(nn.Module):
+    """ẑ = a x + b on one number: every state of its chain is normal, so that all is known in closed form."""
+
+    schedule: Schedule = SCHEDULE
+
+    def __init__(self, a: float = 0.6, b: float = 0.2) -> None:
+        super().__init__()
+        self.line = nn.Parameter(torch.tensor([a, b]))
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        return torch.zeros(len(prompts), 1, 1)
+
+    def act(self, state: State) -> Tensor:
+        return self.line[0] * state.x_t + self.line[1]
+
+
+class Near:
+    """-(x - 1)² of the mean of the end, without gradient."""
+
+    name = "near"
+    needs_image = False
+
+    def __call__(self, transition: Transition) -> Tensor:
+        return -((transition.x_0_hat.detach().mean(dim=(1, 2, 3)) - 1) ** 2)
+
+
+def batch(count: int, channels: int = 1, size: int = 1) -> Batch:
+    x_0 = torch.zeros(count, channels, size, size)
+    return Batch(x_0, x_0, torch.zeros(count, dtype=torch.int64), ("",) * count, plain_prompts=("",) * count)
+
+
+def moments(line: Tensor, x_t: Tensor, now: Tensor, later: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """slope and shift of μ in x_t for the line's policy, and σ²: written down anew from Eqs. 12 and 16."""
+    variance = (1 - later) / (1 - now) * (1 - now / later)
+    weight = (1 - later - variance).sqrt() - (later * (1 - now) / now).sqrt()
+    return (later / now).sqrt() + weight * line[0], weight * line[1], variance
+
+
+def expected_reward(line: Tensor) -> Tensor:
+    """E[-(x_0 - 1)²] of the chain, by carrying mean and variance along."""
+    level = levels(SCHEDULE, STEPS).double()
+    mean, spread = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    for now, later in pairwise(level):
+        slope, shift, variance = moments(line, mean, now, later)
+        mean, spread = slope * mean + shift, slope**2 * spread + variance
+    return -((mean - 1) ** 2 + spread)
+
+
+def test_the_gradient_is_that_of_the_expected_reward() -> None:
+    policy, count = LinePolicy(), 200_000
+    exact = torch.autograd.grad(expected_reward(line := policy.line.detach().double().requires_grad_()), line)[0]
+    settings = Dpok(CHAIN, pairs=count * STEPS, reward_weight=2.0, kl_weight=0.0)
+    ((loss, terms),) = dpok_losses(
+        policy, paying(Near()), batch(count), settings, policy.embed([""] * count), None, policy.act, seeded()
+    )
+    found = -STEPS / 2.0 * torch.autograd.grad(loss, policy.line)[0]  # the mean over steps, α = 2, one element
+    torch.testing.assert_close(found.double(), exact, rtol=0.03, atol=0.0)  # of Monte Carlo: about 0.01
+    assert terms["reward"] == pytest.approx(expected_reward(line).item(), rel=0.02)
+    assert terms["ratio"] == 1
+    assert terms["clipped"] == 0
+
+
+def test_a_minibatch_has_the_gradient_of_all_pairs_in_the_mean() -> None:
+    policy, environment = LinePolicy(), paying(Near())
+    embedding, start = policy.embed([""] * 4), batch(4)
+    settings = Dpok(CHAIN, pairs=5, reward_weight=1.0, kl_weight=0.1)
+    drawn = draw_trajectories(policy, environment, start, settings, embedding, None, seeded())
+    other = LinePolicy(0.5, 0.1)
+    each = [pairs_loss(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
+    whole, _ = pairs_loss(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
+    assert whole.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-5)
+
+
+def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
+    policy = TinyPolicy()
+    embedding = policy.embed(["a", "b"]).detach()
+    settings = Dpok(Chain(4, eta=1.0))
+    drawn = draw_trajectories(policy, paying(Near()), batch(2, 4, 5), settings, embedding, None, seeded())
+    level = levels(SCHEDULE, 4)
+    for i, t in enumerate(timesteps(SCHEDULE, 4)):
+        x, now, later = drawn.x[i], level[i], level[i + 1]
+        action = policy.act(State(x, t.expand(2), embedding))
+        variance = (1 - later) / (1 - now) * (1 - now / later)
+        mean = later.sqrt() * (x - (1 - now).sqrt() * action) / now.sqrt() + (1 - later - variance).sqrt() * action
+        normal = torch.distributions.Normal(mean, variance.sqrt())
+        torch.testing.assert_close(drawn.log_p[i], normal.log_prob(drawn.x[i + 1]).mean(dim=(1, 2, 3)))
+
+
+def test_a_baseline_is_the_mean_of_the_others() -> None:
+    policy = LinePolicy()
+    drawn = draw_trajectories(policy, paying(Near()), batch(3), Dpok(CHAIN), policy.embed([""] * 3), None, seeded())
+    reward = -((drawn.x[-1, :, 0, 0, 0] - 1) ** 2)
+    wanted = torch.stack([reward[i] - reward[[j for j in range(3) if j != i]].mean() for i in range(3)])
+    torch.testing.assert_close(drawn.advantage, wanted)
+
+
+def test_kl_is_none_of_equals_and_that_of_two_normals_otherwise() -> None:
+    policy, other = LinePolicy(), LinePolicy(0.5, 0.1)
+    settings = Dpok(CHAIN, pairs=8, reward_weight=0.0, kl_weight=2.0)
+    embedding = policy.embed([""] * 4)
+
+    def losses(reference: LinePolicy) -> tuple[Tensor, dict[str, float]]:
+        steps = dpok_losses(policy, paying(Near()), batch(4), settings, embedding, None, reference.act, seeded())
+        return next(steps)
+
+    same, terms = losses(policy)
+    assert terms["kl"] == 0
+    assert same.item() == 0
+    loss, terms = losses(other)
+    assert terms["kl"] > 0
+    assert loss.item() == pytest.approx(2 * terms["kl"])
+    x, y = (torch.randn(3, 1, 1, 1, generator=seeded(i)) for i in (1, 2))
+    sigma = torch.tensor([0.1, 1.0, 2.0])
+    normals = [torch.distributions.Normal(mean[:, 0, 0, 0], sigma) for mean in (x, y)]
+    torch.testing.assert_close(kl_between(x, y, sigma), torch.distributions.kl_divergence(*normals))
+
+
+def test_kl_alone_leads_back_to_the_pretrained_policy() -> None:
+    policy, pretrained = LinePolicy(), LinePolicy(0.5, 0.0)
+    settings = Dpok(CHAIN, pairs=24, reward_weight=0.0, kl_weight=1.0)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
+    for step in range(60):
+        for loss, _ in dpok_losses(
+            policy, paying(Near()), batch(8), settings, policy.embed([""] * 8), None, pretrained.act, seeded(step)
+        ):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    torch.testing.assert_close(policy.line, pretrained.line, rtol=0.0, atol=0.03)
+
+
+def test_a_reward_without_gradient_rises() -> None:
+    policy = TinyPolicy(channels=1)
+    pretrained = copy.deepcopy(policy)
+    embedding = policy.embed(["a dog"] * 32).detach()
+    settings = Dpok(Chain(4, eta=1.0), updates=2, pairs=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1)
+    optimizer = torch.optim.Adam(policy.unet.parameters(), lr=0.02)
+    rewards = []
+    for step in range(50):
+        terms: dict[str, float] = {}
+        for loss, terms in dpok_losses(  # noqa: B007
+            policy, paying(Near()), batch(32, 1, 3), settings, embedding, None, pretrained.act, seeded(step)
+        ):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        rewards.append(terms["reward"])
+    assert sum(rewards[-10:]) / 10 > 0.5 * sum(rewards[:10]) / 10  # both are negative
+    assert terms["kl"] > 0
+
+
+def test_updates_and_accumulation_are_counted_and_scaled() -> None:
+    policy = LinePolicy()
+    whole = Dpok(CHAIN, updates=2, pairs=100)
+    parts = replace(whole, accumulate=4)
+    embedding = policy.embed([""] * 4)
+
+    def losses(settings: Dpok) -> list[float]:
+        steps = dpok_losses(policy, paying(Near()), batch(4), settings, embedding, None, LinePolicy(0.5).act, seeded())
+        return [loss.item() for loss, _ in steps]
+
+    one, four = losses(whole), losses(parts)
+    assert len(one) == 2
+    assert len(four) == 8
+    assert four == pytest.approx([one[0] / 4] * 8)  # all pairs are in each
+
+
+@pytest.mark.parametrize(("sign", "moves"), [(1.0, False), (-1.0, True)])
+def test_a_ratio_beyond_the_clip_moves_nothing_further_and_may_come_back(sign: float, moves: bool) -> None:
+    policy = LinePolicy()
+    settings = Dpok(CHAIN, pairs=100, kl_weight=0.0, ratio_clip=0.1)
+    drawn = draw_trajectories(policy, paying(Near()), batch(4), settings, policy.embed([""] * 4), None, seeded())
+    likelier = replace(drawn, log_p=drawn.log_p - 0.5, advantage=torch.full((4,), sign))  # ratio 1.65 everywhere
+    loss, terms = pairs_loss(policy, likelier, torch.arange(4 * STEPS), settings, policy.act)
+    gradient = torch.autograd.grad(loss, policy.line)[0]
+    assert terms["ratio"] == pytest.approx(1.6487, rel=1e-3)
+    assert terms["clipped"] == 1
+    assert bool(gradient.abs().sum() > 0) is moves
+
+
+def test_guidance_and_the_pretrained_policy_see_the_same_states() -> None:
+    policy = TinyPolicy()
+    embedding, empty = policy.embed(["a", "b"]).detach(), policy.embed([""]).detach()
+    settings = Dpok(Chain(3, 4.0, 1.0), pairs=6)
+    ((loss, terms),) = dpok_losses(
+        policy, paying(Near()), batch(2, 4, 5), settings, embedding, empty, copy.deepcopy(policy).act, seeded()
+    )
+    assert terms["kl"] == 0
+    assert terms["ratio"] == pytest.approx(1, abs=1e-4)
+    assert loss.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "trained", "named"),
+    [
+        (Dpok(Chain(3)), 2, False, "chain_eta"),
+        (Dpok(CHAIN), 1, False, "dpok_trajectories"),
+        (Dpok(CHAIN), 2, True, "train_text_encoder"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(settings: Dpok, count: int, trained: bool, named: str) -> None:
+    policy = LinePolicy()
+    embedding = policy.embed([""] * count).requires_grad_(trained)
+    with pytest.raises(LookforwardError, match=named):
+        next(dpok_losses(policy, paying(), batch(count), settings, embedding, None, policy.act, seeded()))
+
+
+def test_latents_that_are_not_finite_stop_the_step() -> None:
+    policy = LinePolicy(b=torch.nan)
+    with pytest.raises(LookforwardError, match="x_0 is nan"):
+        next(dpok_losses(policy, paying(), batch(2), Dpok(CHAIN), policy.embed([""] * 2), None, policy.act, seeded()))
