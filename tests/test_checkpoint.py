@@ -12,9 +12,11 @@ from torch import Tensor
 
 from lookforward import checkpoint
 from lookforward.checkpoint import list_checkpoints, load_newest, save_checkpoint
+from lookforward.environment import TransitionKind
 from lookforward.errors import LookforwardError
+from lookforward.returns import Target, TargetKind
 from lookforward.train import Trainer, train
-from tiny import tiny_trainer
+from tiny import paying, tiny_trainer
 
 
 def run_to(trainer: Trainer, steps: int) -> list[dict[str, float]]:
@@ -59,6 +61,38 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, critic: str, tra
     names = whole_state(second)
     assert "optimizer/0/exp_avg_sq" in names
     assert ("critic_optimizer/0/exp_avg_sq" in names) == (critic == "adam")
+
+
+@pytest.mark.parametrize(
+    ("kind", "transition"),
+    [("monte-carlo", "reference"), ("monte-carlo", "policy"), ("bootstrap", "reference"), ("bootstrap", "policy")],
+)
+def test_every_target_resumes_exactly(tmp_path: Path, kind: TargetKind, transition: TransitionKind) -> None:
+    """With the slow critic, the returns' scale, the record of the fit and the critic's own source of chance."""
+
+    def fresh(seed: int) -> Trainer:
+        return tiny_trainer(
+            seed,
+            critic="state-action",
+            environment=paying(transition=transition, stride=250),
+            target=Target(kind, 0.999, samples=2),
+            bins=4,
+            steps=2,
+            warmup=1,
+        )
+
+    straight = fresh(0)
+    terms = run_to(straight, 4)
+    first = fresh(0)
+    run_to(first, 2)
+    save_checkpoint(first, tmp_path)
+    second = fresh(5)
+    assert load_newest(second, tmp_path)
+    assert run_to(second, 4) == terms[2:]
+    assert_equal(whole_state(second), whole_state(straight))
+    assert ("critic/slow.first.weight" in whole_state(second)) == (kind == "bootstrap")
+    assert whole_state(second)["critic/scale.weight"].sum() > 0
+    assert whole_state(second)["critic/fit.moments"][0] > 0
 
 
 def test_saving_changes_nothing(tmp_path: Path) -> None:

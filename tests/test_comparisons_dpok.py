@@ -18,12 +18,13 @@ from tiny import SCHEDULE, TinyPolicy, paying, seeded
 
 STEPS = 3
 CHAIN = Chain(STEPS, eta=1.0)
+LEVELS = torch.tensor([0.9, 0.7, 0.4, 0.2])  # steps that differ little in their noise, so that few samples tell much
 
 
 class LinePolicy(nn.Module):
     """ẑ = a x + b on one number: every state of its chain is normal, so that all is known in closed form."""
 
-    schedule: Schedule = SCHEDULE
+    schedule = Schedule(LEVELS)
 
     def __init__(self, a: float = 0.6, b: float = 0.2) -> None:
         super().__init__()
@@ -60,16 +61,15 @@ def moments(line: Tensor, x_t: Tensor, now: Tensor, later: Tensor) -> tuple[Tens
 
 def expected_reward(line: Tensor) -> Tensor:
     """E[-(x_0 - 1)²] of the chain, by carrying mean and variance along."""
-    level = levels(SCHEDULE, STEPS).double()
     mean, spread = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    for now, later in pairwise(level):
+    for now, later in pairwise(LEVELS.flip(0).double()):
         slope, shift, variance = moments(line, mean, now, later)
         mean, spread = slope * mean + shift, slope**2 * spread + variance
     return -((mean - 1) ** 2 + spread)
 
 
 def test_the_gradient_is_that_of_the_expected_reward() -> None:
-    policy, count = LinePolicy(), 200_000
+    policy, count = LinePolicy(), 100_000
     exact = torch.autograd.grad(expected_reward(line := policy.line.detach().double().requires_grad_()), line)[0]
     settings = Dpok(CHAIN, pairs=count * STEPS, reward_weight=2.0, kl_weight=0.0)
     ((loss, terms),) = dpok_losses(
@@ -90,7 +90,7 @@ def test_a_minibatch_has_the_gradient_of_all_pairs_in_the_mean() -> None:
     other = LinePolicy(0.5, 0.1)
     each = [pairs_loss(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
     whole, _ = pairs_loss(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
-    assert whole.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-5)
+    assert whole.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-4, abs=1e-5)
 
 
 def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
@@ -173,7 +173,7 @@ def test_a_reward_without_gradient_rises() -> None:
 
 def test_updates_and_accumulation_are_counted_and_scaled() -> None:
     policy = LinePolicy()
-    whole = Dpok(CHAIN, updates=2, pairs=100)
+    whole = Dpok(CHAIN, updates=2, pairs=100, reward_weight=1.0, kl_weight=1.0)
     parts = replace(whole, accumulate=4)
     embedding = policy.embed([""] * 4)
 
@@ -184,7 +184,7 @@ def test_updates_and_accumulation_are_counted_and_scaled() -> None:
     one, four = losses(whole), losses(parts)
     assert len(one) == 2
     assert len(four) == 8
-    assert four == pytest.approx([one[0] / 4] * 8)  # all pairs are in each
+    assert four == pytest.approx([one[0] / 4] * 8, rel=1e-4)  # all pairs are in each
 
 
 @pytest.mark.parametrize(("sign", "moves"), [(1.0, False), (-1.0, True)])

@@ -4,6 +4,7 @@ A finished cell is a file in `cells/`; a grid that was stopped goes on with the 
 """
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from lookforward.toybox.subjects import find_subject, known_drawing, write_photo
 from lookforward.train import train
 
 UNTOUCHED = "untouched"
+THINNED = 10  # steps of which a cell keeps the mean
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Plan:
 
     methods: label to (recipe, overrides); the label "untouched" stands for the model as it is, asked for the
     class noun. prompts: templates; None stands for the benchmark's 25 for each subject's class. images: per prompt.
+    count: how many of the benchmark's prompts, see `spread_prompts`; None stands for all.
     """
 
     subjects: tuple[str, ...]
@@ -43,15 +46,23 @@ class Plan:
     seeds: tuple[int, ...]
     prompts: tuple[str, ...] | None = None
     images: int = 1
+    count: int | None = None
 
     def prompts_of(self, subject: str) -> tuple[str, ...]:
         """The templates that are asked of one subject."""
-        return self.prompts or benchmark_prompts(find_subject(subject).class_noun)
+        if self.prompts:
+            return self.prompts
+        templates = benchmark_prompts(find_subject(subject).class_noun)
+        return templates if self.count is None else spread_prompts(templates, self.count)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One finished cell. scores: name to one number for each image, prompts in order, images within."""
+    """One finished cell.
+
+    scores: name to one number for each image, prompts in order, images within. curves: logged term to [step, mean over
+    the THINNED steps up to it]; empty for the untouched model, and in cells of before there were curves.
+    """
 
     subject: str
     method: str
@@ -60,6 +71,7 @@ class Cell:
     seconds: float  # of training
     memory: float  # peak while training and drawing, MiB; the loaded models are in it
     terms: dict[str, float] = field(default_factory=dict)  # logged terms, mean of the last quarter
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 def run_grid(
@@ -93,6 +105,29 @@ def run_grid(
                 yield cell, True
 
 
+def spread_prompts(templates: Sequence[str], count: int) -> tuple[str, ...]:
+    """`count` of the templates, kinds in turn (scenes, outfits, looks) as far as they go, in their own order."""
+    kinds: dict[str, list[str]] = {}
+    for template in templates:
+        kinds.setdefault(_kind(template), []).append(template)
+    longest = max(map(len, kinds.values()))
+    in_turn = [kind[i] for i in range(longest) for kind in kinds.values() if i < len(kind)]
+    chosen = set(in_turn[:count])
+    return tuple(template for template in templates if template in chosen)
+
+
+def thin(rows: Sequence[tuple[int, Mapping[str, float]]], every: int = THINNED) -> dict[str, list[list[float]]]:
+    """Logged terms of steps counted from 1: name to [last step, mean] of every so many steps that have it."""
+    parts: dict[str, dict[int, list[tuple[int, float]]]] = {}
+    for step, terms in rows:
+        for name, value in terms.items():
+            parts.setdefault(name, {}).setdefault((step - 1) // every, []).append((step, value))
+    return {
+        name: [[part[-1][0], _short(np.mean([value for _, value in part]))] for part in windows.values()]
+        for name, windows in parts.items()
+    }
+
+
 def cell_images(folder: Path, subject: str, method: str, seed: int) -> np.ndarray:
     """What a finished cell drew: (n, h, w, 3) uint8, in the order of its scores."""
     with Image.open(folder / "images" / f"{subject}.{method}.{seed}.png") as strip:
@@ -114,26 +149,28 @@ def _run_cell(
     noun = find_subject(subject).class_noun
     config = load_config(recipe, {**overrides, "class_noun": noun, "seed": seed, "photos": str(photos)})
     concept = load_concept(photos, class_noun=noun, resolution=config.resolution)
-    seconds, terms = 0.0, {}
+    started, rows = time.perf_counter(), []
     if method != UNTOUCHED:
-        seconds, terms = _train(config, concept, pipeline)
+        trainer = build(config, concept, pipeline).trainer
+        started = time.perf_counter()
+        rows = [(result.step, result.terms) for result in train(trainer, config.steps)]
+    seconds = time.perf_counter() - started if rows else 0.0
     images = _draw(plan, subject, config, concept, pipeline, config.identifier if method != UNTOUCHED else "")
     texts = [fill(p, "", noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in concept.photos])
     scores = score_images(build_scores(judges, references, known_drawing(photos)), images, texts)
     lists = {name: [round(float(x), 6) for x in values] for name, values in scores.items()}
-    return Cell(subject, method, seed, lists, round(seconds, 2), round(peak_memory()), terms), images
+    terms = _last_quarter(rows, config.steps)
+    return Cell(subject, method, seed, lists, round(seconds, 2), round(peak_memory()), terms, thin(rows)), images
 
 
-def _train(config: Config, concept: Concept, pipeline: StableDiffusionPipeline) -> tuple[float, dict[str, float]]:
-    """Train in place; seconds spent in steps, and the logged terms over the last quarter of them."""
-    trainer = build(config, concept, pipeline).trainer
-    started, kept = time.perf_counter(), []
-    for result in train(trainer, config.steps):
-        if result.step > 0.75 * config.steps:
-            kept.append(result.terms)
-    seconds = time.perf_counter() - started
-    return seconds, {name: round(float(np.mean([row[name] for row in kept])), 6) for name in kept[0]}
+def _last_quarter(rows: Sequence[tuple[int, Mapping[str, float]]], steps: int) -> dict[str, float]:
+    """The mean of every logged term over the last quarter of the steps; of those that have it."""
+    kept: dict[str, list[float]] = {}
+    for step, terms in rows:
+        for name, value in terms.items() if step > 0.75 * steps else ():
+            kept.setdefault(name, []).append(value)
+    return {name: _short(np.mean(values)) for name, values in kept.items()}
 
 
 def _draw(
@@ -180,3 +217,13 @@ def _restore(pipeline: StableDiffusionPipeline, snapshot: Sequence[Mapping[str, 
     for module, state in zip((pipeline.unet, pipeline.text_encoder), snapshot, strict=True):
         module.load_state_dict(state)
         module.requires_grad_(False)
+
+
+def _kind(template: str) -> str:
+    if template.endswith("{class_noun}"):
+        return "look"
+    return "outfit" if re.search(r"\bwearing\b|\boutfit$", template) else "scene"
+
+
+def _short(value: Any) -> float:
+    return float(f"{float(value):.6g}")

@@ -7,11 +7,32 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from lookforward.benchmark.grid import Cell, Plan, cell_images
+from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
+from lookforward.config import Config, load_config
 from lookforward.prompts import fill
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
+from lookforward.rewards.terms import parse_terms
 from lookforward.run import write_text
 from lookforward.toybox.subjects import find_subject, reference_photos
+
+_SCORE_OF_REWARD = {"dino": "DINO", "clip-image": "CLIP-I", "clip-text": "CLIP-T"}
+
+
+def optimised_scores(config: Config) -> tuple[str, ...]:
+    """The scores whose very encoder the run's reward asked, so that they are no evidence for it."""
+    learned = config.critic != "none" and config.critic_steps > 0
+    if config.critic_weight == 0 or not (learned or config.route == "direct"):
+        return ()
+    rewards = [name for weight, name in parse_terms(config.reward) if weight]
+    return tuple(score for reward, score in _SCORE_OF_REWARD.items() if reward in rewards)
+
+
+def optimised_of(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Method to the scores that it optimised, of every method of the plan."""
+    return {
+        method: () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides))
+        for method, (recipe, overrides) in plan.methods.items()
+    }
 
 
 def summarise(
@@ -57,18 +78,24 @@ def differences(
 def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path, labels: Mapping[str, str]) -> Table:
     """Write `table.md` and `sheet.png` into `folder`; returns the table for the terminal.
 
-    labels: how methods are shown; a method without one by its own name.
+    labels: how methods are shown; a method without one by its own name. A score that a method's reward optimised is
+    marked.
     """
     rng = np.random.default_rng(0)
     rows = {labels.get(m, m): row for m, row in summarise(cells, rng).items()}
-    text = markdown_table(rows)
+    optimised = optimised_of(plan)
+    marks = {labels.get(m, m): scores for m, scores in optimised.items()}
+    text = markdown_table(rows, optimised=marks)
     if len(plan.subjects) > 1:
         for method, row in differences(cells, "dreambooth", rng).items():
-            told = ", ".join(f"{name} {d:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (d, low, high) in row.items())
+            told = ", ".join(
+                f"{name}{' †' if name in optimised[method] else ''} {d:+.3f} [{low:+.3f}, {high:+.3f}]"
+                for name, (d, low, high) in row.items()
+            )
             text += f"\n{labels.get(method, method)} against DreamBooth: {told}\n"
     write_text(folder / "table.md", text)
     _sheet(plan, folder, labels).save(folder / "sheet.png")
-    return score_table(rows)
+    return score_table(rows, optimised=marks)
 
 
 def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:

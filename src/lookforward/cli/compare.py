@@ -1,16 +1,22 @@
 """Methods side by side on Toybox's held-out subjects: a table and a sheet."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
 from lookforward.cli.personalise import Settings, parse_settings
 from lookforward.errors import LookforwardError
 
+if TYPE_CHECKING:
+    from lookforward.benchmark.grid import Cell, Plan
+
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
+ALL_PROMPTS = 25  # of the DreamBooth benchmark, for a subject
 DEMO_SUBJECT = "backpack-0"
 DEMO_SCENES = ("on the beach", "in the snow", "in the jungle", "with a city in the background")
 LABELS = {
@@ -25,6 +31,7 @@ def compare(
     subjects: tuple[str, ...] = (),
     recipes: tuple[str, ...] = ("dreambooth", "released", "look-forward"),
     seeds: int = 3,
+    prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path = Path("runs/compare"),
     set: Settings = (),
@@ -37,13 +44,18 @@ def compare(
         subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
         recipes: Recipes to compare, by name or TOML file; the untouched model is always shown.
         seeds: How many seeds, from 0.
+        prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
         set: A setting for all of them, such as steps=300.
     """
+    from lookforward.benchmark.grid import Plan
     from lookforward.toybox.world.subject import DEVELOPMENT
 
-    _compare(subjects or DEVELOPMENT, recipes, tuple(range(seeds)), None, images, output, parse_settings(set))
+    require_some(recipes, seeds, images, prompts)
+    overrides = parse_settings(set)
+    methods = _methods(recipes, overrides)
+    _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
@@ -53,29 +65,42 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
         output: Folder for sheet.png and table.md.
         subject: One of Toybox's held-out subjects.
     """
+    from lookforward.benchmark.grid import Plan
+
     prompts = tuple(f"a photo of {{identifier}} {{class_noun}} {scene}" for scene in DEMO_SCENES)
-    _compare((subject,), ("dreambooth", "look-forward"), (0,), prompts, 1, output, {})
+    _compare(Plan((subject,), _methods(("dreambooth", "look-forward"), {}), (0,), prompts), output)
 
 
-def _compare(
-    subjects: tuple[str, ...],
-    recipes: tuple[str, ...],
-    seeds: tuple[int, ...],
-    prompts: tuple[str, ...] | None,
-    images: int,
-    output: Path,
-    overrides: dict[str, Any],
-) -> None:
-    from lookforward.benchmark.grid import UNTOUCHED, Plan, run_grid
+def _methods(recipes: tuple[str, ...], overrides: dict[str, Any]) -> dict[str, Any]:
+    from lookforward.benchmark.grid import UNTOUCHED
+
+    methods: dict[str, Any] = {UNTOUCHED: (recipes[0], overrides)}
+    return methods | {Path(recipe).stem: (recipe, overrides) for recipe in recipes}
+
+
+def _compare(plan: "Plan", output: Path) -> None:
     from lookforward.benchmark.summary import write_summary
+
+    cells = run_cells(plan, output)
+    print_table(write_summary(cells, plan, output, LABELS))
+    console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")
+
+
+def require_some(methods: Collection[str], seeds: int, images: int, prompts: int) -> None:
+    """Refuse a grid without cells or images."""
+    if not methods or seeds < 1 or images < 1:
+        raise LookforwardError("Nothing to compare: give at least one recipe, one seed and one image.")
+    if not 1 <= prompts <= ALL_PROMPTS:
+        raise LookforwardError(f"--prompts {prompts}: the benchmark has {ALL_PROMPTS}; give 1 to {ALL_PROMPTS}.")
+
+
+def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
+    """Run what is missing of a grid on the bundled model, with a line a cell."""
+    from lookforward.benchmark.grid import run_grid
     from lookforward.build import build_judges, build_pipeline
     from lookforward.config import TOYBOX
 
-    if not recipes or not seeds or images < 1:
-        raise LookforwardError("Nothing to compare: give at least one recipe, one seed and one image.")
-    methods: dict[str, Any] = {UNTOUCHED: (recipes[0], overrides)}
-    methods |= {Path(recipe).stem: (recipe, overrides) for recipe in recipes}
-    plan = Plan(subjects, methods, seeds, prompts, images)
+    subjects, methods, seeds = plan.subjects, plan.methods, plan.seeds
     total = len(subjects) * len(methods) * len(seeds)
     console.print(
         f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
@@ -86,7 +111,10 @@ def _compare(
         scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in cell.scores.items())
         when = f"{cell.seconds:5.0f} s" if fresh else "  kept "
         console.print(f"[{len(cells)}/{total}] {when}  {cell.subject} {cell.method} seed {cell.seed}:  {scores}")
-    table = write_summary(cells, plan, output, LABELS)
+    return cells
+
+
+def print_table(table: Table) -> None:
+    """Print a table of scores."""
     wide = Console(highlight=False)  # reads the table's markup; where there is no terminal, wide enough for it
     (wide if wide.is_terminal else Console(highlight=False, width=120)).print(table)
-    console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")

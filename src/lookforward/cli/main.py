@@ -8,13 +8,14 @@ from typing import Any
 import tyro
 
 from lookforward.cli import toybox
+from lookforward.cli.ablate import ablate
 from lookforward.cli.compare import compare, demo
 from lookforward.cli.personalise import generate, score, train
 from lookforward.errors import LookforwardError
 
 
 def _toybox() -> None:
-    """The bundled world and its models: photos, sheet, check, draw, train."""
+    """The bundled world and its models: photos, sheet, samples, check, curves, draw, train."""
     _run(TOYBOX_COMMANDS, ["--help"], "lookforward toybox")
 
 
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "generate": generate,
     "score": score,
     "compare": compare,
+    "ablate": ablate,
     "demo": demo,
     "toybox": _toybox,
 }

@@ -1,0 +1,55 @@
+"""One thing varied over one recipe, on Toybox's development subjects: the paper's ablations as commands."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from lookforward.cli.compare import ALL_PROMPTS, console, print_table, require_some, run_cells
+from lookforward.cli.personalise import Settings, parse_settings
+
+
+def ablate(
+    name: tyro.conf.Positional[str],
+    values: tuple[str, ...] = (),
+    recipe: str | None = None,
+    subjects: tuple[str, ...] = (),
+    seeds: int = 3,
+    steps: int | None = None,
+    prompts: int = ALL_PROMPTS,
+    images: int = 1,
+    output: Path | None = None,
+    set: Settings = (),
+) -> None:
+    """Vary one thing over one recipe: a table, a sheet of the same noise, and how the critic learned.
+
+    An ablation that was stopped goes on where it was; a finished cell is never run again.
+
+    Args:
+        name: discount, critic-weight, target, transition, critic, reward, scale or frozen.
+        values: Other numbers to try, such as 0.9 0.99; for discount, critic-weight and scale.
+        recipe: Another recipe to start from, by name or TOML file.
+        subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
+        seeds: How many seeds, from 0.
+        steps: Training steps; the recipe's where not given.
+        prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
+        images: Images for each prompt.
+        output: Folder of the ablation; runs/ablate-NAME where not given.
+        set: A setting for all values, such as target=bootstrap.
+    """
+    from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
+    from lookforward.toybox.world.subject import DEVELOPMENT
+
+    ablation = with_values(find_ablation(name), values)
+    ablation = replace(ablation, recipe=recipe or ablation.recipe)
+    require_some(ablation.values, seeds, images, prompts)
+    given: dict[str, Any] = ({} if steps is None else {"steps": steps}) | parse_settings(set)
+    plan = plan_ablation(ablation, subjects or DEVELOPMENT, range(seeds), given, images=images, count=prompts)
+    folder = output or Path("runs") / f"ablate-{name}"
+    cells = run_cells(plan, folder)
+    table, said = write_ablation(cells, plan, ablation, folder)
+    print_table(table)
+    for line in said:
+        console.print(line)
+    console.print(f"Look at {folder / 'sheet.png'} and {folder / 'curves.png'}; the table is in {folder / 'table.md'}.")

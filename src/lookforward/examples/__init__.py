@@ -1,0 +1,1 @@
+"""Small functions to learn from, and to begin your own with."""

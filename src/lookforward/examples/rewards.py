@@ -1,0 +1,33 @@
+"""Rewards that are plain functions of images: `--reward lookforward.examples.rewards:png_size`.
+
+They get images (b, 3, H, W) in [0, 1] and b prompts, and return b numbers, higher is better.
+"""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+from torch import Tensor
+
+
+def png_size(images: Tensor, prompts: Sequence[str]) -> list[float]:
+    """Minus the size of each image's PNG file, in kilobytes of 1000 bytes: calm images earn more.
+
+    A file has no gradient, so that only a critic can teach this.
+    """
+    sizes = []
+    for image in images:
+        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        sizes.append(-len(file.getvalue()) / 1000)
+    return sizes
+
+
+def colourfulness(images: Tensor, prompts: Sequence[str]) -> Tensor:
+    """How colourful people find an image, (b,): 0 for a grey one, seldom above 0.5 (Hasler and Süsstrunk, 2003)."""
+    red, green, blue = images.unbind(dim=1)  # (b, H, W) each
+    axes = (red - green, (red + green) / 2 - blue)
+    spread = sum(axis.var(dim=(1, 2), correction=0) for axis in axes) ** 0.5
+    distance = sum(axis.mean(dim=(1, 2)) ** 2 for axis in axes) ** 0.5
+    return spread + 0.3 * distance

@@ -1,0 +1,133 @@
+"""From the words of a config to objects: every reward by its name, and what is wrong with one found early."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+
+from lookforward.build import build, build_pipeline, check
+from lookforward.build.environment import NAMES
+from lookforward.concept import Concept, load_concept
+from lookforward.config import Config, load_config, recipe_names
+from lookforward.errors import LookforwardError
+from lookforward.train import Trainer, train
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture
+def concept(photos: Path) -> Concept:
+    return load_concept(photos, class_noun="teapot", resolution=64)
+
+
+def settings(recipe: str = "look-forward", **overrides: Any) -> Config:
+    return load_config(recipe, {"class_noun": "teapot", "prior_images": 1, "prior_steps": 1, **overrides})
+
+
+@lru_cache
+def pipeline() -> StableDiffusionPipeline:
+    """Loaded once; every test trains on it in place."""
+    return build_pipeline("toybox", "cpu")
+
+
+def trainer_of(concept: Concept, recipe: str = "look-forward", **overrides: Any) -> Trainer:
+    return build(settings(recipe, **overrides), concept, pipeline()).trainer
+
+
+def test_the_documented_names_are_the_known_ones() -> None:
+    table = (DOCS / "rewards.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
+    assert set(documented) == set(NAMES)
+
+
+@pytest.mark.parametrize("reward", ["look-forward", "noise", "dino", "clip-image", "clip-text", "ssim"])
+def test_rewards_by_name_are_paid_for_every_sample(concept: Concept, reward: str) -> None:
+    trainer = trainer_of(concept, reward=reward, batch=2, critic_weight=0.1)
+    (result,) = train(trainer, 1)
+    assert trainer.environment.reward.name == reward
+    assert trainer.environment.reward.needs_image == (reward not in ("look-forward", "noise"))
+    assert result.terms["reward"] == pytest.approx(result.terms["q_target"])
+
+
+def test_a_sum_logs_its_parts(concept: Concept) -> None:
+    (result,) = train(trainer_of(concept, reward="look-forward + 0.5*ssim"), 1)
+    parts = result.terms["reward/look-forward"] + 0.5 * result.terms["reward/ssim"]
+    assert result.terms["reward"] == pytest.approx(parts, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ("dinosaur", "no reward 'dinosaur'.*look-forward"),
+        ("2 * look-forward +", "was expected"),
+        ("no_such_module:f", "no_such_module"),
+    ],
+)
+def test_a_wrong_reward_is_found_before_anything_is_drawn(
+    concept: Concept, reward: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookforward.build.run.prior_images", lambda *_, **__: pytest.fail("drew prior images"))
+    for look in (check, build):
+        with pytest.raises(LookforwardError, match=message):
+            look(settings(reward=reward), concept)
+
+
+def test_the_direct_route_wants_a_gradient(concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards_of_test_build.py").write_text(
+        "def brightness(images, prompts):\n    return images.mean(dim=(1, 2, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    direct = {"route": "direct", "critic_weight": 1.0}
+    (result,) = train(trainer_of(concept, "dreambooth", reward="ssim", **direct), 1)
+    assert result.terms["value"] != 0
+    name = "my_rewards_of_test_build:brightness"
+    trainer = trainer_of(concept, "dreambooth", reward=f"ssim + {name}", **direct)
+    before = {n: p.detach().clone() for n, p in trainer.parameters.items()}
+    with pytest.raises(LookforwardError, match=f"Step 1: Reward '{name}' gives no gradient.*route = critic"):
+        list(train(trainer, 1))
+    assert all(torch.equal(before[n], p) for n, p in trainer.parameters.items())
+    (result,) = train(trainer_of(concept, reward=f"ssim + {name}"), 1)  # the critic learns it all the same
+    assert result.terms[f"reward/{name}"] > 0
+    with pytest.raises(LookforwardError, match="set critic to none"):
+        settings(route="direct")
+
+
+def test_a_critic_that_never_learns_stays_as_it_was(concept: Concept) -> None:
+    trainer = trainer_of(concept, critic_steps=0)
+    assert trainer.critique is not None
+    before = [p.detach().clone() for p in trainer.critique.value.parameters()]
+    (result,) = train(trainer, 1)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.critique.value.parameters(), strict=True))
+    assert "critic_loss" not in result.terms
+    assert result.terms["reward"] < 0
+
+
+def test_the_critic_listens_every_so_often_and_speaks_after_its_warm_up(concept: Concept) -> None:
+    trainer = trainer_of(concept, critic_every=2, critic_warmup=2)
+    results = list(train(trainer, 4))
+    assert ["critic_loss" in r.terms for r in results] == [True, False, True, False]
+    assert ["value" in r.terms for r in results] == [False, False, True, True]
+
+
+def test_a_tiny_decoder_shows_images_to_the_reward(concept: Concept, tmp_path: Path) -> None:
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
+    )  # fmt: skip
+    tiny.save_pretrained(tmp_path / "tiny")
+    trainer = trainer_of(concept, reward="ssim", decoder=str(tmp_path / "tiny"))
+    assert trainer.environment.decode is not None
+    images = trainer.environment.decode(torch.zeros(2, 4, 16, 16))
+    assert images.shape == (2, 3, 128, 128)
+    assert 0 <= images.min() <= images.max() <= 1
+    with pytest.raises(LookforwardError, match="nowhere"):
+        trainer_of(concept, reward="ssim", decoder=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_takes_a_step_and_explains_itself(concept: Concept, recipe: str) -> None:
+    list(train(trainer_of(concept, recipe), 1))
