@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
 from conftest import make_pipeline
 from lookforward.benchmark.ablation import ABLATIONS, ablation_curves, method_of, plan_ablation, write_ablation
@@ -27,7 +25,7 @@ from lookforward.generate import use_ddim
 from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.vision import load_clip, load_dino
-from tiny_rewards import flat, with_images
+from tiny_rewards import flat, save_clip, save_vit, with_images
 
 Command = Callable[..., tuple[int, str, str]]
 SMALL = (
@@ -37,18 +35,11 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def judges(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Judges:
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
     """A tiny DINO, a tiny CLIP, and the DINO once more for identity."""
     folder = tmp_path_factory.mktemp("judges")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    image = {"image_size": 32, "patch_size": 8, "initializer_range": 0.2}
-    ViTModel(ViTConfig(**sizes, **image), add_pooling_layer=False).save_pretrained(folder / "dino")
-    shutil.copytree(tiny_model / "tokenizer", folder / "clip")
-    text = json.loads((tiny_model / "text_encoder" / "config.json").read_text())
-    CLIPModel(CLIPConfig(text_config=text, vision_config={**sizes, **image})).save_pretrained(folder / "clip")
-    dino = load_dino(str(folder / "dino"), "cpu")
-    return Judges(dino, load_clip(str(folder / "clip"), "cpu"), dino)
+    dino = load_dino(str(save_vit(folder / "dino")), "cpu")
+    return Judges(dino, load_clip(str(save_clip(folder / "clip")), "cpu"), dino)
 
 
 @pytest.fixture
@@ -95,7 +86,10 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
     assert len(rows) == 2 * 2 * 5  # values, subjects, scores
     assert {row["value"] for row in rows} == {"critic learns", "critic never learns"}
     assert {row["images"] for row in rows} == {"2"}
-    learns, never = (json.loads((folder / f"cells/frozen-{n}.json").read_text()) for n in LEARNS)
+    learns, never = (
+        json.loads((folder / "cells" / f"dog-0.frozen-critic-{part}.0.json").read_text())
+        for part in ("learns", "never-learns")
+    )
     assert [step for step, _ in learns["curves"]["critic_loss"]] == [10, 12]
     assert [step for step, _ in never["curves"]["reward"]] == [10, 12]
     assert "critic_loss" not in never["curves"]
@@ -114,4 +108,203 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
     assert "was run with other settings; give another --output" in err
 
 
-LEARNS = tuple(f"{part}" for part in ("criticlearns", "criticneverlearns"))
+def test_other_values_join_what_was_run(run: Command) -> None:
+    start = ("ablate", "discount", "--subjects", "vase-0", "--seeds", 1, "--steps", 2, "--output", "out", *SMALL)
+    status, out, err = run(*start, "--values", "0.9986", "0.5")
+    assert (status, err) == (0, "")
+    assert "2 cells" in out
+    status, out, _ = run(*start, "--values", "1", "0.5", "--images", "1")
+    assert (status, out.count("kept")) == (0, 1)
+    assert [line.split(" |")[0] for line in Path("out/table.md").read_text().splitlines()[2:]] == [
+        "| γ = 1",
+        "| γ = 0.5",
+    ]
+    assert {path.stem for path in Path("out/cells").iterdir()} == {
+        f"vase-0.discount-{value}.0" for value in ("0.9986", "0.5", "1")
+    }
+
+
+def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
+    note = "† trained on this very score"
+    status, out, err = run("compare", "--recipes", "dreambooth", "dino", "--subjects", "vase-0", "cat-0", "--seeds", 1,
+                           "--output", "out", "--set", "steps=2", *SMALL)  # fmt: skip
+    assert (status, err) == (0, "")
+    text = Path("out/table.md").read_text()
+    assert note in text
+    assert note in out
+    marked = [line for line in text.splitlines() if "†" in line and note not in line]
+    assert [line.split()[1] for line in marked] == ["dino", "against"]
+    assert re.search(r"^\| dino \| \d\.\d+ ± \d\.\d+ † \| [^†]+$", marked[0])
+    assert re.search(r"^dino against DreamBooth: DINO † [+-][^†]+$", marked[1])
+
+    status, out, err = run("ablate", "reward", "--subjects", "vase-0", "--seeds", 1, "--steps", 2, *SMALL)
+    assert (status, err) == (0, "")
+    rows = {line.split(" | ")[0]: line for line in Path("runs/ablate-reward/table.md").read_text().splitlines()}
+    assert [rows[f"| {reward}"].count("†") for reward in ABLATIONS["reward"].values] == [0, 1, 1, 1]
+    with Path("runs/ablate-reward/cells.csv").open() as file:
+        optimised = {(row["value"], row["score"]) for row in csv.DictReader(file) if row["optimised"] == "yes"}
+    assert optimised == {("dino", "DINO"), ("look-forward + dino", "DINO"), ("look-forward + clip-text", "CLIP-T")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "scores"),
+    [
+        ({"reward": "dino"}, ("DINO",)),
+        ({"reward": "look-forward"}, ()),
+        ({"reward": "look-forward + 0*dino"}, ()),
+        ({"reward": "clip-text - 0.5*clip-image + 2*dino"}, ("DINO", "CLIP-I", "CLIP-T")),
+        ({"reward": "dino", "critic": "none", "route": "direct"}, ("DINO",)),
+        ({"reward": "dino", "critic": "none"}, ()),
+        ({"reward": "dino", "critic_weight": 0.0}, ()),
+        ({"reward": "dino", "critic_steps": 0}, ()),
+    ],
+)
+def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ...]) -> None:
+    assert optimised_scores(load_config("dino", settings)) == scores
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gamma"], "There is no ablation 'gamma'. There are:"),
+        (["discount", "--values", "0.9", "many"], "--values many: γ of discount is a number"),
+        (["discount", "--values", "true"], "--values true: γ of discount is a number"),
+        (["discount", "--values", "nan"], "--values nan: γ of discount is a number"),
+        (["discount", "--values", "1.5"], "discount = 1.5 must lie in (0, 1]"),
+        (["scale", "--values", "2.5"], "critic_bins = 2.5 in recipe look-forward+dino must be of type int"),
+        (["target", "--values", "2"], "--values is for ablations of a number (discount, critic-weight, scale)"),
+        (["discount", "--set", "discount=0.5"], "--set discount: that is what discount varies"),
+        (["discount", "--set", "gamma=0.5"], "Unknown setting gamma"),
+        (["discount", "--recipe", "nothing"], "There is no recipe 'nothing'"),
+        (["discount", "--prompts", "0"], "--prompts 0: the benchmark has 25"),
+        (["discount", "--seeds", "0"], "Nothing to compare"),
+    ],
+)
+def test_what_was_asked_wrongly(run: Command, words: list[str], message: str) -> None:
+    status, _, err = run("ablate", *words)
+    assert status == 2
+    assert err.startswith("lookforward: ")
+    assert message in err
+    assert "Traceback" not in err
+    if words == ["gamma"]:
+        assert all(f"\n  {name} " in err for name in ABLATIONS)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_values_differ_in_what_is_varied_alone(name: str) -> None:
+    ablation = ABLATIONS[name]
+    plan = plan_ablation(ablation, ["vase-0"], [0], {"steps": 3})
+    assert len(plan.methods) == len(ablation.values) >= 2
+    assert all(re.fullmatch(r"[\w.+-]+", method) for method in plan.methods)
+    configs = [load_config(recipe, overrides) for recipe, overrides in plan.methods.values()]
+    differing = {field for field in vars(configs[0]) if len({vars(c)[field] for c in configs}) > 1}
+    assert differing == {field for values in ablation.values.values() for field in values}
+    assert len(differing) == 1
+    assert len(set(configs)) == len(configs)
+    assert not ablation.baseline or ablation.baseline in ablation.values
+
+
+def test_every_reward_of_a_preset_is_compared() -> None:
+    configs = [load_config(name, {}) for name in recipe_names()]
+    assert {c.reward for c in configs if c.critic != "none"} <= ABLATIONS["reward"].values.keys()
+
+
+def cells_of(name: str, count: int = 3) -> tuple[Plan, list[Cell]]:
+    """An ablation's cells with curves by hand: reward i + 0.1 of subject i, 0.25 less for the last value."""
+    plan = plan_ablation(ABLATIONS[name], [f"dog-{i}" for i in range(count)], [0], {})
+    cells = []
+    for i, subject in enumerate(plan.subjects):
+        for method in plan.methods:
+            reward = i + 0.1 - 0.25 * (method == list(plan.methods)[-1])
+            curves = {t: [[10, 9.0], [20, reward]] for t in ("reward", "critic_loss", "explained_variance")}
+            cells.append(Cell(subject, method, 0, {"DINO": [0.5]}, 1.0, 1.0, {"reward": reward}, curves))
+    return plan, cells
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("discount", ["critic loss", "explained variance", "reward"]),
+        ("reward", ["critic loss", "explained variance", *(f"reward {r}" for r in ABLATIONS["reward"].values)]),
+    ],
+)
+def test_curves_are_means_over_subjects(name: str, titles: list[str]) -> None:
+    plan, cells = cells_of(name)
+    figure = ablation_curves(cells, plan, ABLATIONS[name])
+    assert figure is not None
+    panels = {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
+    assert list(panels) == titles
+    lines = panels["explained variance"].get_lines()
+    assert [line.get_label() for line in lines] == list(ABLATIONS[name].values)
+    np.testing.assert_allclose(lines[0].get_xydata(), [[10, 9], [20, 1.1]])
+    np.testing.assert_allclose(lines[-1].get_xydata(), [[10, 9], [20, 0.85]])
+    assert len(panels["explained variance"].collections) == len(lines)  # a band each
+    assert panels["critic loss"].get_yscale() == "log"
+    assert ablation_curves([], plan, ABLATIONS[name]) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(3, r"95% interval \[\+0\.25, \+0\.25\], 3 pairs"), (1, "no interval, 1 pair")]
+)
+def test_the_difference_of_rewards_is_paired(
+    count: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Subjects differ by 1 and more, learning and not by 0.25 exactly."""
+    plan, cells = cells_of("frozen", count)
+    monkeypatch.setattr("lookforward.benchmark.ablation.ablation_sheet", lambda *_: Image.new("RGB", (1, 1)))
+    _, (line,) = write_ablation(cells, plan, ABLATIONS["frozen"], tmp_path)
+    assert re.search(rf"critic learns minus critic never learns: \+0\.25, .*{said}", line)
+    _, lines = write_ablation(*reversed(cells_of("discount", count)), ABLATIONS["discount"], tmp_path)
+    assert lines == []
+
+
+def test_methods_have_names_for_files() -> None:
+    assert method_of(ABLATIONS["reward"], "look-forward + 0.5*dino") == "reward-look-forward+0.5dino"
+    assert method_of(ABLATIONS["discount"], "γ = 0.9986") == "discount-0.9986"
+
+
+def test_curves_are_thinned() -> None:
+    rows = [(step, {"loss": float(step)} | ({"q": 1.0} if step % 20 == 1 else {})) for step in range(1, 26)]
+    assert thin(rows) == {"loss": [[10, 5.5], [20, 15.5], [25, 23.0]], "q": [[1, 1.0], [21, 1.0]]}
+    assert thin([]) == {}
+
+
+def test_cells_of_before_there_were_curves_are_read() -> None:
+    assert Cell("a", "b", 0, {}, 1.0, 1.0, {}).curves == {}
+
+
+@pytest.mark.parametrize("templates", [LIVE_PROMPTS, OBJECT_PROMPTS])
+def test_prompts_are_spread_over_their_kinds(templates: tuple[str, ...]) -> None:
+    live = templates is LIVE_PROMPTS
+    assert spread_prompts(templates, 25) == templates
+    for count in range(1, 25):
+        chosen = spread_prompts(templates, count)
+        assert len(chosen) == count
+        assert set(chosen) < set(spread_prompts(templates, count + 1))
+        assert [t for t in templates if t in chosen] == list(chosen)
+    where = [templates.index(t) for t in spread_prompts(templates, 6)]
+    assert where == ([0, 1, 10, 11, 20, 21] if live else [0, 1, 2, 20, 21, 22])
+
+
+def test_calm_images_have_smaller_files() -> None:
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    reward = CallableReward(load_callable("lookforward.examples.rewards:png_size"), "png")
+    calm, noisy = reward(with_images(torch.cat([torch.full_like(noise, 0.5), noise])))
+    assert -0.5 < calm < 0
+    assert -14 < noisy < -12  # 64 · 64 · 3 bytes hardly pack
+    assert png_size(noise, [""]) == [noisy]
+
+
+def test_colourfulness_by_hand() -> None:
+    images = flat((0.5, 0.5, 0.5), (1.0, 0.0, 0.0))
+    half = flat((1.0, 0.0, 0.0))
+    half[..., : half.shape[-1] // 2] = 0.5
+    # red: 0.3 · |(1, 0.5)|; half red, half grey: standard deviations 0.5 and 0.25, means as much
+    wanted = [0.0, 0.3 * 1.25**0.5, 1.3 * 0.3125**0.5]
+    torch.testing.assert_close(colourfulness(torch.cat([images, half]), [""] * 3), torch.tensor(wanted))
+
+
+def test_an_error_of_a_plan_names_the_remedy() -> None:
+    with pytest.raises(LookforwardError, match="leave it out"):
+        plan_ablation(ABLATIONS["target"], ["vase-0"], [0], {"target": "one-step"})

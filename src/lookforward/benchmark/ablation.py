@@ -159,7 +159,8 @@ def _number(word: str, ablation: Ablation) -> float:
 
 def method_of(ablation: Ablation, label: str) -> str:
     """The name of a value's cells: what a file may be called."""
-    return f"{ablation.name}-{re.sub(r'[^A-Za-z0-9.+-]+', '', label.removeprefix(f'{ablation.symbol} = '))}"
+    words = label.removeprefix(f"{ablation.symbol} = ").replace(" + ", "+").replace(" ", "-")
+    return f"{ablation.name}-{re.sub(r'[^A-Za-z0-9.+-]', '', words)}"
 
 
 def plan_ablation(

@@ -22,8 +22,7 @@ Differences from the paper:
 - Trajectories of earlier steps are not kept: there is no buffer.
 - The clipped objective is PPO's, the lesser of the clipped and the unclipped; the authors' code clips alone.
 - KL is exact; the authors' code takes the mean squared difference of the predicted noise instead.
-- The states at which KL is taken are given: how they depend on the policy is left out, as in the
-  authors' code.
+- The states at which KL is taken are given: how they depend on the policy is left out, as in the authors' code.
 - What is trained in the UNet is the adapter's choice; the paper trains LoRA. The text encoder is frozen, as there.
 """
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from lookforward.vision import ImageEncoder
-
-_BATCH = 32  # images encoded at a time
+from lookforward.vision.similarity import Similarity
 
 
 class ClipImageScore:
@@ -24,12 +23,9 @@ class ClipImageScore:
 
     def __init__(self, encoder: ImageEncoder, references: Tensor) -> None:
         """`encoder`: `load_clip(…).image`; `references`: photos (k, 3, h, w), float in [0, 1]."""
-        self.encoder = encoder
-        with torch.no_grad():
-            self.references = encoder(references)  # (k, d)
+        self.similarity = Similarity(encoder, references)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (n, 3, h, w), float in [0, 1] → (n,). The prompts do not matter."""
-        embeddings = torch.cat([self.encoder(part) for part in images.split(_BATCH)])  # (n, d)
-        return (embeddings @ self.references.T).mean(dim=1)
+        return self.similarity(images)

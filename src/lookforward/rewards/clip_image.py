@@ -4,8 +4,8 @@ from torch import Tensor
 
 from lookforward.records import Transition
 from lookforward.rewards.pixels import decoded
-from lookforward.rewards.similarity import Similarity
 from lookforward.vision import ImageEncoder
+from lookforward.vision.similarity import Similarity
 
 
 class ClipImageReward:

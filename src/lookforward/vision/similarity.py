@@ -1,9 +1,11 @@
-"""Likeness to the reference photos under an encoder: what the rewards of one encoder each share."""
+"""Likeness to the reference photos under an encoder: what rewards and scores of one encoder each share."""
 
 import torch
 from torch import Tensor
 
-from lookforward.vision import ImageEncoder
+from lookforward.vision.encoders import ImageEncoder
+
+_BATCH = 32  # images encoded at a time
 
 
 class Similarity:
@@ -24,4 +26,5 @@ class Similarity:
 
     def __call__(self, images: Tensor) -> Tensor:
         """images (b, 3, h, w), float in [0, 1] → (b,)."""
-        return (self.encoder(images) @ self.references.T).mean(dim=1)
+        embeddings = torch.cat([self.encoder(part) for part in images.split(_BATCH)])  # (b, d)
+        return (embeddings @ self.references.T).mean(dim=1)
