@@ -9,8 +9,10 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 
+from conftest import make_pipeline
 from lookforward.build import build, build_pipeline, check
 from lookforward.build.environment import NAMES
+from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config, load_config, recipe_names
 from lookforward.errors import LookforwardError
@@ -131,3 +133,44 @@ def test_a_tiny_decoder_shows_images_to_the_reward(concept: Concept, tmp_path: P
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_takes_a_step_and_explains_itself(concept: Concept, recipe: str) -> None:
     list(train(trainer_of(concept, recipe), 1))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"method": "draft", "critic": "residual"}, "method = 'draft' has no critic"),
+        ({"method": "draft", "draft_last": 3, "draft_noises": 2}, "draft_last = 1 only"),
+        ({"method": "dpok"}, "trains no text encoder"),
+        ({"method": "dpok", "train_text_encoder": False, "dpok_trajectories": 1}, "at least 2"),
+        ({"method": "ppo"}, "choose one of dpg, draft, dpok"),
+    ],
+)
+def test_methods_that_do_not_go_with_their_settings(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(LookforwardError, match=message):
+        settings("dreambooth", **overrides)
+
+
+@pytest.mark.parametrize("recipe", ["draft", "dpok"])
+def test_the_compared_methods_resume_exactly(concept: Concept, tmp_path: Path, recipe: str) -> None:
+    short = {"chain_steps": 3, "chain_guidance": 2.0, "dpok_trajectories": 2, "dpok_pairs": 2}
+
+    def fresh() -> Trainer:
+        return build(settings(recipe, **short), concept, make_pipeline()).trainer
+
+    straight, first, second = fresh(), fresh(), fresh()
+    terms = [r.terms for r in train(straight, 3)]
+    list(train(first, 2))
+    save_checkpoint(first, tmp_path)
+    assert load_newest(second, tmp_path)
+    assert [r.terms for r in train(second, 3)] == terms[2:]
+    assert all(torch.equal(p, second.parameters[n]) for n, p in straight.parameters.items())
+
+
+def test_draft_says_what_to_do_about_a_reward_without_gradient(
+    concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flat_of_test_build.py").write_text("def flat(images, prompts):\n    return [0.0] * len(images)\n")
+    monkeypatch.chdir(tmp_path)
+    trainer = trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2)
+    with pytest.raises(LookforwardError, match="Step 1: Reward 'flat_of_test_build:flat' gives no gradient"):
+        list(train(trainer, 1))

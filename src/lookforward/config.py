@@ -45,6 +45,7 @@ class Config:
     max_grad_norm: float = 1.0
     train_text_encoder: bool = True
 
+    method: Literal["dpg", "draft", "dpok"] = "dpg"  # dpg: the paper's; the others to compare with
     reward: str = "look-forward"  # a sum such as "look-forward + 0.5*dino"; docs/rewards.md names all
     route: Literal["critic", "direct"] = "critic"  # direct: through the reward itself, where that is differentiable
     transition: Literal["reference", "policy"] = "reference"  # where an action leads
@@ -69,6 +70,17 @@ class Config:
     prior_images: int = 8
     prior_steps: int = 50  # of the sampler that draws the prior images
     guidance: float = 7.5
+
+    chain_steps: int = 50  # of the sampler that draft and dpok draw with
+    chain_guidance: float = 7.5  # of that sampler; 1 is none
+    draft_last: int = 1  # K, steps of the chain that the gradient goes through
+    draft_noises: int = 0  # n of DRaFT-LV; 0 is DRaFT-K
+    dpok_trajectories: int = 6  # drawn in a step
+    dpok_updates: int = 1  # of the weights for one draw of trajectories
+    dpok_pairs: int = 24  # of trajectory and timestep in one update
+    dpok_reward_weight: float = 100.0  # α
+    dpok_kl: float = 0.01  # β, weight of the distance to the untouched model
+    dpok_clip: float = 1e-4  # how far from 1 an importance ratio counts
 
     checkpoint_every: int = 100
     sample_every: int = 100  # 0: no samples while training
@@ -148,7 +160,8 @@ def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
 def _check_ranges(config: Config) -> Config:
     positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every", "stride")
     also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_every")
-    for name in (*positive, *also, "target_samples"):
+    chain = ("chain_steps", "draft_last", "dpok_updates", "dpok_pairs", "dpok_reward_weight", "dpok_clip")
+    for name in (*positive, *also, *chain, "target_samples"):
         if not getattr(config, name) > 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
     for name in (
@@ -161,6 +174,9 @@ def _check_ranges(config: Config) -> Config:
         "critic_steps",
         "critic_warmup",
         "critic_bins",
+        "chain_guidance",
+        "draft_noises",
+        "dpok_kl",
     ):
         if not getattr(config, name) >= 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
@@ -172,11 +188,26 @@ def _check_ranges(config: Config) -> Config:
         raise LookforwardError(f"slow_critic = {config.slow_critic} must lie in [0, 1).")
     if config.route == "direct" and config.critic != "none":
         raise LookforwardError("route = 'direct' follows the reward itself: set critic to none beside it.")
+    _check_method(config)
     if config.prior_weight > 0 and config.prior_images == 0:
         raise LookforwardError("prior_weight is set but prior_images is 0; give some, or set prior_weight to 0.")
-    if config.critic == "none" and config.route == "critic" and config.noise_weight == 0:
+    untaught = config.critic == "none" and config.route == "critic" and config.noise_weight == 0
+    if untaught and config.method == "dpg":
         raise LookforwardError("Nothing to learn from: critic is none and noise_weight is 0; set one of them.")
     return config
+
+
+def _check_method(config: Config) -> None:
+    if config.method == "dpg":
+        return
+    if config.critic != "none" or config.route == "direct":
+        raise LookforwardError(f"method = {config.method!r} has no critic: set critic to none and route to critic.")
+    if config.draft_noises and config.draft_last != 1:
+        raise LookforwardError("draft_noises is for draft_last = 1 only.")
+    if config.method == "dpok" and config.train_text_encoder:
+        raise LookforwardError("method = 'dpok' trains no text encoder: set train_text_encoder to false.")
+    if config.method == "dpok" and config.dpok_trajectories < 2:
+        raise LookforwardError("dpok_trajectories must be at least 2: each is the baseline of the others.")
 
 
 def to_toml(config: Config) -> str:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lookforward.comparisons.chain import Act
+from lookforward.comparisons.dpok import Dpok, dpok_losses
+from lookforward.comparisons.draft import Draft, draft_loss
 from lookforward.critics.value import ValueFunction
 from lookforward.environment import Environment, decide, detached
 from lookforward.errors import LookforwardError
@@ -72,6 +75,18 @@ class Critique:
     every: int = 1
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Another method in the place of Algorithm 1: it draws images and follows their reward.
+
+    method: its settings. images: drawn in a step. reference_act: the untouched policy's action.
+    """
+
+    method: Draft | Dpok
+    images: int
+    reference_act: Act
+
+
 @dataclass
 class Trainer:
     """All that a run changes: `checkpoint.py` writes it down and puts it back.
@@ -79,7 +94,8 @@ class Trainer:
     parameters: what is trained, by name. critique: None where nothing is learned of the reward. direct: whether the
     policy follows the reward's own gradient instead of a critic's. generator, critic_generator: the only sources of
     chance, on the CPU, so that a run can be repeated and resumed exactly; the critic has its own, so that the same
-    seed shows every recipe the same photos, noise and timesteps. step: how many steps are done.
+    seed shows every recipe the same photos, noise and timesteps. comparison: another method than Algorithm 1.
+    step: how many steps are done.
     """
 
     policy: Policy
@@ -96,6 +112,7 @@ class Trainer:
     max_grad_norm: float
     generator: torch.Generator
     critic_generator: torch.Generator
+    comparison: Comparison | None = None
     step: int = 0
 
 
@@ -109,7 +126,8 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     while trainer.step < steps:
         started = time.perf_counter()
         try:
-            terms = train_step(trainer)
+            comparison = trainer.comparison
+            terms = train_step(trainer) if comparison is None else comparison_step(trainer, comparison)
         except LookforwardError as error:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}") from error
         trainer.step += 1
@@ -135,6 +153,32 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     loss, losses = policy_loss(transition, prior, worth, trainer.objective)
     norm = policy_step(trainer.optimizer, list(trainer.parameters.values()), loss, trainer.max_grad_norm)
     return terms | losses | {"gradient": norm}
+
+
+def comparison_step(trainer: Trainer, comparison: Comparison) -> dict[str, float]:
+    """One step of DRaFT or DPOK, with prior preservation; returns what was logged of its last update."""
+    generator, method = trainer.critic_generator, comparison.method
+    start = _draw(trainer, trainer.references, trainer.generator, comparison.images)
+    words = trainer.embeddings(start.prompts)
+    empty = None if method.chain.guidance == 1 else trainer.embeddings(("",))
+    place = (trainer.policy, trainer.environment, start, method, words, empty)
+    match method:
+        case Draft():
+            losses = iter((draft_loss(*place, generator),))
+        case Dpok():
+            losses = dpok_losses(*place, comparison.reference_act, generator)
+    terms: dict[str, float] = {}
+    for loss, logged in losses:
+        terms = dict(logged)
+        if trainer.prior is not None:
+            batch = _draw(trainer, trainer.prior, trainer.generator)
+            prior, _ = decide(trainer.policy, batch, trainer.embeddings(batch.prompts))
+            prior_loss = ((prior.action - prior.noise) ** 2).mean()
+            loss = loss + trainer.objective.prior_weight * prior_loss
+            terms |= {"prior_loss": prior_loss.item(), "loss": loss.item()}
+        parameters: list[Tensor] = list(trainer.parameters.values())
+        terms["gradient"] = policy_step(trainer.optimizer, parameters, loss, trainer.max_grad_norm)
+    return terms
 
 
 def teach(trainer: Trainer, critique: Critique, transition: Transition) -> dict[str, float]:
@@ -178,8 +222,8 @@ def draw_batch(trainer: Trainer) -> Batch:
     return replace(batch, prior=_draw(trainer, trainer.prior, trainer.generator))
 
 
-def _draw(trainer: Trainer, examples: Examples, generator: torch.Generator) -> Batch:
-    b = trainer.batch
+def _draw(trainer: Trainer, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
+    b = count or trainer.batch
     index = torch.randint(len(examples.latents), (b,), generator=generator)
     x_0 = examples.latents.sample(index, generator)
     noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)

@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters.full import FullAdapter
+from lookforward.build.comparison import build_comparison
 from lookforward.build.critique import build_critique
 from lookforward.build.environment import build_environment, check_reward
 from lookforward.build.pipeline import build_pipeline
@@ -50,6 +51,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     policy = DiffusionPolicy(pipeline, config.precision)
     notes = _check(config, concept, policy)
 
+    comparison = build_comparison(config, policy)  # before anything is trained
     photos = to_unit(_stack(concept)).to(policy.device)
     references = Examples(encode(pipeline.vae, photos), concept.prompt, concept.class_prompt, photos)
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
@@ -82,6 +84,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         max_grad_norm=config.max_grad_norm,
         generator=torch.Generator().manual_seed(config.seed),
         critic_generator=torch.Generator().manual_seed(config.seed + 1),
+        comparison=comparison,
     )
     return Workshop(pipeline, policy, adapter, trainer, notes)
 

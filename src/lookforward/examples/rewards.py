@@ -6,6 +6,7 @@ They get images (b, 3, H, W) in [0, 1] and b prompts, and return b numbers, high
 import io
 from collections.abc import Sequence
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +28,6 @@ def png_size(images: Tensor, prompts: Sequence[str]) -> list[float]:
 def colourfulness(images: Tensor, prompts: Sequence[str]) -> Tensor:
     """How colourful people find an image, (b,): 0 for a grey one, seldom above 0.5 (Hasler and Süsstrunk, 2003)."""
     red, green, blue = images.unbind(dim=1)  # (b, H, W) each
-    axes = (red - green, (red + green) / 2 - blue)
-    spread = sum(axis.var(dim=(1, 2), correction=0) for axis in axes) ** 0.5
-    distance = sum(axis.mean(dim=(1, 2)) ** 2 for axis in axes) ** 0.5
-    return spread + 0.3 * distance
+    first, second = red - green, (red + green) / 2 - blue
+    spread = (first.var(dim=(1, 2), correction=0) + second.var(dim=(1, 2), correction=0)).sqrt()
+    return spread + 0.3 * torch.hypot(first.mean(dim=(1, 2)), second.mean(dim=(1, 2)))

@@ -33,6 +33,9 @@ class ResnetSizes:
     image: int = 64
 
 
+JUDGE = ResnetSizes(hidden=(40, 80, 128, 160))  # naming a picture is easier than telling whom it shows
+
+
 def make_config(sizes: ResnetSizes, **more: Any) -> ResNetConfig:
     return ResNetConfig(
         embedding_size=sizes.stem,
@@ -57,7 +60,7 @@ def train_judge(
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
     """Train or resume the judge: it names class, scene, colour, outfit and look of a picture. Yields log rows."""
-    sizes = sizes or ResnetSizes()
+    sizes = sizes or JUDGE
     images = open_images(data)
     targets = _read_labels(data)  # (n, groups)
     count = train_count(len(images))
