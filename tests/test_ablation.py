@@ -157,6 +157,7 @@ def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
         ({"reward": "dino", "critic": "none"}, ()),
         ({"reward": "dino", "critic_weight": 0.0}, ()),
         ({"reward": "dino", "critic_steps": 0}, ()),
+        ({"reward": "dino", "method": "draft", "critic": "none", "critic_weight": 0.0}, ("DINO",)),
     ],
 )
 def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ...]) -> None:
@@ -298,7 +299,7 @@ def test_calm_images_have_smaller_files() -> None:
 
 def test_colourfulness_by_hand() -> None:
     images = flat((0.5, 0.5, 0.5), (1.0, 0.0, 0.0))
-    half = flat((1.0, 0.0, 0.0))
+    half = flat((1.0, 0.0, 0.0)).clone()
     half[..., : half.shape[-1] // 2] = 0.5
     # red: 0.3 · |(1, 0.5)|; half red, half grey: standard deviations 0.5 and 0.25, means as much
     wanted = [0.0, 0.3 * 1.25**0.5, 1.3 * 0.3125**0.5]

@@ -250,14 +250,15 @@ def test_what_cannot_be_parsed(run: Command, words: list[str], message: str) -> 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], "train generate score compare demo toybox"),
-        (["train"], "PHOTOS? --class-noun --model --recipe --steps --identifier --seed --output --resolution "
+        ([], "train generate score compare ablate demo toybox"),
+        (["train"], "PHOTOS? --class-noun --model --recipe --reward --steps --identifier --seed --output --resolution "
          "--precision --dry-run --set --allow-few"),
         (["generate"], "--count --seed --steps --guidance --output"),
         (["score"], "--prompts --images --seed --dino --clip"),
-        (["compare"], "--subjects --recipes --seeds --images --output --set"),
+        (["compare"], "--subjects --recipes --seeds --images --prompts --output --set"),
+        (["ablate"], "--values --recipe --subjects --seeds --steps --images --output --set"),
         (["demo"], "--output --subject"),
-        (["toybox"], "photos sheet check draw train"),
+        (["toybox"], "photos sheet samples check curves draw train"),
         (["toybox", "photos"], "--subject --output --count"),
         (["toybox", "train"], "--stage --folder --minutes --seed --device"),
         (["toybox", "draw"], "--count --folder --seed --workers"),

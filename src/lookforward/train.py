@@ -161,12 +161,13 @@ def comparison_step(trainer: Trainer, comparison: Comparison) -> dict[str, float
     start = _draw(trainer, trainer.references, trainer.generator, comparison.images)
     words = trainer.embeddings(start.prompts)
     empty = None if method.chain.guidance == 1 else trainer.embeddings(("",))
-    place = (trainer.policy, trainer.environment, start, method, words, empty)
+    policy, environment = trainer.policy, trainer.environment
     match method:
         case Draft():
-            losses = iter((draft_loss(*place, generator),))
+            losses = iter((draft_loss(policy, environment, start, method, words, empty, generator),))
         case Dpok():
-            losses = dpok_losses(*place, comparison.reference_act, generator)
+            untouched = comparison.reference_act
+            losses = dpok_losses(policy, environment, start, method, words, empty, untouched, generator)
     terms: dict[str, float] = {}
     for loss, logged in losses:
         terms = dict(logged)

@@ -21,7 +21,8 @@ _SCORE_OF_REWARD = {"dino": "DINO", "clip-image": "CLIP-I", "clip-text": "CLIP-T
 def optimised_scores(config: Config) -> tuple[str, ...]:
     """The scores whose very encoder the run's reward asked, so that they are no evidence for it."""
     learned = config.critic != "none" and config.critic_steps > 0
-    if config.critic_weight == 0 or not (learned or config.route == "direct"):
+    followed = config.critic_weight > 0 and (learned or config.route == "direct")
+    if config.method == "dpg" and not followed:  # other methods follow their reward always
         return ()
     rewards = [name for weight, name in parse_terms(config.reward) if weight]
     return tuple(score for reward, score in _SCORE_OF_REWARD.items() if reward in rewards)

@@ -1,6 +1,7 @@
 """The reward that a config names, and the environment that pays it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
@@ -98,7 +99,7 @@ def _build_decoder(config: Config, pipeline: StableDiffusionPipeline) -> Callabl
     if not config.decoder:
         return lambda x_0: decode(pipeline.vae, x_0)
     try:
-        tiny = AutoencoderTiny.from_pretrained(config.decoder, torch_dtype=torch.float32)
+        tiny: Any = AutoencoderTiny.from_pretrained(config.decoder, torch_dtype=torch.float32)
     except Exception as error:
         raise explain_load_error(config.decoder, error) from error
     tiny = tiny.to(pipeline.device).eval().requires_grad_(False)

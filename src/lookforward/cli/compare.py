@@ -24,6 +24,8 @@ LABELS = {
     "dreambooth": "DreamBooth",
     "released": "released code",
     "look-forward": "Look Forward",
+    "draft": "DRaFT",
+    "dpok": "DPOK",
 }
 
 

@@ -36,13 +36,14 @@ class StateActionCritic(nn.Module):
         pairs = list(zip(widths, widths[1:] + widths[-1:], strict=True))
         self.levels = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.films = nn.ModuleList(nn.Linear(condition, 2 * b) for _, b in pairs)
-        self.last = nn.Sequential(nn.Linear(widths[-1], 64), nn.SiLU(), nn.Linear(64, 1))
+        answer = nn.Linear(64, 1)
+        self.last = nn.Sequential(nn.Linear(widths[-1], 64), nn.SiLU(), answer)
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 nn.init.kaiming_uniform_(parameter, a=math.sqrt(5), generator=generator)
             else:
                 nn.init.zeros_(parameter)
-        nn.init.zeros_(self.last[-1].weight)  # it starts at the mean return, and gives no direction yet
+        nn.init.zeros_(answer.weight)  # it starts at the mean return, and gives no direction yet
 
     def forward(self, transition: Transition) -> Tensor:
         """(b,), differentiable with respect to the action, and to nothing else: a state is given, not chosen."""

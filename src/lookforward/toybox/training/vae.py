@@ -144,6 +144,7 @@ def train_vae(
     if init is not None:
         vae.load_state_dict(AutoencoderKL.from_pretrained(init, torch_dtype=torch.float32).state_dict())
     if decoder_only:
+        assert vae.quant_conv is not None
         for part in (vae.encoder, vae.quant_conv):
             part.requires_grad_(False)
 
