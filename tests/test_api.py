@@ -14,7 +14,7 @@ from lookforward import Config, LookforwardError, Personalized, StepResult, load
 from lookforward.run import open_run
 
 TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
-CRITIC_TERMS = {"critic_loss", "q", "q_target", "reward", "value"}
+CRITIC_TERMS = {"critic_loss", "explained_variance", "q", "q_target", "reward", "value"}
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_other_settings_train_too(train: Any, tmp_path: Path, settings: dict[str
         ({"setps": 3}, "Unknown setting setps"),
         ({"steps": "3"}, "steps = '3' in recipe look-forward must be of type int"),
         ({"steps": 0}, "steps = 0 must be greater than 0"),
-        ({"recipe": "paper"}, "There is no recipe 'paper'. Bundled: dreambooth, look-forward, released"),
+        ({"recipe": "paper"}, "There is no recipe 'paper'. Bundled: dino, .*dreambooth, look-forward, .*released"),
         ({"recipe": "paper.toml"}, r"There is no recipe file paper\.toml"),
         ({"model": "nowhere/at/all"}, "there is no model folder nowhere/at/all"),
         ({"device": "cuda:99"}, "device = 'cuda:99' cannot be used here: .* Give cpu, or auto"),
