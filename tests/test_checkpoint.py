@@ -34,6 +34,7 @@ def whole_state(trainer: Trainer) -> dict[str, Tensor]:
             tensors |= {f"{name}/{index}/{key}": value for key, value in state.items() if value is not None}
     tensors["generator"] = trainer.generator.get_state()
     tensors["critic_generator"] = trainer.critic_generator.get_state()
+    tensors["adapter_generator"] = trainer.adapter_generator.get_state()
     tensors["step"] = torch.tensor(trainer.step)
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 

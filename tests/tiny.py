@@ -135,4 +135,5 @@ def tiny_trainer(
         max_grad_norm=1.0,
         generator=generator,
         critic_generator=seeded(seed + 1),
+        adapter_generator=seeded(seed + 2),
     )

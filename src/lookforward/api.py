@@ -17,7 +17,7 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.build import Workshop, build, build_pipeline
+from lookforward.build import Workshop, build, load_export, manifest_of
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config, load_config
@@ -131,7 +131,7 @@ class Job:
                 save_checkpoint(trainer, run.checkpoints)
             _draw_samples(workshop, run, self.concept, result.step)
             yield result
-        export(workshop.adapter, workshop.policy, run.export)
+        export(workshop.adapter, workshop.policy, run.export, manifest_of(config))
 
 
 def load_personalized(folder: str | Path) -> Personalized:
@@ -143,7 +143,7 @@ def load_personalized(folder: str | Path) -> Personalized:
     run = open_run(Path(folder))
     if not run.finished:
         raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it.")
-    return Personalized(run, build_pipeline(str(run.export), run.config.device))
+    return Personalized(run, load_export(run.export, run.config.device))
 
 
 def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> Concept:
@@ -154,6 +154,7 @@ def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> C
         identifier=config.identifier,
         resolution=config.resolution,
         allow_few=config.allow_few,
+        noun_in_prompt=config.noun_in_prompt,
     )
 
 

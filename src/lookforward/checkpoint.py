@@ -91,7 +91,8 @@ def _state(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors |= {f"critic_optimizer/{key}": t for key, t in _moments(trainer.critique.optimizer).items()}
     tensors["generator"] = trainer.generator.get_state()
     tensors["critic_generator"] = trainer.critic_generator.get_state()
-    record = {"step": trainer.step, "format": 2, "has_critic": trainer.critique is not None}
+    tensors["adapter_generator"] = trainer.adapter_generator.get_state()
+    record = {"step": trainer.step, "format": 3, "has_critic": trainer.critique is not None}
     # .clone() where tensors share memory (tied weights), which safetensors refuses
     return {name: t.cpu().contiguous().clone() for name, t in tensors.items()}, record
 
@@ -106,7 +107,7 @@ def _restore(trainer: Trainer, path: Path) -> None:
     saved, wanted = groups["policy"], trainer.parameters
     if saved.keys() != wanted.keys() or any(saved[n].shape != p.shape for n, p in wanted.items()):
         raise ValueError("it holds other parameters than this run trains")
-    if record["format"] != 2:
+    if record["format"] != 3:
         raise ValueError(f"it is of format {record['format']}, from another version of lookforward")
     if record["has_critic"] != (trainer.critique is not None):
         raise ValueError("it was written by a run with another critic")
@@ -119,6 +120,7 @@ def _restore(trainer: Trainer, path: Path) -> None:
         _put_moments(trainer.critique.optimizer, groups.get("critic_optimizer", {}))
     trainer.generator.set_state(tensors["generator"])
     trainer.critic_generator.set_state(tensors["critic_generator"])
+    trainer.adapter_generator.set_state(tensors["adapter_generator"])
     trainer.step = int(record["step"])
 
 

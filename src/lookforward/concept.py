@@ -25,11 +25,17 @@ class Concept:
     class_noun: str
     photos: tuple[Photo, ...]
     notes: tuple[str, ...] = ()
+    noun_in_prompt: bool = True
+
+    @property
+    def subject(self) -> str:
+        """What prompts call it: "sks dog", or the identifier alone where that stands for the whole subject."""
+        return f"{self.identifier} {self.class_noun}" if self.noun_in_prompt else self.identifier
 
     @property
     def prompt(self) -> str:
         """The training prompt, without an article as in diffusers' DreamBooth: "a photo of sks dog"."""
-        return f"a photo of {self.identifier} {self.class_noun}"
+        return f"a photo of {self.subject}"
 
     @property
     def class_prompt(self) -> str:
@@ -44,6 +50,7 @@ def load_concept(
     identifier: str = "sks",
     resolution: int,
     allow_few: bool = False,
+    noun_in_prompt: bool = True,
 ) -> Concept:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
@@ -73,7 +80,7 @@ def load_concept(
             f"{_tell_count(where, len(loaded))}; 4 to 6 are recommended,"
             " pass --allow-few (in Python: allow_few=True) to go on"
         )
-    return Concept(identifier, class_noun, tuple(loaded), _notes(loaded, where, resolution))
+    return Concept(identifier, class_noun, tuple(loaded), _notes(loaded, where, resolution), noun_in_prompt)
 
 
 def check_identifier(identifier: str, tokenize: Callable[[str], list[int]]) -> str | None:

@@ -20,6 +20,7 @@ RECIPES = Path(__file__).parent / "recipes"
 TOYBOX = "toybox"
 Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
+AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,17 @@ class Config:
     adam_beta2: float = 0.999
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    train_text_encoder: bool = True
+
+    adapter: AdapterKind = "full"  # what is trained; docs/adapters.md
+    train_text_encoder: bool = True  # by full, lora and dora
+    noun_in_prompt: bool = True  # "a photo of sks dog"; off where a learned word stands for the whole subject
+    lora_rank: int = 4  # of lora and dora
+    lora_alpha: float = 4.0  # the learned change is scaled by alpha / rank
+    initial_word: str = ""  # whose embedding a learned word begins with; the class noun if empty
+    word_vectors: int = 1  # tokens that a learned word is made of, with textual-inversion
+    neti_width: int = 128  # of the mapper's hidden layers
+    neti_bypass: float = 0.2  # α, the mapper's share of what is added behind the text encoder
+    neti_dropout: float = 0.5  # how often nested dropout cuts the mapper's hidden layer short
 
     method: Literal["dpg", "draft", "dpok"] = "dpg"  # dpg: the paper's; the others to compare with
     reward: str = "look-forward"  # a sum such as "look-forward + 0.5*dino"; docs/rewards.md names all
@@ -89,19 +100,24 @@ class Config:
 
 
 def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
-    """Defaults, then the recipe (a name or a TOML file), then `overrides`.
+    """Defaults, then the recipe (a name or a TOML file), then what its adapter needs, then `overrides`.
 
     Raises:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
     """
     table = read_toml(find_recipe(recipe))
-    on_toybox = table.pop(TOYBOX, {})
-    table.pop("about", None)
-    table.pop("measured", None)
-    values = {**table, "recipe": recipe}
-    if overrides.get("model", values.get("model", TOYBOX)) == TOYBOX:
-        values |= on_toybox
-    return structure(values | dict(overrides), f"recipe {recipe}")
+    on_toybox = overrides.get("model", table.get("model", TOYBOX)) == TOYBOX
+    values = _flatten(table, on_toybox)
+    adapter = overrides.get("adapter", values.get("adapter", "full"))
+    if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
+        values |= _flatten(read_toml(needs), on_toybox)
+    return structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}")
+
+
+def _flatten(table: Mapping[str, Any], on_toybox: bool) -> dict[str, Any]:
+    """The settings of a recipe's table for one model, without what is said about them."""
+    settings = {name: value for name, value in table.items() if name not in (TOYBOX, "about", "measured")}
+    return settings | (table.get(TOYBOX, {}) if on_toybox else {})
 
 
 def find_recipe(recipe: str) -> Path:

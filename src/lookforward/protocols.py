@@ -69,8 +69,17 @@ class Critic(Protocol):
 class Adapter(Protocol):
     """What is trainable in a policy, and how it is written down for others."""
 
+    @property
+    def changes_prompts(self) -> bool:
+        """Whether training it changes what prompts are encoded to."""
+        ...
+
     def attach(self, policy: Any) -> dict[str, nn.Parameter]:
         """Make the adapter's parameters trainable and all others not; returns them by name."""
+        ...
+
+    def detach(self, policy: Any) -> None:
+        """Take out of the policy what `attach` put in; trained weights of its own stay as they are."""
         ...
 
     def export(self, policy: Any, folder: Path) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 from lookforward.config import Config, read_toml, structure, to_toml
 from lookforward.errors import LookforwardError, write_error
 
+MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
+
 # What a resumed run may be given otherwise without becoming another run
 _FREE = {"photos", "checkpoint_every", "allow_few", "sample_every"}
 # What a process that was killed may leave of a run that it was about to begin
@@ -50,7 +52,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether training went to its end and its result was exported."""
-        return (self.export / "model_index.json").is_file()
+        return (self.export / MANIFEST).is_file()
 
     def begin(self, digests: Sequence[str]) -> None:
         """Make the folder, or bring its config up to date. digests: of the photos' files, in order."""

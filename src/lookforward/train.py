@@ -92,9 +92,9 @@ class Trainer:
     """All that a run changes: `checkpoint.py` writes it down and puts it back.
 
     parameters: what is trained, by name. critique: None where nothing is learned of the reward. direct: whether the
-    policy follows the reward's own gradient instead of a critic's. generator, critic_generator: the only sources of
-    chance, on the CPU, so that a run can be repeated and resumed exactly; the critic has its own, so that the same
-    seed shows every recipe the same photos, noise and timesteps. comparison: another method than Algorithm 1.
+    policy follows the reward's own gradient instead of a critic's. generator, critic_generator, adapter_generator:
+    the only sources of chance, on the CPU, so that a run can be repeated and resumed exactly; critic and adapter have
+    their own, so that the same seed shows every recipe the same photos, noise and timesteps. comparison: another method than Algorithm 1.
     step: how many steps are done.
     """
 
@@ -112,6 +112,7 @@ class Trainer:
     max_grad_norm: float
     generator: torch.Generator
     critic_generator: torch.Generator
+    adapter_generator: torch.Generator
     comparison: Comparison | None = None
     step: int = 0
 

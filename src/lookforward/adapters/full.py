@@ -20,6 +20,10 @@ class FullAdapter:
 
     train_text_encoder: bool = True
 
+    @property
+    def changes_prompts(self) -> bool:
+        return self.train_text_encoder
+
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
         modules = {"unet": policy.unet}
         if self.train_text_encoder:
@@ -32,6 +36,10 @@ class FullAdapter:
         for parameter in parameters.values():
             parameter.requires_grad_(True)
         return parameters
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        policy.unet.requires_grad_(False)
+        policy.text_encoder.requires_grad_(False)
 
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
         # A tokenizer remembers, and saves, how its last prompt was padded and cut

@@ -148,14 +148,24 @@ def _run_cell(
     recipe, overrides = plan.methods[method]
     noun = find_subject(subject).class_noun
     config = load_config(recipe, {**overrides, "class_noun": noun, "seed": seed, "photos": str(photos)})
-    concept = load_concept(photos, class_noun=noun, resolution=config.resolution)
-    started, rows = time.perf_counter(), []
-    if method != UNTOUCHED:
-        trainer = build(config, concept, pipeline).trainer
-        started = time.perf_counter()
-        rows = [(result.step, result.terms) for result in train(trainer, config.steps)]
-    seconds = time.perf_counter() - started if rows else 0.0
-    images = _draw(plan, subject, config, concept, pipeline, config.identifier if method != UNTOUCHED else "")
+    concept = load_concept(
+        photos,
+        class_noun=noun,
+        identifier=config.identifier,
+        resolution=config.resolution,
+        noun_in_prompt=config.noun_in_prompt,
+    )
+    started, rows, workshop = time.perf_counter(), [], None
+    try:
+        if method != UNTOUCHED:
+            workshop = build(config, concept, pipeline)
+            started = time.perf_counter()
+            rows = [(result.step, result.terms) for result in train(workshop.trainer, config.steps)]
+        seconds = time.perf_counter() - started if rows else 0.0
+        images = _draw(plan, subject, config, concept, pipeline, config.identifier if method != UNTOUCHED else "")
+    finally:
+        if workshop is not None:
+            workshop.adapter.detach(workshop.policy)
     texts = [fill(p, "", noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in concept.photos])
     scores = score_images(build_scores(judges, references, known_drawing(photos)), images, texts)
@@ -176,7 +186,8 @@ def _last_quarter(rows: Sequence[tuple[int, Mapping[str, float]]], steps: int) -
 def _draw(
     plan: Plan, subject: str, config: Config, concept: Concept, pipeline: StableDiffusionPipeline, identifier: str
 ) -> np.ndarray:
-    prompts = [fill(p, identifier, concept.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
+    noun = concept.class_noun if config.noun_in_prompt or not identifier else ""
+    prompts = [fill(p, identifier, noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     # The same seeds for every method, others for every training seed
     seeds = [10_000 * (config.seed + 1) + i for i in range(len(prompts))]
     return draw_images(
@@ -201,9 +212,14 @@ def _settings(plan: Plan, subject: str, method: str, seed: int) -> dict[str, Any
 
 def _read_cell(path: Path, settings: Mapping[str, Any]) -> Cell:
     values = json.loads(path.read_text(encoding="utf-8"))
-    if values.pop("settings") != settings:
+    if _in_full(values.pop("settings")) != settings:
         raise LookforwardError(f"{path} was run with other settings; give another --output, or delete {path.parent}.")
     return Cell(**values)
+
+
+def _in_full(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell's settings, with the defaults of those that were not there when it was run."""
+    return {**settings, "config": asdict(Config()) | settings["config"]}
 
 
 def _snapshot(pipeline: StableDiffusionPipeline) -> list[dict[str, torch.Tensor]]:

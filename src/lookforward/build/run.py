@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward.adapters.full import FullAdapter
+from lookforward.build.adapter import build_adapter
 from lookforward.build.comparison import build_comparison
 from lookforward.build.critique import build_critique
 from lookforward.build.environment import build_environment, check_reward
@@ -55,7 +55,8 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     photos = to_unit(_stack(concept)).to(policy.device)
     references = Examples(encode(pipeline.vae, photos), concept.prompt, concept.class_prompt, photos)
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
-    adapter = FullAdapter(config.train_text_encoder)
+    adapter_generator = torch.Generator().manual_seed(config.seed + 2)
+    adapter = build_adapter(config, adapter_generator)
     parameters = adapter.attach(policy)
     width = policy.embed([concept.prompt]).shape[-1]
     trainer = Trainer(
@@ -79,11 +80,12 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         ),
         references=references,
         prior=prior,
-        embeddings=Embeddings(policy, config.train_text_encoder),
+        embeddings=Embeddings(policy, adapter.changes_prompts),
         batch=config.batch,
         max_grad_norm=config.max_grad_norm,
         generator=torch.Generator().manual_seed(config.seed),
         critic_generator=torch.Generator().manual_seed(config.seed + 1),
+        adapter_generator=adapter_generator,
         comparison=comparison,
     )
     return Workshop(pipeline, policy, adapter, trainer, notes)
