@@ -20,7 +20,7 @@ from PIL import Image
 from rich.table import Table
 
 from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
-from lookforward.benchmark.summary import optimised_of, summarise
+from lookforward.benchmark.summary import COSTS, optimised_of, summarise
 from lookforward.config import load_config
 from lookforward.errors import LookforwardError
 from lookforward.prompts import fill
@@ -197,7 +197,7 @@ def write_ablation(cells: Sequence[Cell], plan: Plan, ablation: Ablation, folder
     labels = {method_of(ablation, label): label for label in ablation.values}
     optimised = optimised_of(plan)
     rows = {
-        labels[method]: {column: value for column, value in row.items() if column != "memory, MiB"}
+        labels[method]: {column: value for column, value in row.items() if column not in COSTS}
         for method, row in summarise(cells, rng).items()
     }
     marks = {labels[method]: scores for method, scores in optimised.items()}

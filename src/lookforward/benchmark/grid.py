@@ -5,6 +5,7 @@ A finished cell is a file in `cells/`; a grid that was stopped goes on with the 
 
 import json
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +18,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from lookforward.benchmark.memory import peak_memory, reset_peak
-from lookforward.build import Judges, build, build_scores
+from lookforward.build import Judges, Workshop, build, build_scores
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config, load_config
 from lookforward.errors import LookforwardError
@@ -72,6 +73,8 @@ class Cell:
     memory: float  # peak while training and drawing, MiB; the loaded models are in it
     terms: dict[str, float] = field(default_factory=dict)  # logged terms, mean of the last quarter
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    parameters: int = 0  # trained
+    size: float = 0.0  # of the weights that a user would pass on, MiB
 
 
 def run_grid(
@@ -156,12 +159,16 @@ def _run_cell(
         noun_in_prompt=config.noun_in_prompt,
     )
     started, rows, workshop = time.perf_counter(), [], None
+    parameters, size = 0, 0.0
     try:
         if method != UNTOUCHED:
             workshop = build(config, concept, pipeline)
             started = time.perf_counter()
             rows = [(result.step, result.terms) for result in train(workshop.trainer, config.steps)]
         seconds = time.perf_counter() - started if rows else 0.0
+        if workshop is not None:
+            parameters = sum(p.numel() for p in workshop.trainer.parameters.values())
+            size = _export_size(workshop)
         images = _draw(plan, subject, config, concept, pipeline, config.identifier if method != UNTOUCHED else "")
     finally:
         if workshop is not None:
@@ -170,8 +177,16 @@ def _run_cell(
     references = np.stack([photo.pixels for photo in concept.photos])
     scores = score_images(build_scores(judges, references, known_drawing(photos)), images, texts)
     lists = {name: [round(float(x), 6) for x in values] for name, values in scores.items()}
-    terms = _last_quarter(rows, config.steps)
-    return Cell(subject, method, seed, lists, round(seconds, 2), round(peak_memory()), terms, thin(rows)), images
+    terms, memory = _last_quarter(rows, config.steps), round(peak_memory())
+    cell = Cell(subject, method, seed, lists, round(seconds, 2), memory, terms, thin(rows), parameters, size)
+    return cell, images
+
+
+def _export_size(workshop: Workshop) -> float:
+    """MiB of the weights in an export; the parts of a pipeline folder that the run did not train count too."""
+    with tempfile.TemporaryDirectory() as folder:
+        workshop.adapter.export(workshop.policy, Path(folder))
+        return round(sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors")) / 2**20, 3)
 
 
 def _last_quarter(rows: Sequence[tuple[int, Mapping[str, float]]], steps: int) -> dict[str, float]:

@@ -15,6 +15,7 @@ from lookforward.rewards.terms import parse_terms
 from lookforward.run import write_text
 from lookforward.toybox.subjects import find_subject, reference_photos
 
+COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
 _SCORE_OF_REWARD = {"dino": "DINO", "clip-image": "CLIP-I", "clip-text": "CLIP-T"}
 
 
@@ -51,6 +52,9 @@ def summarise(
             row[score] = (mean, (high - low) / 2)
         row["seconds"] = (float(np.median([cell.seconds for cell in chosen])), None)
         row["memory, MiB"] = (max(cell.memory for cell in chosen), None)
+        if any(cell.parameters for cell in cells):
+            row["parameters, k"] = (max(cell.parameters for cell in chosen) / 1e3, None)
+            row["file, MiB"] = (max(cell.size for cell in chosen), None)
         rows[method] = row
     return rows
 

@@ -32,19 +32,21 @@ LABELS = {
 def compare(
     subjects: tuple[str, ...] = (),
     recipes: tuple[str, ...] = ("dreambooth", "released", "look-forward"),
+    adapters: tuple[str, ...] = ("full",),
     seeds: int = 3,
     prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path = Path("runs/compare"),
     set: Settings = (),
 ) -> None:
-    """Train every recipe on every subject from every seed, and print scores with 95% intervals.
+    """Train every recipe with every adapter on every subject from every seed, and print scores with 95% intervals.
 
     A comparison that was stopped goes on where it was; a finished cell is never run again.
 
     Args:
         subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
         recipes: Recipes to compare, by name or TOML file; the untouched model is always shown.
+        adapters: What is trained: full, lora, dora, custom-diffusion, textual-inversion, p-plus, neti.
         seeds: How many seeds, from 0.
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
@@ -56,7 +58,7 @@ def compare(
 
     require_some(recipes, seeds, images, prompts)
     overrides = parse_settings(set)
-    methods = _methods(recipes, overrides)
+    methods = _methods(recipes, overrides, adapters)
     _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
 
 
@@ -73,11 +75,19 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
     _compare(Plan((subject,), _methods(("dreambooth", "look-forward"), {}), (0,), prompts), output)
 
 
-def _methods(recipes: tuple[str, ...], overrides: dict[str, Any]) -> dict[str, Any]:
+def _methods(
+    recipes: tuple[str, ...], overrides: dict[str, Any], adapters: tuple[str, ...] = ("full",)
+) -> dict[str, Any]:
     from lookforward.benchmark.grid import UNTOUCHED
+    from lookforward.config import load_config
 
     methods: dict[str, Any] = {UNTOUCHED: (recipes[0], overrides)}
-    return methods | {Path(recipe).stem: (recipe, overrides) for recipe in recipes}
+    for adapter in adapters:
+        for recipe in recipes:
+            given = overrides if adapter == "full" else {**overrides, "adapter": adapter}
+            load_config(recipe, given)  # a wrong name is told before anything runs
+            methods[Path(recipe).stem + ("" if adapter == "full" else f"@{adapter}")] = (recipe, given)
+    return methods
 
 
 def _compare(plan: "Plan", output: Path) -> None:

@@ -19,17 +19,18 @@ class ReturnScale(nn.Module):
     Args:
         timesteps: T, how many there are.
         bins: into how many ranges they are cut; 0 leaves every return as it is.
-        momentum: how much of a range's averages a new return keeps, in [0, 1).
+        momentum: how much of a range's averages a new return keeps, in [0, 1). The first 1 / (1 - momentum) returns
+            of a range count alike.
     """
 
     mean: Tensor
     square: Tensor
-    weight: Tensor
+    count: Tensor
 
     def __init__(self, timesteps: int, bins: int = 20, momentum: float = 0.98) -> None:
         super().__init__()
         self.timesteps, self.bins, self.momentum = timesteps, bins, momentum
-        for name in ("mean", "square", "weight"):
+        for name in ("mean", "square", "count"):
             self.register_buffer(name, torch.zeros(bins))
 
     @torch.no_grad()
@@ -38,9 +39,10 @@ class ReturnScale(nn.Module):
         if not self.bins:
             return
         for i, value in zip(self._bin(timestep).tolist(), returns, strict=True):
-            for name, new in (("mean", value), ("square", value**2), ("weight", 1.0)):
-                average = getattr(self, name)
-                average[i] = self.momentum * average[i] + (1 - self.momentum) * new
+            self.count[i] += 1
+            share = max(1 - self.momentum, 1 / float(self.count[i]))
+            self.mean[i] += share * (value - self.mean[i])
+            self.square[i] += share * (value**2 - self.square[i])
 
     def normalise(self, returns: Tensor, timestep: Tensor) -> Tensor:
         """(b,) returns to (b,) without unit; where nothing was seen yet, as they are."""
@@ -61,12 +63,10 @@ class ReturnScale(nn.Module):
 
     def _moments(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         i = self._bin(timestep)
-        weight = self.weight[i].clamp_min(1e-12)  # averages start at nought: the weight seen so far takes that out
-        mean, square = self.mean[i] / weight, self.square[i] / weight
-        # A range that was hardly seen has no deviation yet: the size of what was seen stands in, less and less
-        deviation = (square - mean**2).clamp_min(0).sqrt().maximum((1 - weight) ** 4 * square.sqrt()).clamp_min(1e-8)
-        seen = self.weight[i] > 0
-        return torch.where(seen, mean, 0.0), torch.where(seen, deviation, 1.0)
+        mean, square, count = self.mean[i], self.square[i], self.count[i]
+        # A range that was hardly seen has no deviation yet: the size of what was seen stands in, halved by each return
+        deviation = (square - mean**2).clamp_min(0).sqrt().maximum(0.5**count * square.sqrt()).clamp_min(1e-8)
+        return mean, torch.where(count > 0, deviation, 1.0)
 
 
 class Fit(nn.Module):

@@ -114,6 +114,16 @@ def vae_terms(
     return {"loss": loss, "l1": l1, "mse": mse, "gradient": gradient, "kl": kl}
 
 
+def decoder_terms(vae: AutoencoderKL, images: Tensor) -> dict[str, Tensor]:
+    """Loss terms of the decoder alone on images (b, 3, h, w) in [-1, 1], latents given: minus their mean PSNR.
+
+    A logarithm for each image: a hundredth off a plain picture then counts as much as a tenth off a busy one.
+    """
+    error = restore(vae, posterior(vae, images).mean) - images
+    mse = error.square().mean(dim=(1, 2, 3))  # (b,)
+    return {"loss": 0.1 * mse.clamp_min(1e-8).log().mean(), "mse": mse.mean(), "l1": error.abs().mean()}
+
+
 def train_vae(
     data: Path,
     folder: Path,
@@ -150,7 +160,8 @@ def train_vae(
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         # Every other batch is quarter crops, four times as many: the same cost, more variety.
-        quarters = step % 2 == 1
+        # The decoder's own stage sees whole ones, as it is used: a crop's edge teaches it about edges.
+        quarters = step % 2 == 1 and not decoder_only
         size = batch * (4 if quarters else 1)
         picked = draw(images, count, size, generator)
         replaced = round(0.15 * size) if extra else 0
@@ -158,7 +169,8 @@ def train_vae(
             photo = extra[_integer(0, len(extra) - 1, generator)]
             picked[row] = crop_photo(photo, sizes.image, generator)
         picked = crop_batch(picked, sizes.image // 2, generator) if quarters else picked
-        return vae_terms(vae, flip_some(picked.to(device), generator), generator)
+        picked = flip_some(picked.to(device), generator)
+        return decoder_terms(vae, picked) if decoder_only else vae_terms(vae, picked, generator)
 
     schedule = Schedule(steps, learning_rate, minutes)
     yield from run_stage(
