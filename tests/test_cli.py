@@ -232,7 +232,7 @@ def test_what_was_asked_wrongly(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "class-noun"),
+        (["train"], "PATH"),
         (["train", "x", "--class-noun", "dog", "--steps", "many"], "--steps"),
         (["train", "x", "--class-noun", "dog", "--precision", "fp16"], "fp16"),
         (["train", "x", "--class-noun", "dog", "--stpes", "3"], "--stpes"),
@@ -250,10 +250,10 @@ def test_what_cannot_be_parsed(run: Command, words: list[str], message: str) -> 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], "train generate score compare ablate demo toybox"),
+        ([], "train generate score export merge compare ablate demo toybox"),
         (["train"], "PHOTOS? --class-noun --model --recipe --reward --steps --identifier --seed --output --resolution "
          "--precision --dry-run --set --allow-few"),
-        (["generate"], "--count --seed --steps --guidance --output"),
+        (["generate"], "--prompts --count --seed --seeds --negative --scheduler --steps --guidance --adapter --output"),
         (["score"], "--prompts --images --seed --dino --clip"),
         (["compare"], "--subjects --recipes --seeds --images --prompts --output --set"),
         (["ablate"], "--values --recipe --subjects --seeds --steps --images --output --set"),

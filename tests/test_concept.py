@@ -68,7 +68,7 @@ def dog(tmp_path: Path) -> Path:
 
 
 def test_folder(dog: Path) -> None:
-    for side_file in (".DS_Store", "._1.png", "0.txt", "metadata.json", "clip.mov"):
+    for side_file in (".DS_Store", "._1.png", "notes.txt", "metadata.json", "clip.mov"):
         (dog / side_file).write_bytes(b"not a photo")
     (dog / "samples").mkdir()
     concept = load(dog, allow_few=False)

@@ -66,11 +66,12 @@ def test_plain_diffusers_draws_the_same_image_to_the_bit(teapot: Personalized, t
     assert np.asarray(ours).std() > 1  # not one colour, which any two models would agree on
 
 
-def test_nothing_but_safetensors_json_and_text(teapot: Personalized) -> None:
+def test_nothing_but_safetensors_json_text_and_a_picture(teapot: Personalized) -> None:
     files = exported(teapot.run.folder)
-    assert {Path(name).suffix for name in files} <= {".safetensors", ".json", ".txt"}
+    assert {Path(name).suffix for name in files} <= {".safetensors", ".json", ".txt", ".md", ".png"}
     assert {Path(name).parts[0] for name in files} == {
-        "model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae",
+        "README.md", "lookforward.json", "model_index.json", "samples.png",
+        "scheduler", "text_encoder", "tokenizer", "unet", "vae",
     }  # fmt: skip
     index = json.loads(files["model_index.json"])
     assert index["_class_name"] == "StableDiffusionPipeline"
@@ -112,7 +113,7 @@ class _Breaks:
 )
 def test_an_export_appears_whole_or_not_at_all(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(LookforwardError, match=r"export cannot be written: the disk is full\. The checkpoints are"):
-        export(_Breaks(error), None, tmp_path / "export")
+        export(_Breaks(error), None, tmp_path / "export", {})
     assert not list(tmp_path.iterdir())
 
 
@@ -120,6 +121,6 @@ def test_an_earlier_export_outlives_a_failure(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model_index.json").write_text("{}")
     with pytest.raises(LookforwardError, match="cannot be written: no ink"):
-        export(_Breaks(OSError("no ink")), None, tmp_path / "export")
+        export(_Breaks(OSError("no ink")), None, tmp_path / "export", {})
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     assert (tmp_path / "export" / "model_index.json").read_text() == "{}"

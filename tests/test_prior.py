@@ -15,8 +15,9 @@ from conftest import make_pipeline
 from jobs import draw_prior, server
 from lookforward import prior
 from lookforward.errors import LookforwardError
+from lookforward.generate import fingerprint
 from lookforward.policies.diffusion import load_pipeline
-from lookforward.prior import cache_folder, fingerprint, prior_images
+from lookforward.prior import cache_folder, prior_images
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "resolution": 32}
 

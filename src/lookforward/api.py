@@ -17,27 +17,41 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.build import Workshop, build, load_export, manifest_of
+from lookforward.build import Source, Workshop, build, find_source, manifest_of
+from lookforward.card import Card
 from lookforward.checkpoint import load_newest, save_checkpoint
-from lookforward.concept import Concept, load_concept
+from lookforward.concept import Concept
+from lookforward.concepts import load_concepts, name_subjects
 from lookforward.config import Config, load_config
 from lookforward.errors import LookforwardError, write_error
 from lookforward.export import export
-from lookforward.generate import draw_images
+from lookforward.generate import SchedulerName, check_size, draw_images
 from lookforward.records import StepResult
 from lookforward.report import contact_sheet
-from lookforward.run import Run, open_run, prepare
+from lookforward.run import Run, prepare
 from lookforward.train import train
+from lookforward.views import SCALES
 
 SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
 
 
 @dataclass(frozen=True)
 class Personalized:
-    """A trained run: its folder and its model, ready to draw."""
+    """A trained model, ready to draw: where it came from, and its pipeline."""
 
-    run: Run
+    source: Source
     pipeline: StableDiffusionPipeline
+
+    @property
+    def run(self) -> Run:
+        """The run that it was trained in.
+
+        Raises:
+            LookforwardError: it was loaded from an export, or is a plain model.
+        """
+        if self.source.run is None:
+            raise LookforwardError(f"{self.source.given} is no run folder; give the run that made it.")
+        return self.source.run
 
     def generate(
         self,
@@ -47,28 +61,40 @@ class Personalized:
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        negative: str | None = None,
+        scheduler: SchedulerName | None = None,
+        resolution: int | None = None,
     ) -> list[Image.Image]:
         """Draw `count` images of the prompt, from seeds `seed`, `seed` + 1, …
 
-        steps: of the sampler; guidance: classifier-free guidance; both are the run's own where None.
+        steps: of the sampler; guidance: classifier-free guidance, 1 is none; resolution: pixels; each is the
+        run's own where None. negative: what to lead away from. scheduler: "ddim", the default, "ddpm", "dpm++",
+        "euler" or "unipc".
+
+        Raises:
+            LookforwardError: a number is out of range; it names it.
         """
         if count < 1:
             raise LookforwardError(f"count = {count}: ask for at least one image.")
-        config = self.run.config
+        own = self.source.manifest
+        size = own["resolution"] if resolution is None else resolution
+        check_size(self.pipeline, size)
         images = draw_images(
             self.pipeline,
             [prompt] * count,
             list(range(seed, seed + count)),
-            steps=config.sample_steps if steps is None else steps,
-            guidance=config.guidance if guidance is None else guidance,
-            resolution=config.resolution,
+            steps=own["sample_steps"] if steps is None else steps,
+            guidance=own["guidance"] if guidance is None else guidance,
+            resolution=size,
+            negative=negative,
+            scheduler=scheduler,
         )
         return [Image.fromarray(image) for image in images]
 
 
 def personalize(
     photos: str | Path | Sequence[str | Path],
-    class_noun: str,
+    class_noun: str = "",
     *,
     recipe: str = "look-forward",
     output: str | Path | None = None,
@@ -77,14 +103,17 @@ def personalize(
 ) -> Personalized:
     """Train a model on the photos, or go on with a training that was interrupted, and load the result.
 
-    photos: a folder, or image files. class_noun: what the subject is, such as "dog". recipe: a bundled name
+    photos: a folder, or image files, or a TOML list of several subjects. class_noun: what the subject is, such as
+    "dog"; a list names it itself. recipe: a bundled name
     or a TOML file. output: the run folder; `runs/<photos>-<recipe>` where None. on_step: called after each
     step. settings: any field of `Config`, such as model, steps, seed, identifier, resolution.
 
     Raises:
         LookforwardError: something is wrong with what was asked for; the message names the remedy.
     """
-    config = load_config(recipe, {**settings, "class_noun": class_noun, "photos": photos_name(photos)})
+    config = load_config(
+        recipe, name_subjects(photos, {**settings, "class_noun": class_noun, "photos": photos_name(photos)})
+    )
     concept = read_concept(photos, config)
     folder = Path(output) if output is not None else default_output(config)
     for result in Job(folder, config, concept):
@@ -106,7 +135,7 @@ class Job:
     def __init__(
         self, folder: Path, config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None
     ) -> None:
-        self._digests = [photo.digest for photo in concept.photos]
+        self._digests = concept.origins
         self.run, self.concept = prepare(folder, config, self._digests), concept
         self.notes: tuple[str, ...] = concept.notes
         self.resumed_at = 0
@@ -131,30 +160,32 @@ class Job:
                 save_checkpoint(trainer, run.checkpoints)
             _draw_samples(workshop, run, self.concept, result.step)
             yield result
-        export(workshop.adapter, workshop.policy, run.export, manifest_of(config))
+        manifest = manifest_of(config)
+        card = Card(manifest, config, len(self.concept.photos), _last_samples(run))
+        export(workshop.adapter, workshop.policy, run.export, manifest, card)
 
 
 def load_personalized(folder: str | Path) -> Personalized:
-    """The finished run in `folder`.
+    """The finished run in `folder`; or an export, a pipeline folder or a hub id, on the device that is there.
 
     Raises:
-        LookforwardError: there is no run, or it is not finished.
+        LookforwardError: there is nothing of that name, or a run that is not finished.
     """
-    run = open_run(Path(folder))
-    if not run.finished:
-        raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it.")
-    return Personalized(run, load_export(run.export, run.config.device))
+    source = find_source(folder)
+    return Personalized(source, source.load(source.run.config.device if source.run else "auto"))
 
 
 def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> Concept:
-    """The photos of a run, at its resolution."""
-    return load_concept(
+    """The photos of a run, at its resolution. photos: a folder, files, or a TOML list of several subjects."""
+    return load_concepts(
         photos,
-        class_noun=config.class_noun,
-        identifier=config.identifier,
+        config,
         resolution=config.resolution,
         allow_few=config.allow_few,
         noun_in_prompt=config.noun_in_prompt,
+        captions=config.captions,
+        crops=config.crops,
+        large=round(SCALES[1] * config.resolution) if config.augment else 0,
     )
 
 
@@ -172,7 +203,7 @@ def photos_of(config: Config) -> Path | list[Path]:
 
 def default_output(config: Config) -> Path:
     """runs/<name of the photos' folder>-<recipe>."""
-    name = Path(config.photos.split(", ")[0]).resolve().name or "photos"
+    name = Path(config.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
     return Path("runs") / f"{name}-{Path(config.recipe).stem}"
 
 
@@ -181,7 +212,7 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
     every, path = run.config.sample_every, run.samples / f"step-{step:06d}.png"
     if not every or (step % every and step != run.config.steps) or step == 0 or path.is_file():
         return
-    prompts = [concept.prompt + scene for scene in SAMPLE_SCENES]
+    prompts = [one.prompt + scene for one in concept.together for scene in SAMPLE_SCENES]
     images = draw_images(
         workshop.pipeline,
         prompts,
@@ -190,7 +221,7 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
         guidance=run.config.guidance,
         resolution=run.config.resolution,
     )
-    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(prompts))
+    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES))
     partial = path.with_name(f".partial-{path.name}")
     try:
         run.samples.mkdir(exist_ok=True)
@@ -199,3 +230,7 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
     except OSError as error:
         remedy = "The checkpoints are intact: make room and give the same command again."
         raise write_error(run.samples, error, remedy) from error
+
+
+def _last_samples(run: Run) -> Path | None:
+    return max(run.samples.glob("step-*.png"), default=None)

@@ -3,11 +3,12 @@
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lookforward.errors import LookforwardError
 from lookforward.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES, Photo, PhotoError, load_photo
+from lookforward.sidecars import is_mask, with_sidecars
 
 FEW_PHOTOS = 3
 MAX_PHOTOS = 500  # photos are held in memory, and a concept is one subject, not a photo library
@@ -18,7 +19,8 @@ _LISTED_PROBLEMS = 20
 class Concept:
     """The subject to learn: its photos, its class noun ("dog") and the identifier ("sks") that will name it.
 
-    `notes` are sentences for the user about photos that work but may disappoint.
+    `notes` are sentences for the user about photos that work but may disappoint. `others` are further subjects that
+    are learned in the same run.
     """
 
     identifier: str
@@ -26,6 +28,25 @@ class Concept:
     photos: tuple[Photo, ...]
     notes: tuple[str, ...] = ()
     noun_in_prompt: bool = True
+    others: tuple["Concept", ...] = ()
+
+    @property
+    def together(self) -> tuple["Concept", ...]:
+        """All subjects of the run, this one first."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def origins(self) -> list[str]:
+        """What the run learns from, to know it again: each file's digest, in order, under its subject if several."""
+        several = bool(self.others)
+        return [
+            line
+            for concept in self.together
+            for line in (
+                *([f"concept {concept.identifier} {concept.class_noun}"] if several else []),
+                *(photo.origin for photo in concept.photos),
+            )
+        ]
 
     @property
     def subject(self) -> str:
@@ -51,12 +72,16 @@ def load_concept(
     resolution: int,
     allow_few: bool = False,
     noun_in_prompt: bool = True,
+    captions: bool = True,
+    crops: int = 1,
+    large: int = 0,
 ) -> Concept:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
-    In a folder, hidden files, subfolders and files without an image suffix (captions, JSON) are skipped.
+    In a folder, hidden files, subfolders, masks and files without an image suffix are skipped.
     Each photo is turned upright by its EXIF orientation, cropped to the central square and resized to
     `resolution` pixels with an antialiasing Lanczos filter; transparency is laid on white.
+    captions: whether `dog.txt` beside `dog.jpg` is read. crops, large: as in `load_photo`.
 
     Raises `LookforwardError` for an empty class noun or identifier, a missing folder, fewer than three
     photos unless `allow_few`, and unusable photos, which it names all in one message.
@@ -70,7 +95,7 @@ def load_concept(
     problems: list[str] = []
     for path in paths:
         try:
-            loaded.append(load_photo(path, resolution))
+            loaded.append(with_sidecars(load_photo(path, resolution, crops, large), captions=captions, crops=crops))
         except PhotoError as problem:
             problems.append(f"{path} {problem}")
     if problems:
@@ -80,7 +105,7 @@ def load_concept(
             f"{_tell_count(where, len(loaded))}; 4 to 6 are recommended,"
             " pass --allow-few (in Python: allow_few=True) to go on"
         )
-    return Concept(identifier, class_noun, tuple(loaded), _notes(loaded, where, resolution), noun_in_prompt)
+    return Concept(identifier, class_noun, tuple(loaded), _notes(loaded, where, resolution, crops), noun_in_prompt)
 
 
 def check_identifier(identifier: str, tokenize: Callable[[str], list[int]]) -> str | None:
@@ -135,7 +160,8 @@ def _photos_in_folder(folder: Path) -> list[Path]:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise LookforwardError(f"{folder} cannot be read ({error.strerror}); check permissions") from error
-    found = [entry for entry in entries if entry.suffix.lower() in PHOTO_SUFFIXES | CONVERT_SUFFIXES]
+    suffixes = PHOTO_SUFFIXES | CONVERT_SUFFIXES
+    found = [entry for entry in entries if entry.suffix.lower() in suffixes and not is_mask(entry)]
     if not found:
         raise LookforwardError(
             f"{folder} holds no photos; put 4 to 6 JPEG or PNG photos of the subject directly in that folder"
@@ -156,7 +182,7 @@ def _tell_problems(problems: list[str], where: str, total: int) -> str:
     return "\n  ".join([f"{len(problems)} of the {total} photos in {where} cannot be used:", *lines])
 
 
-def _notes(photos: Sequence[Photo], where: str, resolution: int) -> tuple[str, ...]:
+def _notes(photos: Sequence[Photo], where: str, resolution: int, crops: int) -> tuple[str, ...]:
     notes: list[str] = []
     if len(photos) < FEW_PHOTOS:
         notes.append(f"{_tell_count(where, len(photos))}; 4 to 6 are recommended")
@@ -165,7 +191,7 @@ def _notes(photos: Sequence[Photo], where: str, resolution: int) -> tuple[str, .
         name, (width, height) = photo.path.name, photo.size
         if min(width, height) < resolution:
             notes.append(f"{name} is {width}x{height}, smaller than {resolution}: enlarged")
-        if max(width, height) > 2 * min(width, height):
+        if max(width, height) > 2 * min(width, height) and crops == 1:
             notes.append(f"{name} is {width}x{height}: only its central square is used")
         original = first.setdefault(photo.digest, photo)
         if original is not photo:

@@ -22,19 +22,29 @@ Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
 AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
 
+WORD_ADAPTERS = ("custom-diffusion", "textual-inversion", "p-plus", "neti")  # learn a word of their own
+
 
 @dataclass(frozen=True)
 class Config:
     """One run. Rates are per step, weights without unit, lengths in pixels."""
 
-    photos: str = ""  # folder of reference photos
+    photos: str = ""  # folder of reference photos, or a TOML list of several subjects
     class_noun: str = ""
     identifier: str = "sks"
+    others: str = ""  # further subjects, "zwx=cat; ukj=vase", where there is a list
     model: str = TOYBOX  # "toybox", a pipeline folder or a hub id
     recipe: str = "look-forward"
     seed: int = 0
     precision: Precision = "fp32"
     device: str = "auto"  # "cpu", "cuda", "mps"; auto: an accelerator where there is one
+
+    captions: bool = True  # whether dog.txt beside dog.jpg is that photo's prompt; docs/photos.md has all of these
+    background_weight: float = 0.0  # of what lies outside a photo's mask
+    flip: bool = False  # mirror images are learned too
+    crops: int = 1  # squares along the long side of a photo; 1 is the central one
+    augment: bool = False  # Custom Diffusion's: scaled views whose prompts tell the scale
+    augment_views: int = 8  # of each square
 
     resolution: int = 512
     steps: int = 1000
@@ -177,7 +187,7 @@ def _check_ranges(config: Config) -> Config:
     positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every", "stride")
     also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_every")
     chain = ("chain_steps", "draft_last", "dpok_updates", "dpok_pairs", "dpok_reward_weight", "dpok_clip")
-    for name in (*positive, *also, *chain, "target_samples"):
+    for name in (*positive, *also, *chain, "target_samples", "crops", "augment_views"):
         if not getattr(config, name) > 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
     for name in (
@@ -198,6 +208,8 @@ def _check_ranges(config: Config) -> Config:
             raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
     if not 0 <= config.seed < 2**63:
         raise LookforwardError(f"seed = {config.seed} must lie in [0, 2^63).")
+    if not 0 <= config.background_weight <= 1:
+        raise LookforwardError(f"background_weight = {config.background_weight} must lie in [0, 1].")
     if not 0 < config.discount <= 1:
         raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
     if not 0 <= config.slow_critic < 1:

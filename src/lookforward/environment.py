@@ -93,7 +93,13 @@ def decide(policy: Policy, batch: Batch, embedding: Tensor) -> tuple[Transition,
     b = len(batch.x_0)
     start = Transition(State(x_t, timestep, embedding), x_t, noise, x_0, x_t, alpha_bar)
     both = act(policy, start.state, start)
-    first = replace(rows(both, slice(None, b)), prompts=batch.plain_prompts, photo=batch.photo)
+    first = replace(
+        rows(both, slice(None, b)),
+        prompts=batch.plain_prompts,
+        photo=batch.photo,
+        mask=batch.mask,
+        concept=batch.concept,
+    )
     return first, rows(both, slice(b, None)) if batch.prior is not None else None
 
 
@@ -133,7 +139,10 @@ def rows(transition: Transition, chosen: slice) -> Transition:
         transition.x_0_hat[chosen],
         transition.alpha_bar[chosen],
         transition.prompts[chosen],
-        *(None if x is None else x[chosen] for x in (transition.photo, transition.image)),
+        *(
+            None if x is None else x[chosen]
+            for x in (transition.photo, transition.image, transition.mask, transition.concept)
+        ),
     )
 
 

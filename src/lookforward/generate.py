@@ -1,13 +1,33 @@
 """Draw images with a pipeline: the same seed gives the same image, whatever else is drawn beside it."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UniPCMultistepScheduler,
+)
 from numpy.typing import NDArray
 
 from lookforward.errors import LookforwardError
+
+SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
+_SCHEDULERS: dict[str, Any] = {
+    "ddim": DDIMScheduler,
+    "ddpm": DDPMScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
 
 
 @torch.no_grad()
@@ -20,11 +40,14 @@ def draw_images(
     guidance: float,
     resolution: int | None = None,
     batch: int = 8,
+    negative: str | None = None,
+    scheduler: str | None = None,
 ) -> NDArray[np.uint8]:
     """One image for each pair of prompt and seed: (n, h, w, 3) uint8.
 
     steps: of the sampler; guidance: classifier-free guidance, 1 is none; resolution: pixels, the model's own
-    where None. An image of a batch may differ from the same one drawn alone in the last bit.
+    where None; negative: a prompt to lead away from; scheduler: one of `SchedulerName`, the pipeline's own where
+    None. An image of a batch may differ from the same one drawn alone in the last bit.
 
     Raises:
         LookforwardError: prompts and seeds are not as many, or a number is out of range.
@@ -35,24 +58,70 @@ def draw_images(
         raise LookforwardError(f"steps = {steps} must be at least 1.")
     if not 0 <= min(seeds) <= max(seeds) < 2**63:
         raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).")
+    if negative and guidance <= 1:
+        raise LookforwardError(
+            f"A negative prompt says nothing at guidance = {guidance:g}: set guidance above 1, or leave it out."
+        )
     images = []
-    for start in range(0, len(prompts), batch):
-        chosen = slice(start, start + batch)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
-        drawn = pipeline(
-            list(prompts[chosen]),
-            height=resolution,
-            width=resolution,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generators,
-            output_type="np",
-            return_dict=False,
-        )[0]
-        images.append((np.asarray(drawn) * 255).round().astype(np.uint8))  # as diffusers does for PIL
+    with _sampling(pipeline, scheduler):
+        for start in range(0, len(prompts), batch):
+            chosen = slice(start, start + batch)
+            # One for each image: a scheduler that adds noise at each step draws that of an image from its own too
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
+            drawn = pipeline(
+                list(prompts[chosen]),
+                negative_prompt=[negative] * len(generators) if negative else None,
+                height=resolution,
+                width=resolution,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=generators,
+                output_type="np",
+                return_dict=False,
+            )[0]
+            images.append((np.asarray(drawn) * 255).round().astype(np.uint8))  # as diffusers does for PIL
     return np.concatenate(images)
 
 
 def use_ddim(pipeline: StableDiffusionPipeline) -> None:
     """Sample with DDIM, the deterministic policy of the paper, on the pipeline's own noise schedule."""
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+
+
+def check_size(pipeline: StableDiffusionPipeline, resolution: int | None) -> None:
+    """Raise LookforwardError for a resolution that the model cannot draw at; None is its own."""
+    # Each level of the VAE and of the UNet halves the image once, but for the last
+    unit = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config["block_out_channels"]) - 1)
+    if resolution is not None and (resolution < unit or resolution % unit):
+        near = max(unit, round(resolution / unit) * unit)
+        raise LookforwardError(
+            f"resolution = {resolution} does not fit this model: take a multiple of {unit}, such as {near}."
+        )
+
+
+def fingerprint(pipeline: StableDiffusionPipeline) -> str:
+    """A short name of the weights, schedule and vocabulary that images depend on: equal for equal ones only."""
+    digest = hashlib.blake2b(digest_size=10)
+    schedule = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
+    settings = [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for module in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _sampling(pipeline: StableDiffusionPipeline, scheduler: str | None) -> Iterator[None]:
+    """Sample with another scheduler for a while, on the pipeline's own noise schedule."""
+    if scheduler is not None and scheduler not in _SCHEDULERS:
+        names = ", ".join(get_args(SchedulerName))
+        raise LookforwardError(f"There is no scheduler {scheduler!r}; choose one of {names}.")
+    own = pipeline.scheduler
+    try:
+        if scheduler is not None:
+            pipeline.scheduler = _SCHEDULERS[scheduler].from_config(own.config)
+        yield
+    finally:
+        pipeline.scheduler = own

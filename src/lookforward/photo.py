@@ -42,22 +42,46 @@ _EXIF_ORIENTATION = 0x0112
 class Photo:
     """One reference photo.
 
-    `pixels` is read-only uint8 RGB of shape (resolution, resolution, 3), 0 to 255, upright and in sRGB;
-    `digest` is the SHA-256 of the file in hexadecimal; `size` is the file's own (width, height) in pixels.
+    `pixels`, the central square, is read-only uint8 RGB of shape (resolution, resolution, 3), 0 to 255, upright and
+    in sRGB; `digest` is the SHA-256 of the file in hexadecimal; `size` is the file's own (width, height) in pixels,
+    `shown` that of the upright picture.
+    `squares` are what is trained on: the central square, or several along the long side, from its left or upper end;
+    `large` are the same ones, larger, where they were asked for.
+    `caption` is the text beside it; `masks` has one (resolution, resolution) uint8 for each square, 255 where the
+    subject is; `sidecars` are the digests of both files.
     """
 
     path: Path
     pixels: NDArray[np.uint8]
     digest: str
     size: tuple[int, int]
+    shown: tuple[int, int]
+    squares: tuple[NDArray[np.uint8], ...]
+    large: tuple[NDArray[np.uint8], ...] = ()
+    caption: str = ""
+    masks: tuple[NDArray[np.uint8], ...] = ()
+    sidecars: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """What it was read from: the digest, followed by those of caption and mask where there are some."""
+        return " ".join((self.digest, *self.sidecars))
+
+
+_Squares = tuple[NDArray[np.uint8], ...]
+_Decoded = tuple[NDArray[np.uint8], _Squares, _Squares, bool]  # central, all, all larger, whether width is height now
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 class PhotoError(Exception):
     """Why one photo cannot be used: words to follow its path, so that all bad photos fit in one message."""
 
 
-def load_photo(path: Path, resolution: int) -> Photo:
+def load_photo(path: Path, resolution: int, crops: int = 1, large: int = 0) -> Photo:
     """Read a photo, turn it upright, crop it to the central square and resize it to `resolution` pixels.
+
+    crops: how many squares along the long side are trained on; 1 is the central one. large: side in pixels of larger
+    copies of these squares; 0 makes none. Caption and mask are not looked at; `sidecars.py` does.
 
     Raises `PhotoError` where the photo cannot be used.
     """
@@ -73,22 +97,37 @@ def load_photo(path: Path, resolution: int) -> Photo:
             if file.tell() == 0:
                 raise PhotoError(f"is empty (0 bytes); {_REPLACE}")
             file.seek(0)
-            size, pixels = _decode(file, resolution)
+            size, decoded = _decode(file, resolution, crops, large)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise PhotoError(f"cannot be read ({reason or error}); check its name and permissions") from error
-    return Photo(path, pixels, digest, size)
+    pixels, squares, larger, turned = decoded
+    shown = (size[1], size[0]) if turned else size
+    return Photo(path, pixels, digest, size, shown, squares, larger)
 
 
-def central_square(width: int, height: int) -> tuple[int, int, int, int]:
+def central_square(width: int, height: int) -> Box:
     """The largest central square as (left, top, right, bottom) in pixels, centred to within half a pixel."""
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
 
 
-def _decode(file: BinaryIO, resolution: int) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """The picture's own (width, height), and its pixels; every failure to decode is a `PhotoError`."""
+def squares_along(width: int, height: int, count: int) -> list[Box]:
+    """The largest squares, spread evenly along the long side from end to end; fewer than `count` if some coincide.
+
+    One is the central square.
+    """
+    if count == 1:
+        return [central_square(width, height)]
+    side, room = min(width, height), abs(width - height)
+    starts = dict.fromkeys(round(i * room / (count - 1)) for i in range(count))
+    boxes = [(start, 0) if width > height else (0, start) for start in starts]
+    return [(left, top, left + side, top + side) for left, top in boxes]
+
+
+def _decode(file: BinaryIO, resolution: int, crops: int, large: int) -> tuple[tuple[int, int], _Decoded]:
+    """The picture's own (width, height), and its squares; every failure to decode is a `PhotoError`."""
     header = file.read(12)
     file.seek(0)
     if header[4:8] == b"ftyp":  # phones share HEIC photos under the name .jpg
@@ -98,7 +137,7 @@ def _decode(file: BinaryIO, resolution: int) -> tuple[tuple[int, int], NDArray[n
         try:
             with Image.open(file, formats=_FORMATS) as image:
                 _check_before_decoding(image)
-                return image.size, _square_pixels(image, resolution)
+                return image.size, _square_pixels(image, resolution, crops, large)
         except (PhotoError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
@@ -121,22 +160,47 @@ def _check_before_decoding(image: Image.Image) -> None:
         raise PhotoError(f"is animated or has several pages ({frames} frames); export one frame as PNG")
 
 
-def _square_pixels(image: Image.Image, resolution: int) -> NDArray[np.uint8]:
+def _square_pixels(image: Image.Image, resolution: int, crops: int, large: int) -> _Decoded:
+    whole = image.size
     # Lets the JPEG decoder shrink by 2, 4 or 8 as it reads; three times the target leaves Lanczos its work.
-    image.draft(None, (3 * resolution, 3 * resolution))
+    side = 3 * max(resolution, large)
+    image.draft(None, (side, side))
     image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     profile = image.info.get("icc_profile")
-    # Cropping within the resize, and converting afterwards, spares ordinary photos a full-size copy.
-    square = _resizable(image).resize(
-        (resolution, resolution), Image.Resampling.LANCZOS, box=central_square(*image.size)
-    )
-    square = _to_srgb(_to_eight_bits(square), profile)
-    if orientation in _UPRIGHT:
-        square = square.transpose(_UPRIGHT[orientation])
-    pixels = np.array(square, dtype=np.uint8)  # (resolution, resolution, 3)
-    pixels.flags.writeable = False
-    return pixels
+    source = _resizable(image)
+
+    def cut(box: tuple[float, ...], side: int) -> NDArray[np.uint8]:
+        # Cropping within the resize, and converting afterwards, spares ordinary photos a full-size copy.
+        square = source.resize((side, side), Image.Resampling.LANCZOS, box=cast(tuple[float, float, float, float], box))
+        square = _to_srgb(_to_eight_bits(square), profile)
+        if orientation in _UPRIGHT:
+            square = square.transpose(_UPRIGHT[orientation])
+        pixels = np.array(square, dtype=np.uint8)  # (side, side, 3)
+        pixels.flags.writeable = False
+        return pixels
+
+    central = central_square(*image.size)
+    boxes: list[tuple[float, ...]] = [central]
+    if crops > 1:
+        # Of the whole picture, so that a mask has as many, whatever the decoder shrank
+        boxes = [
+            tuple(min(at * image.size[i % 2] / whole[i % 2], image.size[i % 2]) for i, at in enumerate(box))
+            for box in squares_along(*whole, crops)
+        ]
+        if _backwards(orientation, along_width=whole[0] > whole[1]):
+            boxes.reverse()
+    pixels = cut(central, resolution)
+    squares = (pixels,) if crops == 1 else tuple(cut(box, resolution) for box in boxes)
+    return pixels, squares, tuple(cut(box, large) for box in boxes) if large else (), orientation in (5, 6, 7, 8)
+
+
+def _backwards(orientation: int, *, along_width: bool) -> bool:
+    """Whether what is first along the file's long side is last in the upright picture."""
+    if orientation not in _UPRIGHT:
+        return False
+    strip = Image.fromarray(np.array([[0, 255]] if along_width else [[0], [255]], dtype=np.uint8))
+    return int(np.asarray(strip.transpose(_UPRIGHT[orientation])).ravel()[0]) == 255
 
 
 def _resizable(image: Image.Image) -> Image.Image:

@@ -1,7 +1,6 @@
 """Prior images: what the untouched model draws for the class, made once and kept."""
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookforward.errors import write_error
-from lookforward.generate import draw_images
+from lookforward.generate import draw_images, fingerprint
 
 # Images are drawn so many at once, always: in a batch of another size each may differ in its last bit, and a run
 # would then depend on what was in the cache before it.
@@ -81,16 +80,3 @@ def _keep(images: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
     except OSError as error:
         remedy = "Make room, or set LOOKFORWARD_CACHE to a folder that can be written."
         raise write_error(folder, error, remedy) from error
-
-
-def fingerprint(pipeline: StableDiffusionPipeline) -> str:
-    """A short name of the weights, schedule and vocabulary that images depend on: equal for equal ones only."""
-    digest = hashlib.blake2b(digest_size=10)
-    schedule = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
-    settings = [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    for module in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

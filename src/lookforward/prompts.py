@@ -79,8 +79,10 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
     return _collapse(_PLACEHOLDER.sub(lambda match: words[match[1]], template))
 
 
-def without_identifier(prompt: str, identifier: str) -> str:
+def without_identifier(prompt: str, identifier: str, instead: str = "") -> str:
     """Take the identifier out of a prompt, as CLIP-T wants it: CLIP never learned what "sks" is.
+
+    instead: other words to put in its place.
 
     Every whole-word occurrence goes, in either case (CLIP reads lower case). Where the template is at hand,
     `fill(template, "", class_noun)` is exact even for an identifier that is also a common word.
@@ -90,7 +92,7 @@ def without_identifier(prompt: str, identifier: str) -> str:
         return _collapse(prompt)
     # Not \b: that finds no boundary beside the brackets of an identifier such as <sks>.
     whole = re.compile(r"(?<!\w)" + r"\s+".join(words) + r"(?!\w)", re.IGNORECASE)
-    return _collapse(whole.sub(" ", prompt))
+    return _collapse(whole.sub(lambda _: instead or " ", prompt))
 
 
 def read_prompt_file(path: Path) -> list[str]:

@@ -139,8 +139,11 @@ def _require_same(run: Run, config: Config, digests: Sequence[str]) -> None:
     ]
     kept = run.folder / "photos.json"
     try:
-        if not differing and json.loads(kept.read_text(encoding="utf-8")) != list(digests):
-            differing = ["the photos are not the same files"]
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        if not differing and before != list(digests):
+            # A line is the digest of a photo, then those of its caption and mask
+            same = [str(line).split()[:1] for line in before] == [line.split()[:1] for line in digests]
+            differing = [f"the {'captions or masks' if same else 'photos'} are not the same files"]
     except (OSError, ValueError):
         differing = ["photos.json cannot be read"]
     if differing:

@@ -7,52 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lookforward.batches import Embeddings, Examples
 from lookforward.comparisons.chain import Act
 from lookforward.comparisons.dpok import Dpok, dpok_losses
 from lookforward.comparisons.draft import Draft, draft_loss
 from lookforward.critics.value import ValueFunction
 from lookforward.environment import Environment, decide, detached
 from lookforward.errors import LookforwardError
-from lookforward.latents import CachedLatents
 from lookforward.protocols import Policy
 from lookforward.records import Batch, StepResult, Transition
 from lookforward.returns import Target, bootstrap, monte_carlo
 from lookforward.update import Objective, critic_step, policy_loss, policy_step, reward_worth
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Latents of one kind of image, and the prompt that all of them share.
-
-    plain_prompt: the prompt without the identifier. photos: (n, 3, H, W) in [0, 1], what the latents were encoded
-    from, for rewards that compare with them.
-    """
-
-    latents: CachedLatents
-    prompt: str
-    plain_prompt: str = ""
-    photos: Tensor | None = None
-
-
-class Embeddings:
-    """Encoded prompts: kept where the text encoder is frozen, made anew each step where it is trained."""
-
-    def __init__(self, policy: Policy, trained: bool) -> None:
-        self.policy, self.trained = policy, trained
-        self._kept: dict[str, Tensor] = {}
-
-    def __call__(self, prompts: tuple[str, ...]) -> Tensor:
-        """(b, l, d). Equal prompts are encoded once."""
-        distinct = list(dict.fromkeys(prompts))
-        if self.trained:
-            made = dict(zip(distinct, self.policy.embed(distinct), strict=True))
-        else:
-            missing = [p for p in distinct if p not in self._kept]
-            if missing:
-                with torch.no_grad():
-                    self._kept |= dict(zip(missing, self.policy.embed(missing), strict=True))
-            made = self._kept
-        return torch.stack([made[p] for p in prompts])
 
 
 @dataclass(frozen=True)
@@ -94,8 +59,8 @@ class Trainer:
     parameters: what is trained, by name. critique: None where nothing is learned of the reward. direct: whether the
     policy follows the reward's own gradient instead of a critic's. generator, critic_generator, adapter_generator:
     the only sources of chance, on the CPU, so that a run can be repeated and resumed exactly; critic and adapter have
-    their own, so that the same seed shows every recipe the same photos, noise and timesteps. comparison: another method than Algorithm 1.
-    step: how many steps are done.
+    their own, so that the same seed shows every recipe the same photos, noise and timesteps. comparison: another
+    method than Algorithm 1. step: how many steps are done.
     """
 
     policy: Policy
@@ -225,16 +190,4 @@ def draw_batch(trainer: Trainer) -> Batch:
 
 
 def _draw(trainer: Trainer, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
-    b = count or trainer.batch
-    index = torch.randint(len(examples.latents), (b,), generator=generator)
-    x_0 = examples.latents.sample(index, generator)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
-    timestep = torch.randint(trainer.policy.schedule.timesteps, (b,), generator=generator)
-    return Batch(
-        x_0,
-        noise,
-        timestep.to(x_0.device),
-        (examples.prompt,) * b,
-        plain_prompts=(examples.plain_prompt,) * b,
-        photo=None if examples.photos is None else examples.photos[index.to(examples.photos.device)],
-    )
+    return examples.draw(count or trainer.batch, trainer.policy.schedule.timesteps, generator)

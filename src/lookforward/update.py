@@ -78,7 +78,7 @@ def policy_loss(
     worth: (b,), what the critic (or a differentiable reward) makes of the transition, with its gradient to the
     action; None where it has no say. Returns the scalar loss and the logged terms.
     """
-    noise_loss = ((transition.action - transition.noise) ** 2).mean()  # Eq. 1
+    noise_loss = transition.counted((transition.action - transition.noise) ** 2).mean()  # Eq. 1
     loss = objective.noise_weight * noise_loss
     terms = {"noise_loss": noise_loss.item()}
     if prior is not None:

@@ -1,20 +1,30 @@
 """Config to objects: the only place that knows both."""
 
+from lookforward.build.convert import convert
 from lookforward.build.export import load_export, manifest_of, read_manifest
 from lookforward.build.judges import Judges, build_judges, build_scores
+from lookforward.build.merge import merge
 from lookforward.build.pipeline import build_pipeline, find_device
 from lookforward.build.run import Workshop, build, check
+from lookforward.build.source import Source, add_adapters, find_adapter, find_source, model_hash
 
 __all__ = [
     "Judges",
+    "Source",
     "Workshop",
+    "add_adapters",
     "build",
     "build_judges",
     "build_pipeline",
     "build_scores",
     "check",
+    "convert",
+    "find_adapter",
     "find_device",
+    "find_source",
     "load_export",
     "manifest_of",
+    "merge",
+    "model_hash",
     "read_manifest",
 ]

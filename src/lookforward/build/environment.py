@@ -1,6 +1,6 @@
 """The reward that a config names, and the environment that pays it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from lookforward.rewards.embedding import EmbeddingReward
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.lpips import LpipsReward, load_lpips
 from lookforward.rewards.noise import NoiseReward
+from lookforward.rewards.per_concept import PerConceptReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
@@ -33,10 +34,13 @@ NAMES = (
     "look-forward", "noise", "dino", "dinov2", "clip-image", "clip-text", "ssim", "lpips", "dreamsim",
 )  # fmt: skip
 
+WITH_REFERENCES = ("dino", "dinov2", "clip-image")  # and embedding:MODEL: they hold the photos of one subject
 
-def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Tensor) -> Environment:
-    """photos: reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
-    reward = WeightedSum([(w, checked(build_reward(name, config, photos))) for w, name in parse_terms(config.reward)])
+
+def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
+    """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
+    terms = parse_terms(config.reward)
+    reward = WeightedSum([(weight, checked(_build_for_all(name, config, photos))) for weight, name in terms])
     decoder = _build_decoder(config, pipeline) if reward.needs_image else None
     return Environment(reward, config.transition, config.stride, decoder)
 
@@ -52,6 +56,12 @@ def check_reward(config: Config) -> None:
             if ":" not in name:
                 raise _unknown(name)
             load_callable(name)
+
+
+def _build_for_all(name: str, config: Config, photos: Sequence[Tensor]) -> Reward:
+    if len(photos) > 1 and (name in WITH_REFERENCES or name.startswith("embedding:")):
+        return PerConceptReward([build_reward(name, config, some) for some in photos])
+    return build_reward(name, config, photos[0])
 
 
 def build_reward(name: str, config: Config, photos: Tensor) -> Reward:

@@ -6,6 +6,11 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
+from lookforward.adapters.custom_diffusion import load_custom_diffusion
+from lookforward.adapters.lora import load_lora
+from lookforward.adapters.neti import load_neti
+from lookforward.adapters.p_plus import load_p_plus
+from lookforward.adapters.textual_inversion import load_textual_inversion
 from lookforward.build.pipeline import build_pipeline
 from lookforward.config import Config
 from lookforward.errors import LookforwardError
@@ -14,7 +19,8 @@ from lookforward.run import MANIFEST
 
 def manifest_of(config: Config) -> dict[str, Any]:
     """What `load_export` must know of a run's export."""
-    names = ("adapter", "model", "identifier", "class_noun", "noun_in_prompt", "resolution", "sample_steps", "guidance")
+    subject = ("identifier", "class_noun", "noun_in_prompt", "others")
+    names = ("adapter", "model", *subject, "resolution", "sample_steps", "guidance")
     return {"format": 1, **{name: getattr(config, name) for name in names}}
 
 
@@ -30,15 +36,42 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise LookforwardError(f"{folder} is no export: its {MANIFEST} cannot be read. Give RUN/export.") from error
 
 
-def load_export(folder: Path, device: str = "auto") -> StableDiffusionPipeline:
+def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
     """The pipeline of an export: the pipeline folder itself, or its base model with the adapter put in.
+
+    strength: of an adapter; a full export has none.
 
     Raises:
         LookforwardError: the folder is no export, or its base model cannot be loaded.
     """
     manifest = read_manifest(folder)
-    match manifest["adapter"]:
+    if manifest["adapter"] == "full":
+        return build_pipeline(str(folder), device)
+    pipeline = build_pipeline(manifest["model"], device)
+    apply_export(pipeline, folder, strength)
+    return pipeline
+
+
+def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
+    """Put the adapter of an export into a pipeline, beside those that it holds already.
+
+    Raises:
+        LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline.
+    """
+    match read_manifest(folder)["adapter"]:
         case "full":
-            return build_pipeline(str(folder), device)
+            raise LookforwardError(
+                f"{folder} holds a whole model, which cannot be put into another: give it first, adapters beside it."
+            )
+        case "lora" | "dora":
+            load_lora(pipeline, folder, strength)
+        case "textual-inversion":
+            load_textual_inversion(pipeline, folder, strength)
+        case "custom-diffusion":
+            load_custom_diffusion(pipeline, folder, strength)
+        case "p-plus":
+            load_p_plus(pipeline, folder, strength)
+        case "neti":
+            load_neti(pipeline, folder, strength)
         case other:
             raise LookforwardError(f"{folder} holds an adapter {other!r} that this version cannot load.")

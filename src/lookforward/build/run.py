@@ -5,21 +5,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from torch import Tensor
 
+from lookforward.batches import Embeddings, Examples
 from lookforward.build.adapter import build_adapter
 from lookforward.build.comparison import build_comparison
 from lookforward.build.critique import build_critique
 from lookforward.build.environment import build_environment, check_reward
 from lookforward.build.pipeline import build_pipeline
 from lookforward.concept import Concept, check_identifier
-from lookforward.config import Config
+from lookforward.config import WORD_ADAPTERS, Config
 from lookforward.errors import LookforwardError
 from lookforward.latents import encode
 from lookforward.policies.diffusion import DiffusionPolicy
 from lookforward.prior import prior_images
 from lookforward.protocols import Adapter
-from lookforward.train import Embeddings, Examples, Trainer
+from lookforward.train import Trainer
 from lookforward.update import Objective
+from lookforward.views import caption_notes, make_views, prompts_of, weigh
 from lookforward.vision import to_unit
 
 
@@ -52,13 +55,15 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     notes = _check(config, concept, policy)
 
     comparison = build_comparison(config, policy)  # before anything is trained
-    photos = to_unit(_stack(concept)).to(policy.device)
-    references = Examples(encode(pipeline.vae, photos), concept.prompt, concept.class_prompt, photos)
+    references = _build_references(config, concept, policy)
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
     adapter_generator = torch.Generator().manual_seed(config.seed + 2)
     adapter = build_adapter(config, adapter_generator)
     parameters = adapter.attach(policy)
     width = policy.embed([concept.prompt]).shape[-1]
+    embeddings = Embeddings(policy, adapter.changes_prompts)
+    if len(set(references.prompts)) > 1:
+        embeddings.prepare([*references.prompts, *(prior.prompts if prior else ())])
     trainer = Trainer(
         policy=policy,
         parameters=parameters,
@@ -68,7 +73,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
             betas=(config.adam_beta1, config.adam_beta2),
             weight_decay=config.weight_decay,
         ),
-        environment=build_environment(config, pipeline, photos),
+        environment=build_environment(config, pipeline, _photos(concept, policy)),
         critique=build_critique(config, policy, references.latents.mean.shape[1:], width),
         direct=config.route == "direct",
         objective=Objective(
@@ -80,7 +85,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         ),
         references=references,
         prior=prior,
-        embeddings=Embeddings(policy, adapter.changes_prompts),
+        embeddings=embeddings,
         batch=config.batch,
         max_grad_norm=config.max_grad_norm,
         generator=torch.Generator().manual_seed(config.seed),
@@ -92,26 +97,63 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
 
 
 def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:
-    note = check_identifier(config.identifier, lambda text: _tokens(policy, text))
+    notes: list[str] = []
+    learned = config.adapter in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
+    for one in concept.together:
+        note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
+        notes += [*one.notes, *((note,) if note else ())]
     _require_size(config, policy.pipeline)
     check_reward(config)
-    return (*concept.notes, *((note,) if note else ()))
+    prompts = {prompts_of(one, photo)[0] for one in concept.together for photo in one.photos}
+    if config.method == "dpok" and (config.augment or len(prompts) > 1):
+        raise LookforwardError(
+            "method = 'dpok' has one baseline, so all photos need one prompt: set captions and augment to false,"
+            " and give one subject."
+        )
+    return (*notes, *caption_notes(concept))
+
+
+def _build_references(config: Config, concept: Concept, policy: DiffusionPolicy) -> Examples:
+    views = make_views(
+        concept, flip=config.flip, augment=config.augment_views if config.augment else 0, seed=config.seed
+    )
+    photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
+    latents = encode(policy.pipeline.vae, photos)
+    height, width = latents.mean.shape[2:]
+    masks = weigh(views, height, width, config.background_weight)
+    return Examples(
+        latents,
+        tuple(view.prompt for view in views),
+        tuple(view.plain_prompt for view in views),
+        photos,
+        None if masks is None else masks.to(policy.device),
+        torch.tensor([view.concept for view in views], device=policy.device) if concept.others else None,
+    )
+
+
+def _photos(concept: Concept, policy: DiffusionPolicy) -> list[Tensor]:
+    """What rewards compare with: of each subject the squares of its photos (k, 3, h, w), as they are."""
+    return [
+        to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
+        for one in concept.together
+    ]
 
 
 def _build_prior(config: Config, concept: Concept, pipeline: StableDiffusionPipeline) -> Examples:
-    images = prior_images(
-        pipeline,
-        concept.class_prompt,
-        config.prior_images,
-        steps=config.prior_steps,
-        guidance=config.guidance,
-        resolution=config.resolution,
-    )
-    return Examples(encode(pipeline.vae, to_unit(images)), concept.class_prompt)
-
-
-def _stack(concept: Concept) -> np.ndarray:
-    return np.stack([photo.pixels for photo in concept.photos])  # (n, h, w, 3) uint8
+    classes = list(dict.fromkeys(one.class_prompt for one in concept.together))
+    images = [
+        prior_images(
+            pipeline,
+            prompt,
+            config.prior_images,
+            steps=config.prior_steps,
+            guidance=config.guidance,
+            resolution=config.resolution,
+        )
+        for prompt in classes
+    ]
+    prompts = tuple(prompt for prompt in classes for _ in range(config.prior_images))
+    return Examples(encode(pipeline.vae, to_unit(np.concatenate(images))), prompts)
 
 
 def _tokens(policy: DiffusionPolicy, text: str) -> list[int]:

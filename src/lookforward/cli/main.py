@@ -10,7 +10,8 @@ import tyro
 from lookforward.cli import toybox
 from lookforward.cli.ablate import ablate
 from lookforward.cli.compare import compare, demo
-from lookforward.cli.personalise import generate, score, train
+from lookforward.cli.personalise import score, train
+from lookforward.cli.use import export, generate, merge
 from lookforward.errors import LookforwardError
 
 
@@ -23,6 +24,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "generate": generate,
     "score": score,
+    "export": export,
+    "merge": merge,
     "compare": compare,
     "ablate": ablate,
     "demo": demo,

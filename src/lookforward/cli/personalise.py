@@ -1,4 +1,4 @@
-"""The main job: train on photos, draw with the result, score it."""
+"""The main job: train on photos, and score the result."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
 
@@ -18,7 +18,7 @@ Settings = Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="NAME=VA
 
 def train(
     photos: tyro.conf.Positional[Path],
-    class_noun: str,
+    class_noun: str = "",
     model: str | None = None,
     recipe: str = "look-forward",
     reward: str | None = None,
@@ -35,8 +35,8 @@ def train(
     """Teach a model your subject. The same command given again goes on where it was interrupted.
 
     Args:
-        photos: Folder with 4 to 6 photos of one subject.
-        class_noun: What the subject is, such as dog.
+        photos: Folder with 4 to 6 photos of one subject, or a TOML list of several subjects.
+        class_noun: What the subject is, such as dog. Needed unless a list names it.
         model: A diffusers pipeline folder or a hub id such as CompVis/stable-diffusion-v1-4; the bundled toybox
             where not given.
         recipe: A bundled recipe, or a TOML file of settings, over which these options go. A wrong name lists all.
@@ -54,6 +54,7 @@ def train(
     """
     from lookforward.api import Job, default_output, photos_name, read_concept
     from lookforward.build import check
+    from lookforward.concepts import name_subjects
     from lookforward.config import load_config, to_toml
 
     options = {
@@ -62,7 +63,7 @@ def train(
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= parse_settings(set) | {"photos": photos_name(photos), "class_noun": class_noun}
-    config = load_config(recipe, given)
+    config = load_config(recipe, name_subjects(photos, given))
     concept = read_concept(photos, config)
     folder = output or default_output(config)
     job = Job(folder, config, concept)
@@ -72,7 +73,7 @@ def train(
         notes = check(config, concept)
         console.print(to_toml(config), end="")
         _print_notes(notes)
-        console.print(f"Would train {config.steps} steps on {len(concept.photos)} photos into {folder}.")
+        console.print(f"Would train {config.steps} steps on {_tell_photos(concept)} into {folder}.")
     else:
         _run_job(job, config.steps)
         console.print(f"Done: {folder}. Draw with it: {_example(folder, config)}")
@@ -81,7 +82,7 @@ def train(
 def _run_job(job: Any, steps: int) -> None:
     from lookforward.cli.progress import TrainingProgress
 
-    console.print(f"Training on {len(job.concept.photos)} photos into {job.run.folder} …")
+    console.print(f"Training on {_tell_photos(job.concept)} into {job.run.folder} …")
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -89,47 +90,6 @@ def _run_job(job: Any, steps: int) -> None:
                 if job.resumed_at:
                     console.print(f"Going on after step {job.resumed_at}.")
             progress.show(result)
-
-
-def generate(
-    run: tyro.conf.Positional[Path],
-    prompt: tyro.conf.Positional[str],
-    count: int = 4,
-    seed: int = 0,
-    steps: int | None = None,
-    guidance: float | None = None,
-    output: Path | None = None,
-) -> None:
-    """Draw images with a finished run, as PNG files and a contact sheet.
-
-    Args:
-        run: Run folder.
-        prompt: What to draw, with the identifier and the class noun: "a photo of sks dog on the beach".
-        count: How many images.
-        seed: Seed of the first image; the next ones follow.
-        steps: Steps of the sampler; the run's own where not given.
-        guidance: Classifier-free guidance; the run's own where not given.
-        output: Folder for the images; RUN/images where not given.
-    """
-    from lookforward.api import load_personalized
-    from lookforward.report import contact_sheet
-
-    model = load_personalized(run)
-    config = model.run.config
-    if config.identifier not in prompt:
-        console.print(f"Note: the prompt does not hold {config.identifier!r}, so your subject was not asked for.")
-    images = model.generate(prompt, count, seed=seed, steps=steps, guidance=guidance)
-    folder = output or run / "images"
-    slug = "-".join("".join(c if c.isalnum() else " " for c in prompt).split())[:60] or "image"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            image.save(folder / f"{slug}-{seed + i}.png")
-        sheet = contact_sheet([np.asarray(image) for image in images], [f"seed {seed + i}" for i in range(count)])
-        sheet.save(folder / f"{slug}-sheet.png")
-    except OSError as error:
-        raise write_error(folder, error, "Make room, or give another --output.") from error
-    console.print(f"{count} images and {slug}-sheet.png in {folder}")
 
 
 def score(
@@ -166,6 +126,8 @@ def score(
     model = load_personalized(run)
     config = model.run.config
     concept = read_concept(photos_of(config), config)
+    if concept.others:
+        console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
     judges = build_judges(config.model, dino, clip)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
     asked = [fill(t, config.identifier, config.class_noun) for t in templates for _ in range(images)]
@@ -198,10 +160,16 @@ def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     return values
 
 
+def _tell_photos(concept: Any) -> str:
+    counts = [len(one.photos) for one in concept.together]
+    return f"{sum(counts)} photos" + (f" of {len(counts)} subjects" if len(counts) > 1 else "")
+
+
 def _print_notes(notes: tuple[str, ...]) -> None:
     for note in notes:
         console.print(f"Note: {note}")
 
 
 def _example(folder: Path, config: Any) -> str:
-    return f'lookforward generate {folder} "a photo of {config.identifier} {config.class_noun} on the beach"'
+    words = f"{config.identifier} {config.class_noun}" if config.noun_in_prompt else config.identifier
+    return f'lookforward generate {folder} "a photo of {words} on the beach"'

@@ -163,4 +163,6 @@ def arrive(policy: Policy, end: Link, start: Batch) -> Transition:
         alpha_bar=alpha_bar,
         prompts=start.plain_prompts,
         photo=start.photo,
+        mask=start.mask,
+        concept=start.concept,
     )

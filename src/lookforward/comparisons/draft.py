@@ -99,11 +99,16 @@ def _denoise_again(
 
 def _repeat(start: Batch, n: int) -> Batch:
     """Each row n times in a row, of what rewards look at."""
+    photo, mask, concept = (
+        None if x is None else x.repeat_interleave(n, dim=0) for x in (start.photo, start.mask, start.concept)
+    )
     return replace(
         start,
         x_0=start.x_0.repeat_interleave(n, dim=0),
         plain_prompts=tuple(prompt for prompt in start.plain_prompts for _ in range(n)),
-        photo=None if start.photo is None else start.photo.repeat_interleave(n, dim=0),
+        photo=photo,
+        mask=mask,
+        concept=concept,
     )
 
 

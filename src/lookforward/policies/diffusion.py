@@ -48,17 +48,12 @@ class DiffusionPolicy:
         return next(self.unet.parameters()).device
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """τ(y): b texts to (b, l, d) float32, padded and cut to the tokenizer's length as the pipeline does."""
-        tokenizer = self.pipeline.tokenizer
-        tokens = tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
+        """τ(y): b texts to (b, l, d) float32, as the pipeline encodes them itself.
+
+        A `ConceptPipeline` has l tokens for each of its layers, and may leave part of the work to `act`.
+        """
         with self._autocast():
-            return self.text_encoder(tokens.input_ids.to(self.device))[0].float()
+            return self.pipeline.encode_prompt(list(prompts), self.device, 1, False)[0].float()
 
     def act(self, state: State) -> Tensor:
         """ẑ_t: (b, c, h, w) float32, whichever of ε, v and x_0 the model was trained to predict."""

@@ -8,11 +8,11 @@ from lookforward.records import Transition
 class LookForwardReward:
     """-mean (x̂_0,t - x_0)², in (-∞, 0]; equals -(1-ᾱ)/ᾱ · mean (ẑ_t - z_t)² (Eq. 8 with a reward's sign).
 
-    Reads `x_0` and `x_0_hat`. Squared latent units, the mean over c, h and w.
+    Reads `x_0`, `x_0_hat` and `mask`. Squared latent units, the mean over c, h and w.
     """
 
     name = "look-forward"
     needs_image = False
 
     def __call__(self, transition: Transition) -> Tensor:
-        return -((transition.x_0_hat - transition.x_0) ** 2).mean(dim=(1, 2, 3))  # (b,)
+        return -transition.counted((transition.x_0_hat - transition.x_0) ** 2).mean(dim=(1, 2, 3))  # (b,)

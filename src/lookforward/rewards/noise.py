@@ -8,11 +8,11 @@ from lookforward.records import Transition
 class NoiseReward:
     """-mean (ẑ_t - z_t)², in (-∞, 0] (Eq. 5 with the sign of a reward).
 
-    Reads `action` and `noise`; the mean over c, h and w.
+    Reads `action`, `noise` and `mask`; the mean over c, h and w.
     """
 
     name = "noise"
     needs_image = False
 
     def __call__(self, transition: Transition) -> Tensor:
-        return -((transition.action - transition.noise) ** 2).mean(dim=(1, 2, 3))  # (b,)
+        return -transition.counted((transition.action - transition.noise) ** 2).mean(dim=(1, 2, 3))  # (b,)

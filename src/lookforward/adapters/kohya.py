@@ -1,0 +1,77 @@
+"""An exported LoRA or DoRA in the layout of kohya's scripts, which ComfyUI and A1111 read.
+
+diffusers has a converter to it, `convert_state_dict_to_kohya`, which is not used here: it writes the rank in the
+place of alpha, calls the text encoder as Stable Diffusion XL does (lora_te1), and leaves a DoRA's magnitudes under a
+name that nobody reads.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lookforward.adapters.files import write_tensors
+from lookforward.adapters.lora import read_lora
+from lookforward.errors import LookforwardError, write_error
+
+_PARTS = {"unet": "lora_unet", "text_encoder": "lora_te"}
+_SUFFIXES = {
+    ".lora.down.weight": "lora_down.weight",
+    ".lora.up.weight": "lora_up.weight",
+    ".lora_linear_layer.down.weight": "lora_down.weight",
+    ".lora_linear_layer.up.weight": "lora_up.weight",
+    ".lora_magnitude_vector": "dora_scale",
+    ".lora_magnitude_vector.weight": "dora_scale",
+}
+
+
+def write_kohya(folder: Path, path: Path) -> None:
+    """Write the export in `folder` to the file `path` in kohya's layout.
+
+    Raises:
+        LookforwardError: the folder holds no LoRA, or the file cannot be written.
+    """
+    layers, settings = read_lora(folder)
+    alphas = {part: settings[f"{part}.lora_alpha"] for part in _PARTS if f"{part}.lora_alpha" in settings}
+    tensors = to_kohya(layers, alphas)
+    ranks = sorted({len(t) for name, t in tensors.items() if name.endswith("lora_down.weight")})
+    said = {
+        "format": "pt",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": ", ".join(map(str, ranks)),
+        "ss_network_alpha": ", ".join(str(alpha) for alpha in sorted(set(alphas.values()))),
+    }
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(partial, tensors, said)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise write_error(path, error, "The export is intact: make room and give the same command again.") from error
+
+
+def to_kohya(layers: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[str, Tensor]:
+    """diffusers' names to kohya's, with a scalar alpha beside each pair of matrices.
+
+    layers: as in `pytorch_lora_weights.safetensors`; alphas: of "unet" and "text_encoder", the rank where not given.
+    A DoRA's magnitudes (out,) become (out, 1), by which readers know that they belong to the rows.
+
+    Raises:
+        LookforwardError: a name is none that diffusers writes for Stable Diffusion 1 or 2.
+    """
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in layers.items():
+        part, _, rest = key.partition(".")
+        suffix = next((suffix for suffix in _SUFFIXES if rest.endswith(suffix)), None)
+        if part not in _PARTS or suffix is None:
+            raise LookforwardError(f"{key!r} is no layer of a LoRA that this version can convert.")
+        module = rest.removesuffix(suffix)
+        if part == "text_encoder" and not module.startswith("text_model."):
+            module = f"text_model.{module}"
+        name, kind = f"{_PARTS[part]}_{module.replace('.', '_')}", _SUFFIXES[suffix]
+        tensors[f"{name}.{kind}"] = tensor.reshape(-1, 1) if kind == "dora_scale" else tensor
+        if kind == "lora_down.weight":
+            tensors[f"{name}.alpha"] = torch.tensor(float(alphas.get(part, len(tensor))))
+    return tensors

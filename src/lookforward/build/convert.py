@@ -1,0 +1,79 @@
+"""An export to the layouts that other programs read."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from lookforward.adapters.kohya import write_kohya
+from lookforward.build.merge import merge
+from lookforward.build.source import Source
+from lookforward.errors import LookforwardError
+from lookforward.export import require_new, whole_folder
+
+Format = Literal["diffusers", "kohya", "a1111", "merged"]
+FORMATS: dict[str, tuple[Format, ...]] = {
+    "full": ("diffusers", "merged"),
+    "lora": ("diffusers", "kohya", "merged"),
+    "dora": ("diffusers", "kohya", "merged"),
+    "custom-diffusion": ("diffusers", "merged"),
+    "textual-inversion": ("diffusers", "a1111", "merged"),
+    "p-plus": ("diffusers",),
+    "neti": ("diffusers",),
+}
+_REMEDY = "The export is intact: make room, or give another --output."
+EMBEDS = "learned_embeds.safetensors"
+
+
+def convert(source: Source, layout: Format, folder: Path, strength: float | None = None) -> None:
+    """Write a finished export into the new folder `folder` in another layout.
+
+    layout: diffusers: as the run wrote it. kohya: a LoRA as one file. a1111: a learned word as one file.
+    merged: a pipeline folder with the adapter baked in, at `strength`, 1 where None.
+
+    Raises:
+        LookforwardError: the adapter has no such layout, or `folder` is taken or cannot be written.
+    """
+    export = source.require_export()
+    kind = source.manifest["adapter"]
+    has = FORMATS[kind]
+    if layout not in has:
+        raise LookforwardError(f"The adapter {kind!r} has no format {layout!r}: it has {', '.join(has)}.")
+    if strength is not None and layout != "merged":
+        raise LookforwardError(f"--strength is of --format merged; {layout!r} leaves it to whoever loads the file.")
+    require_new(folder)
+    if layout == "merged":
+        merge([(source, 1.0 if strength is None else strength)], folder)
+        return
+    with whole_folder(folder, _REMEDY) as partial:
+        match layout:
+            case "diffusers":
+                shutil.copytree(export, partial, dirs_exist_ok=True)
+            case "kohya":
+                write_kohya(export, partial / f"{file_name(source.manifest['identifier'])}.safetensors")
+            case "a1111":
+                write_embedding(export, partial / f"{file_name(source.manifest['identifier'])}.safetensors")
+
+
+def write_embedding(folder: Path, path: Path) -> None:
+    """Write a learned word as the one file that A1111 and ComfyUI read: a single tensor (vectors, d).
+
+    There, prompts call the word by the file's name.
+
+    Raises:
+        LookforwardError: the folder holds no learned word.
+    """
+    try:
+        tensors = load_file(folder / EMBEDS)
+    except Exception as error:  # safetensors' own
+        raise LookforwardError(f"{folder / EMBEDS} cannot be read: give the export of a learned word.") from error
+    rows = torch.cat([tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors.values()])
+    save_file({next(iter(tensors)): rows.contiguous()}, path)
+
+
+def file_name(identifier: str) -> str:
+    """An identifier as the name of a file: "<sks>" becomes "sks"."""
+    return re.sub(r"[^\w-]+", "-", identifier).strip("-") or "word"

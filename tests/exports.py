@@ -1,0 +1,37 @@
+"""Exports of the tiny model without any training: weights by chance, so that each adapter visibly does something."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conftest import make_pipeline
+from lookforward.build import build_pipeline, manifest_of
+from lookforward.build.adapter import build_adapter
+from lookforward.card import Card
+from lookforward.config import load_config
+from lookforward.export import export
+from lookforward.policies.diffusion import DiffusionPolicy
+from tiny import seeded
+
+SETTINGS: dict[str, Any] = {"resolution": 32, "sample_steps": 2, "guidance": 3.0, "class_noun": "teapot"}
+
+
+def make_export(folder: Path, model: Path, adapter: str, seed: int = 1, size: float = 0.3, **settings: Any) -> Path:
+    """An export of `adapter` on `model`, its parameters moved by up to `size` from where training would begin."""
+    given = {**SETTINGS, "model": str(model), "adapter": adapter, **settings}
+    config = load_config("dreambooth", given)
+    policy = DiffusionPolicy(build_pipeline(str(model), "cpu"))
+    made = build_adapter(config, seeded(seed))
+    generator = seeded(seed)
+    with torch.no_grad():
+        for _, parameter in sorted(made.attach(policy).items()):
+            parameter += size * torch.randn(parameter.shape, generator=generator)
+    manifest = manifest_of(config)
+    export(made, policy, folder, manifest, Card(manifest, config))
+    return folder
+
+
+def make_model(folder: Path, seed: int) -> Path:
+    make_pipeline(seed).save_pretrained(folder, safe_serialization=True)
+    return folder

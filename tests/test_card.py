@@ -1,0 +1,159 @@
+"""The model card says what an export is, in Markdown and YAML that no name can break."""
+
+import ast
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from conftest import save_image
+from lookforward.build import manifest_of
+from lookforward.card import CARD, SAMPLES, Card, base_name, escape, loading_code
+from lookforward.config import AdapterKind, Config
+
+ADAPTERS = get_args(AdapterKind)
+NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"
+
+
+def card_of(folder: Path, **settings: Any) -> str:
+    config = Config(**{"class_noun": "dog", "model": "someone/some-model", **settings})
+    Card(manifest_of(config), config, 5).write(folder)
+    return (folder / CARD).read_text(encoding="utf-8")
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    """The values between the first two lines of dashes; each is JSON, a plain word or a list."""
+    found: dict[str, Any] = {}
+    lines = card.split("\n---\n")[0].removeprefix("---\n").splitlines()
+    for line in lines:
+        if line.startswith("- "):
+            found["tags"].append(json.loads(line[2:]))
+            continue
+        name, _, value = line.partition(":")
+        value = value.strip()
+        found[name] = [] if not value else json.loads(value) if value.startswith('"') else value
+    return found
+
+
+def unescaped(text: str) -> str:
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
+
+
+def test_what_a_card_tells(tmp_path: Path) -> None:
+    card = card_of(tmp_path, learning_rate=3e-4, discount=0.9)
+    told = front_matter(card)
+    assert told.pop("license").startswith("other")
+    assert told == {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "base_model": "someone/some-model",
+        "instance_prompt": "a photo of sks dog",
+        "tags": ["text-to-image", "diffusers", "lookforward", "dreambooth"],
+    }
+    text = unescaped(card)
+    for part in (
+        "# sks dog\n", "from 5 photos", "Base model: someone/some-model", "Identifier: sks", "Class noun: dog",
+        "- a photo of sks dog on the beach",
+        "| `learning_rate` | 0.0003 |", "| `steps` | 1000 |", "| `discount` | 0.9 |",
+        "## Consent and use", "with the permission of", "everyone in them", "Do not", "licence of the base model",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "critic_bins" not in text  # at its default
+    assert "samples.png" not in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD]
+
+
+@pytest.mark.parametrize("place", ["/attic/ada/secret/dog", "secret/dog"])
+def test_a_card_does_not_tell_where_things_lay(tmp_path: Path, place: str) -> None:
+    card = card_of(tmp_path, model=f"{place}/model", photos=f"{place}/photos", recipe=f"{place}/mine.toml")
+    assert "attic" not in card
+    if place.startswith("/"):
+        assert "secret" not in card
+        assert front_matter(card)["base_model"] == "model"
+        assert "mine.toml" in card
+
+
+def test_names_cannot_break_it(tmp_path: Path) -> None:
+    card = card_of(tmp_path, identifier=NASTY, class_noun="d|og\\", adapter="lora", recipe="a|b.toml")
+    assert front_matter(card)["instance_prompt"] == f"a photo of {NASTY} d|og\\"
+    body = card.split("\n---\n", 1)[1]
+    (code,) = re.findall(r"^(````*)python\n(.*?)\n\1$", body, re.DOTALL | re.MULTILINE)
+    prose = body.replace(code[1], "")
+    rest = re.sub(r"^\| `\w+` \|", "| |", prose, flags=re.MULTILINE)  # a setting's name
+    rest = re.sub(r"\\[!-/:-@\[-`{-~]", "", rest)  # what Markdown reads as marks
+    assert not re.search(r"[<*_{}&]", rest), rest
+    assert unescaped(prose).count(f"{NASTY} d|og\\") >= 4
+    table = [line for line in rest.splitlines() if line.startswith("|")]
+    assert table
+    assert {line.count("|") for line in table} == {3}
+    calls = [node for node in ast.walk(ast.parse(code[1])) if isinstance(node, ast.Constant)]
+    assert f"a photo of {NASTY} d|og\\ on the beach" in [node.value for node in calls]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "call"),
+    [
+        ("full", 'StableDiffusionPipeline.from_pretrained("FOLDER")'),
+        ("lora", 'pipeline.load_lora_weights("FOLDER")'),
+        ("dora", 'pipeline.load_lora_weights("FOLDER")'),
+        ("custom-diffusion", 'pipeline.unet.load_attn_procs("FOLDER"'),
+        ("textual-inversion", 'pipeline.load_textual_inversion("FOLDER"'),
+        ("p-plus", 'pipeline.load_concept("FOLDER")'),
+        ("neti", 'pipeline.load_concept("FOLDER")'),
+    ],
+)
+def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:
+    for model in ("someone/some-model", "toybox"):
+        config = Config(adapter=adapter, class_noun="dog", model=model)
+        code = "\n".join(loading_code(manifest_of(config), "a dog"))
+        ast.parse(code)
+        assert call in code
+        assert ("someone/some-model" in code) == (model != "toybox" and adapter != "full")
+        assert "num_inference_steps=50, guidance_scale=7.5, height=512, width=512" in code
+    assert adapter in ADAPTERS
+    assert front_matter(card_of(tmp_path, adapter=adapter))["tags"][3].replace("_", "-") in (adapter, "dreambooth")
+
+
+def test_several_subjects(tmp_path: Path) -> None:
+    config = Config(adapter="custom-diffusion", class_noun="dog", others="zwx=cat; ukj=vase")
+    manifest = manifest_of(config)
+    assert "learned_embeds_3.safetensors" in "\n".join(loading_code(manifest, "x"))
+    Card(manifest, config).write(tmp_path)
+    text = unescaped((tmp_path / CARD).read_text())
+    assert "Another subject: zwx, a cat" in text
+    assert "Another subject: ukj, a vase" in text
+
+
+def test_samples_travel_with_it(tmp_path: Path) -> None:
+    sheet = save_image(tmp_path / "step-000020.png")
+    config = Config(class_noun="dog", noun_in_prompt=False)
+    (tmp_path / "export").mkdir()
+    Card(manifest_of(config), config, samples=sheet).write(tmp_path / "export")
+    assert (tmp_path / "export" / SAMPLES).read_bytes() == sheet.read_bytes()
+    text = (tmp_path / "export" / CARD).read_text()
+    assert f"]({SAMPLES})" in text
+    assert "a photo of sks on the beach" in unescaped(text)  # the identifier stands for the whole subject
+    assert "base_model" not in text  # of Toybox, which no hub has
+    Card(manifest_of(config), config, samples=tmp_path / "gone.png").write(tmp_path)
+    assert SAMPLES not in (tmp_path / CARD).read_text()
+
+
+def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path: Path) -> None:
+    silent = {"photos", "device", "checkpoint_every", "sample_every", "allow_few", "model", "identifier"}
+    silent |= {"class_noun", "others"}
+    for field in dataclasses.fields(Config):
+        other: Any = {bool: not field.default, int: 7, float: 0.125, str: "other"}.get(field.type, field.default)  # type: ignore[arg-type]
+        card = unescaped(card_of(tmp_path, **{field.name: other}))
+        shown = str(other).lower() if isinstance(other, bool) else str(other)
+        assert (f"| `{field.name}` | {shown} |" in card) == (field.name not in silent and (other != field.default or
+            field.name in ("adapter", "method", "precision"))), field.name  # fmt: skip
+
+
+def test_words() -> None:
+    assert escape("a_b\n c") == r"a\_b c"
+    assert unescaped(escape(NASTY)) == NASTY
+    assert base_name("owner/name") == "owner/name"
+    assert base_name("/a/b/model") == base_name("../model") == "model"

@@ -1,0 +1,255 @@
+"""`export` and `merge`: what they write is what the adapter does, and they refuse what cannot be."""
+
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file
+
+from exports import make_export, make_model
+from jobs import tree
+from lookforward import load_personalized
+from lookforward.build import build_pipeline, load_export, read_manifest
+from lookforward.build.convert import FORMATS, file_name
+from lookforward.card import CARD
+from lookforward.cli import main
+from lookforward.config import AdapterKind, Config
+from lookforward.generate import draw_images
+from lookforward.run import MANIFEST, Run, open_run
+
+Command = Callable[..., tuple[int, str, str]]
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An export of each adapter, on the tiny model."""
+    folder = tmp_path_factory.mktemp("exports")
+    words = {"identifier": "<new>", "initial_word": "teapot"}
+    return {
+        "full": make_export(folder / "whole", tiny_model, "full", size=0.02),
+        "lora": make_export(folder / "lora", tiny_model, "lora"),
+        "dora": make_export(folder / "dora", tiny_model, "dora"),
+        "custom-diffusion": make_export(folder / "custom", tiny_model, "custom-diffusion", **words),
+        "textual-inversion": make_export(folder / "word", tiny_model, "textual-inversion", word_vectors=2, **words),
+        "p-plus": make_export(folder / "p-plus", tiny_model, "p-plus", **words),
+        "neti": make_export(folder / "neti", tiny_model, "neti", **words),
+    }
+
+
+def drawn(pipeline: StableDiffusionPipeline, prompt: str) -> np.ndarray:
+    return draw_images(pipeline, [prompt], [3], steps=2, guidance=3.0)[0].astype(int)
+
+
+def prompt_for(folder: Path) -> str:
+    return f"a photo of {read_manifest(folder)['identifier']} in the snow"
+
+
+def test_every_adapter_has_its_formats() -> None:
+    assert FORMATS.keys() == set(get_args(AdapterKind))
+    assert {layout for layouts in FORMATS.values() for layout in layouts} == {"diffusers", "kohya", "a1111", "merged"}
+
+
+@pytest.mark.parametrize("adapter", [a for a, formats in FORMATS.items() if "merged" in formats])
+def test_a_merged_model_needs_nothing_beside_it(
+    adapter: str, run: Command, exports: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    export = exports[adapter]
+    status, out, err = run("merge", export, "--output", "merged")
+    assert (status, err) == (0, "")
+    assert out == "Merged into merged. Load it with StableDiffusionPipeline.from_pretrained('merged').\n"
+    prompt = prompt_for(export)
+    ours = drawn(load_export(export, "cpu"), prompt)
+    plain = StableDiffusionPipeline.from_pretrained(tmp_path / "merged", safety_checker=None)
+    plain.set_progress_bar_config(disable=True)
+    assert not any("lora" in name for name, _ in plain.unet.named_parameters())
+    assert np.abs(drawn(plain, prompt) - ours).max() <= 1
+    before = drawn(build_pipeline(str(tiny_model), "cpu"), prompt)
+    assert np.abs(ours - before).max() > 3
+    assert np.abs(drawn(load_personalized("merged").pipeline, prompt) - ours).max() <= 1
+    card = (tmp_path / "merged" / CARD).read_text()
+    assert "Baked in" in card
+    assert read_manifest(Path("merged"))["merged"][0]["adapter"] == adapter
+
+
+@pytest.mark.parametrize("adapter", [a for a, formats in FORMATS.items() if "merged" in formats])
+def test_a_strength_lies_between_nothing_and_all(
+    adapter: str, run: Command, exports: dict[str, Path], tiny_model: Path
+) -> None:
+    export = exports[adapter]
+    assert run("merge", export, "--strength", 0, "--output", "none")[0] == 0
+    assert run("merge", f"{export}:0.5", "--output", "half")[0] == 0
+    assert run("export", export, "--format", "merged", "--strength", 0.5, "--output", "half too")[0] == 0
+    assert tree(Path("half")) == tree(Path("half too"))
+    before, none, half = (load_file(Path(f) / WEIGHTS) for f in (tiny_model, "none", "half"))
+    whole = load_file(exports["full"] / WEIGHTS)
+    for name, weight in before.items():
+        torch.testing.assert_close(none[name], weight, rtol=0, atol=1e-6)
+        if adapter == "full":
+            torch.testing.assert_close(half[name], (weight + whole[name]) / 2, rtol=0, atol=1e-6)
+    if adapter != "textual-inversion":  # whose word is not in the UNet
+        assert any((half[name] - weight).abs().max() > 1e-3 for name, weight in before.items())
+
+
+def test_several_are_merged_at_their_own_strengths(run: Command, exports: dict[str, Path], tiny_model: Path) -> None:
+    words = (exports["full"], f"{exports['lora']}:0.5", exports["textual-inversion"])
+    status, _, err = run("merge", *words, "--output", "merged")
+    assert (status, err) == (0, "")
+    told = [(a["name"], a["strength"]) for a in read_manifest(Path("merged"))["merged"]]
+    assert told == [("whole", 1.0), ("lora", 0.5), ("word", 1.0)]
+    status, _, err = run(
+        "generate",
+        exports["full"],
+        "a <new> teapot",
+        "--adapter",
+        words[1],
+        "--adapter",
+        words[2],
+        "--seeds",
+        3,
+        "--steps",
+        2,
+    )
+    assert (status, err) == (0, "")
+    with Image.open("images/a-new-teapot-3.png") as image:
+        beside = np.asarray(image).astype(int)
+    assert np.abs(drawn(load_export(Path("merged"), "cpu"), "a <new> teapot") - beside).max() <= 1
+
+
+def test_a_note_says_where_the_base_is_another(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other", 5)
+    status, out, err = run("merge", other, exports["lora"], "--output", "merged")
+    assert (status, err) == (0, "")
+    assert out.startswith("Note: lora was trained on ")
+    assert f"not on {other}: it may draw something else here.\n" in out
+    none = load_file(other / WEIGHTS)
+    merged = load_file(tmp_path / "merged" / WEIGHTS)
+    assert none.keys() == merged.keys()
+
+
+@pytest.mark.parametrize("adapter", ["lora", "dora"])
+def test_kohya_is_one_file(adapter: str, run: Command, exports: dict[str, Path], tiny_model: Path) -> None:
+    status, out, err = run("export", exports[adapter], "--format", "kohya", "--output", "kohya")
+    assert (status, out, err) == (0, "kohya: sks.safetensors\n", "")
+    keys = load_file("kohya/sks.safetensors").keys()
+    assert keys
+    assert all(key.startswith(("lora_unet_", "lora_te_")) for key in keys)
+    if adapter == "lora":  # diffusers' converter knows no magnitudes
+        plain = build_pipeline(str(tiny_model), "cpu")
+        plain.load_lora_weights("kohya", weight_name="sks.safetensors")
+        prompt = prompt_for(exports[adapter])
+        assert np.abs(drawn(plain, prompt) - drawn(load_export(exports[adapter], "cpu"), prompt)).max() <= 1
+
+
+def test_an_embedding_is_one_file_of_one_tensor(run: Command, exports: dict[str, Path], tiny_model: Path) -> None:
+    export = exports["textual-inversion"]
+    status, out, err = run("export", export, "--format", "a1111", "--output", "words")
+    assert (status, out, err) == (0, "words: new.safetensors\n", "")
+    ((name, rows),) = load_file("words/new.safetensors").items()
+    assert (name, rows.shape) == ("<new>", (2, 16))
+    plain = build_pipeline(str(tiny_model), "cpu")
+    plain.load_textual_inversion("words", weight_name="new.safetensors")
+    prompt = prompt_for(export)
+    assert (drawn(plain, prompt) == drawn(load_export(export, "cpu"), prompt)).all()
+
+
+def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    manifest = read_manifest(exports["lora"])
+    config = Config(**{name: value for name, value in manifest.items() if name != "format"})
+    Run(folder, config).begin([])
+    status, _, err = run("export", folder, "--format", "kohya")
+    assert (status, "run is not finished; give its training command again" in err) == (2, True)
+    shutil.copytree(exports["lora"], folder / "export")
+    assert open_run(folder).finished
+    status, out, err = run("export", folder, "--format", "kohya")
+    assert (status, out, err) == (0, f"{folder}/export-kohya: sks.safetensors\n", "")
+    assert run("export", folder, "--format", "diffusers")[0] == 0
+    assert tree(folder / "export-diffusers") == tree(folder / "export")
+    status, _, err = run("export", folder, "--format", "kohya")
+    assert (status, "export-kohya is there already; give another --output, or delete it" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["export", "{full}", "--format", "kohya"],
+            "The adapter 'full' has no format 'kohya': it has diffusers, merged.",
+        ),
+        (["export", "{lora}", "--format", "a1111"], "'lora' has no format 'a1111': it has diffusers, kohya, merged."),
+        (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
+        (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is of --format merged"),
+        (["export", "{model}", "--format", "merged"], "is a plain model: give a run folder or an export"),
+        (["export", "nowhere", "--format", "merged"], "There is no run folder nowhere"),
+        (["merge", "{p-plus}"], "holds an adapter 'p-plus', which no plain pipeline folder can hold"),
+        (["merge", "{lora}", "{neti}"], "holds an adapter 'neti', which no plain pipeline folder can hold"),
+        (["merge", "{lora}", "{full}"], "is a whole model, and two of them cannot be combined"),
+        (["merge", "{full}", "{full}"], "is a whole model, and two of them cannot be combined"),
+        (["merge", "{lora}:strong"], "write EXPORT:STRENGTH with a number"),
+        (["merge", "{textual-inversion}", "{custom-diffusion}"], "identifier '<new>' is"),
+    ],
+)
+def test_what_cannot_be_converted(
+    words: list[str], message: str, run: Command, exports: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    for name, path in {**exports, "model": tiny_model}.items():
+        words = [word.replace(f"{{{name}}}", str(path)) for word in words]
+    status, _, err = run(*words, "--output", tmp_path / "out")
+    assert status == 2
+    assert err.startswith("lookforward: ")
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_needs_a_place(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
+    status, _, err = run("export", exports["lora"], "--format", "kohya")
+    assert (status, "say where to write, with --output FOLDER" in err) == (2, True)
+    (tmp_path / "file").write_text("mine")
+    for words in (["export", exports["lora"], "--format", "kohya"], ["merge", exports["lora"]]):
+        status, _, err = run(*words, "--output", "file")
+        assert (status, "file is there already" in err) == (2, True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [["export", "{}", "--format", "diffusers"], ["merge", "{}"]])
+def test_a_full_disk_leaves_nothing(
+    words: list[str], run: Command, exports: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    status, _, err = run(*(word.format(exports["lora"]) for word in words), "--output", "out")
+    assert status == 2
+    assert "out cannot be written: the disk is full" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_names() -> None:
+    assert [file_name(word) for word in ("sks", "<new>", "../a b", "<>", "é-1")] == ["sks", "new", "a-b", "word", "é-1"]
+    assert (MANIFEST, CARD) == ("lookforward.json", "README.md")

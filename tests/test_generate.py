@@ -1,0 +1,260 @@
+"""Drawing: seeds decide, with every scheduler; what was drawn is written beside it; the command says what is wrong."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from conftest import make_pipeline, save_image
+from exports import make_export
+from lookforward import LookforwardError, __version__, load_personalized
+from lookforward.cli import main
+from lookforward.generate import SchedulerName, draw_images, use_ddim
+from lookforward.picture import Drawing, read_settings, save_picture
+
+SCHEDULERS = get_args(SchedulerName)
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> StableDiffusionPipeline:
+    made = make_pipeline()
+    use_ddim(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def teapot(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_export(tmp_path_factory.mktemp("teapot") / "teapot", tiny_model, "full", size=0.02)
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_export(tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", seed=2, identifier="zwx")
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = 0
+        try:
+            main(["generate", *(str(word) for word in words)])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call
+
+
+def draw(pipeline: StableDiffusionPipeline, seeds: list[int], **settings: object) -> np.ndarray:
+    prompts = ["a photo of a red dog", "a vase in the snow", "a teapot"]
+    given = {"steps": 3, "guidance": 3.0, **settings}
+    return draw_images(pipeline, [prompts[seed % 3] for seed in seeds], seeds, **given).astype(int)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_seed_gives_its_image_whatever_is_drawn_beside_it(scheduler: str, pipeline: StableDiffusionPipeline) -> None:
+    together = draw(pipeline, [5, 1, 2], scheduler=scheduler)
+    for i, seed in enumerate([5, 1, 2]):
+        alone = draw(pipeline, [seed], scheduler=scheduler)[0]
+        assert np.abs(alone - together[i]).max() <= 1, seed  # the last bit may differ in a batch
+    assert np.abs(together[0] - together[2]).max() > 5
+
+
+def test_schedulers_draw_differently_and_leave_the_pipeline_as_it_was(pipeline: StableDiffusionPipeline) -> None:
+    own = pipeline.scheduler
+    images = {name: draw(pipeline, [0], scheduler=name)[0] for name in SCHEDULERS}
+    assert pipeline.scheduler is own
+    assert (draw(pipeline, [0])[0] == images["ddim"]).all()  # DDIM is the policy's own
+    assert isinstance(own, DDIMScheduler)
+    for one in SCHEDULERS:
+        for other in SCHEDULERS:
+            assert one == other or np.abs(images[one] - images[other]).max() > 1, (one, other)
+    with pytest.raises(LookforwardError, match=r"no scheduler 'plms'; choose one of ddim, ddpm, dpm\+\+, euler, unipc"):
+        draw(pipeline, [0], scheduler="plms")
+
+
+def test_a_scheduler_keeps_the_models_noise_schedule_and_prediction() -> None:
+    seen = []
+    made = make_pipeline(prediction="v_prediction")
+    use_ddim(made)
+    made.unet.register_forward_hook(lambda *_: seen.append(dict(made.scheduler.config)))
+    for name in SCHEDULERS:
+        draw_images(made, ["a teapot"], [0], steps=1, guidance=1.0, scheduler=name)
+    assert {config["prediction_type"] for config in seen} == {"v_prediction"}
+    assert {config["beta_end"] for config in seen} == {0.012}
+    assert len(seen) >= len(SCHEDULERS)
+
+
+def test_a_negative_prompt_leads_away(pipeline: StableDiffusionPipeline) -> None:
+    plain = draw(pipeline, [0])
+    assert (draw(pipeline, [0], negative="") == plain).all()
+    assert np.abs(draw(pipeline, [0], negative="a vase in the snow") - plain).max() > 1
+    with pytest.raises(LookforwardError, match="negative prompt says nothing at guidance = 1: set guidance above 1"):
+        draw(pipeline, [0], negative="a vase", guidance=1.0)
+
+
+DRAWING = Drawing(
+    prompt='a "sks" teapot,\non the beach ☕', seed=2**62, steps=7, guidance=2.5, scheduler="dpm++", size=8,
+    model="my, model", model_hash="0123456789", negative="Steps: none",
+    adapters=[{"name": "style", "adapter": "lora", "strength": 0.5, "hash": "abc"}], version="1.2",
+)  # fmt: skip
+
+
+def test_a_picture_says_how_it_was_drawn(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        save_picture(tmp_path / name, pixels, DRAWING)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert read_settings(tmp_path / "a.png") == DRAWING
+    with Image.open(tmp_path / "a.png") as image:
+        assert (np.asarray(image) == pixels).all()
+        assert image.info["parameters"].splitlines() == [
+            'a "sks" teapot,', "on the beach ☕", "Negative prompt: Steps: none",
+            "Steps: 7, Sampler: DPM++ 2M, CFG scale: 2.5, Seed: 4611686018427387904, Size: 8x8, "
+            'Model hash: 0123456789, Model: "my, model", Adapters: "style (lora, 0.5)", Version: lookforward 1.2',
+        ]  # fmt: skip
+        assert json.loads(image.info["lookforward"]) == {"format": 1, **dataclasses.asdict(DRAWING)}
+
+
+def test_pictures_that_say_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LookforwardError, match=r"no\.png cannot be read as a PNG"):
+        read_settings(tmp_path / "no.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(LookforwardError, match="cannot be read as a PNG"):
+        read_settings(tmp_path / "text.png")
+    with pytest.raises(
+        LookforwardError, match="does not say how it was drawn: give an image of `lookforward generate`"
+    ):
+        read_settings(save_image(tmp_path / "plain.png"))
+    for text in ("{", "[]", '{"prompt": "x"}', json.dumps({**dataclasses.asdict(DRAWING), "steps": "many"})):
+        notes = PngInfo()
+        notes.add_text("lookforward", text)
+        Image.new("RGB", (2, 2)).save(tmp_path / "odd.png", pnginfo=notes)
+        with pytest.raises(LookforwardError, match="does not say how"):
+            read_settings(tmp_path / "odd.png")
+
+
+def test_the_command_draws_with_an_export(run: Command, teapot: Path, tmp_path: Path) -> None:
+    words = ["--seeds", 3, 11, "--scheduler", "ddpm", "--negative", "a vase", "--steps", 3, "--guidance", 2]
+    status, out, err = run(teapot, "a photo of {} on the beach", *words, "--output", "out")
+    assert (status, err) == (0, "")
+    name = "a-photo-of-sks-teapot-on-the-beach"
+    assert out == f"2 images and {name}-sheet.png in out\n"
+    said = read_settings(tmp_path / "out" / f"{name}-11.png")
+    assert said == Drawing(
+        "a photo of sks teapot on the beach", 11, 3, 2.0, "ddpm", 32, "teapot", said.model_hash, "a vase", [],
+        __version__,
+    )  # fmt: skip
+    same = load_personalized(teapot).generate(
+        said.prompt, seed=11, steps=3, guidance=2.0, negative="a vase", scheduler="ddpm"
+    )[0]
+    with Image.open(tmp_path / "out" / f"{name}-11.png") as image:
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(same)).max() <= 1
+    run(teapot, "--like", f"out/{name}-11.png", "--output", "again")
+    again = tmp_path / "again" / f"{name}-11.png"
+    assert read_settings(again) == said
+    with Image.open(again) as image:
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(same)).max() <= 1
+
+
+def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a {} in the snow\n# a comment\na {}, in the snow\na vase\n")
+    status, out, err = run(teapot, "--prompts", "prompts.txt", "--count", 2, "--seed", 7, "--steps", 1)
+    assert (status, err) == (0, "")
+    assert out == (
+        "Note: 1 of 3 prompts do not hold 'sks', so your subject was not asked for.\n6 images and sheet.png in images\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
+        "a-sks-teapot-in-the-snow-2-7.png", "a-sks-teapot-in-the-snow-2-8.png", "a-sks-teapot-in-the-snow-7.png",
+        "a-sks-teapot-in-the-snow-8.png", "a-vase-7.png", "a-vase-8.png", "sheet.png",
+    ]  # fmt: skip
+    assert read_settings("images/a-sks-teapot-in-the-snow-2-8.png").prompt == "a sks teapot, in the snow"
+
+
+def test_a_plain_pipeline_folder(run: Command, tiny_model: Path, tmp_path: Path) -> None:
+    status, out, err = run(tiny_model, "a red dog", "--count", 1, "--steps", 1)
+    assert (status, err, out) == (0, "", "1 images and a-red-dog-sheet.png in images\n")
+    said = read_settings("images/a-red-dog-0.png")
+    assert (said.model, said.adapters, said.guidance) == (tiny_model.name, [], 7.5)
+    status, _, err = run(tiny_model, "a {} on the beach")
+    assert status == 2
+    assert "{} stands for a subject, and a plain model knows none" in err
+
+
+def test_several_adapters(run: Command, teapot: Path, lora: Path, tiny_model: Path) -> None:
+    def drawn(*words: object) -> np.ndarray:
+        status, _, err = run(*words, "a sks teapot", "--seeds", 1, "--steps", 2)
+        assert (status, err) == (0, "")
+        with Image.open("images/a-sks-teapot-1.png") as image:
+            return np.asarray(image).astype(int)
+
+    alone = drawn(teapot)
+    with_style = drawn(teapot, "--adapter", lora)
+    said = read_settings("images/a-sks-teapot-1.png")
+    assert [(a["name"], a["adapter"], a["strength"]) for a in said.adapters] == [("style", "lora", 1.0)]
+    assert (drawn(teapot, "--adapter", f"{lora}:0") == alone).all()
+    half = drawn(teapot, "--adapter", f"{lora}:0.5")
+    assert np.abs(alone - with_style).max() > 1
+    assert np.abs(half - alone).max() > 0
+    assert np.abs(half - with_style).max() > 0
+    assert read_settings("images/a-sks-teapot-1.png").model_hash == said.model_hash  # of what is beneath the adapters
+    twice = drawn(lora, "--adapter", f"{lora}:-1")  # the second takes back what the first does
+    untouched = read_settings("images/a-sks-teapot-1.png")
+    assert [a["strength"] for a in untouched.adapters] == [1.0, -1.0]
+    plain = drawn(tiny_model, "--guidance", 3)
+    assert np.abs(twice - plain).max() <= 1
+    assert np.abs(drawn(lora) - plain).max() > 1
+
+
+def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: Path) -> None:
+    run(teapot, "a sks teapot", "--seeds", 1, "--steps", 1)
+    _, out, _ = run(teapot, "--like", "images/a-sks-teapot-1.png", "--output", "same")
+    assert "Note" not in out
+    _, out, _ = run(teapot, "--like", "images/a-sks-teapot-1.png", "--adapter", lora, "--output", "other")
+    assert "Note: images/a-sks-teapot-1.png was drawn with another model or other adapters" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{teapot}"], "Give a PROMPT, or --prompts FILE"),
+        (["{teapot}", "a", "--prompts", "p.txt"], "not both"),
+        (["{teapot}", "--prompts", "p.txt"], r"p\.txt cannot be read"),
+        (["{teapot}", "a", "--seeds", "1", "1"], "names a seed twice"),
+        (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count do not go with --seeds"),
+        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must lie in"),
+        (["{teapot}", "a", "--count", "0"], "count = 0: ask for at least one"),
+        (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: take a multiple of 8"),
+        (["{teapot}", "a", "--steps", "0"], "steps = 0 must be at least 1"),
+        (["{teapot}", "a", "--negative", "b", "--guidance", "1"], "set guidance above 1"),
+        (["{teapot}", "a", "--adapter", "{teapot}"], "holds a whole model, which cannot be put into another"),
+        (["{teapot}", "a", "--adapter", "{lora}:much"], "write EXPORT:STRENGTH with a number, such as .*style:0.8"),
+        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"the strength must lie in \[-10, 10\]"),
+        (["{teapot}", "a", "--adapter", "{model}"], "is a plain model: give a run folder or an export"),
+        (["{teapot}", "--like", "no.png"], r"no\.png cannot be read as a PNG"),
+        (["nowhere", "a"], "There is no run folder nowhere"),
+        ([".", "a"], r"\. is no run folder: it has no config\.toml\. It is no export"),
+    ],
+)
+def test_what_was_asked_wrongly(
+    run: Command, words: list[str], message: str, teapot: Path, lora: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    named = {"teapot": str(teapot), "lora": str(lora), "model": str(tiny_model)}
+    status, _, err = run(*(word.format(**named) for word in words))
+    assert status == 2, err
+    assert err.startswith("lookforward: ")
+    assert re.search(message, err), err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,460 @@
+"""What a step is shown of the photos: captions, masks, mirror images, crops, scaled views, several subjects."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import make_pipeline, save_image
+from lookforward.api import Job, read_concept
+from lookforward.build import build
+from lookforward.checkpoint import load_newest, save_checkpoint
+from lookforward.concept import Concept, load_concept
+from lookforward.concepts import name_subjects, subjects_of
+from lookforward.config import Config, load_config
+from lookforward.errors import LookforwardError
+from lookforward.photo import squares_along
+from lookforward.records import Transition
+from lookforward.rewards.look_forward import LookForwardReward
+from lookforward.rewards.noise import NoiseReward
+from lookforward.rewards.per_concept import PerConceptReward
+from lookforward.train import Trainer, draw_batch, train
+from lookforward.update import Objective, policy_loss
+from lookforward.views import caption_notes, make_views, prompts_of, scaled, weigh
+from tiny import ResidualCritic, random_transition, seeded
+
+SIDE = 32
+
+
+@pytest.fixture
+def dog(tmp_path: Path) -> Path:
+    """A folder of three photos, 96×48 pixels, black on the left and white on the right."""
+    folder = tmp_path / "dog"
+    folder.mkdir()
+    pixels = np.zeros((48, 96, 3), np.uint8)
+    pixels[:, 48:] = 255
+    for i in range(3):
+        pixels[0, 0, 0] = i
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def mask(path: Path, box: tuple[int, int, int, int], size: tuple[int, int] = (96, 48)) -> None:
+    """White within left, top, right, bottom."""
+    image = Image.new("L", size)
+    image.paste(255, box)
+    image.save(path)
+
+
+def load(folder: Path, **settings: Any) -> Concept:
+    return load_concept(folder, class_noun="dog", resolution=SIDE, **settings)
+
+
+def settings(**overrides: Any) -> Config:
+    base = {"class_noun": "dog", "resolution": SIDE, "prior_images": 1, "prior_steps": 1, "sample_every": 0}
+    return load_config("look-forward", {**base, "model": "none", "learning_rate": 1e-3, **overrides})
+
+
+def trainer_of(photos: Path, **overrides: Any) -> Trainer:
+    config = settings(**name_subjects(photos, overrides | ({} if photos.suffix else {"class_noun": "dog"})))
+    return build(config, read_concept(photos, config), make_pipeline()).trainer
+
+
+# Captions
+
+
+@pytest.mark.parametrize(
+    ("caption", "noun_in_prompt", "prompt", "plain"),
+    [
+        ("a {} on a red sofa", True, "a sks dog on a red sofa", "a dog on a red sofa"),
+        ("a {} on\na  red sofa\n", False, "a sks on a red sofa", "a dog on a red sofa"),
+        ("SKS dog, asleep", True, "SKS dog, asleep", "dog, asleep"),
+        ("sks, asleep", False, "sks, asleep", "dog, asleep"),
+        ("asleep on a sofa", True, "sks dog, asleep on a sofa", "dog, asleep on a sofa"),
+        ("asleep, unlike sksy", False, "sks, asleep, unlike sksy", "dog, asleep, unlike sksy"),
+    ],
+)
+def test_a_caption_is_the_prompt_of_its_photo(
+    dog: Path, caption: str, noun_in_prompt: bool, prompt: str, plain: str
+) -> None:
+    (dog / "1.txt").write_text(caption, encoding="utf-8-sig")
+    concept = load(dog, noun_in_prompt=noun_in_prompt)
+    assert prompts_of(concept, concept.photos[1]) == (prompt, plain)
+    assert prompts_of(concept, concept.photos[0]) == (concept.prompt, concept.class_prompt)
+    notes = caption_notes(concept)
+    assert len(notes) == caption.startswith("asleep")
+    assert all("1.png" in note and prompt in note for note in notes)
+    without = load(dog, noun_in_prompt=noun_in_prompt, captions=False)
+    assert [view.prompt for view in make_views(without)] == [concept.prompt] * 3
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b" \n", r"1\.png has an empty caption 1\.txt"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"a\0b", "control characters"),
+        (b"a {noun}", "brace of its own"),
+    ],
+)
+def test_captions_that_cannot_be_used(dog: Path, data: bytes, message: str) -> None:
+    (dog / "1.txt").write_bytes(data)
+    with pytest.raises(LookforwardError, match=message):
+        load(dog)
+
+
+def test_each_sample_is_drawn_with_the_prompt_of_its_photo(dog: Path) -> None:
+    for i in range(3):
+        save_image(dog / f"{i}.png", i)
+        (dog / f"{i}.txt").write_text(f"a {{}} number {i}")
+    trainer = trainer_of(dog, batch=8)
+    batch = draw_batch(trainer)
+    assert len(set(batch.prompts)) > 1
+    # x_0 is the photo that its prompt tells of: nearest to that photo's latents
+    means = trainer.references.latents.mean * trainer.references.latents.scaling
+    nearest = [int(((means - x_0) ** 2).sum(dim=(1, 2, 3)).argmin()) for x_0 in batch.x_0]
+    assert [f"a sks dog number {i}" for i in nearest] == list(batch.prompts)
+    assert all(
+        plain == prompt.replace("sks ", "") for prompt, plain in zip(batch.prompts, batch.plain_prompts, strict=True)
+    )
+
+
+# Masks
+
+
+def test_a_mask_of_ones_changes_no_bit() -> None:
+    plain = random_transition(seeded(), 3)
+    ones = replace(plain, mask=torch.ones(3, 1, 8, 8))
+    objective = Objective(1.0, 1.0, 1.0, 1.0)
+    critic = ResidualCritic(4, 8, 8, generator=seeded(1))
+    assert policy_loss(plain, None, None, objective) == policy_loss(ones, None, None, objective)
+    for judge in (LookForwardReward(), NoiseReward(), critic):
+        assert torch.equal(judge(plain), judge(ones))
+
+
+@pytest.mark.parametrize("background", [0.0, 0.3])
+def test_a_mask_weighs_every_error(dog: Path, background: float) -> None:
+    mask(dog / "0.mask.png", (24, 0, 48, 48))  # the left half of the central square
+    views = make_views(load(dog))
+    weight = weigh(views, 8, 8, background)
+    assert weight is not None
+    assert weight.shape == (3, 1, 8, 8)
+    assert torch.equal(weight[1:], torch.ones(2, 1, 8, 8))  # photos without a mask count as they did
+    assert torch.allclose(weight[0, 0, :, 4:], background * weight[0, 0, :, :4])
+    assert weight[0].mean().item() == pytest.approx(1)
+    transition = random_transition(seeded(), 1)
+    error = (transition.action - transition.noise) ** 2
+    share = torch.cat([torch.ones(8, 4), torch.full((8, 4), background)], dim=1)
+    expected = ((error * share).sum() / (4 * share.sum())).item()  # the weighted mean
+    masked = replace(transition, mask=weight[:1])
+    terms = policy_loss(masked, None, None, Objective(0.0, 1.0, 1.0, 1.0))[1]
+    assert terms["noise_loss"] == pytest.approx(expected, rel=1e-5)
+    assert NoiseReward()(masked).item() == pytest.approx(-expected, rel=1e-5)
+    foretold = (transition.x_0_hat - transition.x_0) ** 2
+    assert LookForwardReward()(masked).item() == pytest.approx(
+        -((foretold * share).sum() / (4 * share.sum())).item(), rel=1e-5
+    )
+    if background == 0:  # what the critic is shown of the background does not matter
+        other = replace(masked, x_0_hat=masked.x_0_hat + torch.cat([torch.zeros(8, 4), torch.ones(8, 4)], dim=1))
+        critic = ResidualCritic(4, 8, 8, generator=seeded(1))
+        assert torch.equal(critic(masked), critic(other))
+        assert not torch.equal(critic(transition), critic(replace(other, mask=None)))
+
+
+def test_masks_are_no_photos_and_weigh_nothing_where_the_background_counts_in_full(dog: Path) -> None:
+    mask(dog / "0.mask.png", (24, 0, 48, 48))
+    concept = load(dog)
+    assert len(concept.photos) == 3
+    assert weigh(make_views(concept), 8, 8, 1.0) is None
+    assert weigh(make_views(load(dog, captions=False)), 8, 8, 0.0) is not None
+
+
+def test_a_transparent_mask_is_black_where_it_is_clear(dog: Path) -> None:
+    image = Image.new("RGBA", (96, 48), (255, 255, 255, 0))
+    image.paste((255, 255, 255, 255), (24, 0, 48, 48))
+    image.save(dog / "0.mask.png")
+    seen = load(dog).photos[0].masks[0]
+    assert seen[:, :15].min() == 255
+    assert seen[:, 17:].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "message"),
+    [
+        ((0, 0, 9, 9), (48, 96), r"0\.mask\.png of 48x96 pixels, but is shown as 96x48; make them equal"),
+        ((0, 0, 0, 0), (96, 48), "empty mask.*white on black"),
+        ((0, 0, 9, 9), (96, 48), "nothing in the central square.*crops"),
+    ],
+)
+def test_masks_that_cannot_be_used(
+    dog: Path, box: tuple[int, int, int, int], size: tuple[int, int], message: str
+) -> None:
+    mask(dog / "0.mask.png", box, size)
+    with pytest.raises(LookforwardError, match=message):
+        load(dog)
+    (dog / "0.mask.png").write_bytes(b"no picture")
+    with pytest.raises(LookforwardError, match=r"0\.png has a mask 0\.mask\.png that is no PNG"):
+        load(dog)
+
+
+# Mirror images and crops
+
+
+def test_flip_adds_the_mirror_image_with_its_mask(dog: Path) -> None:
+    mask(dog / "0.mask.png", (24, 0, 48, 48))
+    plain, flipped = (make_views(load(dog), flip=flip) for flip in (False, True))
+    assert len(flipped) == 2 * len(plain) == 6
+    for view, mirror, before in zip(flipped[::2], flipped[1::2], plain, strict=True):
+        assert np.array_equal(view.pixels, before.pixels)
+        assert np.array_equal(mirror.pixels, view.pixels[:, ::-1])
+        assert mirror.prompt == view.prompt
+    first, mirror = flipped[:2]
+    assert first.mask is not None
+    assert mirror.mask is not None
+    assert np.array_equal(mirror.mask, first.mask[:, ::-1])
+    assert mirror.pixels.mean() == first.pixels.mean()
+    assert not np.array_equal(mirror.pixels, first.pixels)
+
+
+def test_squares_lie_along_the_long_side() -> None:
+    assert squares_along(96, 48, 3) == [(0, 0, 48, 48), (24, 0, 72, 48), (48, 0, 96, 48)]
+    assert squares_along(48, 96, 2) == [(0, 0, 48, 48), (0, 48, 48, 96)]
+    assert squares_along(96, 48, 1) == [(24, 0, 72, 48)]
+    assert squares_along(48, 48, 3) == [(0, 0, 48, 48)]
+
+
+def test_crops_are_views_of_their_own(dog: Path) -> None:
+    plain = load(dog).photos[0].pixels
+    mask(dog / "1.mask.png", (0, 0, 20, 48))  # in the first crop only
+    concept = load(dog, crops=3)
+    left, middle, right = make_views(concept)[:3]
+    assert left.pixels.max() < 20  # Lanczos looks a pixel beyond the edge
+    assert right.pixels.min() > 235
+    assert np.array_equal(middle.pixels, plain)
+    assert np.array_equal(middle.pixels, concept.photos[0].pixels)  # the central square, as without crops
+    assert len(make_views(concept)) == 3 + 1 + 3  # a crop without the subject is left out
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(96, 48), (48, 96)])
+def test_crops_and_masks_agree_however_the_camera_was_held(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    """The photo is white where its mask is, in the upright picture."""
+    shown = size[::-1] if orientation >= 5 else size
+    painted = Image.new("RGB", shown)
+    painted.paste((255, 255, 255), (0, 0, 30, 40))
+    painted.convert("L").save(tmp_path / "0.mask.png")
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what turns the upright picture into the file
+    stored = painted.transpose(Image.Transpose(back[orientation])) if orientation > 1 else painted
+    assert stored.size == size
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "0.png", exif=exif)
+    (photo,) = load(tmp_path / "0.png", crops=2, allow_few=True).photos
+    assert len(photo.squares) == len(photo.masks) == 2
+    for square, seen in zip(photo.squares, photo.masks, strict=True):
+        assert np.abs(square[..., 0].astype(int) - seen).mean() < 3
+    assert photo.masks[0].mean() > photo.masks[1].mean()
+
+
+# Scaled views
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"), [(0.5, ("far away", "very small")), (0.8, ()), (1.3, ("zoomed in", "close up"))]
+)
+def test_a_scaled_view_tells_its_scale_and_counts_only_what_is_of_the_photo(
+    dog: Path, scale: float, words: tuple[str, ...]
+) -> None:
+    mask(dog / "0.mask.png", (24, 0, 72, 48))  # all of the central square
+    concept = load(dog, large=45)
+    view = make_views(concept)[0]
+    chance = np.random.default_rng(0)
+    seen = [scaled(view, concept.photos[0].large[0], scale, chance) for _ in range(8)]
+    assert {v.prompt for v in seen} == ({f"{view.prompt}, {w}" for w in words} or {view.prompt})
+    assert all(v.pixels.shape == (SIDE, SIDE, 3) for v in seen)
+    assert len({v.pixels.tobytes() for v in seen}) > 1  # by chance
+    for v in seen:
+        assert v.mask is not None
+        if scale > 1:
+            assert v.valid is None
+            continue
+        assert v.valid is not None
+        assert v.valid.sum() == round(scale * SIDE) ** 2
+        assert (v.pixels[~v.valid] == 127).all()
+        assert not v.mask[~v.valid].any()
+        weight = weigh([v], 8, 8, 1.0)
+        assert weight is not None
+        assert weight.mean().item() == pytest.approx(1)
+        valid = torch.from_numpy(v.valid.astype(np.float32))[None]
+        whole = torch.nn.functional.adaptive_avg_pool2d(valid, 8) == 1
+        assert not weight[0][~whole].any()  # nothing of the grey is learned
+        assert weight[0].any()
+
+
+def test_augment_adds_as_many_scaled_views_as_asked_the_same_for_the_same_seed(dog: Path) -> None:
+    concept = load(dog, large=45)
+    first, again, other = (make_views(concept, augment=4, seed=seed) for seed in (0, 0, 1))
+    assert len(first) == 3 * 5
+    assert all(np.array_equal(a.pixels, b.pixels) and a.prompt == b.prompt for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, other, strict=True))
+    sides = [v.valid.any(axis=0).sum() for v in first if v.valid is not None]
+    assert min(sides) < 0.65 * SIDE
+    assert any("close up" in v.prompt or "zoomed in" in v.prompt for v in first)
+
+
+# Several subjects
+
+
+@pytest.fixture
+def concepts(dog: Path) -> Path:
+    cat = dog.parent / "cat"
+    cat.mkdir()
+    for i in range(3):
+        save_image(cat / f"{i}.png", 10 + i)
+    path = dog.parent / "concepts.toml"
+    path.write_text(
+        '[[concept]]\nphotos = "dog"\nclass_noun = "dog"\nidentifier = "sks"\n'
+        '[[concept]]\nphotos = "cat"\nclass_noun = "red  cat"\nidentifier = "zwx"\n'
+    )
+    return path
+
+
+def test_a_list_trains_all_its_subjects(concepts: Path) -> None:
+    reward = "look-forward + 0.1*dino"
+    trainer = trainer_of(concepts, model="toybox", batch=32, prior_images=2, prior_steps=1, reward=reward)
+    batch = draw_batch(trainer)
+    assert set(zip(batch.prompts, batch.concept.tolist(), strict=True)) == {  # type: ignore[union-attr]
+        ("a photo of sks dog", 0),
+        ("a photo of zwx red cat", 1),
+    }
+    assert trainer.prior is not None
+    assert trainer.prior.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
+    assert trainer.references.concepts is not None
+    assert trainer.references.concepts.tolist() == [0, 0, 0, 1, 1, 1]
+    environment: Any = trainer.environment.reward
+    dino = environment.terms[1][1].reward
+    assert isinstance(dino, PerConceptReward)
+    assert [len(one.similarity.references) for one in dino.rewards] == [3, 3]
+    assert not torch.equal(dino.rewards[0].similarity.references, dino.rewards[1].similarity.references)
+    (result,) = train(trainer, 1)
+    assert "reward/dino" in result.terms
+
+
+def test_one_class_noun_needs_its_prior_images_once(concepts: Path) -> None:
+    concepts.write_text(concepts.read_text().replace("red  cat", "dog"))
+    trainer = trainer_of(concepts, prior_images=2)
+    assert trainer.prior is not None
+    assert trainer.prior.prompts == ("a photo of dog",) * 2
+
+
+def test_subjects_are_named_in_the_settings(concepts: Path) -> None:
+    config = settings(**name_subjects(concepts, {"class_noun": ""}))
+    assert subjects_of(config) == [("sks", "dog"), ("zwx", "red cat")]
+    concept = read_concept(concepts, config)
+    assert [one.subject for one in concept.together] == ["sks dog", "zwx red cat"]
+    assert [len(line.split()) for line in concept.origins] == [3, 1, 1, 1, 4, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("zwx", "SKS", "two concepts are called 'SKS'"),
+        ('identifier = "zwx"', "", "concept 2 needs a text as identifier"),
+        ('identifier = "zwx"', 'identifier = "zwx"\nsteps = 3', "concept 2 knows no steps"),
+        ("zwx", "z=x", "leave out = and ;"),
+        ("[[concept]]", "[[concepts]]", "holds concepts"),
+        ('"cat"', '"cow"', "cow does not exist"),
+    ],
+)
+def test_lists_that_cannot_be_used(concepts: Path, old: str, new: str, message: str) -> None:
+    concepts.write_text(concepts.read_text().replace(old, new))
+    with pytest.raises(LookforwardError, match=message):
+        trainer_of(concepts)
+
+
+def test_a_list_names_its_subjects_alone(concepts: Path) -> None:
+    with pytest.raises(LookforwardError, match="names its subjects itself"):
+        name_subjects(concepts, {"class_noun": "dog"})
+
+
+class Constant:
+    needs_image = True
+
+    def __init__(self, name: str, factor: float) -> None:
+        self.name, self.factor = name, factor
+
+    def __call__(self, transition: Transition) -> torch.Tensor:
+        assert transition.image is not None
+        return self.factor * transition.image.mean(dim=(1, 2, 3))
+
+
+def test_each_sample_is_compared_with_its_own_subject() -> None:
+    image = torch.arange(4.0)[:, None, None, None].expand(4, 3, 2, 2)
+    transition = replace(random_transition(seeded(), 4), image=image, concept=torch.tensor([1, 0, 2, 1]))
+    reward = PerConceptReward([Constant("r", 1.0), Constant("r", 10.0), Constant("r", 100.0)])
+    assert reward(transition).tolist() == [0.0, 1.0, 200.0, 30.0]
+    with pytest.raises(ValueError, match=r"give Transition\.concept"):
+        reward(replace(transition, concept=None))
+
+
+# All of them in a run
+
+
+@pytest.mark.parametrize("text_encoder", [True, False])
+def test_resume_is_exact_with_all_kinds_of_views(concepts: Path, tmp_path: Path, text_encoder: bool) -> None:
+    (tmp_path / "dog" / "0.txt").write_text("a {} beside a vase")
+    (tmp_path / "cat" / "1.txt").write_text("{} in the snow")
+    mask(tmp_path / "dog" / "1.mask.png", (0, 0, 60, 48))
+    kinds: dict[str, Any] = {"flip": True, "crops": 2, "augment": True, "augment_views": 2, "background_weight": 0.1}
+
+    def fresh() -> Trainer:
+        return trainer_of(concepts, batch=2, train_text_encoder=text_encoder, **kinds)
+
+    straight, first, second = fresh(), fresh(), fresh()
+    terms = [r.terms for r in train(straight, 5)]
+    list(train(first, 3))
+    save_checkpoint(first, tmp_path / "checkpoints")
+    assert load_newest(second, tmp_path / "checkpoints")
+    assert [r.terms for r in train(second, 5)] == terms[3:]
+    assert all(torch.equal(p, second.parameters[n]) for n, p in straight.parameters.items())
+
+
+@pytest.mark.parametrize("kind", ["caption", "mask", "flip"])
+def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: str) -> None:
+    config = settings(photos=str(dog))
+    job = Job(tmp_path / "run", config, read_concept(dog, config))
+    job.run.begin(job._digests)
+    Job(tmp_path / "run", config, read_concept(dog, config))
+    match kind:
+        case "caption":
+            (dog / "0.txt").write_text("a {}")
+            message = "the captions or masks are not the same files"
+        case "mask":
+            mask(dog / "0.mask.png", (0, 0, 60, 48))
+            message = "the captions or masks are not the same files"
+        case _:
+            config = settings(photos=str(dog), flip=True)
+            message = "flip was False, now True"
+    with pytest.raises(LookforwardError, match=f"holds another run: {message}"):
+        Job(tmp_path / "run", config, read_concept(dog, config))
+
+
+def test_dpok_wants_one_prompt(dog: Path) -> None:
+    (dog / "0.txt").write_text("a {}")
+    config = load_config("dpok", {"class_noun": "dog", "resolution": SIDE, "model": "none", "prior_images": 1})
+    with pytest.raises(LookforwardError, match="all photos need one prompt"):
+        build(config, read_concept(dog, config), make_pipeline())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("background_weight", 1.5), ("background_weight", -0.1), ("crops", 0), ("augment_views", 0)]
+)
+def test_settings_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(LookforwardError, match=f"{name} = "):
+        settings(**{name: value})
