@@ -25,6 +25,11 @@ def png_size(images: Tensor, prompts: Sequence[str]) -> list[float]:
     return sizes
 
 
+def is_bright(images: Tensor, prompts: Sequence[str]) -> list[bool]:
+    """Yes or no, whether an image is more light than dark. An answer has no gradient either."""
+    return [bool(image.mean() > 0.5) for image in images]
+
+
 def colourfulness(images: Tensor, prompts: Sequence[str]) -> Tensor:
     """How colourful people find an image, (b,): 0 for a grey one, seldom above 0.5 (Hasler and Süsstrunk, 2003)."""
     red, green, blue = images.unbind(dim=1)  # (b, H, W) each
