@@ -39,6 +39,7 @@ class Config:
     precision: Precision = "fp32"
     device: str = "auto"  # "cpu", "cuda", "mps"; auto: an accelerator where there is one
 
+    describe: bool = False  # tell in its prompt where a photo without a caption was taken, as CLIP sees it
     captions: bool = True  # whether dog.txt beside dog.jpg is that photo's prompt; docs/photos.md has all of these
     background_weight: float = 0.0  # of what lies outside a photo's mask
     flip: bool = False  # mirror images are learned too

@@ -69,7 +69,7 @@ def _label(symbol: str, value: float) -> str:
 # Returns on one scale, so that λ means the same whatever they are sums of
 _SCALED = {"critic_bins": 20, "critic_weight": 0.1}
 _ADAM = {"critic_optimizer": "adam", "critic_learning_rate": 1e-3}
-_PNG_SIZE = "lookforward.examples.rewards:png_size"
+_IS_BRIGHT = "lookforward.examples.rewards:is_bright"
 
 ABLATIONS = {
     ablation.name: ablation
@@ -109,8 +109,8 @@ ABLATIONS = {
         ),
         Ablation(
             "frozen", "whether the critic learns, of a reward without a gradient (section 3.4)", "look-forward",
-            {"critic learns": {"critic_steps": 1}, "critic never learns": {"critic_steps": 0}},
-            {"reward": _PNG_SIZE, "critic": "state-action", "critic_bins": 20, "critic_weight": 1.0, **_ADAM},
+            {"critic learns": {"critic_steps": 4}, "critic never learns": {"critic_steps": 0}},
+            {"reward": _IS_BRIGHT, "critic": "state-action", "critic_bins": 1, "critic_weight": 0.3, **_ADAM},
             baseline="critic never learns",
         ),
     )

@@ -11,6 +11,7 @@ from lookforward.batches import Embeddings, Examples
 from lookforward.build.adapter import build_adapter
 from lookforward.build.comparison import build_comparison
 from lookforward.build.critique import build_critique
+from lookforward.build.describe import describe
 from lookforward.build.environment import build_environment, check_reward
 from lookforward.build.pipeline import build_pipeline
 from lookforward.concept import Concept, check_identifier
@@ -53,6 +54,9 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     pipeline = pipeline or build_pipeline(config.model, config.device)
     policy = DiffusionPolicy(pipeline, config.precision)
     notes = _check(config, concept, policy)
+    if config.describe:
+        concept = describe(concept, config, policy.device)
+        notes += tuple(f"{photo.path.name}: {photo.caption}" for one in concept.together for photo in one.photos)
 
     comparison = build_comparison(config, policy)  # before anything is trained
     references = _build_references(config, concept, policy)
@@ -105,10 +109,10 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
     _require_size(config, policy.pipeline)
     check_reward(config)
     prompts = {prompts_of(one, photo)[0] for one in concept.together for photo in one.photos}
-    if config.method == "dpok" and (config.augment or len(prompts) > 1):
+    if config.method == "dpok" and (config.augment or config.describe or len(prompts) > 1):
         raise LookforwardError(
-            "method = 'dpok' has one baseline, so all photos need one prompt: set captions and augment to false,"
-            " and give one subject."
+            "method = 'dpok' has one baseline, so all photos need one prompt: set captions, describe and augment to"
+            " false, and give one subject."
         )
     return (*notes, *caption_notes(concept))
 
