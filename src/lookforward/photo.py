@@ -48,7 +48,7 @@ class Photo:
     `squares` are what is trained on: the central square, or several along the long side, from its left or upper end;
     `large` are the same ones, larger, where they were asked for.
     `caption` is the text beside it; `masks` has one (resolution, resolution) uint8 for each square, 255 where the
-    subject is; `sidecars` are the digests of both files.
+    subject is; `sidecars` are the digests of both files. `place` is where it was taken, "on the beach", where known.
     """
 
     path: Path
@@ -61,6 +61,7 @@ class Photo:
     caption: str = ""
     masks: tuple[NDArray[np.uint8], ...] = ()
     sidecars: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def origin(self) -> str:

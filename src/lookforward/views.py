@@ -52,15 +52,24 @@ def make_views(concept: Concept, *, flip: bool = False, augment: int = 0, seed: 
     chance = np.random.default_rng(seed)
     for index, one in enumerate(concept.together):
         for photo in one.photos:
-            prompt, plain = prompts_of(one, photo)
-            for i, square in enumerate(photo.squares):
-                mask = photo.masks[i] if photo.masks else None
-                view = View(square, prompt, plain, index, mask)
-                views.append(view)
-                if augment:
-                    views += [scaled(view, photo.large[i], scale, chance) for scale in spread(augment, chance)]
+            for prompt, plain in all_prompts_of(one, photo):
+                for i, square in enumerate(photo.squares):
+                    mask = photo.masks[i] if photo.masks else None
+                    view = View(square, prompt, plain, index, mask)
+                    views.append(view)
+                    if augment:
+                        views += [scaled(view, photo.large[i], scale, chance) for scale in spread(augment, chance)]
     views = [view for view in views if view.mask is None or view.mask.any()]  # else it shows another thing
     return [v for view in views for v in ((view, mirrored(view)) if flip else (view,))]
+
+
+def all_prompts_of(concept: Concept, photo: Photo) -> list[tuple[str, str]]:
+    """`prompts_of` a photo, and a second pair that tells its place, where that is known.
+
+    Both, since a word that was only ever read beside a place does not stand on its own.
+    """
+    first = prompts_of(concept, photo)
+    return [first, *((f"{first[0]} {place}", f"{first[1]} {place}") for place in (photo.place,) if place)]
 
 
 def prompts_of(concept: Concept, photo: Photo) -> tuple[str, str]:

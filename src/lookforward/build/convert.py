@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from lookforward.adapters.kohya import write_kohya
@@ -31,7 +30,7 @@ EMBEDS = "learned_embeds.safetensors"
 def convert(source: Source, layout: Format, folder: Path, strength: float | None = None) -> None:
     """Write a finished export into the new folder `folder` in another layout.
 
-    layout: diffusers: as the run wrote it. kohya: a LoRA as one file. a1111: a learned word as one file.
+    layout: diffusers: as the run wrote it. kohya: a LoRA as one file. a1111: each learned word as one file.
     merged: a pipeline folder with the adapter baked in, at `strength`, 1 where None.
 
     Raises:
@@ -55,23 +54,27 @@ def convert(source: Source, layout: Format, folder: Path, strength: float | None
             case "kohya":
                 write_kohya(export, partial / f"{file_name(source.manifest['identifier'])}.safetensors")
             case "a1111":
-                write_embedding(export, partial / f"{file_name(source.manifest['identifier'])}.safetensors")
+                write_embeddings(export, partial)
 
 
-def write_embedding(folder: Path, path: Path) -> None:
-    """Write a learned word as the one file that A1111 and ComfyUI read: a single tensor (vectors, d).
+def write_embeddings(folder: Path, target: Path) -> None:
+    """Write each learned word as a file that A1111 and ComfyUI read: a single tensor (vectors, d).
 
     There, prompts call the word by the file's name.
 
     Raises:
-        LookforwardError: the folder holds no learned word.
+        LookforwardError: the folder holds no learned word, or two whose files would be of one name.
     """
-    try:
-        tensors = load_file(folder / EMBEDS)
-    except Exception as error:  # safetensors' own
-        raise LookforwardError(f"{folder / EMBEDS} cannot be read: give the export of a learned word.") from error
-    rows = torch.cat([tensor.reshape(-1, tensor.shape[-1]) for tensor in tensors.values()])
-    save_file({next(iter(tensors)): rows.contiguous()}, path)
+    paths = sorted(folder.glob("learned_embeds*.safetensors")) or [folder / EMBEDS]
+    for path in paths:
+        try:
+            ((identifier, rows),) = load_file(path).items()
+        except Exception as error:  # OSError, safetensors' own, or several tensors
+            raise LookforwardError(f"{path} cannot be read: give the export of a learned word.") from error
+        file = target / f"{file_name(identifier)}.safetensors"
+        if file.exists():
+            raise LookforwardError(f"{folder} holds two words that would both be {file.name}: give it in diffusers.")
+        save_file({identifier: rows.reshape(-1, rows.shape[-1]).contiguous()}, file)
 
 
 def file_name(identifier: str) -> str:

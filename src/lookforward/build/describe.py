@@ -27,7 +27,7 @@ PLACES = (
 
 
 def describe(concept: Concept, config: Config, device: torch.device | str) -> Concept:
-    """The concept with a caption for each photo that has none: "a photo of {} on the beach".
+    """The concept with a place for each photo that has no caption, "on the beach".
 
     Raises:
         LookforwardError: CLIP cannot be loaded.
@@ -37,7 +37,7 @@ def describe(concept: Concept, config: Config, device: torch.device | str) -> Co
     clip = load_clip(clip_source(config.model), device)
     told = [
         replace(one, photos=tuple(
-            photo if photo.caption else replace(photo, caption=f"a photo of {{}} {place}")
+            photo if photo.caption else replace(photo, place=place)
             for photo, place in zip(one.photos, find_places(one, places, clip), strict=True)
         ))
         for one in concept.together

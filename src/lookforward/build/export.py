@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from diffusers import StableDiffusionPipeline
 
@@ -12,16 +12,19 @@ from lookforward.adapters.neti import load_neti
 from lookforward.adapters.p_plus import load_p_plus
 from lookforward.adapters.textual_inversion import load_textual_inversion
 from lookforward.build.pipeline import build_pipeline
-from lookforward.config import Config
+from lookforward.config import AdapterKind, Config
 from lookforward.errors import LookforwardError
 from lookforward.run import MANIFEST
 
 
+_SUBJECT = ("identifier", "class_noun", "noun_in_prompt", "others")
+_TOLD = ("adapter", "model", *_SUBJECT, "resolution", "sample_steps", "guidance")
+_NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came later
+
+
 def manifest_of(config: Config) -> dict[str, Any]:
     """What `load_export` must know of a run's export."""
-    subject = ("identifier", "class_noun", "noun_in_prompt", "others")
-    names = ("adapter", "model", *subject, "resolution", "sample_steps", "guidance")
-    return {"format": 1, **{name: getattr(config, name) for name in names}}
+    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -31,9 +34,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         LookforwardError: the folder is no export.
     """
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LookforwardError(f"{folder} is no export: its {MANIFEST} cannot be read. Give RUN/export.") from error
+    missing = [name for name in _NEEDED if name not in manifest] if isinstance(manifest, dict) else ["format"]
+    if missing:
+        raise LookforwardError(f"{folder} is no export: its {MANIFEST} does not tell its {missing[0]}. Give RUN/export.")
+    if manifest["format"] != 1 or manifest["adapter"] not in get_args(AdapterKind):
+        raise LookforwardError(
+            f"{folder} holds an adapter {manifest['adapter']!r} in format {manifest['format']!r}, which this version "
+            "of lookforward does not know: take the version that wrote it."
+        )
+    return manifest
 
 
 def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:

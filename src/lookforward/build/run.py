@@ -56,7 +56,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     notes = _check(config, concept, policy)
     if config.describe:
         concept = describe(concept, config, policy.device)
-        notes += tuple(f"{photo.path.name}: {photo.caption}" for one in concept.together for photo in one.photos)
+        notes += tuple(f"{p.path.name}: {p.place}" for one in concept.together for p in one.photos if p.place)
 
     comparison = build_comparison(config, policy)  # before anything is trained
     references = _build_references(config, concept, policy)

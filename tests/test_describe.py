@@ -1,0 +1,85 @@
+"""Where a photo was taken, told in its prompt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lookforward.build import build, check
+from lookforward.build.describe import PLACES, describe, find_places
+from lookforward.build.judges import clip_source
+from lookforward.concept import load_concept
+from lookforward.config import load_config
+from lookforward.errors import LookforwardError
+from lookforward.toybox.subjects import find_subject
+from lookforward.toybox.world.picture import draw_picture, draw_view
+from lookforward.toybox.world.scenes import SCENES
+from lookforward.views import make_views
+from lookforward.vision import load_clip
+
+SETTINGS = {"class_noun": "vase", "describe": True, "prior_images": 1, "prior_steps": 1, "sample_every": 0}
+
+
+@pytest.fixture
+def vase(tmp_path: Path) -> Path:
+    """Photos of a held-out vase in three scenes that are told apart at a glance."""
+    rng = np.random.default_rng(0)
+    for i, scene in enumerate(("snow", "beach", "jungle")):
+        assert scene in SCENES
+        picture = draw_picture(find_subject("vase-0"), draw_view(rng, scene), rng, 64)
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def test_clip_names_most_scenes_of_the_held_out_subjects() -> None:
+    clip, places, right = load_clip(clip_source("toybox")), tuple(SCENES.values()), []
+    for name in ("teapot-0", "dog-1", "sneaker-0", "vase-0"):
+        subject, rng = find_subject(name), np.random.default_rng(0)
+        scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:5]]
+        pictures = np.stack([draw_picture(subject, draw_view(rng, scene), rng, 64) for scene in scenes])
+        photos = [type("Photo", (), {"squares": (picture,)}) for picture in pictures]
+        concept = type("Concept", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
+        right += [a == SCENES[b] for a, b in zip(find_places(concept, places, clip), scenes, strict=True)]
+    assert np.mean(right) >= 0.8
+
+
+def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None:
+    config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
+    workshop = build(config, load_concept(vase, class_noun="vase", resolution=64))
+    references = workshop.trainer.references
+    assert references.prompts == (
+        "a photo of sks vase", "a photo of sks vase in the snow",
+        "a photo of sks vase", "a photo of sks vase on the beach",
+        "a photo of sks vase", "a photo of sks vase in the jungle",
+    )  # fmt: skip
+    assert references.plain_prompts[2:4] == ("a photo of vase", "a photo of vase on the beach")
+    assert torch.equal(references.latents.mean[2], references.latents.mean[3])
+    assert "0.png: in the snow" in workshop.notes
+    assert set(workshop.trainer.prior.prompts) == {"a photo of vase"}
+
+
+def test_a_caption_of_ones_own_stays(vase: Path) -> None:
+    (vase / "1.txt").write_text("a {} by the sea")
+    told = describe(load_concept(vase, class_noun="vase", resolution=64), load_config("best", SETTINGS), "cpu")
+    assert [photo.place for photo in told.photos] == ["in the snow", "", "in the jungle"]
+    assert [view.prompt for view in make_views(told)][2:3] == ["a sks vase by the sea"]
+    assert len(make_views(told)) == 5
+
+
+def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
+    config = load_config("dreambooth", {**SETTINGS, "describe": False, "photos": str(vase)})
+    prompts = build(config, load_concept(vase, class_noun="vase", resolution=64)).trainer.references.prompts
+    assert prompts == ("a photo of sks vase",) * 3
+
+
+def test_dpok_refuses_it(vase: Path) -> None:
+    config = load_config("dpok", {**SETTINGS, "photos": str(vase)})
+    with pytest.raises(LookforwardError, match="describe"):
+        check(config, load_concept(vase, class_noun="vase", resolution=64))
+
+
+def test_places_are_told_once_and_follow_a_noun() -> None:
+    assert len(set(PLACES)) == len(PLACES)
+    assert all(place.split()[0] in {"on", "in", "at", "by", "among"} for place in PLACES)
