@@ -544,3 +544,12 @@ def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch
         run(*command)
     monkeypatch.setattr("lookforward.api.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
     assert_refused(run(*command), "^lookforward: told$")
+
+
+def test_recipes_join_a_comparison_later_without_another_untouched_model() -> None:
+    from lookforward.cli.compare import _methods
+
+    first, later = _methods(("dreambooth",), {"seed": 1}), _methods(("best",), {"seed": 1}, ("full", "lora"))
+    assert first["untouched"] == later["untouched"]
+    assert list(later) == ["untouched", "best", "best@lora"]
+    assert later["best@lora"] == ("best", {"seed": 1, "adapter": "lora"})

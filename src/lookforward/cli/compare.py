@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 ALL_PROMPTS = 25  # of the DreamBooth benchmark, for a subject
-DEMO_SUBJECT = "backpack-0"
-DEMO_SCENES = ("on the beach", "in the snow", "in the jungle", "with a city in the background")
+DEMO_SUBJECT = "teapot-0"
+DEMO_SCENES = ("on the beach", "in the snow", "on a cobblestone street", "with a city in the background")
 LABELS = {
     "untouched": "untouched model",
     "dreambooth": "DreamBooth",
@@ -63,7 +63,7 @@ def compare(
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
-    """The main job in one picture: DreamBooth and Look Forward on a subject the model has never seen.
+    """The main job in one picture: DreamBooth, Look Forward and best on a subject the model has never seen.
 
     Args:
         output: Folder for sheet.png and table.md.
@@ -72,7 +72,7 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
     from lookforward.benchmark.grid import Plan
 
     prompts = tuple(f"a photo of {{identifier}} {{class_noun}} {scene}" for scene in DEMO_SCENES)
-    _compare(Plan((subject,), _methods(("dreambooth", "look-forward"), {}), (0,), prompts), output)
+    _compare(Plan((subject,), _methods(("dreambooth", "look-forward", "best"), {}), (0,), prompts), output)
 
 
 def _methods(
@@ -81,7 +81,8 @@ def _methods(
     from lookforward.benchmark.grid import UNTOUCHED
     from lookforward.config import load_config
 
-    methods: dict[str, Any] = {UNTOUCHED: (recipes[0], overrides)}
+    # Always by the same recipe, of which only the sampler counts: other recipes may join a folder later
+    methods: dict[str, Any] = {UNTOUCHED: ("dreambooth", overrides)}
     for adapter in adapters:
         for recipe in recipes:
             given = overrides if adapter == "full" else {**overrides, "adapter": adapter}
