@@ -72,7 +72,7 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
     assert (status, err) == (0, "")
     folder = Path("runs/ablate-frozen")
     table = (folder / "table.md").read_text()
-    assert table.startswith("| | DINO | CLIP-I | CLIP-T | identity | oracle | seconds |\n")
+    assert table.startswith("| | DINO | CLIP-I | CLIP-T | identity | oracle | explained variance | seconds |\n")
     told = (
         r"Reward over the last quarter of the run, critic learns minus critic never learns: [+-][\d.e-]+, "
         r"95% interval \[[+-][\d.e-]+, [+-][\d.e-]+\], 2 pairs of one subject and seed\."
