@@ -142,6 +142,8 @@ def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionP
         ((Word("<sks>", "dog", 1000),), r"word_vectors = 1000 must lie in \[1, "),
         ((Word("<sks>", "dog"), Word("<sks>", "vase")), "identifier '<sks>' is taken"),
         ((Word("<sks>", "dog"), Word("<sks>_1", "vase")), "identifier '<sks>' is taken, or another continues it"),
+        # The pipeline would not write the second vector behind it, which would learn nothing
+        ((Word("<Sks>", "dog", 2),), "identifier '<Sks>' is not read as it is written: write it in lower case"),
     ],
 )
 def test_words_that_cannot_be_taught(policy: DiffusionPolicy, words: tuple[Word, ...], message: str) -> None:

@@ -55,6 +55,27 @@ def test_rewards_by_name_are_paid_for_every_sample(concept: Concept, reward: str
     assert result.terms["reward"] == pytest.approx(result.terms["q_target"])
 
 
+@pytest.mark.parametrize("adapter", ["textual-inversion", "custom-diffusion", "p-plus", "neti"])
+def test_a_word_that_cannot_be_taught_is_found_before_anything_is_drawn(
+    adapter: str, concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKFORWARD_CACHE", str(tmp_path))
+    config = settings("dreambooth", adapter=adapter, identifier="teapot", prior_weight=1.0)
+    for look in (lambda: check(config, concept), lambda: build(config, concept, build_pipeline("toybox", "cpu"))):
+        with pytest.raises(LookforwardError, match="identifier 'teapot' is a word that the model knows already"):
+            look()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_that_chooses_its_adapter_has_the_word(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('adapter = "lora"\nlora_rank = 16\n[toybox]\nlearning_rate = 5e-5\n')
+    config = load_config(str(mine), {"steps": 3})
+    assert (config.lora_rank, config.lora_alpha, config.learning_rate, config.steps) == (16, 8.0, 5e-5, 3)
+    mine.write_text("learning_rate = 5e-5\n")  # of another adapter, perhaps
+    assert load_config(str(mine), {"adapter": "lora"}).learning_rate == 1e-3
+
+
 def test_a_sum_logs_its_parts(concept: Concept) -> None:
     (result,) = train(trainer_of(concept, reward="look-forward + 0.5*ssim"), 1)
     parts = result.terms["reward/look-forward"] + 0.5 * result.terms["reward/ssim"]

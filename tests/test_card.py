@@ -127,6 +127,10 @@ def test_several_subjects(tmp_path: Path) -> None:
     assert "Another subject: ukj, a vase" in text
 
 
+def test_every_letter_is_one_to_yaml(tmp_path: Path) -> None:
+    assert 'instance_prompt: "a photo of 🦊 dog"\n' in card_of(tmp_path, identifier="🦊")
+
+
 def test_samples_travel_with_it(tmp_path: Path) -> None:
     sheet = save_image(tmp_path / "step-000020.png")
     config = Config(class_noun="dog", noun_in_prompt=False)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -173,6 +174,26 @@ def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finishe
     assert_refused(
         run(*command, "--dry-run", "--output", finished, "--seed", 1), "holds another run: seed was 0, now 1"
     )
+
+
+def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
+    run: Command, command: list[str], judges: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def draw(_: object, prompts: list[str], seeds: list[int], **__: object) -> np.ndarray:
+        asked.extend(prompts)
+        return np.zeros((len(prompts), 32, 32, 3), np.uint8)
+
+    word = ["--set", "adapter=textual-inversion", "steps=1", "sample_every=0", "--output", "a word"]
+    status, out, err = run(*command, *word)
+    assert (status, err) == (0, "")
+    assert "lookforward generate 'a word' \"a photo of <sks> on the beach\"" in out  # to be copied
+    monkeypatch.setattr("lookforward.generate.draw_images", draw)
+    Path("prompts.txt").write_text("a photo of a {} on the moon\n")
+    status, _, err = run("score", "a word", "--prompts", "prompts.txt", "--images", 1, *judges)
+    assert (status, err) == (0, "")
+    assert asked == ["a photo of a <sks> on the moon"]
 
 
 def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:

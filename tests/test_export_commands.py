@@ -1,5 +1,6 @@
 """`export` and `merge`: what they write is what the adapter does, and they refuse what cannot be."""
 
+import contextlib
 import errno
 import shutil
 from collections.abc import Callable
@@ -177,6 +178,51 @@ def test_an_embedding_is_one_file_of_one_tensor(run: Command, exports: dict[str,
     assert (drawn(plain, prompt) == drawn(load_export(export, "cpu"), prompt)).all()
 
 
+def test_every_word_of_several_subjects_is_a_file(run: Command, tiny_model: Path, tmp_path: Path) -> None:
+    both = {"identifier": "<new>", "others": "<zwx>=dog", "initial_word": "teapot"}
+    export = make_export(tmp_path / "both", tiny_model, "textual-inversion", **both)
+    status, out, err = run("export", export, "--format", "a1111", "--output", "words")
+    assert (status, out, err) == (0, "words: new.safetensors, zwx.safetensors\n", "")
+    for name, number in (("new", ""), ("zwx", "_2")):
+        wanted = load_file(export / f"learned_embeds{number}.safetensors")
+        ((identifier, rows),) = load_file(f"words/{name}.safetensors").items()
+        assert (identifier, rows.tolist()) == (f"<{name}>", wanted[f"<{name}>"].tolist())
+
+
+def test_of_two_runs_of_custom_diffusion_the_second_stays(
+    run: Command, exports: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    other = make_export(
+        tmp_path / "other", tiny_model, "custom-diffusion", seed=2, identifier="<zwx>", initial_word="dog"
+    )
+    note = "Note: The keys and values of other take the place of those of custom: "
+    status, out, err = run("merge", exports["custom-diffusion"], other, "--output", "merged")
+    assert (status, err, out.startswith(note)) == (0, "", True)
+    words = ["a <new>", "--adapter", other, "--count", 1, "--steps", 1]
+    status, out, err = run("generate", exports["custom-diffusion"], *words)
+    assert (status, err, out.startswith(note)) == (0, "", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "does not tell its format"),
+        ("[]", "does not tell its format"),
+        ('{"format": 1, "adapter": "lora"}', "does not tell its model"),
+        ("NEW", "holds an adapter 'lycoris' in format 1, which this version of lookforward does not know"),
+    ],
+)
+def test_a_manifest_of_something_else(
+    text: str, message: str, run: Command, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    known = (exports["lora"] / MANIFEST).read_text()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / MANIFEST).write_text(known.replace('"lora"', '"lycoris"') if text == "NEW" else text)
+    for words in (["generate", "odd", "a dog"], ["export", "odd", "--format", "kohya"], ["merge", "odd"]):
+        status, _, err = run(*words, "--output", "out")
+        assert (status, message in err) == (2, True), err
+
+
 def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     manifest = read_manifest(exports["lora"])
@@ -229,6 +275,10 @@ def test_what_cannot_be_converted(
 def test_an_export_needs_a_place(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
     status, _, err = run("export", exports["lora"], "--format", "kohya")
     assert (status, "say where to write, with --output FOLDER" in err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    with contextlib.chdir("empty"):
+        status, _, err = run("merge", exports["lora"], "--output", ".")
+    assert (status, "give the name of a new folder as --output" in err) == (2, True)
     (tmp_path / "file").write_text("mine")
     for words in (["export", exports["lora"], "--format", "kohya"], ["merge", exports["lora"]]):
         status, _, err = run(*words, "--output", "file")

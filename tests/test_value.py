@@ -54,6 +54,16 @@ def test_explained_variance_is_one_for_an_oracle_and_nought_for_a_constant() -> 
     assert opposite.observe(-truth, truth) == pytest.approx(-3.0, abs=1e-3)
 
 
+@given(st.lists(st.floats(-300, 300), min_size=1, max_size=6), st.floats(-300, 300))
+def test_explained_variance_is_never_above_one(returns: list[float], guess: float) -> None:
+    fit = Fit()
+    for value in returns:
+        assert fit.observe(torch.tensor([guess]), torch.tensor([value])) <= 1
+    alike = Fit()
+    for _ in range(3):  # returns that do not vary leave nothing to explain
+        assert alike.observe(torch.tensor([guess]), torch.tensor([returns[0]])) == 0
+
+
 def test_the_slow_copy_follows_and_is_never_trained() -> None:
     value = valued(nn.Linear(1, 1, bias=False), slowness=0.9)
     assert value.slow is not None

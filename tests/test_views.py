@@ -12,6 +12,7 @@ from PIL import Image
 from conftest import make_pipeline, save_image
 from lookforward.api import Job, read_concept
 from lookforward.build import build
+from lookforward.card import CARD
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.concepts import name_subjects, subjects_of
@@ -171,6 +172,18 @@ def test_masks_are_no_photos_and_weigh_nothing_where_the_background_counts_in_fu
     assert len(concept.photos) == 3
     assert weigh(make_views(concept), 8, 8, 1.0) is None
     assert weigh(make_views(load(dog, captions=False)), 8, 8, 0.0) is not None
+
+
+def test_a_mask_of_no_photo_is_told_of(dog: Path) -> None:
+    for name in ("0.mask.png", "1.png.mask.png", "2.MASK.PNG", ".3.mask.png"):
+        mask(dog / name, (0, 0, 96, 48))
+    assert [note.split(",")[0] for note in load(dog, crops=2).notes if "mask" in note] == [
+        "1.png.mask.png is the mask of no photo",
+        "2.MASK.PNG is the mask of no photo",
+    ]
+    assert not any("mask" in note for note in load_concept(
+        [dog / "1.png", dog / "2.png"], class_noun="dog", resolution=SIDE, allow_few=True
+    ).notes)  # fmt: skip
 
 
 def test_a_transparent_mask_is_black_where_it_is_clear(dog: Path) -> None:
@@ -378,6 +391,13 @@ def test_lists_that_cannot_be_used(concepts: Path, old: str, new: str, message: 
         trainer_of(concepts)
 
 
+def test_the_word_that_is_learned_is_the_one_in_prompts(dog: Path) -> None:
+    config = settings(**name_subjects(dog, {"class_noun": " red  dog", "identifier": "<my  dog> "}))
+    assert subjects_of(config) == [("<my dog>", "red dog")]
+    concept = read_concept(dog, config)
+    assert (concept.identifier, concept.class_noun) == ("<my dog>", "red dog")
+
+
 def test_a_list_names_its_subjects_alone(concepts: Path) -> None:
     with pytest.raises(LookforwardError, match="names its subjects itself"):
         name_subjects(concepts, {"class_noun": "dog"})
@@ -423,6 +443,15 @@ def test_resume_is_exact_with_all_kinds_of_views(concepts: Path, tmp_path: Path,
     assert load_newest(second, tmp_path / "checkpoints")
     assert [r.terms for r in train(second, 5)] == terms[3:]
     assert all(torch.equal(p, second.parameters[n]) for n, p in straight.parameters.items())
+
+
+def test_the_card_counts_the_photos_of_all_subjects(
+    concepts: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookforward.api.train", lambda *_: iter(()))
+    config = settings(**name_subjects(concepts, {"model": str(tiny_model), "prior_weight": 0.0}))
+    list(Job(tmp_path / "run", config, read_concept(concepts, config)))
+    assert "Personalised with lookforward, from 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
 
 @pytest.mark.parametrize("kind", ["caption", "mask", "flip"])

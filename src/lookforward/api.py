@@ -161,7 +161,8 @@ class Job:
             _draw_samples(workshop, run, self.concept, result.step)
             yield result
         manifest = manifest_of(config)
-        card = Card(manifest, config, len(self.concept.photos), _last_samples(run))
+        count = sum(len(one.photos) for one in self.concept.together)
+        card = Card(manifest, config, count, _last_samples(run))
         export(workshop.adapter, workshop.policy, run.export, manifest, card)
 
 

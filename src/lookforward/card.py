@@ -74,15 +74,15 @@ class Card:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        with_samples = self.samples is not None and self.samples.is_file()
-        if with_samples:
-            shutil.copyfile(self.samples, folder / SAMPLES)
+        samples = self.samples if self.samples is not None and self.samples.is_file() else None
+        if samples is not None:
+            shutil.copyfile(samples, folder / SAMPLES)
         parts = [
             self._front_matter(),
             f"# {escape(self._title())}\n\n{self._about()}",
             f"## Prompts\n\n{self._prompts()}",
             f"## Loading\n\n{self._loading()}",
-            f"## Images\n\n![Images drawn with this model]({SAMPLES})" if with_samples else "",
+            f"## Images\n\n![Images drawn with this model]({SAMPLES})" if samples is not None else "",
             f"## Training\n\n{self._settings()}" if self.config else "",
             f"## Consent and use\n\n{_CONSENT}",
         ]
@@ -209,7 +209,7 @@ def _value(name: str, value: object) -> str:
 
 def _quoted(text: str) -> str:
     """A YAML string."""
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)  # YAML knows no pairs of escapes for one character
 
 
 def _fenced(code: str, language: str) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from lookforward.errors import LookforwardError
 from lookforward.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES, Photo, PhotoError, load_photo
-from lookforward.sidecars import is_mask, with_sidecars
+from lookforward.sidecars import MASK_SUFFIX, is_mask, with_sidecars
 
 FEW_PHOTOS = 3
 MAX_PHOTOS = 500  # photos are held in memory, and a concept is one subject, not a photo library
 _LISTED_PROBLEMS = 20
+_LIST = "the list"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,8 @@ def load_concept(
             f"{_tell_count(where, len(loaded))}; 4 to 6 are recommended,"
             " pass --allow-few (in Python: allow_few=True) to go on"
         )
-    return Concept(identifier, class_noun, tuple(loaded), _notes(loaded, where, resolution, crops), noun_in_prompt)
+    notes = (*_notes(loaded, where, resolution, crops), *(_lonely_masks(paths) if where != _LIST else ()))
+    return Concept(identifier, class_noun, tuple(loaded), notes, noun_in_prompt)
 
 
 def check_identifier(identifier: str, tokenize: Callable[[str], list[int]]) -> str | None:
@@ -140,7 +142,7 @@ def _find_photos(photos: Path | str | Sequence[Path | str]) -> tuple[str, list[P
     if isinstance(photos, (str, Path)):
         photos = [photos]
     paths = [Path(photo) for photo in photos]
-    where = "the list"
+    where = _LIST
     if len(paths) == 1 and os.path.isdir(paths[0]):  # os.path answers False where Path.is_dir raises
         where = f"{paths[0]}{os.sep}"
         paths = _photos_in_folder(paths[0])
@@ -167,6 +169,17 @@ def _photos_in_folder(folder: Path) -> list[Path]:
             f"{folder} holds no photos; put 4 to 6 JPEG or PNG photos of the subject directly in that folder"
         )
     return found
+
+
+def _lonely_masks(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Notes on masks in a folder that belong to none of its photos, and so do nothing."""
+    belonging = {path.with_suffix(MASK_SUFFIX).name for path in paths}
+    masks = sorted(path.name for path in paths[0].parent.iterdir() if is_mask(path) and not path.name.startswith("."))
+    return tuple(
+        f"{name} is the mask of no photo, and not used: that of dog.jpg is called dog{MASK_SUFFIX}"
+        for name in masks
+        if name not in belonging
+    )
 
 
 def _tell_count(where: str, count: int) -> str:

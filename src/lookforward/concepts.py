@@ -64,7 +64,8 @@ def name_subjects(photos: Photos, settings: Mapping[str, Any]) -> dict[str, Any]
     named = {name: value for name, value in settings.items() if name in ("class_noun", "identifier", "others")}
     rest = {name: value for name, value in settings.items() if name not in named}
     if not is_list(photos):
-        return {**rest, **named}
+        # As `load_concept` has them: the word that is learned and the one in prompts are the same
+        return {**rest, **{name: " ".join(v.split()) if isinstance(v, str) else v for name, v in named.items()}}
     if any(named.values()):
         raise LookforwardError(f"{photos} names its subjects itself: leave out class noun and identifier.")
     first, *others = read_list(Path(str(photos)))

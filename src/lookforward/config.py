@@ -113,6 +113,8 @@ class Config:
 def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
     """Defaults, then the recipe (a name or a TOML file), then what its adapter needs, then `overrides`.
 
+    What a recipe says that chooses the adapter itself goes over what the adapter needs.
+
     Raises:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
     """
@@ -121,7 +123,8 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
     values = _flatten(table, on_toybox)
     adapter = overrides.get("adapter", values.get("adapter", "full"))
     if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
-        values |= _flatten(read_toml(needs), on_toybox)
+        needed = _flatten(read_toml(needs), on_toybox)
+        values = needed | values if values.get("adapter") == adapter else values | needed
     return structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}")
 
 

@@ -57,6 +57,8 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def require_new(folder: Path) -> None:
     """Raise LookforwardError where `folder` holds something already."""
+    if not folder.name:  # "." and "/" cannot be replaced by a folder that is written beside them
+        raise LookforwardError(f"{folder} cannot be written anew; give the name of a new folder as --output.")
     try:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:

@@ -76,7 +76,7 @@ def teach_words(pipeline: StableDiffusionPipeline, words: Sequence[Word]) -> Wor
 
     Raises:
         LookforwardError: an identifier is a word the model knows already, or is given twice; a first word is nothing
-            to the tokenizer; a word has more vectors than a prompt has room for.
+            to the tokenizer; a word has more vectors than a prompt has room for, or is not read as it is written.
     """
     if isinstance(pipeline.text_encoder.get_input_embeddings(), WordTable):
         raise LookforwardError("This pipeline is being taught words already: detach that adapter, or load it anew.")
@@ -86,6 +86,12 @@ def teach_words(pipeline: StableDiffusionPipeline, words: Sequence[Word]) -> Wor
     table = WordTable(pipeline.text_encoder.get_input_embeddings(), original, words, rows, first)
     tokenizer = copy.deepcopy(original)
     tokenizer.add_tokens(tokens)
+    for word in words:
+        read = tokenizer(pipeline.maybe_convert_prompt(word.identifier, tokenizer), add_special_tokens=False).input_ids
+        if read != tokenizer.convert_tokens_to_ids(word.tokens):  # CLIP reads lower case
+            raise LookforwardError(
+                f"identifier {word.identifier!r} is not read as it is written: write it in lower case, such as '<sks>'."
+            )
     pipeline.tokenizer = tokenizer
     pipeline.text_encoder.set_input_embeddings(table)
     return table

@@ -50,6 +50,9 @@ def summarise(
             values = np.array([np.mean(cell.scores[score]) for cell in chosen])
             mean, low, high = interval(values, groups, generator)
             row[score] = (mean, (high - low) / 2)
+        explained = [c.terms["explained_variance"] for c in chosen if "explained_variance" in c.terms]
+        if explained:  # of the critic, over the last quarter of the steps
+            row["explained variance"] = (float(np.mean(explained)), None)
         row["seconds"] = (float(np.median([cell.seconds for cell in chosen])), None)
         row["memory, MiB"] = (max(cell.memory for cell in chosen), None)
         if any(cell.parameters for cell in cells):

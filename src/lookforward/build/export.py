@@ -16,7 +16,6 @@ from lookforward.config import AdapterKind, Config
 from lookforward.errors import LookforwardError
 from lookforward.run import MANIFEST
 
-
 _SUBJECT = ("identifier", "class_noun", "noun_in_prompt", "others")
 _TOLD = ("adapter", "model", *_SUBJECT, "resolution", "sample_steps", "guidance")
 _NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came later
@@ -39,7 +38,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise LookforwardError(f"{folder} is no export: its {MANIFEST} cannot be read. Give RUN/export.") from error
     missing = [name for name in _NEEDED if name not in manifest] if isinstance(manifest, dict) else ["format"]
     if missing:
-        raise LookforwardError(f"{folder} is no export: its {MANIFEST} does not tell its {missing[0]}. Give RUN/export.")
+        raise LookforwardError(
+            f"{folder} is no export: its {MANIFEST} does not tell its {missing[0]}. Give RUN/export."
+        )
     if manifest["format"] != 1 or manifest["adapter"] not in get_args(AdapterKind):
         raise LookforwardError(
             f"{folder} holds an adapter {manifest['adapter']!r} in format {manifest['format']!r}, which this version "

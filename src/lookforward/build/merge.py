@@ -10,7 +10,7 @@ from lookforward.adapters.full import FullAdapter
 from lookforward.adapters.lora import merge_lora
 from lookforward.build.export import apply_export
 from lookforward.build.pipeline import build_pipeline
-from lookforward.build.source import Source, note_other_base
+from lookforward.build.source import Source, notes_on
 from lookforward.card import Card
 from lookforward.errors import LookforwardError
 from lookforward.export import require_new, whole_folder, write_manifest
@@ -48,7 +48,7 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
         FullAdapter().export(DiffusionPolicy(pipeline), partial)
         Card(manifest, config, merged=told).write(partial)
         write_manifest(partial, manifest)
-    return note_other_base(first, others)
+    return notes_on(first, others)
 
 
 def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> None:

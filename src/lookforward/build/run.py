@@ -108,6 +108,10 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
         notes += [*one.notes, *((note,) if note else ())]
     _require_size(config, policy.pipeline)
     check_reward(config)
+    adapter = build_adapter(config, torch.Generator())
+    if learned:  # a word that cannot be taught is told of before prior images are drawn for it
+        adapter.attach(policy)
+        adapter.detach(policy)
     prompts = {prompts_of(one, photo)[0] for one in concept.together for photo in one.photos}
     if config.method == "dpok" and (config.augment or config.describe or len(prompts) > 1):
         raise LookforwardError(

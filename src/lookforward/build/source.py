@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,21 @@ def add_adapters(
     """
     for source, strength in adapters:
         apply_export(pipeline, source.require_export(), strength)
-    return note_other_base(first, adapters)
+    return notes_on(first, adapters)
 
 
-def note_other_base(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
-    """A note for each adapter that was trained on another model than `first` is or was trained on."""
-    return tuple(
+def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
+    """A note for each adapter that was trained on another model than `first` is or was trained on, and on those of
+    Custom Diffusion that do not last.
+    """
+    sources = [first, *(source for source, _ in adapters if source is not first)]
+    names = [source.name for source in sources if source.manifest["adapter"] == "custom-diffusion"]
+    replaced = tuple(
+        f"The keys and values of {after} take the place of those of {before}: to draw both subjects, train them "
+        "together, from a list."
+        for before, after in pairwise(names)
+    )
+    return replaced + tuple(
         f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may draw "
         "something else here."
         for source, _ in adapters

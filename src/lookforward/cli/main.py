@@ -9,8 +9,10 @@ import tyro
 
 from lookforward.cli import toybox
 from lookforward.cli.ablate import ablate
+from lookforward.cli.benchmark import benchmark
 from lookforward.cli.compare import compare, demo
 from lookforward.cli.personalise import score, train
+from lookforward.cli.report import report
 from lookforward.cli.use import export, generate, merge
 from lookforward.errors import LookforwardError
 
@@ -28,6 +30,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "merge": merge,
     "compare": compare,
     "ablate": ablate,
+    "benchmark": benchmark,
+    "report": report,
     "demo": demo,
     "toybox": _toybox,
 }
@@ -43,7 +47,7 @@ TOYBOX_COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 0, or with 2 where something was wrong with what was asked for."""
+    """Run one command; exits with 0, with 2 where something was wrong with what was asked for, or 3 for parts of it."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

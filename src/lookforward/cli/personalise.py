@@ -1,5 +1,6 @@
 """The main job: train on photos, and score the result."""
 
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -130,7 +131,8 @@ def score(
         console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
     judges = build_judges(config.model, dino, clip)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
-    asked = [fill(t, config.identifier, config.class_noun) for t in templates for _ in range(images)]
+    noun = config.class_noun if config.noun_in_prompt else ""  # as the prompts of training
+    asked = [fill(t, config.identifier, noun) for t in templates for _ in range(images)]
     plain = [fill(t, "", config.class_noun) for t in templates for _ in range(images)]
     drawn = draw_images(
         model.pipeline, asked, list(range(seed, seed + len(asked))),
@@ -172,4 +174,4 @@ def _print_notes(notes: tuple[str, ...]) -> None:
 
 def _example(folder: Path, config: Any) -> str:
     words = f"{config.identifier} {config.class_noun}" if config.noun_in_prompt else config.identifier
-    return f'lookforward generate {folder} "a photo of {words} on the beach"'
+    return f'lookforward generate {shlex.quote(str(folder))} "a photo of {words} on the beach"'

@@ -1,0 +1,97 @@
+"""What a benchmark is run on, wherever it comes from."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lookforward.errors import LookforwardError
+from lookforward.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
+
+DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
+
+
+@dataclass(frozen=True)
+class BenchmarkSubject:
+    """One subject.
+
+    live: whether it is an animal, so that it wears outfits in the DreamBooth data set's prompts. prompts: templates
+    for `fill`. photos: folder of its photos, which need not be usable; None where the world draws them. drawing: gives
+    the subject alone, (size, size, 4) in [0, 1]; None where no world knows it.
+    """
+
+    name: str
+    class_noun: str
+    live: bool
+    prompts: tuple[str, ...]
+    photos: Path | None = None
+    drawing: Callable[[], np.ndarray] | None = None
+
+    @property
+    def kind(self) -> Literal["live", "object"]:
+        return "live" if self.live else "object"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Subjects in order. notes: what the user should know of it, such as subjects that are not there."""
+
+    name: str
+    kind: DatasetKind
+    subjects: tuple[BenchmarkSubject, ...]
+    path: str = ""
+    notes: tuple[str, ...] = ()
+
+    def find(self, name: str) -> BenchmarkSubject:
+        """A subject by name.
+
+        Raises:
+            LookforwardError: there is no such subject; it lists those there are.
+        """
+        for subject in self.subjects:
+            if subject.name == name:
+                return subject
+        there = ", ".join(subject.name for subject in self.subjects)
+        raise LookforwardError(f"{self.name} has no subject {name!r}. It has: {there}.")
+
+
+def require_names(names: Sequence[str], where: Path) -> None:
+    """Refuse names that cannot be part of a file's name, and those that appear twice.
+
+    Raises:
+        LookforwardError: there is such a name.
+    """
+    for name in names:
+        if not name or name.startswith((".", "-")) or any(c in name for c in "/\\:\0\n") or len(name) > 100:
+            raise LookforwardError(f"{where}: a subject cannot be called {name!r}; give its folder a plain name.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LookforwardError(f"{where} names {', '.join(twice)} twice; give each subject a folder of its own.")
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """The files in a folder that are called as photos are; none where it cannot be read."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES | CONVERT_SUFFIXES)
+    except OSError:
+        return []
+
+
+@cache
+def photos_hash(folder: Path) -> str:
+    """A short name of the photos in a folder and of what lies beside them, by content; empty where it is unreadable."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith(".") and os.path.isfile(path):
+                digest.update(path.name.encode() + b"\0")
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return ""
+    return digest.hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""Cells on a real model: loaded once, and restored in place after each."""
+
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from lookforward.benchmark.cell import Cell
+from lookforward.benchmark.grid import Weights, restore, run_cell, snapshot
+from lookforward.benchmark.plan import Key, Plan
+from lookforward.build import Judges, build_judges, build_pipeline, model_hash
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a worker loads. dino, clip: folders or hub ids of other encoders; the benchmark's own where None."""
+
+    model: str
+    dino: str | None = None
+    clip: str | None = None
+
+    def start(self, worker: int) -> "ModelRunner":
+        """Load it for one of several workers, each on a GPU of its own where there are some.
+
+        Raises:
+            LookforwardError: the model or an encoder cannot be loaded.
+        """
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        device = f"cuda:{worker % count}" if count else "auto"
+        return ModelRunner(self, device, build_judges(self.model, self.dino, self.clip, device))
+
+
+class ModelRunner:
+    """A `CellRunner` that holds the untouched model between cells."""
+
+    def __init__(self, source: ModelSource, device: str, judges: Judges) -> None:
+        self.source, self.device, self.judges = source, device, judges
+        self.pipeline: StableDiffusionPipeline | None = None
+        self.weights: Weights = []
+        self.hash = ""
+        self._load()  # a model that cannot be loaded is told at once
+
+    def __call__(self, plan: Plan, key: Key, photos: Path) -> tuple[Cell, np.ndarray]:
+        pipeline = self.pipeline or self._load()
+        try:
+            done = run_cell(plan, key, photos, pipeline, self.judges, self.hash)
+            restore(pipeline, self.weights)
+        except BaseException:
+            # Where it stopped half way, parts of an adapter may be left in it
+            self.pipeline, self.weights = None, []
+            raise
+        finally:
+            gc.collect()
+        return done
+
+    def _load(self) -> StableDiffusionPipeline:
+        pipeline = build_pipeline(self.source.model, self.device)
+        self.weights = snapshot(pipeline)
+        self.hash = self.hash or model_hash(pipeline)
+        self.pipeline = pipeline
+        return pipeline

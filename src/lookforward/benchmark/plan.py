@@ -1,0 +1,95 @@
+"""What a grid compares: every subject with every method from every seed, on the same prompts and image seeds."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
+from lookforward.config import Config, load_config
+
+UNTOUCHED = "untouched"
+Key = tuple[str, str, int]
+"""Subject, method and seed of a cell."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare.
+
+    methods: label to (recipe, overrides); the label "untouched" stands for the model as it is, asked for the
+    class noun. prompts: templates; None stands for the data set's own for each subject. images: per prompt.
+    count: how many of the data set's prompts, see `spread_prompts`; None stands for all.
+    """
+
+    subjects: tuple[str, ...]
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    seeds: tuple[int, ...]
+    prompts: tuple[str, ...] | None = None
+    images: int = 1
+    count: int | None = None
+    dataset: Dataset = field(default_factory=toybox_dataset)
+
+    def subject(self, name: str) -> BenchmarkSubject:
+        """A subject by its name in the plan."""
+        return self.dataset.find(name)
+
+    def prompts_of(self, subject: str) -> tuple[str, ...]:
+        """The templates that are asked of one subject."""
+        if self.prompts:
+            return self.prompts
+        templates = self.subject(subject).prompts
+        return templates if self.count is None else spread_prompts(templates, self.count)
+
+    def cells(self) -> Iterator[Key]:
+        """All cells, a subject with all its methods and seeds before the next."""
+        for subject in self.subjects:
+            for seed in self.seeds:
+                for method in self.methods:
+                    yield subject, method, seed
+
+    def config(self, method: str, seed: int = 0) -> Config:
+        """The settings of a method, without its subject."""
+        recipe, overrides = self.methods[method]
+        return load_config(recipe, {**overrides, "seed": seed})
+
+    def image_seeds(self, subject: str, seed: int) -> list[int]:
+        """Of each image: the same for every method, others for every training seed."""
+        return [10_000 * (seed + 1) + i for i in range(len(self.prompts_of(subject)) * self.images)]
+
+    def settings_of(self, key: Key) -> dict[str, Any]:
+        """What a finished cell must have been run with to count as this one."""
+        subject, method, seed = key
+        settings: dict[str, Any] = {
+            "config": asdict(replace(self.config(method, seed), recipe="")),
+            "prompts": list(self.prompts_of(subject)),
+            "images": self.images,
+        }
+        one = self.subject(subject)
+        if one.photos is not None:  # else the name says all: cells of before there were data sets have no more
+            settings |= {"class_noun": one.class_noun, "photos": photos_hash(one.photos)}
+        return settings
+
+
+def cell_name(key: Key) -> str:
+    """What the files of a cell are called."""
+    subject, method, seed = key
+    return f"{subject}.{method}.{seed}"
+
+
+def spread_prompts(templates: Sequence[str], count: int) -> tuple[str, ...]:
+    """`count` of the templates, kinds in turn (scenes, outfits, looks) as far as they go, in their own order."""
+    kinds: dict[str, list[str]] = {}
+    for template in templates:
+        kinds.setdefault(prompt_kind(template), []).append(template)
+    longest = max(map(len, kinds.values()))
+    in_turn = [kind[i] for i in range(longest) for kind in kinds.values() if i < len(kind)]
+    chosen = set(in_turn[:count])
+    return tuple(template for template in templates if template in chosen)
+
+
+def prompt_kind(template: str) -> Literal["scene", "outfit", "look"]:
+    """What a template asks for: another place, other clothes, or another look of the subject itself."""
+    if template.rstrip(". ").endswith("{class_noun}"):
+        return "look"
+    return "outfit" if re.search(r"\bwearing\b|\boutfit\.?$", template) else "scene"

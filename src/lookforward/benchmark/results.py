@@ -1,0 +1,174 @@
+"""The results of a grid as files for others: what was asked for, and one tidy table with a row for each image."""
+
+import csv
+import importlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lookforward.benchmark.cell import Cell, finished_cell
+from lookforward.benchmark.datasets.values import photo_files
+from lookforward.benchmark.methods import method_label
+from lookforward.benchmark.plan import UNTOUCHED, Plan, prompt_kind
+from lookforward.benchmark.provenance import PACKAGES, config_hash, now, other_than_default, versions
+from lookforward.benchmark.summary import optimised_of
+from lookforward.run import write_text
+
+SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")  # columns that every table has, and in this order
+
+
+def write_description(plan: Plan, folder: Path, model: str) -> None:
+    """Write benchmark.json, see docs/benchmark.md; its date stays that of the first call.
+
+    Raises:
+        LookforwardError: it cannot be written.
+    """
+    path = folder / "benchmark.json"
+    try:
+        date = str(json.loads(path.read_text(encoding="utf-8"))["date"])
+    except (OSError, ValueError, KeyError, TypeError):
+        date = now()
+    templates = [template for subject in plan.subjects for template in plan.prompts_of(subject)]
+    data = plan.dataset
+    described = {
+        "format": 1,
+        "dataset": {"name": data.name, "kind": data.kind, "path": data.path, "notes": list(data.notes)},
+        "model": model,
+        "subjects": [_subject(plan, name, folder) for name in plan.subjects],
+        "methods": [_method(plan, name) for name in plan.methods],
+        "prompt_kinds": {template: prompt_kind(template) for template in templates},
+        "seeds": list(plan.seeds),
+        "images": plan.images,
+        "identifier_in_clip_text": False,
+        "versions": versions(),
+        "date": date,
+    }
+    write_text(path, json.dumps(described, indent=1) + "\n")
+
+
+def write_results(plan: Plan, folder: Path, model: str) -> tuple[str, ...]:
+    """Write results.csv, and results.parquet where pyarrow is there; returns notes for the user.
+
+    Raises:
+        LookforwardError: they cannot be written.
+    """
+    cells = [cell for key in plan.cells() if (cell := finished_cell(plan, folder, key)) is not None]
+    rows = list(tidy(plan, cells, model))
+    if not rows:
+        return ("No cell is finished, so there is no table.",)
+    names = columns(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "results.csv", text.getvalue())
+    try:
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        (folder / "results.parquet").unlink(missing_ok=True)  # of another call: it would say something else
+        return ("results.parquet was not written: pip install 'lookforward[benchmark]' for it.",)
+    partial = folder / f".partial-{os.getpid()}.parquet"
+    try:
+        parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in names}), partial)
+        partial.replace(folder / "results.parquet")
+    except OSError as error:
+        return (f"results.parquet was not written: {error}. results.csv has the same.",)
+    finally:
+        partial.unlink(missing_ok=True)
+    return ()
+
+
+def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Of all rows, in the order in which they come first."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def tidy(plan: Plan, cells: Sequence[Cell], model: str) -> Iterator[dict[str, Any]]:
+    """A row for each image, in the cells' order; what is of a whole cell stands in each of its rows."""
+    optimised = optimised_of(plan)
+    of_method = {name: _settings(plan, name) for name in plan.methods}
+    further = dict.fromkeys(name for cell in cells for name in cell.scores if name not in SCORES)
+    for cell in cells:
+        subject, made = plan.subject(cell.subject), cell.provenance
+        packages: dict[str, str] = made.get("versions", {})
+        prompts, seeds = plan.prompts_of(cell.subject), plan.image_seeds(cell.subject, cell.seed)
+        for i, image_seed in enumerate(seeds):
+            template = prompts[i // plan.images]
+            yield {
+                "dataset": plan.dataset.name,
+                "subject": cell.subject,
+                "class_noun": subject.class_noun,
+                "kind": subject.kind,
+                "method": cell.method,
+                **of_method[cell.method],
+                "seed": cell.seed,
+                "image": i,
+                "image_seed": image_seed,
+                "prompt": template,
+                "prompt_kind": prompt_kind(template),
+                **{name: cell.scores[name][i] if name in cell.scores else None for name in (*SCORES, *further)},
+                "optimised": ";".join(optimised[cell.method]),
+                "identifier_in_clip_text": False,
+                "seconds": cell.seconds,
+                "seconds_in_all": made.get("seconds"),
+                "memory_mib": cell.memory,
+                "gpu_memory_mib": made.get("gpu_memory"),
+                "parameters": cell.parameters,
+                "file_mib": cell.size,
+                "model": model,
+                "model_hash": made.get("model_hash", ""),
+                "photos_hash": made.get("photos_hash", ""),
+                "device": made.get("device", ""),
+                "date": made.get("date", ""),
+                **{f"{name}_version": packages.get(name, "") for name in ("python", *PACKAGES)},
+            }
+
+
+def _settings(plan: Plan, method: str) -> dict[str, Any]:
+    """The columns that are of a method. settings: JSON of those that are not the defaults."""
+    config, known = plan.config(method), method != UNTOUCHED
+    return {
+        "label": method_label(method),
+        "recipe": Path(plan.methods[method][0]).name.removesuffix(".toml") if known else "",
+        "adapter": config.adapter if known else "",
+        "reward": config.reward if known else "",
+        "steps": config.steps if known else 0,
+        "sample_steps": config.sample_steps,
+        "guidance": config.guidance,
+        "resolution": config.resolution,
+        "settings": json.dumps(other_than_default(config), sort_keys=True) if known else "{}",
+        "config_hash": config_hash(config) if known else "",
+    }
+
+
+def _subject(plan: Plan, name: str, folder: Path) -> dict[str, Any]:
+    subject = plan.subject(name)
+    photos = photo_files(subject.photos or folder / "photos" / name)
+    return {
+        "name": name,
+        "class_noun": subject.class_noun,
+        "kind": subject.kind,
+        "photos": [_shown(path, folder) for path in photos],
+        "prompts": list(plan.prompts_of(name)),
+    }
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _method(plan: Plan, name: str) -> dict[str, Any]:
+    columns = _settings(plan, name)
+    return {
+        "name": name,
+        "label": columns["label"],
+        "recipe": columns["recipe"],
+        "adapter": columns["adapter"],
+        "optimised": list(optimised_of(plan)[name]),
+        "config_hash": columns["config_hash"],
+        "settings": json.loads(columns["settings"]),
+    }

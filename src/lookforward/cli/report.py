@@ -1,0 +1,42 @@
+"""A finished benchmark or comparison as a page."""
+
+from pathlib import Path
+
+import tyro
+
+from lookforward.cli.compare import console
+from lookforward.errors import LookforwardError
+
+
+def report(
+    folder: tyro.conf.Positional[Path],
+    output: Path | None = None,
+    title: str = "",
+    baseline: str = "dreambooth",
+) -> None:
+    """Write one self-contained HTML page, and the same tables in Markdown, of what a benchmark left on disk.
+
+    Nothing is trained or drawn: it may be given while a benchmark runs, and says what is missing.
+
+    Args:
+        folder: The output folder of `lookforward benchmark` or `lookforward compare`.
+        output: The page; FOLDER/report.html where not given. The Markdown goes beside it.
+        title: What stands at the top.
+        baseline: The method that differences are taken from.
+    """
+    from lookforward import __version__
+    from lookforward.benchmark.report import read_benchmark
+    from lookforward.report.page import write_report
+
+    page = output or folder / "report.html"
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise LookforwardError(f"--output {page}: the page is HTML; give a name that ends in .html.")
+    benchmark = read_benchmark(folder, title, baseline)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LookforwardError(f"{page.parent} cannot be made ({error.strerror}); give another --output.") from error
+    written, text = write_report(benchmark, page, f"lookforward {__version__}")
+    missing = len(benchmark.missing)
+    told = f", {missing} of {len(benchmark.planned)} cells missing" if missing else ""
+    console.print(f"Look at {written} ({written.stat().st_size / 2**20:.1f} MiB){told}; the tables are in {text}.")

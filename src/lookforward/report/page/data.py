@@ -1,0 +1,130 @@
+"""What a report is made of: the finished cells of a benchmark, and what was planned. Read from disk elsewhere."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+UNTOUCHED = "untouched"  # the method that is the model as it is, asked for the class noun: the floor
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom photos show."""
+
+    name: str
+    class_noun: str
+    live: bool  # a cat or a dog: it is asked the live prompts
+
+    @property
+    def group(self) -> str:
+        return "live subjects" if self.live else "objects"
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared.
+
+    label: as it is shown. optimised: the scores that its reward asked, no evidence for it. paper: the row of the
+    paper's tables that it stands for, see `page.paper`; "" for none.
+    """
+
+    name: str
+    label: str
+    optimised: tuple[str, ...] = ()
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished cell.
+
+    prompts: templates. kinds: what each of them asks for, such as scene, outfit or look. scores: name to one number
+    for each image, prompts in order, images within. curves: logged term to [step, mean].
+    """
+
+    subject: str
+    method: str
+    seed: int
+    scores: Mapping[str, Sequence[float]]
+    prompts: tuple[str, ...]
+    kinds: tuple[str, ...]
+    images: int = 1  # of each prompt
+    seconds: float = 0.0  # of training
+    memory: float = 0.0  # MiB
+    parameters: int = 0  # trained
+    size: float = 0.0  # MiB, of the weights that one would pass on
+    steps: int = 0
+    curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+
+    def mean(self, score: str, kind: str | None = None) -> float | None:
+        """The mean of a score over the images, or over those of a kind of prompt; None where there are none."""
+        values = np.asarray(self.scores.get(score, ()), dtype=np.float64)
+        if kind is not None:
+            if len(values) != len(self.prompts) * self.images:
+                return None
+            values = values[np.repeat([k == kind for k in self.kinds], self.images)]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A cell that failed or cannot be read, and why."""
+
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything a report tells.
+
+    methods, subjects: by name, in the order they are shown. planned: (subject, method, seed) of every cell there should
+    be. ceiling: "live subjects" and "objects" to score to the best possible. pictures: a result to what it drew, each
+    (h, w, 3) uint8, in the order of its scores, or () where nothing is left. references: a subject's name to its
+    photos.
+    """
+
+    title: str
+    dataset: str
+    model: str
+    when: str
+    versions: str  # of what measured
+    methods: Mapping[str, Method]
+    subjects: Mapping[str, Subject]
+    planned: tuple[tuple[str, str, int], ...]
+    results: tuple[Result, ...]
+    pictures: Callable[[Result], Sequence[np.ndarray]]
+    references: Callable[[str], Sequence[np.ndarray]]
+    problems: tuple[Problem, ...] = ()
+    ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baseline: str = "dreambooth"
+
+    @property
+    def scores(self) -> list[str]:
+        """The names of the scores, in the order of the cells."""
+        return list(dict.fromkeys(name for result in self.results for name in result.scores))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({seed for _, _, seed in self.planned})
+
+    @property
+    def missing(self) -> list[tuple[str, str, int]]:
+        """What was planned and is not finished."""
+        there = {(r.subject, r.method, r.seed) for r in self.results}
+        return [cell for cell in self.planned if cell not in there]
+
+    def of(self, method: str, group: str | None = None) -> list[Result]:
+        """The finished cells of a method, or those of live subjects or objects only."""
+        return [
+            r for r in self.results if r.method == method and (group is None or self.subjects[r.subject].group == group)
+        ]
+
+    def label(self, method: str) -> str:
+        return self.methods[method].label
+
+    def mark(self, method: str, score: str) -> str:
+        """What goes behind a score that the method optimised."""
+        return " †" if score in self.methods[method].optimised else ""

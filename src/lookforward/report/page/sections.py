@@ -1,0 +1,253 @@
+"""The sections of a report that hold tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lookforward.report.page.blocks import Block, Plots, Section, Strong, Table, Text
+from lookforward.report.page.data import UNTOUCHED, Benchmark
+from lookforward.report.page.numbers import (
+    best,
+    ceiling,
+    difference,
+    estimate,
+    per_cent,
+    per_subject,
+    plain,
+    signed,
+    told,
+    with_interval,
+)
+from lookforward.report.page.plots import curve_plots, fidelity_plots
+
+MOST_LISTED = 200  # missing cells, by name
+KINDS = {"scene": "a scene", "outfit": "an outfit", "look": "a changed look"}
+GROUPS = ("live subjects", "objects")
+FOOTNOTE = "† trained on this very score, so no evidence for the method."
+_COMPARED = ("look-forward", "best")
+_SPOKEN = ("DINO", "CLIP-I", "identity", "CLIP-T")  # scores of the sentences at the top
+
+
+def head_section(benchmark: Benchmark) -> Section:
+    """What was run, and what is missing of it, before any figure."""
+    shown = {r.subject for r in benchmark.results}
+    live = sum(benchmark.subjects[s].live for s in shown)
+    asked = sorted({len(r.prompts) for r in benchmark.results})
+    each = sorted({r.images for r in benchmark.results})
+    drawn = sum(len(r.prompts) * r.images for r in benchmark.results)
+    steps = sorted({r.steps for r in benchmark.results if r.method != UNTOUCHED and r.steps})
+    finished = len(benchmark.planned) - len(benchmark.missing)
+    rows = [
+        ("data set", benchmark.dataset),
+        ("base model", benchmark.model),
+        ("methods", ", ".join(m.label for m in benchmark.methods.values())),
+        ("subjects", f"{len(shown)}: {len(shown) - live} objects, {live} live"),
+        ("seeds", ", ".join(map(str, benchmark.seeds))),
+        ("prompts for each subject", _either(asked)),
+        ("images for each prompt", _either(each)),
+        ("images in all", f"{drawn:,}"),
+        ("training steps", _either(steps)),
+        ("cells finished", f"{finished:,} of {len(benchmark.planned):,}"),
+        ("when", benchmark.when),
+        ("measured with", benchmark.versions),
+    ]
+    blocks: list[Block] = [*_missing(benchmark), Table("What was run", ["", ""], rows)]
+    return Section("What this is", [*blocks, *_spoken(benchmark)])
+
+
+def _either(numbers: Sequence[int]) -> str:
+    return " or ".join(f"{n:,}" for n in numbers) or "–"
+
+
+def _missing(benchmark: Benchmark) -> list[Block]:
+    """That all is there, or what is not."""
+    missing, blocks = benchmark.missing, []
+    if missing:
+        blocks.append(
+            Text(
+                f"Not complete: {len(missing):,} of {len(benchmark.planned):,} cells are missing. A method's means are"
+                " over what it has; differences are over what both have.",
+                loud=True,
+            )
+        )
+        rows = [[s, benchmark.label(m), str(seed)] for s, m, seed in missing[:MOST_LISTED]]
+        if len(missing) > MOST_LISTED:
+            rows.append([f"and {len(missing) - MOST_LISTED:,} more", "", ""])
+        blocks.append(Table("Missing cells", ["subject", "method", "seed"], rows, folded=len(missing) > 12))
+    else:
+        blocks.append(Text(f"Complete: all {len(benchmark.planned):,} cells are finished."))
+    if benchmark.problems:
+        rows = [[p.where, p.why] for p in benchmark.problems]
+        blocks.append(Text(f"{len(rows)} cells failed or cannot be read.", loud=True))
+        blocks.append(Table("Failed cells", ["cell", "why"], rows))
+    return blocks
+
+
+def _spoken(benchmark: Benchmark) -> list[Block]:
+    """What the intervals say of look-forward and best, in words."""
+    blocks: list[Block] = []
+    for method in _COMPARED:
+        if method not in benchmark.methods or method == benchmark.baseline:
+            continue
+        parts = []
+        for score in (s for s in _SPOKEN if s in benchmark.scores):
+            found = difference(benchmark, method, score)
+            if found is None:
+                continue
+            mean, low, high = found.interval
+            if low != low:
+                verdict = "of one subject, which says nothing about others"
+            elif low > 0 or high < 0:
+                verdict = "the interval excludes nought"
+            else:
+                verdict = "the interval holds nought: no difference shown"
+            bounds = "" if low != low else f" [{signed(low)}, {signed(high)}]"
+            change = "" if found.relative is None else f" ({per_cent(found.relative)})"
+            parts.append(f"{score}{benchmark.mark(method, score)} {signed(mean)}{change}{bounds}, {verdict}")
+        if parts:
+            base = benchmark.label(benchmark.baseline)
+            blocks.append(Text(f"{benchmark.label(method)} against {base}: {'; '.join(parts)}."))
+    return blocks
+
+
+def score_section(benchmark: Benchmark) -> Section:
+    """Every method on every score, and its difference from the baseline."""
+    base = benchmark.label(benchmark.baseline) if benchmark.baseline in benchmark.methods else benchmark.baseline
+    blocks: list[Block] = [
+        Text(
+            "All scores are better when higher. A figure is the mean over subjects, each subject's images and seeds"
+            " averaged first; ± is half the width of the 95% interval by bootstrap over subjects, widened for few of"
+            " them (Hesterberg, 2015). Of one subject there is no interval. Bold: the highest mean that was not trained"
+            " on, whether or not the difference is certain; nothing is bold where the means are of different cells."
+        ),
+        _scores(benchmark, "Scores"),
+    ]
+    if benchmark.of(benchmark.baseline):
+        apart = _differences(benchmark, f"Difference from {base}, with 95% intervals")
+        words = (
+            f"Differences from {base}, paired by subject and seed, are the better evidence: what is hard for one method"
+            " is hard for the other. An interval that holds 0 shows no difference. Per cent are of the mean of"
+            f" {base} on the same pairs."
+        )
+        blocks += [Text(words), apart] if apart.rows else [Text(f"There is no other method to compare with {base}.")]
+    else:
+        blocks.append(Text(f"There is no finished cell of {base}, so that no differences can be given.", loud=True))
+    if any(m.optimised for m in benchmark.methods.values()):
+        blocks.append(Text(FOOTNOTE))
+    plots = fidelity_plots(benchmark)
+    return Section("Scores", [*blocks, Plots(plots)] if plots else blocks)
+
+
+def _scores(
+    benchmark: Benchmark, caption: str, kind: str | None = None, group: str | None = None, folded: bool = False
+) -> Table:
+    scores = benchmark.scores
+    top = {score: best(benchmark, score, kind, group) for score in scores}
+    rows: list[list[str | Strong]] = []
+    for name, method in benchmark.methods.items():
+        results = benchmark.of(name, group)
+        if not results:
+            continue
+        row: list[str | Strong] = [method.label + (" (floor)" if name == UNTOUCHED else ""), str(len(results))]
+        for score in scores:
+            text = with_interval(estimate(results, score, kind)) + benchmark.mark(name, score)
+            row.append(Strong(text) if top[score] == name else text)
+        rows.append(row)
+    highest = [ceiling(benchmark, score, group) for score in scores] if kind is None else []
+    if any(value is not None for value in highest):
+        rows.append(["other pictures of the subject (ceiling)", "", *map(plain, highest)])
+    return Table(caption, ["method", "cells", *scores], rows, folded)
+
+
+def _differences(
+    benchmark: Benchmark, caption: str, kind: str | None = None, group: str | None = None, folded: bool = False
+) -> Table:
+    rows = []
+    for name, method in benchmark.methods.items():
+        found = [difference(benchmark, name, score, kind, group) for score in benchmark.scores]
+        if name == benchmark.baseline or not any(found):
+            continue
+        pairs = str(max(f.pairs for f in found if f is not None))
+        texts = [told(f) + (benchmark.mark(name, s) if f else "") for f, s in zip(found, benchmark.scores, strict=True)]
+        rows.append([method.label, pairs, *texts])
+    return Table(caption, ["method", "pairs", *benchmark.scores], rows, folded)
+
+
+def breakdown_section(benchmark: Benchmark) -> Section:
+    """The same by kind of prompt, by kind of subject, and by subject."""
+    kinds = {kind for r in benchmark.results for kind in r.kinds}
+    blocks: list[Block] = []
+    for kind in [k for k in KINDS if k in kinds] + sorted(kinds - KINDS.keys()):
+        blocks += _pair(benchmark, f"prompts that ask for {KINDS.get(kind, kind)}", kind, None)
+    groups = [g for g in GROUPS if any(benchmark.subjects[r.subject].group == g for r in benchmark.results)]
+    for group in groups if len(groups) > 1 else []:
+        blocks += _pair(benchmark, group, None, group)
+    blocks += [_by_subject(benchmark, score) for score in benchmark.scores]
+    return Section("Breakdowns", blocks)
+
+
+def _pair(benchmark: Benchmark, words: str, kind: str | None, group: str | None) -> list[Block]:
+    name = words[0].upper() + words[1:]
+    base = benchmark.label(benchmark.baseline) if benchmark.baseline in benchmark.methods else ""
+    tables = [_scores(benchmark, name, kind, group, folded=True)]
+    apart = _differences(benchmark, f"{name}: difference from {base}", kind, group, folded=True)
+    return [*tables, apart] if apart.rows else [*tables]
+
+
+def _by_subject(benchmark: Benchmark, score: str) -> Table:
+    names = [name for name in benchmark.methods if benchmark.of(name)]
+    rows = []
+    for subject in benchmark.subjects:
+        means = [per_subject(benchmark.of(name), subject, score) for name in names]
+        if any(mean is not None for mean in means):
+            rows.append([subject, *map(plain, means)])
+    columns = ["subject", *(benchmark.label(n) + benchmark.mark(n, score) for n in names)]
+    return Table(f"{score} by subject", columns, rows, folded=True)
+
+
+def critic_section(benchmark: Benchmark) -> Section:
+    """How the critics learned, as the paper's Figure 5."""
+    plots = curve_plots(benchmark)
+    if not plots:
+        return Section("The critic", [Text("No method here has a critic that learned, or its curves were not kept.")])
+    rows = []
+    for name, method in benchmark.methods.items():
+        last = [r.curves["explained_variance"][-1][1] for r in benchmark.of(name) if r.curves.get("explained_variance")]
+        loss = [r.curves["critic_loss"][-1][1] for r in benchmark.of(name) if r.curves.get("critic_loss")]
+        if loss:
+            variance = plain(float(np.median(last))) if last else "–"
+            rows.append([method.label, str(len(loss)), f"{np.median(loss):.3g}", variance])
+    columns = ["method", "cells", "critic's loss, last steps", "explained variance, last steps"]
+    return Section("The critic", [Plots(plots), Table("In the end, median over cells", columns, rows)])
+
+
+def cost_section(benchmark: Benchmark) -> Section:
+    """What each method costs."""
+    rows = []
+    for name, method in benchmark.methods.items():
+        results = benchmark.of(name)
+        if not results:
+            continue
+        seconds = sorted(r.seconds for r in results)
+        middle = (seconds[(len(seconds) - 1) // 2] + seconds[len(seconds) // 2]) / 2
+        rows.append(
+            [
+                method.label,
+                f"{middle:,.1f}",
+                f"{seconds[0]:,.1f} to {seconds[-1]:,.1f}",
+                f"{max(r.memory for r in results):,.0f}",
+                f"{max(r.parameters for r in results):,}",
+                f"{max(r.size for r in results):,.3f}",
+            ]
+        )
+    columns = ["method", "seconds, median", "seconds, range", "memory, MiB", "parameters trained", "file, MiB"]
+    return Section(
+        "Cost",
+        [
+            Text(
+                "Seconds of training for one cell, without loading, drawing and scoring. Memory is the most that the"
+                " process held, with the loaded models; the file is what one would pass on."
+            ),
+            Table("Cost of a cell", columns, rows),
+        ],
+    )

@@ -1,0 +1,210 @@
+"""The data sets that a benchmark reads: Toybox's own, and folders in two layouts."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import save_image
+from lookforward.benchmark.datasets import find_dataset, photos_hash, provide_photos, toybox_dataset
+from lookforward.benchmark.datasets.values import require_names
+from lookforward.errors import LookforwardError
+from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
+from lookforward.toybox.subjects import reference_photos
+from lookforward.toybox.world.subject import DEVELOPMENT
+
+REAL = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth"
+TABLE = """Classes
+
+subject_name,class
+dog6,dog
+old_vase,vase
+cat2,cat
+
+Prompts
+
+Object Prompts
+
+prompt_list = [
+'a {0} {1} in the jungle'.format(unique_token, class_token),
+'a red {0} {1}'.format(unique_token, class_token)
+]
+
+Live Subject Prompts
+
+prompt_list = [
+'a {0} {1} wearing a red hat'.format(unique_token, class_token),
+"a {0} {1} on the farmer's arm".format(unique_token, class_token)
+]
+"""
+
+
+def dreambooth(folder: Path, table: str = TABLE, present: tuple[str, ...] = ("dog6", "old_vase", "cat2")) -> Path:
+    for i, name in enumerate(present):
+        (folder / name).mkdir(parents=True)
+        for j in range(3):
+            save_image(folder / name / f"{j:02d}.png", seed=10 * i + j)
+    folder.mkdir(exist_ok=True)
+    (folder / "prompts_and_classes.txt").write_text(table)
+    return folder
+
+
+def entry(name: str, **changed: Any) -> dict[str, Any]:
+    return {
+        "instance_prompt": "photo of a <new1> dog",
+        "class_prompt": "dog",
+        "instance_data_dir": f"./benchmark_dataset/{name}",
+        "class_data_dir": "./regularization/pet_dog",
+        "prompt_filename": "prompts/dog.txt",
+    } | changed
+
+
+def custom_concept(folder: Path, entries: Any, prompts: str = "Photo of a {}.\n{} in times square.\n") -> Path:
+    (folder / "prompts").mkdir(parents=True)
+    (folder / "prompts" / "dog.txt").write_text(prompts)
+    (folder / "benchmark_dataset" / "pet_dog1").mkdir(parents=True)
+    save_image(folder / "benchmark_dataset" / "pet_dog1" / "0.png")
+    (folder / "dataset.json").write_text(entries if isinstance(entries, str) else json.dumps(entries))
+    return folder
+
+
+def test_toybox_parts_share_no_subject(tmp_path: Path) -> None:
+    test, development = find_dataset("toybox"), find_dataset("toybox-development")
+    assert len(test.subjects) == 20
+    assert tuple(s.name for s in development.subjects) == DEVELOPMENT
+    assert not {s.name for s in test.subjects} & set(DEVELOPMENT)
+    assert sum(s.live for s in (*test.subjects, *development.subjects)) == 9
+    for subject in test.subjects:
+        assert subject.prompts == (LIVE_PROMPTS if subject.live else OBJECT_PROMPTS)
+
+
+def test_toybox_subject_draws_itself_in_another_process() -> None:
+    subject = pickle.loads(pickle.dumps(toybox_dataset("toybox").find("clock-0")))
+    drawn = subject.drawing()
+    assert drawn.shape == (64, 64, 4)
+    assert 0 < drawn[..., 3].mean() < 1
+
+
+def test_toybox_photos_are_written_once_and_whole(tmp_path: Path) -> None:
+    subject = toybox_dataset("toybox").find("clock-0")
+    folder = provide_photos(subject, tmp_path)
+    first = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(first) == len(reference_photos("clock-0")) + 1
+    provide_photos(subject, tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == first
+    (folder / "subject.json").unlink()  # as a killed process leaves it
+    (folder / "00.png").write_bytes(b"half")
+    provide_photos(subject, tmp_path)
+    assert (folder / "00.png").stat().st_size > 100
+    assert [path.name for path in tmp_path.iterdir()] == ["clock-0"]
+
+
+def test_dreambooth_is_read_as_it_is(tmp_path: Path) -> None:
+    data = find_dataset(str(dreambooth(tmp_path / "set", present=("dog6", "old_vase", "extra"))))
+    dog, vase = data.subjects
+    assert (dog.name, dog.class_noun, dog.kind, dog.photos) == ("dog6", "dog", "live", tmp_path / "set" / "dog6")
+    assert dog.prompts == (
+        "a {identifier} {class_noun} wearing a red hat",
+        "a {identifier} {class_noun} on the farmer's arm",
+    )
+    assert (vase.class_noun, vase.kind) == ("vase", "object")
+    assert vase.prompts == ("a {identifier} {class_noun} in the jungle", "a red {identifier} {class_noun}")
+    assert data.notes == (
+        "1 of the 3 subjects in prompts_and_classes.txt have no folder: cat2",
+        "prompts_and_classes.txt does not name these folders, which are left out: extra",
+    )
+    with pytest.raises(LookforwardError, match=r"has no subject 'cat2'. It has: dog6, old_vase"):
+        data.find("cat2")
+
+
+def test_dreambooth_without_lists_has_the_published_prompts(tmp_path: Path) -> None:
+    data = find_dataset(str(dreambooth(tmp_path / "set", TABLE.split("Prompts")[0])))
+    assert data.find("dog6").prompts == LIVE_PROMPTS
+    assert data.find("old_vase").prompts == OBJECT_PROMPTS
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.replace("subject_name,class", "name,noun"), "has no table of subjects"),
+        (lambda t: t.replace("dog6,dog", "dog6,"), "gives dog6 no class"),
+        (lambda t: t.replace("dog6,dog", "../dog6,dog"), "cannot be called '../dog6'"),
+        (lambda t: t.replace("'a red {0}", "'a red {2}"), r"may hold \{0\} and \{1\} only"),
+        (lambda t: t.split("Live Subject")[0], "no prompts for live subjects"),
+    ],
+)
+def test_broken_dreambooth_says_what_is_wrong(tmp_path: Path, change: Callable[[str], str], told: str) -> None:
+    folder = dreambooth(tmp_path / "set", change(TABLE), present=("cat2",))
+    with pytest.raises(LookforwardError, match=told):
+        find_dataset(str(folder))
+
+
+def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(LookforwardError, match="There is no data set"):
+        find_dataset("toybx")
+    with pytest.raises(LookforwardError, match=r"neither prompts_and_classes.txt.*nor dataset.json"):
+        find_dataset(str(tmp_path))
+    with pytest.raises(LookforwardError, match="has no folder of any subject"):
+        find_dataset(str(dreambooth(tmp_path / "set", present=())))
+
+
+def test_custom_concept(tmp_path: Path) -> None:
+    data = find_dataset(str(custom_concept(tmp_path / "cc", [entry("pet_dog1"), entry("pet_dog2")])))
+    (dog,) = data.subjects
+    assert (dog.name, dog.class_noun, dog.kind) == ("pet_dog1", "dog", "live")
+    assert dog.photos == tmp_path / "cc" / "benchmark_dataset" / "pet_dog1"
+    assert dog.prompts == ("Photo of a {identifier} {class_noun}.", "{identifier} {class_noun} in times square.")
+    assert data.notes == ("1 of 2 subjects have no folder: pet_dog2",)
+
+
+@pytest.mark.parametrize(
+    ("entries", "prompts", "told"),
+    [
+        ("[{", "a {}", "cannot be read as JSON"),
+        ("{}", "a {}", "must hold a list"),
+        ([entry("pet_dog1", class_prompt=3)], "a {}", "entry 1: class_prompt must be some text"),
+        ([{"class_prompt": "dog"}], "a {}", "entry 1: instance_data_dir must be"),
+        ([entry("pet_dog1", prompt_filename="prompts/no.txt")], "a {}", r"no.txt cannot be read"),
+        ([entry("pet_dog1")], "a {} {breed}", "unknown placeholder"),
+        ([entry("pet_dog1")], "a dog", "does not say where the subject goes"),
+        ([entry("pet_dog1"), entry("pet_dog1")], "a {}", "names pet_dog1 twice"),
+        ([entry("gone")], "a {}", "none of its folders of photos is there"),
+    ],
+)
+def test_broken_custom_concept_says_what_is_wrong(tmp_path: Path, entries: Any, prompts: str, told: str) -> None:
+    with pytest.raises(LookforwardError, match=told):
+        find_dataset(str(custom_concept(tmp_path / "cc", entries, prompts)))
+
+
+def test_photos_hash_follows_contents(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        save_image(tmp_path / name / "0.png", seed=int(name == "c"))
+    a, b, c = (photos_hash(tmp_path / name) for name in "abc")
+    assert a == b != c
+    assert photos_hash(tmp_path / "none") == ""
+
+
+def test_names_become_files() -> None:
+    for name in ("a/b", ".hidden", "", "-x", "a\\b", "a\nb", "x" * 101):
+        with pytest.raises(LookforwardError):
+            require_names([name], Path("index"))
+    require_names(["dog6", "berry bowl", "katze-ß"], Path("index"))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the DreamBooth data set is not beside this repository")
+def test_the_real_data_set() -> None:
+    data = find_dataset(str(REAL))
+    assert len(data.subjects) == 20
+    assert {s.name for s in data.subjects if s.live} == {"cat", "dog", "dog3", "dog5", "dog7"}
+    assert data.find("grey_sloth_plushie").class_noun == "stuffed animal"
+    for subject in data.subjects:
+        assert subject.prompts == (LIVE_PROMPTS if subject.live else OBJECT_PROMPTS)
+        assert subject.photos is not None
+        assert photos_hash(subject.photos)
+    assert "10 of the 30 subjects" in data.notes[0]
+    assert np.unique([photos_hash(s.photos) for s in data.subjects if s.photos]).size == 20

@@ -1,0 +1,476 @@
+"""`lookforward report`: what the page says is what the cells hold, and nothing in it can be run or is loaded."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lookforward.benchmark.plan import prompt_kind
+from lookforward.benchmark.report import TOYBOX_CEILING, read_benchmark
+from lookforward.cli import main
+from lookforward.errors import LookforwardError
+from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
+from lookforward.report.page import Benchmark, write_report
+from lookforward.report.page.blocks import Sheet
+from lookforward.report.page.numbers import difference, estimate
+from lookforward.report.page.pictures import case_section, cases, data_uris, judge_of, prompts_in_turn, sheet_section
+from lookforward.report.page.plots import fidelity_plots, middle_curve
+from lookforward.report.statistics import paired_interval
+
+ROOT = Path(__file__).parents[1]
+PROMPTS = (
+    "a {identifier} {class_noun} in the jungle",
+    "a {identifier} {class_noun} wearing a red hat",
+    "a red {identifier} {class_noun}",
+)
+SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity")
+CRITIC = {"critic": "residual", "critic_weight": 1.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "untouched": {},
+    "dreambooth": {},
+    "look-forward": {"reward": "look-forward", **CRITIC},
+    "best": {"reward": "look-forward + dino", "critic": "none", "critic_weight": 0.3, "route": "direct"},
+}
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+EVIL = "<script>alert(1)</script>"
+EVIL_NAME = '"><img src=x onerror=alert(2)>-0'
+
+
+def write_cell(
+    folder: Path,
+    subject: str,
+    method: str,
+    seed: int = 0,
+    *,
+    prompts: Sequence[str] = PROMPTS,
+    images: int = 2,
+    scores: Mapping[str, Sequence[float]] | None = None,
+    stem: str | None = None,
+    drawn: bool = True,
+) -> dict[str, list[float]]:
+    rng = np.random.default_rng([*map(ord, subject + method), seed])
+    count = len(prompts) * images
+    values = {name: [round(float(x), 6) for x in rng.random(count)] for name in SCORES}
+    values |= {name: list(numbers) for name, numbers in (scores or {}).items()}
+    config = {"model": "toybox", "steps": 300, "seed": seed, **METHODS.get(method, {})}
+    curves = {"reward": [[10, -0.3], [20, -0.1]]}
+    if config.get("critic") == "residual":
+        curves |= {
+            "critic_loss": [[10, 0.5 + seed], [20, 0.1]],
+            "explained_variance": [[10, -99.0 if subject == "vase-0" else 0.6], [20, 0.9]],
+        }
+    cell = {
+        "settings": {"config": config, "prompts": list(prompts), "images": images},
+        "subject": subject, "method": method, "seed": seed, "scores": values, "seconds": 10.0 + seed,
+        "memory": 1234.0, "terms": {}, "curves": curves, "parameters": 11_570_436, "size": 50.374,
+    }  # fmt: skip
+    name = stem or f"{subject}.{method}.{seed}"
+    for part in ("cells", "images"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "cells" / f"{name}.json").write_text(json.dumps(cell))
+    if drawn:
+        strip = rng.integers(0, 255, (16 * count, 16, 3), dtype=np.uint8)
+        Image.fromarray(strip).save(folder / "images" / f"{name}.png")
+    return values
+
+
+def write_photo(folder: Path, subject: str, noun: str) -> None:
+    place = folder / "photos" / subject
+    place.mkdir(parents=True)
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(place / "00.png")
+    (place / "subject.json").write_text(json.dumps({"name": subject, "class_noun": noun}))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two objects and a cat, every method, two seeds."""
+    for subject, noun in (("cat-0", "cat"), ("vase-0", "vase"), ("toy-1", "toy")):
+        write_photo(tmp_path, subject, noun)
+        for method in METHODS:
+            for seed in (0, 1):
+                write_cell(tmp_path, subject, method, seed)
+    return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plots, which take most of the time."""
+    for name in ("fidelity_plots", "curve_plots"):
+        monkeypatch.setattr(f"lookforward.report.page.sections.{name}", lambda *_: [])
+
+
+class Page(HTMLParser):
+    """Tags in balance, what is loaded, tables by caption, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.tables: dict[str, list[list[str]]] = {}
+        self._name = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "div" and dict(attrs).get("role") == "region":
+            self._name = dict(attrs)["aria-label"] or ""
+            self.tables[self._name] = []
+        if tag == "tr":
+            self.tables[self._name].append([])
+        if tag in ("th", "td"):
+            self.tables[self._name][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+        if {"th", "td"} & set(self.open):
+            self.tables[self._name][-1][-1] += data
+
+
+def written(folder: Path, **options: Any) -> tuple[Benchmark, Page, str]:
+    benchmark = read_benchmark(folder, **options)
+    page, text = write_report(benchmark, folder / "report.html", "lookforward test")
+    return benchmark, Page(page.read_text(encoding="utf-8")), text.read_text(encoding="utf-8")
+
+
+def cell_of(table: list[list[str]], row: str, column: str) -> str:
+    return next(line for line in table if line[0] == row)[table[0].index(column)]
+
+
+def by_hand(folder: Path, method: str, score: str, where: slice = slice(None)) -> dict[tuple[str, int], float]:
+    found = {}
+    for path in (folder / "cells").glob(f"*.{method}.*.json"):
+        cell = json.loads(path.read_text())
+        found[cell["subject"], cell["seed"]] = sum(cell["scores"][score][where]) / len(cell["scores"][score][where])
+    return found
+
+
+@pytest.mark.usefixtures("quick")
+def test_figures_are_those_of_the_cells(folder: Path) -> None:
+    _, page, markdown = written(folder)
+    ours, base = by_hand(folder, "look-forward", "identity"), by_hand(folder, "dreambooth", "identity")
+    mean = sum(ours.values()) / 6
+    shown = cell_of(page.tables["Scores"], "Look Forward", "identity")
+    assert shown.startswith(f"{mean:.3f} ± ")
+    assert cell_of(page.tables["Scores"], "Look Forward", "cells") == "6"
+    keys = sorted(ours)
+    apart = np.array([ours[k] - base[k] for k in keys])
+    low_high = paired_interval(
+        np.array([ours[k] for k in keys]),
+        np.array([base[k] for k in keys]),
+        np.array([k[0] for k in keys]),
+        np.random.default_rng(0),
+    )
+    change = 100 * apart.sum() / sum(base.values())
+    wanted = f"{apart.mean():+.3f} [{low_high.low:+.3f}, {low_high.high:+.3f}], {change:+.1f}%".replace("-", "−")
+    told = page.tables["Difference from DreamBooth, with 95% intervals"]
+    assert cell_of(told, "Look Forward", "identity") == wanted
+    assert wanted.replace("[", "\\[").replace("]", "\\]") in markdown
+    assert shown in markdown
+
+
+@pytest.mark.usefixtures("quick")
+def test_breakdowns_hold_their_part_only(folder: Path) -> None:
+    _, page, _ = written(folder)
+    outfit = by_hand(folder, "dreambooth", "CLIP-T", slice(2, 4))  # the second of three prompts, two images each
+    table = page.tables["Prompts that ask for an outfit"]
+    assert cell_of(table, "DreamBooth", "CLIP-T").startswith(f"{sum(outfit.values()) / 6:.3f}")
+    all_of = by_hand(folder, "dreambooth", "CLIP-T")
+    cat = [value for (subject, _), value in all_of.items() if subject == "cat-0"]
+    assert cell_of(page.tables["Live subjects"], "DreamBooth", "CLIP-T") == f"{np.mean(cat):.3f}"
+    others = [value for (subject, _), value in all_of.items() if subject != "cat-0"]
+    assert cell_of(page.tables["Objects"], "DreamBooth", "CLIP-T").startswith(f"{np.mean(others):.3f}")
+    assert cell_of(page.tables["CLIP-T by subject"], "cat-0", "DreamBooth") == f"{np.mean(cat):.3f}"
+
+
+@pytest.mark.usefixtures("quick")
+def test_optimised_scores_are_marked_everywhere(folder: Path) -> None:
+    for subject in ("cat-0", "vase-0", "toy-1"):  # so high that it would be the best
+        for seed in (0, 1):
+            write_cell(folder, subject, "best", seed, scores={"DINO": [0.99] * 6})
+    benchmark, page, markdown = written(folder)
+    assert benchmark.methods["best"].optimised == ("DINO",)
+    assert cell_of(page.tables["Scores"], "best", "DINO") == "0.990 ± 0.000 †"
+    assert "**0.990" not in markdown
+    assert cell_of(page.tables["Difference from DreamBooth, with 95% intervals"], "best", "DINO").endswith(" †")
+    assert "DINO †" in page.text
+    assert "best †" in page.tables["DINO by subject"][0]
+    assert "† trained on this very score" in page.text
+    assert not any("†" in cell for row in page.tables["Scores"] for cell in row[3:])
+    assert judge_of(benchmark, "best") == "identity"
+    assert judge_of(benchmark, "look-forward") == "DINO"
+    svg = next(plot.svg for plot in fidelity_plots(benchmark) if plot.caption.startswith("DINO"))
+    assert "best †" in svg
+    assert "DreamBooth †" not in svg
+
+
+@pytest.mark.usefixtures("quick")
+def test_bold_needs_the_same_cells(folder: Path) -> None:
+    assert "**0." in written(folder)[2]
+    (folder / "cells" / "cat-0.look-forward.1.json").unlink()
+    scores = written(folder)[2].split("**Scores**")[1].split("\n\n")[1]
+    assert "**" not in scores
+
+
+@pytest.mark.usefixtures("quick")
+def test_missing_failed_and_broken_cells_are_told(folder: Path) -> None:
+    assert "Complete: all 24 cells are finished." in written(folder)[1].text
+    (folder / "cells" / "cat-0.best.1.json").unlink()
+    (folder / "cells" / "toy-1.look-forward.0.json").write_text('{"subject": ')
+    (folder / "failed").mkdir()
+    for subject in ("cat-0", "vase-0"):  # the second was finished when it was tried again
+        failure = {"subject": subject, "method": "best", "seed": 1, "error": "ValueError", "message": "no <photo>"}
+        (folder / "failed" / f"{subject}.best.1.json").write_text(json.dumps(failure))
+    write_photo(folder, "bowl-0", "bowl")  # begun, and no cell finished
+    benchmark, page, markdown = written(folder)
+    assert len(benchmark.missing) == 2 + 8
+    assert "Not complete: 10 of 32 cells are missing." in page.text
+    assert ["cat-0", "best", "1"] in page.tables["Missing cells"]
+    assert ["toy-1", "Look Forward", "0"] in page.tables["Missing cells"]
+    failed = {row[0]: row[1] for row in page.tables["Failed cells"][1:]}
+    assert set(failed) == {"toy-1.look-forward.0.json", "cat-0, best, seed 1"}
+    assert failed["cat-0, best, seed 1"] == "ValueError: no <photo>"
+    assert "no &lt;photo&gt;" in markdown
+    found = difference(benchmark, "best", "CLIP-I")
+    assert found is not None
+    assert found.pairs == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_plan_of_the_benchmark_counts(folder: Path) -> None:
+    plan = {
+        "format": 1,
+        "dataset": {"name": "toys", "kind": "dreambooth", "path": "", "notes": ["two are left out"]},
+        "subjects": [
+            {"name": "vase-0", "class_noun": "vase", "kind": "object", "photos": ["photos/vase-0/00.png"]},
+            {"name": "gone-0", "class_noun": "bowl", "kind": "object", "photos": ["photos/gone-0/00.png"]},
+        ],
+        "methods": [{"name": "dreambooth", "label": "Plain", "recipe": "dreambooth", "adapter": "full"}],
+        "prompt_kinds": {PROMPTS[0]: "place"},
+        "seeds": [0, 1, 2],
+        "versions": {"torch": "2.13.0"},
+        "date": "2026-11-21T13:00:00+00:00",
+    }
+    (folder / "benchmark.json").write_text(json.dumps(plan))
+    benchmark, page, _ = written(folder)
+    assert benchmark.seeds == [0, 1, 2]
+    assert ("gone-0", "dreambooth", 2) in benchmark.missing
+    assert next(iter(benchmark.methods)) == "dreambooth"
+    assert "Prompts that ask for place" in page.tables
+    assert "toys; two are left out" in page.text
+    assert "torch 2.13.0" in page.text
+    assert "planned 2026-11-21 13:00" in page.text
+    assert not benchmark.ceiling  # that of Toybox is not theirs
+    (folder / "benchmark.json").write_text("{")
+    with pytest.raises(LookforwardError, match="take it away"):
+        read_benchmark(folder)
+
+
+def test_names_and_prompts_do_nothing(tmp_path: Path) -> None:
+    prompts = (f"a {{identifier}} {{class_noun}} {EVIL}", "a | b `c` [x](http://evil.example/y) {class_noun}")
+    for i, method in enumerate(("dreambooth", "look-forward", EVIL, "_a$b$c")):
+        for j, subject in enumerate((EVIL_NAME, "../../etc")):
+            write_cell(tmp_path, subject, method, prompts=prompts, stem=f"cell-{i}-{j}")
+    _, page, markdown = written(tmp_path, title=EVIL)
+    assert EVIL in page.text
+    assert EVIL_NAME in page.text
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert {(a["src"] or "")[:16] for tag, a in page.tags if tag == "img"} == {"data:image/jpeg;"}
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+    assert "\\](http" in markdown
+    assert not re.search(r"(?<!\\)\]\(http", markdown)
+    widths = {
+        len(re.split(r"(?<!\\)\|", line)) for line in markdown.split("**Scores**")[1].split("\n\n")[1].splitlines()
+    }
+    assert len(widths) == 1
+
+
+def test_page_stands_alone(folder: Path) -> None:
+    _, page, _ = written(folder)
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert html.startswith("<!DOCTYPE html>")
+    assert "://" not in html
+    assert "@import" not in html
+    assert len(html) < 8_000_000
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/")), (tag, attributes[name])
+        if tag == "img":
+            assert attributes["alt"]
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    links = {(a.get("href") or a.get("xlink:href") or "#")[1:] for _, a in page.tags} - {""}
+    assert links <= set(ids)
+    assert "prefers-color-scheme: dark" in html
+    assert "currentColor" in html
+    assert "#010203" not in html
+    assert "mathdefault" not in html
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+    written(folder)
+    assert (folder / "report.html").read_text(encoding="utf-8") == html  # the same cells give the same page
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_one_subject_one_seed_no_critic(tmp_path: Path, drawn: bool) -> None:
+    values = write_cell(tmp_path, "vase-0", "dreambooth", images=1, prompts=PROMPTS[:1], drawn=drawn)
+    benchmark, page, _ = written(tmp_path)
+    assert cell_of(page.tables["Scores"], "DreamBooth", "DINO") == f"{values['DINO'][0]:.3f}"
+    assert "No method here has a critic" in page.text
+    assert "nan" not in page.text.lower()
+    assert len([1 for tag, _ in page.tags if tag == "img"]) == drawn
+    assert benchmark.subjects["vase-0"].class_noun == "vase"
+    assert not [name for name in page.tables if name.startswith("Difference")]
+    assert "There is no other method to compare with DreamBooth." in page.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_a_baseline_it_says_so(tmp_path: Path) -> None:
+    write_cell(tmp_path, "vase-0", "look-forward")
+    assert "There is no finished cell of dreambooth" in written(tmp_path)[1].text
+
+
+@pytest.mark.usefixtures("quick")
+def test_paper_and_ours_side_by_side(folder: Path) -> None:
+    for subject in ("cat-0", "vase-0", "toy-1"):
+        for seed in (0, 1):
+            write_cell(folder, subject, "dreambooth", seed, scores={"CLIP-I": [0.5] * 6})
+            write_cell(folder, subject, "look-forward", seed, scores={"CLIP-I": [0.525] * 6})
+            write_cell(folder, subject, "look-forward@custom-diffusion", seed, scores={"CLIP-I": [0.25] * 6})
+    _, page, _ = written(folder)
+    values = page.tables["Table 1 (DreamBooth benchmark): values"]
+    assert cell_of(values, "DreamBooth w/ Look Forward", "paper DINO") == "0.738"
+    assert cell_of(values, "DreamBooth w/ Look Forward", "ours CLIP-I") == "0.525"
+    assert cell_of(values, "Custom Diffusion w/ Look Forward", "ours CLIP-I") == "0.250"
+    assert cell_of(values, "DreamBooth w/ DINO reward", "ours CLIP-I") == "–"
+    changes = page.tables["Table 1: change against the plain method"]
+    row = next(line for line in changes if line[0] == "DreamBooth w/ Look Forward")
+    assert row[1:4] == ["+6.3%", "+4.6%", "−4.6%"]  # as the paper's summary says it
+    assert cell_of(changes, "DreamBooth w/ Look Forward", "ours CLIP-I") == "+5.0% [+5.0, +5.0]"
+    assert cell_of(changes, "Custom Diffusion w/ Look Forward", "ours CLIP-I") == "–"  # no plain one to compare with
+    assert "must not be compared" in page.text
+
+
+def test_cases_are_the_extremes_of_all_pairs(folder: Path) -> None:
+    write_cell(folder, "toy-1", "look-forward", 1, scores={"DINO": [0.5, 0.5, 0.5, 9.0, 0.5, 0.5]})
+    write_cell(folder, "cat-0", "look-forward", 0, scores={"DINO": [-9.0, 0.5, 0.5, 0.5, 0.5, 0.5]})
+    benchmark = read_benchmark(folder)
+    found = cases(benchmark, "look-forward", "DINO")
+    assert len(found) == 3 * 2 * 6
+    assert (found[0].ours.subject, found[0].ours.seed, found[0].at) == ("toy-1", 1, 3)
+    assert (found[-1].ours.subject, found[-1].at) == ("cat-0", 0)
+    assert [case.difference for case in found] == sorted((case.difference for case in found), reverse=True)
+    sheets = [block for block in case_section(benchmark).blocks if isinstance(block, Sheet)]
+    first, last = sheets[0].rows[0], sheets[1].rows[0]
+    assert first[0].startswith("toy-1, seed 1: a toy wearing a red hat (+")
+    assert last[0].startswith("cat-0, seed 0: a cat in the jungle (−")
+    ours = first[1][2]
+    strip = np.array(Image.open(folder / "images" / "toy-1.look-forward.1.png"))
+    assert not isinstance(ours, Sequence)
+    assert ours is not None
+    assert (ours.pixels == strip[3 * 16 : 4 * 16]).all()
+    assert ours.note == "DINO 9.000"
+
+
+def test_sheet_shows_the_same_prompt_of_every_method(folder: Path) -> None:
+    sheet = next(
+        b for b in sheet_section(read_benchmark(folder)).blocks if isinstance(b, Sheet) and "vase-0" in b.caption
+    )
+    assert list(sheet.columns) == ["references", "untouched model", "DreamBooth", "Look Forward", "best"]
+    for name, row in sheet.rows:
+        at = ["a vase in the jungle", "a vase wearing a red hat", "a red vase"].index(name)
+        for method, picture in zip(METHODS, row[1:], strict=True):
+            strip = np.array(Image.open(folder / "images" / f"vase-0.{method}.0.png"))
+            assert picture is not None
+            assert (getattr(picture, "pixels") == strip[at * 32 : at * 32 + 16]).all()  # noqa: B009
+
+
+def test_prompts_take_turns() -> None:
+    asked = {p: prompt_kind(p) for p in LIVE_PROMPTS}
+    assert [list(asked.values()).count(kind) for kind in ("scene", "outfit", "look")] == [10, 10, 5]
+    assert {prompt_kind(p) for p in OBJECT_PROMPTS} == {"scene", "look"}
+    assert prompts_in_turn(asked, 0, 3) == [LIVE_PROMPTS[0], LIVE_PROMPTS[10], LIVE_PROMPTS[20]]
+    assert prompts_in_turn(asked, 6, 3) == [LIVE_PROMPTS[6], LIVE_PROMPTS[16], LIVE_PROMPTS[21]]
+    assert prompts_in_turn({"a": "scene"}, 5, 3) == ["a"]
+
+
+def test_pictures_fit_their_budget() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (300, 300, 3), dtype=np.uint8) for _ in range(6)]
+    roomy, side = data_uris(pictures)
+    assert side == 192
+    tight, small = data_uris(pictures, budget=sum(map(len, roomy)) // 3)
+    assert small < 192
+    assert sum(map(len, tight)) <= sum(map(len, roomy)) // 3
+    with pytest.raises(ValueError, match="do not fit"):
+        data_uris(pictures, budget=100)
+
+
+def test_curves_are_medians_over_cells(folder: Path) -> None:
+    benchmark, page, _ = written(folder)
+    steps, means = middle_curve(benchmark.of("look-forward"), "critic_loss")
+    assert steps.tolist() == [10, 20]
+    assert means == pytest.approx([1.0, 0.1])  # seeds 0 and 1: 0.5 and 1.5
+    assert middle_curve(benchmark.of("look-forward"), "explained_variance")[1] == pytest.approx([0.6, 0.9])
+    table = page.tables["In the end, median over cells"]
+    assert table[1:] == [["Look Forward", "6", "0.1", "0.900"]]
+    assert cell_of(page.tables["Cost of a cell"], "Look Forward", "seconds, median") == "10.5"
+    assert cell_of(page.tables["Cost of a cell"], "Look Forward", "parameters trained") == "11,570,436"
+
+
+@pytest.mark.usefixtures("quick")
+def test_ceiling_is_that_of_the_documentation(folder: Path) -> None:
+    lines = (ROOT / "docs" / "toybox.md").read_text(encoding="utf-8").splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("| ceiling, live subjects"))
+    names = [cell.strip() for cell in lines[at - 2].strip("|").split("|")][1:]
+    for line, group in ((lines[at], "live subjects"), (lines[at + 1], "objects")):
+        figures = [float(cell) for cell in line.strip("|").split("|")[1:]]
+        assert dict(zip(names, figures, strict=True)) == TOYBOX_CEILING[group]
+    _, page, _ = written(folder)
+    wanted = (TOYBOX_CEILING["live subjects"]["DINO"] + 2 * TOYBOX_CEILING["objects"]["DINO"]) / 3
+    assert cell_of(page.tables["Scores"], "other pictures of the subject (ceiling)", "DINO") == f"{wanted:.3f}"
+
+
+def test_estimate_leaves_out_what_is_not_there(folder: Path) -> None:
+    write_cell(folder, "cat-0", "dreambooth", 0, scores={"DINO": [float("nan")] * 5 + [0.5]})
+    found = [r for r in read_benchmark(folder).of("dreambooth") if (r.subject, r.seed) == ("cat-0", 0)]
+    assert found[0].mean("DINO") == 0.5
+    assert found[0].mean("DINO", "scene") is None
+    assert estimate(found, "LPIPS") is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_command(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["report", str(folder), "--title", "A title"])
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")
+    assert "<h1>A title</h1>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "report.md").read_text(encoding="utf-8").startswith("# A title\n")
+    main(["report", str(folder), "--output", str(tmp_path / "new" / "page.html"), "--baseline", "untouched"])
+    assert "Difference from untouched model" in (tmp_path / "new" / "page.md").read_text(encoding="utf-8")
+    for words in (["report", str(tmp_path / "none")], ["report", str(folder), "--output", "page.pdf"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
