@@ -153,7 +153,7 @@ def test_other_settings_train_too(train: Any, tmp_path: Path, settings: dict[str
         ({"setps": 3}, "Unknown setting setps"),
         ({"steps": "3"}, "steps = '3' in recipe look-forward must be of type int"),
         ({"steps": 0}, "steps = 0 must be greater than 0"),
-        ({"recipe": "paper"}, "There is no recipe 'paper'. Bundled: best, dino, .*dreambooth, look-forward, .*released"),
+        ({"recipe": "paper"}, "There is no recipe 'paper'. Bundled: best, .*dreambooth, look-forward, .*released"),
         ({"recipe": "paper.toml"}, r"There is no recipe file paper\.toml"),
         ({"model": "nowhere/at/all"}, "there is no model folder nowhere/at/all"),
         ({"device": "cuda:99"}, "device = 'cuda:99' cannot be used here: .* Give cpu, or auto"),
