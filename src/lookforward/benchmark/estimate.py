@@ -11,7 +11,7 @@ from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, cell_name
 from lookforward.config import TOYBOX
 from lookforward.toybox import MODEL
 
-# (seconds a step, seconds an image), measured with Toybox on one core of a server; with Stable Diffusion 1.4 at 512
+# (seconds a step, seconds an image): Toybox's step is measured on one core, its image a guess; with SD 1.4 at 512
 # pixels it is a guess for a recent GPU in single precision
 SPEEDS = {True: (0.13, 0.4), False: (0.5, 4.0)}
 TOYBOX_MEMORY = 1300  # MiB, measured
