@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lookforward.errors import LookforwardError
 from lookforward.latents import CachedLatents
-from lookforward.train import Embeddings, Trainer, draw_batch, train
+from lookforward.train import Embeddings, Trainer, draw_batch, rate_share, train
 from tiny import SCHEDULE, TinyPolicy, cached, seeded, tiny_trainer
 
 PHOTO, CLASS = "a photo of sks dog", "a photo of dog"
@@ -134,3 +134,25 @@ def test_a_nan_stops_the_run_before_anything_is_updated(which: str) -> None:
         list(train(trainer, 4))
     assert trainer.step == 2
     assert all(torch.equal(a, b) for a, b in zip(before, everything(trainer), strict=True))
+
+
+def test_rate_falls_over_the_last_share_of_the_steps() -> None:
+    assert [rate_share(step, 10, 0.0) for step in (0, 9)] == [1.0, 1.0]
+    assert [rate_share(step, 10, 0.4) for step in (0, 6, 8, 9)] == pytest.approx([1.0, 1.0, 0.5, 0.25])
+    assert [rate_share(step, 4, 1.0) for step in range(4)] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+
+
+def test_rates_are_those_of_the_step_however_often_a_run_goes_on() -> None:
+    def used(*stops: int) -> list[float]:
+        trainer, rates = tiny_trainer(), []
+        trainer.rate_decay = 0.5
+        for stop in stops:
+            for _ in train(trainer, stop):
+                rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return rates
+
+    (rate,) = {group["lr"] for group in tiny_trainer().optimizer.param_groups}
+    assert used(8) == pytest.approx([rate * share for share in (1, 1, 1, 1, 1, 0.75, 0.5, 0.25)])
+    assert used(8, 16)[8:] == pytest.approx(
+        [rate * share for share in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)]
+    )

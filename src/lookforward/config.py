@@ -51,6 +51,7 @@ class Config:
     steps: int = 1000
     batch: int = 1  # reference photos in a step; as many prior images join them
     learning_rate: float = 1e-6
+    rate_decay: float = 0.0  # share of the steps, the last ones, over which the rate falls to nothing
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     weight_decay: float = 0.01
@@ -212,8 +213,9 @@ def _check_ranges(config: Config) -> Config:
             raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
     if not 0 <= config.seed < 2**63:
         raise LookforwardError(f"seed = {config.seed} must lie in [0, 2^63).")
-    if not 0 <= config.background_weight <= 1:
-        raise LookforwardError(f"background_weight = {config.background_weight} must lie in [0, 1].")
+    for name in ("background_weight", "rate_decay"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise LookforwardError(f"{name} = {getattr(config, name)} must lie in [0, 1].")
     if not 0 < config.discount <= 1:
         raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
     if not 0 <= config.slow_critic < 1:

@@ -60,7 +60,8 @@ class Trainer:
     policy follows the reward's own gradient instead of a critic's. generator, critic_generator, adapter_generator:
     the only sources of chance, on the CPU, so that a run can be repeated and resumed exactly; critic and adapter have
     their own, so that the same seed shows every recipe the same photos, noise and timesteps. comparison: another
-    method than Algorithm 1. step: how many steps are done.
+    method than Algorithm 1. rate_decay: the share of a run's steps, its last ones, over which the rates that the
+    optimizer was made with fall to nothing. step: how many steps are done.
     """
 
     policy: Policy
@@ -79,6 +80,7 @@ class Trainer:
     critic_generator: torch.Generator
     adapter_generator: torch.Generator
     comparison: Comparison | None = None
+    rate_decay: float = 0.0
     step: int = 0
 
 
@@ -91,6 +93,7 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     """
     while trainer.step < steps:
         started = time.perf_counter()
+        set_rate(trainer.optimizer, rate_share(trainer.step, steps, trainer.rate_decay))
         try:
             comparison = trainer.comparison
             terms = train_step(trainer) if comparison is None else comparison_step(trainer, comparison)
@@ -98,6 +101,20 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}") from error
         trainer.step += 1
         yield StepResult(trainer.step, terms, time.perf_counter() - started)
+
+
+def rate_share(step: int, steps: int, decay: float) -> float:
+    """What is left of the learning rate at `step` of `steps`, in (0, 1]: 1, then down a straight line.
+
+    A function of the step alone, so that a run which goes on after a stop has the rates of one that never stopped.
+    """
+    return 1.0 if decay == 0 else min(1.0, (steps - step) / (decay * steps))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Let the optimizer step with a share of the rates that it was made with."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
 
 
 def train_step(trainer: Trainer) -> dict[str, float]:

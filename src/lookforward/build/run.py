@@ -96,6 +96,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         critic_generator=torch.Generator().manual_seed(config.seed + 1),
         adapter_generator=adapter_generator,
         comparison=comparison,
+        rate_decay=config.rate_decay,
     )
     return Workshop(pipeline, policy, adapter, trainer, notes)
 
