@@ -1,9 +1,5 @@
-"""What the tests of P+ and NeTI share: runs of the tiny model, and the script that users of plain diffusers run."""
+"""What the tests of P+ and NeTI share: runs of the tiny model."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,50 +19,9 @@ from tiny import cached, paying, seeded
 WORD = "<sks>"
 PROMPT = f"a photo of {WORD} on the beach"
 
-# As docs/adapters/p-plus.md and neti.md tell users of diffusers to, in an interpreter that has no lookforward
-PLAIN = """
-import sys
-
-class NoLookforward:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "lookforward":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NoLookforward())
-sys.path[:] = [folder for folder in sys.path if not folder.rstrip("/").endswith("src")]
-
-import numpy as np
-import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
-
-base, folder, result, threads, prompt = sys.argv[1:]
-torch.set_num_threads(int(threads))
-pipeline = DiffusionPipeline.from_pretrained(base, custom_pipeline=f"{folder}/pipeline.py", trust_remote_code=True)
-pipeline.load_concept(folder)
-pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-drawn = pipeline(
-    prompt, num_inference_steps=3, guidance_scale=3.0, generator=torch.Generator().manual_seed(3), output_type="np"
-).images
-np.save(result, (drawn * 255).round().astype(np.uint8))
-assert not any(name.partition(".")[0] == "lookforward" for name in sys.modules)
-"""
-
 
 def draw(pipeline: StableDiffusionPipeline, prompt: str = PROMPT) -> np.ndarray:
     return draw_images(pipeline, [prompt], [3], steps=3, guidance=3.0).astype(int)
-
-
-def draw_plain(base: Path, folder: Path, scratch: Path) -> np.ndarray:
-    """The image of `draw`, by plain diffusers in a process of its own."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
-    arguments = [base, folder, scratch / "drawn.npy", torch.get_num_threads(), PROMPT]
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", PLAIN, *map(str, arguments)],
-        env=environment, cwd=scratch, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return np.load(scratch / "drawn.npy").astype(int)
 
 
 def disturb(parameters: dict[str, nn.Parameter], size: float = 0.3) -> None:

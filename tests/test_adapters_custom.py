@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import make_pipeline
+from documented import draw_elsewhere, page_script
 from lookforward.adapters.custom_diffusion import (
     CustomDiffusionAdapter,
     cross_attentions,
@@ -26,7 +27,6 @@ from lookforward.records import State
 from lookforward.train import Embeddings, Examples, Trainer, train
 from lookforward.update import Objective
 from tiny import cached, paying, seeded
-from words_jobs import draw_elsewhere
 
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
@@ -144,17 +144,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         assert torch.equal(parameter, second.parameters[name]), name
 
 
-def test_plain_diffusers_draws_the_same_image(trained: tuple[DiffusionPolicy, Path], tiny_model: Path) -> None:
-    """By the call that docs/adapters/custom-diffusion.md tells."""
+def test_plain_diffusers_draws_the_same_image(
+    trained: tuple[DiffusionPolicy, Path], tiny_model: Path, tmp_path: Path
+) -> None:
     policy, folder = trained
     assert sorted(path.name for path in folder.iterdir()) == ["learned_embeds.safetensors", WEIGHTS]
-    theirs = draw_elsewhere(tiny_model, PROMPT, [
-        f"pipeline.unet.load_attn_procs({str(folder)!r}, weight_name={WEIGHTS!r}, _pipeline=pipeline)",
-        f"pipeline.load_textual_inversion({str(folder)!r})",
-    ])  # fmt: skip
+    script = page_script("custom-diffusion", tiny_model, folder, steps=3, guidance=3.0, seed=3)
+    (theirs,) = draw_elsewhere([script], tmp_path)
     ours, plain = drawn(policy)[0], drawn(fresh_policy(), BEGINNING)[0]
     # diffusers computes these attentions in another order, which may move a pixel by one step
-    assert np.abs(theirs.astype(int) - ours).max() <= 1
+    assert np.abs(theirs - ours).max() <= 1
     assert np.abs(plain.astype(int) - ours).max() > 20
 
 

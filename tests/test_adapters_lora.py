@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import make_pipeline
+from documented import draw_elsewhere, page_script
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.kohya import to_kohya, write_kohya
@@ -162,39 +159,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, dora: bool, text
     assert all(not torch.equal(p, begun[name]) for name, p in straight.parameters.items())
 
 
-DOCS = Path(__file__).parent.parent / "docs" / "adapters" / "lora.md"
-# In an interpreter that has no lookforward: the script of the docs' page, on a model and for each export
-PLAIN = """
-import sys
-
-class NoLookforward:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "lookforward":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NoLookforward())
-sys.path[:] = [folder for folder in sys.path if not folder.rstrip("/").endswith("src")]
-
-import torch
-
-script, model, threads, *folders = sys.argv[1:]
-torch.set_num_threads(int(threads))
-for folder in folders:
-    words = {
-        "CompVis/stable-diffusion-v1-4": model,
-        "runs/dog-look-forward/export": folder,
-        "num_inference_steps=50": "num_inference_steps=2",
-        "dog.png": folder + ".png",
-    }
-    once = script
-    for old, new in words.items():
-        assert once.count(old) == 1, old
-        once = once.replace(old, new)
-    exec(once)
-assert not any(name.partition(".")[0] == "lookforward" for name in sys.modules)
-"""
-
-
 @pytest.fixture(scope="module")
 def toybox_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool, bool], tuple[Path, np.ndarray]]:
     """Exports on Toybox's model, by kind, and what was drawn before each was written."""
@@ -215,20 +179,11 @@ def toybox_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool,
 def test_plain_diffusers_draws_the_same_image(
     toybox_exports: dict[tuple[bool, bool], tuple[Path, np.ndarray]], tmp_path: Path
 ) -> None:
-    folders = [str(folder) for folder, _ in toybox_exports.values()]
-    script = DOCS.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", PLAIN, script, str(MODEL), str(torch.get_num_threads()), *folders],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    scripts = [page_script("lora", MODEL, f, steps=2, guidance=7.5, seed=0) for f, _ in toybox_exports.values()]
     untouched = draw(load_pipeline(MODEL))
     images = []
-    for folder, ours in toybox_exports.values():
-        with Image.open(f"{folder}.png") as image:
-            plain = np.asarray(image).astype(int)[None]
-        assert (plain == ours).all(), folder.name
+    for plain, (folder, ours) in zip(draw_elsewhere(scripts, tmp_path), toybox_exports.values(), strict=True):
+        assert (plain == ours[0]).all(), folder.name
         assert np.abs(ours - untouched).mean() > 5, folder.name
         images.append(ours)
     assert all(np.abs(a - b).mean() > 1 for a, b in itertools.combinations(images, 2))

@@ -11,7 +11,6 @@ from concepts import (
     WORD,
     disturb,
     draw,
-    draw_plain,
     everything,
     make_trainer,
     seen_by_layers,
@@ -19,6 +18,7 @@ from concepts import (
     weights,
 )
 from conftest import make_pipeline
+from documented import draw_elsewhere, page_script
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.neti import NetiAdapter, load_neti
@@ -204,7 +204,8 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
     adapter.export(policy, tmp_path / "export")
     assert {path.name for path in (tmp_path / "export").iterdir()} == {"learned_embeds.safetensors", "pipeline.py"}
     ours = draw(pipeline)
-    assert (draw_plain(MODEL, tmp_path / "export", tmp_path) == ours).all()
+    script = page_script("neti", MODEL, tmp_path / "export", steps=3, guidance=3.0, seed=3)
+    assert (draw_elsewhere([script], tmp_path)[0] == ours[0]).all()
     assert np.abs(ours - plain).mean() > 5
     adapter.detach(policy)
     load_neti(pipeline, tmp_path / "export")

@@ -11,7 +11,6 @@ from concepts import (
     WORD,
     disturb,
     draw,
-    draw_plain,
     everything,
     make_trainer,
     seen_by_layers,
@@ -20,6 +19,7 @@ from concepts import (
     weights,
 )
 from conftest import make_pipeline
+from documented import draw_elsewhere, page_script
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.neti import load_neti
@@ -152,7 +152,8 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
     assert files.keys() == {"learned_embeds.safetensors", "pipeline.py"}
     assert files["learned_embeds.safetensors"] < 4 * (7 + 1) * 128 + 1000
     ours = draw(pipeline)
-    assert (draw_plain(MODEL, tmp_path / "export", tmp_path) == ours).all()
+    script = page_script("p-plus", MODEL, tmp_path / "export", steps=3, guidance=3.0, seed=3)
+    assert (draw_elsewhere([script], tmp_path)[0] == ours[0]).all()
     assert np.abs(ours - plain).mean() > 10
 
 

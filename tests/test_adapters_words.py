@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import make_pipeline
+from documented import PAGES, draw_elsewhere, page_script, replace
 from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_textual_inversion
 from lookforward.adapters.words import Word, forget_words, teach_words
 from lookforward.checkpoint import load_newest, save_checkpoint
@@ -22,7 +23,6 @@ from lookforward.policies.diffusion import DiffusionPolicy
 from lookforward.train import Embeddings, Examples, Trainer, train
 from lookforward.update import Objective
 from tiny import cached, paying, seeded
-from words_jobs import draw_elsewhere
 
 PROMPT = "a photo of <sks> on the beach"
 BOTH = "a photo of <sks> and <new1>"
@@ -187,17 +187,18 @@ def taught(policy: DiffusionPolicy, words: tuple[Word, ...], folder: Path) -> np
 
 
 def test_plain_diffusers_draws_the_same_image(policy: DiffusionPolicy, tiny_model: Path, tmp_path: Path) -> None:
-    """A word of three vectors and a word of one, by what docs/adapters/textual-inversion.md says."""
+    """A word of three vectors and a word of one."""
     plain = draw_images(policy.pipeline, [BOTH], [3], steps=3, guidance=3.0)
     folder = tmp_path / "export"
     ours = taught(policy, WORDS, folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "learned_embeds.safetensors", "learned_embeds_2.safetensors",
     ]  # fmt: skip
-    theirs = draw_elsewhere(tiny_model, BOTH, [
-        f"pipeline.load_textual_inversion({str(folder)!r})",
-        f"pipeline.load_textual_inversion({str(folder)!r}, weight_name='learned_embeds_2.safetensors')",
-    ])  # fmt: skip
+    script = page_script("textual-inversion", tiny_model, folder, steps=3, guidance=3.0, seed=3)
+    second = 'pipeline.load_textual_inversion(folder, weight_name="learned_embeds_2.safetensors")'
+    assert second in (PAGES / "textual-inversion.md").read_text(encoding="utf-8")
+    first = "pipeline.load_textual_inversion(folder)\n"
+    (theirs,) = draw_elsewhere([replace(script, {PROMPT: BOTH, first: f"{first}{second}\n"})], tmp_path)
     assert (theirs == ours[0]).all()
     assert (plain != ours).any()
 

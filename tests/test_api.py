@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from PIL import Image
 import lookforward
 from jobs import SETTINGS, exported, logged, tree
 from lookforward import Config, LookforwardError, Personalized, StepResult, load_config, load_personalized, personalize
+from lookforward.api import default_output
+from lookforward.config import AdapterKind
 from lookforward.run import open_run
 
 TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
@@ -190,6 +192,12 @@ def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path
 def test_what_cannot_be_drawn(train: Any, arguments: dict[str, int]) -> None:
     with pytest.raises(LookforwardError, match=next(iter(arguments))):
         train().generate("a teapot", **arguments)
+
+
+@pytest.mark.parametrize("adapter", get_args(AdapterKind))
+def test_a_run_is_named_after_photos_recipe_and_adapter(adapter: AdapterKind) -> None:
+    config = Config(photos="some/dog.toml", recipe="mine/best.toml", adapter=adapter)
+    assert default_output(config) == Path(f"runs/dog-best{'' if adapter == 'full' else f'-{adapter}'}")
 
 
 def test_every_public_name_is_there() -> None:

@@ -352,6 +352,16 @@ def test_labels_and_names() -> None:
     assert len(find_dataset("toybox").subjects) == 20
 
 
+def test_one_recipe_with_an_adapter_of_its_own() -> None:
+    methods = grid_methods(("dreambooth", "best@lora", "best"), ("full", "neti"), {})
+    assert list(methods) == ["untouched", "dreambooth", "best", "dreambooth@neti", "best@neti", "best@lora"]
+    assert methods["best@lora"] == ("best", {"adapter": "lora"})
+    with pytest.raises(LookforwardError, match="Two methods would be called best@lora"):
+        grid_methods(("best", "best@lora"), ("lora",), {})
+    with pytest.raises(LookforwardError, match="lorax"):
+        grid_methods(("best@lorax",), ("full",), {})
+
+
 def test_real_cells_around_a_broken_subject(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,11 +108,12 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
 def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:
     for model in ("someone/some-model", "toybox"):
         config = Config(adapter=adapter, class_noun="dog", model=model)
-        code = "\n".join(loading_code(manifest_of(config), "a dog"))
+        code = "\n".join(loading_code(manifest_of(config), "a dog", 5))
         ast.parse(code)
         assert call in code
         assert ("someone/some-model" in code) == (model != "toybox" and adapter != "full")
-        assert "num_inference_steps=50, guidance_scale=7.5, height=512, width=512" in code
+        assert "num_inference_steps=50, guidance_scale=7.5, height=512, width=512, generator=generator" in code
+        assert "manual_seed(5)" in code
     assert adapter in ADAPTERS
     assert front_matter(card_of(tmp_path, adapter=adapter))["tags"][3].replace("_", "-") in (adapter, "dreambooth")
 
@@ -120,7 +121,7 @@ def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter
 def test_several_subjects(tmp_path: Path) -> None:
     config = Config(adapter="custom-diffusion", class_noun="dog", others="zwx=cat; ukj=vase")
     manifest = manifest_of(config)
-    assert "learned_embeds_3.safetensors" in "\n".join(loading_code(manifest, "x"))
+    assert "learned_embeds_3.safetensors" in "\n".join(loading_code(manifest, "x", 0))
     Card(manifest, config).write(tmp_path)
     text = unescaped((tmp_path / CARD).read_text())
     assert "Another subject: zwx, a cat" in text

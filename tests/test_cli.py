@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
 from conftest import save_image
 from jobs import SETTINGS, as_options, exported, logged, tree
 from lookforward.api import personalize
+from lookforward.benchmark.methods import grid_methods
 from lookforward.cli import main
 from lookforward.errors import LookforwardError
 
@@ -96,6 +97,9 @@ def test_train_generate_score(run: Command, command: list[str], judges: list[str
     again, out, err = run(*command)
     assert (again, err) == (0, "")
     assert out.startswith(f"{folder} is finished already. Draw with it: lookforward generate")
+    status, out, err = run(*command, "--set", "adapter=custom-diffusion", "--dry-run")  # a folder of its own
+    assert (status, err) == (0, "")
+    assert out.endswith("Would train 6 steps on 5 photos into runs/teapot-0-look-forward-custom-diffusion.\n")
 
     status, out, err = run("generate", folder, "a photo of sks teapot on the beach", "--count", 3, "--seed", 5)
     assert (status, err) == (0, "")
@@ -119,6 +123,25 @@ def test_train_generate_score(run: Command, command: list[str], judges: list[str
     assert scores["means"].keys() >= {"DINO", "CLIP-I", "CLIP-T"}
     for name, mean in scores["means"].items():
         assert re.search(rf"^{name} +{mean:.4f}$", out, re.MULTILINE)
+
+
+def test_score_with_another_encoder_and_the_identifier(
+    run: Command, judges: list[str], finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    Path("prompts.txt").write_text("a {}\n")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    Dinov2Model(Dinov2Config(**sizes)).save_pretrained(tmp_path / "dinov2")
+    texts = []
+    for further in ([], ["--dinov2", tmp_path / "dinov2", "--identifier-in-clip-text"]):
+        status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges, *further)
+        assert (status, err) == (0, "")
+        record = json.loads((folder / "scores.json").read_text())
+        assert record["identifier_in_clip_text"] is bool(further)
+        assert ("DINOv2" in record["means"]) is ("DINOv2" in out) is bool(further)
+        texts.append(record["means"]["CLIP-T"])
+    assert texts[0] != texts[1]
 
 
 def test_score_of_a_run_from_a_list_of_photos(
@@ -568,9 +591,10 @@ def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch
 
 
 def test_recipes_join_a_comparison_later_without_another_untouched_model() -> None:
-    from lookforward.cli.compare import _methods
-
-    first, later = _methods(("dreambooth",), {"seed": 1}), _methods(("best",), {"seed": 1}, ("full", "lora"))
+    first, later = (
+        grid_methods(("dreambooth",), ("full",), {"seed": 1}),
+        grid_methods(("best",), ("full", "lora"), {"seed": 1}),
+    )
     assert first["untouched"] == later["untouched"]
     assert list(later) == ["untouched", "best", "best@lora"]
     assert later["best@lora"] == ("best", {"seed": 1, "adapter": "lora"})

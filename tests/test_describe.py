@@ -1,5 +1,7 @@
 """Where a photo was taken, told in its prompt."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,19 @@ def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
     config = load_config("dreambooth", {**SETTINGS, "describe": False, "photos": str(vase)})
     prompts = build(config, load_concept(vase, class_noun="vase", resolution=64)).trainer.references.prompts
     assert prompts == ("a photo of sks vase",) * 3
+
+
+@pytest.mark.parametrize("job", [check, build])
+def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
+    job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookforward.build.judges.CLIP", vase / "clip")
+    monkeypatch.setattr("lookforward.build.run.prior_images", lambda *_, **__: pytest.fail("drew"))
+    config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
+    concept = load_concept(vase, class_noun="vase", resolution=64)
+    with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):
+        job(config, concept)
+    check(replace(config, describe=False), concept)  # which needs none
 
 
 def test_dpok_refuses_it(vase: Path) -> None:

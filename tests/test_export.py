@@ -1,46 +1,20 @@
 """The export is a pipeline folder of plain diffusers, and draws what the run draws, to the bit."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 
+from documented import ROOT, draw_elsewhere, replace
 from jobs import SETTINGS, exported
 from lookforward import Personalized, personalize
 from lookforward.errors import LookforwardError
 from lookforward.export import export
 
 PROMPT = "a photo of sks teapot on the beach"
-
-# As docs tell users of other tools to load it, in an interpreter that has no lookforward
-PLAIN = """
-import sys
-
-class NoLookforward:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "lookforward":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NoLookforward())
-sys.path[:] = [folder for folder in sys.path if not folder.rstrip("/").endswith("src")]
-
-import torch
-from diffusers import StableDiffusionPipeline
-
-torch.set_num_threads(int(sys.argv[3]))
-pipeline = StableDiffusionPipeline.from_pretrained(sys.argv[1])
-generator = torch.Generator().manual_seed(3)
-image = pipeline({prompt!r}, num_inference_steps=4, guidance_scale=3.0, generator=generator).images[0]
-image.save(sys.argv[2])
-assert not any(name.partition(".")[0] == "lookforward" for name in sys.modules)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +27,15 @@ def teapot(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFact
 
 def test_plain_diffusers_draws_the_same_image_to_the_bit(teapot: Personalized, tmp_path: Path) -> None:
     ours = teapot.generate(PROMPT, seed=3, steps=4, guidance=3.0)[0]
-    script = PLAIN.replace("{prompt!r}", repr(PROMPT))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, teapot.run.export, tmp_path / "plain.png", str(torch.get_num_threads())],
-        env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / "plain.png") as plain:
-        assert plain.size == ours.size
-        assert (np.asarray(plain) == np.asarray(ours)).all()
+    page = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    script = replace(page.partition("\n## 8. ")[2].partition("```python\n")[2].partition("```")[0], {
+        '"runs/teapot-0-look-forward/export"': repr(str(teapot.run.export)),
+        "num_inference_steps=25": "num_inference_steps=4",
+        "guidance_scale=4.0": "guidance_scale=3.0",
+        "manual_seed(0)": "manual_seed(3)",
+    })  # fmt: skip
+    (plain,) = draw_elsewhere([script], tmp_path)
+    assert (plain == np.asarray(ours)).all()
     assert np.asarray(ours).std() > 1  # not one colour, which any two models would agree on
 
 

@@ -184,6 +184,20 @@ def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
     assert read_settings("images/a-sks-teapot-in-the-snow-2-8.png").prompt == "a sks teapot, in the snow"
 
 
+def test_prompts_that_come_twice(run: Command, teapot: Path, tmp_path: Path) -> None:
+    lines = ["a {} in the snow", "a  sks teapot in  the snow", "a vase", "A vase", "a {identifier} teapot in the snow"]
+    (tmp_path / "prompts.txt").write_text("\n".join(lines))
+    status, out, err = run(teapot, "--prompts", "prompts.txt", "--seeds", 7, 9, "--steps", 1)
+    assert (status, err) == (0, "")
+    assert "Note: 5 prompts of prompts.txt are 3 different ones, each drawn once for each seed: the same seed" in out
+    assert "Note: 2 of 3 prompts do not hold 'sks'" in out
+    assert out.endswith("6 images and sheet.png in images\n")
+    names = [path.name for path in (tmp_path / "images").glob("*-[79].png")]
+    assert len({name.casefold() for name in names}) == len(names) == 6  # on a disk that takes A for a, too
+    with Image.open(tmp_path / "images" / "sheet.png") as sheet:
+        assert sheet.height > 3 * sheet.width / 2  # a row for each prompt, of two seeds
+
+
 def test_a_plain_pipeline_folder(run: Command, tiny_model: Path, tmp_path: Path) -> None:
     status, out, err = run(tiny_model, "a red dog", "--count", 1, "--steps", 1)
     assert (status, err, out) == (0, "", "1 images and a-red-dog-sheet.png in images\n")

@@ -26,13 +26,12 @@ from lookforward.config import Config, load_config
 from lookforward.errors import LookforwardError, write_error
 from lookforward.export import export
 from lookforward.generate import SchedulerName, check_size, draw_images
+from lookforward.prompts import SAMPLE_SCENES
 from lookforward.records import StepResult
 from lookforward.report import contact_sheet
 from lookforward.run import Run, prepare
 from lookforward.train import train
 from lookforward.views import SCALES
-
-SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ def personalize(
     """Train a model on the photos, or go on with a training that was interrupted, and load the result.
 
     photos: a folder, or image files, or a TOML list of several subjects. class_noun: what the subject is, such as
-    "dog"; a list names it itself. recipe: a bundled name
-    or a TOML file. output: the run folder; `runs/<photos>-<recipe>` where None. on_step: called after each
+    "dog"; a list names it itself. recipe: a bundled name or a TOML file. output: the run folder;
+    `runs/<photos>-<recipe>` where None, with `-<adapter>` behind it unless that is full. on_step: called after each
     step. settings: any field of `Config`, such as model, steps, seed, identifier, resolution.
 
     Raises:
@@ -203,9 +202,10 @@ def photos_of(config: Config) -> Path | list[Path]:
 
 
 def default_output(config: Config) -> Path:
-    """runs/<name of the photos' folder>-<recipe>."""
+    """runs/<name of the photos' folder>-<recipe>, and -<adapter> behind it unless that is full."""
     name = Path(config.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
-    return Path("runs") / f"{name}-{Path(config.recipe).stem}"
+    adapter = "" if config.adapter == "full" else f"-{config.adapter}"  # a run folder belongs to one adapter
+    return Path("runs") / f"{name}-{Path(config.recipe).stem}{adapter}"
 
 
 def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.config import TOYBOX, Config
+from lookforward.prompts import SAMPLE_SCENES
 
 CARD = "README.md"
 SAMPLES = "samples.png"
@@ -40,6 +41,12 @@ _KINDS = {
     "neti": "NeTI: a learned word whose embedding depends on timestep and layer",
 }
 _TAGS = {"full": "dreambooth", "textual-inversion": "textual_inversion"}
+
+_SHOWN_SEED = 1  # of the samples, the one that the card's lines draw
+_SHOWN = f"""\
+![Images drawn with this model]({SAMPLES})
+
+From seeds 0, 1, 2, …; with the lines above you draw that of seed {_SHOWN_SEED}."""
 
 _CONSENT = """\
 The photos behind this model are to be used with the permission of whoever took them and, where they show people, of
@@ -82,7 +89,7 @@ class Card:
             f"# {escape(self._title())}\n\n{self._about()}",
             f"## Prompts\n\n{self._prompts()}",
             f"## Loading\n\n{self._loading()}",
-            f"## Images\n\n![Images drawn with this model]({SAMPLES})" if samples is not None else "",
+            f"## Images\n\n{_SHOWN}" if samples is not None else "",
             f"## Training\n\n{self._settings()}" if self.config else "",
             f"## Consent and use\n\n{_CONSENT}",
         ]
@@ -141,7 +148,7 @@ class Card:
         return f"Call the subject {escape(self._subject)}:\n\n{told}"
 
     def _loading(self) -> str:
-        lines = loading_code(self.manifest, self._prompt + " on the beach")
+        lines = loading_code(self.manifest, self._prompt + SAMPLE_SCENES[_SHOWN_SEED], _SHOWN_SEED)
         return "With plain diffusers; `FOLDER` is this folder.\n\n" + _fenced("\n".join(lines), "python")
 
     def _settings(self) -> str:
@@ -151,19 +158,25 @@ class Card:
         return "\n".join(["| setting | value |", "|---|---|", *lines])
 
 
-def loading_code(manifest: Mapping[str, Any], prompt: str) -> list[str]:
-    """Python that loads an export, which lies in the folder FOLDER, and draws with it."""
+def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[str]:
+    """Python that loads an export, which lies in the folder FOLDER, and draws the image that lookforward draws."""
     model = manifest["model"]
     base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
     where = ["# MODEL: the folder that lookforward.toybox.MODEL names"] if model == TOYBOX else []
-    plain = ["from diffusers import StableDiffusionPipeline", "", *where]
-    from_base = [*plain, f"pipeline = StableDiffusionPipeline.from_pretrained({base})"]
+    ddim = "pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)  # what lookforward draws with"
+    from_base = [
+        "import torch", "from diffusers import DDIMScheduler, StableDiffusionPipeline", "", *where,
+        f"pipeline = StableDiffusionPipeline.from_pretrained({base})", ddim,
+    ]  # fmt: skip
     files = ["learned_embeds.safetensors"]
     files += [f"learned_embeds_{i}.safetensors" for i, _ in enumerate(_others(manifest), start=2)]
     words = [f'pipeline.load_textual_inversion("FOLDER", weight_name="{file}")' for file in files]
     match manifest["adapter"]:
-        case "full":
-            lines = [*plain[:2], 'pipeline = StableDiffusionPipeline.from_pretrained("FOLDER")']
+        case "full":  # which holds its scheduler
+            lines = [
+                "import torch", "from diffusers import StableDiffusionPipeline", "",
+                'pipeline = StableDiffusionPipeline.from_pretrained("FOLDER")',
+            ]  # fmt: skip
         case "lora" | "dora":
             lines = [*from_base, 'pipeline.load_lora_weights("FOLDER")']
         case "textual-inversion":
@@ -174,16 +187,22 @@ def loading_code(manifest: Mapping[str, Any], prompt: str) -> list[str]:
             lines += words
         case _:  # p-plus and neti bring a pipeline of their own
             lines = [
-                "from diffusers import DiffusionPipeline", "", *where,
+                "import torch", "from diffusers import DDIMScheduler, DiffusionPipeline", "", *where,
                 f'pipeline = DiffusionPipeline.from_pretrained({base}, custom_pipeline="FOLDER/pipeline.py", '
                 "trust_remote_code=True)",
+                ddim,
                 'pipeline.load_concept("FOLDER")',
             ]  # fmt: skip
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
     size = f", height={resolution}, width={resolution}" if resolution else ""
-    call = f"num_inference_steps={steps}, guidance_scale={guidance}{size}"
+    call = f"num_inference_steps={steps}, guidance_scale={guidance}{size}, generator=generator"
     asked = json.dumps(prompt, ensure_ascii=False)  # Python reads it as JSON does
-    return [*lines, "image = pipeline(", f"    {asked},", f"    {call},", ").images[0]", 'image.save("image.png")']
+    return [
+        *lines,
+        f"generator = torch.Generator().manual_seed({seed})",
+        "image = pipeline(", f"    {asked},", f"    {call},", ").images[0]",
+        'image.save("image.png")',
+    ]  # fmt: skip
 
 
 def _others(manifest: Mapping[str, Any]) -> list[str]:

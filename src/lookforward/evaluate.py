@@ -12,7 +12,8 @@ from lookforward.vision import to_unit
 def score_images(scores: Sequence[Score], images: np.ndarray, prompts: Sequence[str]) -> dict[str, np.ndarray]:
     """Every score of every image: name to (n,) float64.
 
-    images: (n, h, w, 3) uint8; prompts: n texts without the identifier, which CLIP never saw.
+    images: (n, h, w, 3) uint8; prompts: n texts as CLIP-T is to see them, which is without the identifier
+    unless the caller keeps it.
     """
     with torch.no_grad():
         units = to_unit(images)

@@ -61,6 +61,9 @@ LIVE_PROMPTS = (
 
 LIVE_CLASSES = frozenset({"cat", "dog"})
 
+# Of the samples that a run draws: the seed of each is its place
+SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
+
 _PLACEHOLDER = re.compile(r"\{(identifier|class_noun)\}")
 
 

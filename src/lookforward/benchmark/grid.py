@@ -84,7 +84,8 @@ def run_cell(
     finally:
         if workshop is not None:
             workshop.adapter.detach(workshop.policy)
-    texts = [fill(p, "", one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
+    seen = config.identifier if plan.scoring.identifier_in_clip_text else ""
+    texts = [fill(p, seen, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in concept.photos])
     drawing = None if one.drawing is None else one.drawing()
     scores = score_images(build_scores(judges, references, drawing), images, texts)

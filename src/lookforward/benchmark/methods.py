@@ -37,19 +37,27 @@ def grid_methods(
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """The untouched model, then every recipe with every adapter: name to (recipe, overrides).
 
+    recipes: names or files; NAME@ADAPTER has that adapter alone.
+
     Raises:
         LookforwardError: a recipe, an adapter or a setting is wrong, or two recipes have one name.
     """
-    methods: dict[str, tuple[str, dict[str, Any]]] = {UNTOUCHED: (recipes[0], dict(overrides))}
-    for adapter in adapters:
-        for recipe in recipes:
-            given = dict(overrides) if adapter == "full" else {**overrides, "adapter": adapter}
-            build_adapter(load_config(recipe, given), torch.Generator())  # what is wrong is told before anything runs
-            name = Path(recipe).name.removesuffix(".toml") + ("" if adapter == "full" else f"@{adapter}")
-            if name in methods:
-                raise LookforwardError(f"Two methods would be called {name}: rename a recipe file, or give it once.")
-            methods[name] = (recipe, given)
+    # Always by the same recipe, of which only the sampler counts: other recipes may join a folder later
+    methods: dict[str, tuple[str, dict[str, Any]]] = {UNTOUCHED: ("dreambooth", dict(overrides))}
+    pairs = [(recipe, adapter) for adapter in adapters for recipe in recipes if "@" not in recipe]
+    for recipe, adapter in pairs + [_split(recipe) for recipe in recipes if "@" in recipe]:
+        given = dict(overrides) if adapter == "full" else {**overrides, "adapter": adapter}
+        build_adapter(load_config(recipe, given), torch.Generator())  # what is wrong is told before anything runs
+        name = Path(recipe).name.removesuffix(".toml") + ("" if adapter == "full" else f"@{adapter}")
+        if name in methods:
+            raise LookforwardError(f"Two methods would be called {name}: rename a recipe file, or give it once.")
+        methods[name] = (recipe, given)
     return methods
+
+
+def _split(method: str) -> tuple[str, str]:
+    recipe, _, adapter = method.rpartition("@")
+    return recipe, adapter
 
 
 def method_label(method: str) -> str:

@@ -16,11 +16,16 @@ from lookforward.build import Judges, build_judges, build_pipeline, model_hash
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What a worker loads. dino, clip: folders or hub ids of other encoders; the benchmark's own where None."""
+    """What a worker loads. dino, clip, dinov2: folders or hub ids of other encoders; the benchmark's own where None.
+
+    extra: further scores, see `build_judges`.
+    """
 
     model: str
     dino: str | None = None
     clip: str | None = None
+    extra: tuple[str, ...] = ()
+    dinov2: str | None = None
 
     def start(self, worker: int) -> "ModelRunner":
         """Load it for one of several workers, each on a GPU of its own where there are some.
@@ -30,7 +35,8 @@ class ModelSource:
         """
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = f"cuda:{worker % count}" if count else "auto"
-        return ModelRunner(self, device, build_judges(self.model, self.dino, self.clip, device))
+        judges = build_judges(self.model, self.dino, self.clip, device, self.extra, self.dinov2)
+        return ModelRunner(self, device, judges)
 
 
 class ModelRunner:

@@ -14,6 +14,30 @@ Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How images are scored, where it is not as always.
+
+    identifier_in_clip_text: CLIP-T sees the identifier before the class noun; of every method, the untouched model
+    too, so that all are asked alike. extra: further scores, of `build.EXTRA_SCORES`. dinov2: another DINOv2.
+    """
+
+    identifier_in_clip_text: bool = False
+    extra: tuple[str, ...] = ()
+    dinov2: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What a cell is to say of it: nothing where it is as always, as in cells of before there was a choice."""
+        told: dict[str, Any] = {}
+        if self.identifier_in_clip_text:
+            told["identifier_in_clip_text"] = True
+        if self.extra:
+            told["extra_scores"] = sorted(self.extra)
+        if self.dinov2:
+            told["dinov2"] = self.dinov2
+        return told
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to compare.
 
@@ -29,6 +53,7 @@ class Plan:
     images: int = 1
     count: int | None = None
     dataset: Dataset = field(default_factory=toybox_dataset)
+    scoring: Scoring = Scoring()
 
     def subject(self, name: str) -> BenchmarkSubject:
         """A subject by its name in the plan."""
@@ -64,6 +89,7 @@ class Plan:
             "config": asdict(replace(self.config(method, seed), recipe="")),
             "prompts": list(self.prompts_of(subject)),
             "images": self.images,
+            **self.scoring.settings(),
         }
         one = self.subject(subject)
         if one.photos is not None:  # else the name says all: cells of before there were data sets have no more

@@ -163,15 +163,18 @@ def _methods(told: Mapping[str, Any], cells: Sequence[tuple[Result, Mapping[str,
     order = [UNTOUCHED, *RECIPE_LABELS]
     places = {name: order.index(_recipe(name)) if _recipe(name) in order else len(order) for name in found}
     names = [*planned, *sorted(found, key=lambda name: (places[name], name))]
-    return {name: _method(name, planned.get(name, {}), [c for r, c in cells if r.method == name]) for name in names}
+    return {
+        name: _method(name, planned.get(name, {}), [(r, c) for r, c in cells if r.method == name]) for name in names
+    }
 
 
-def _method(name: str, planned: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> Method:
+def _method(name: str, planned: Mapping[str, Any], cells: Sequence[tuple[Result, Mapping[str, Any]]]) -> Method:
     recipe = planned.get("recipe") or _recipe(name)
     adapter = planned.get("adapter") or name.partition("@")[2] or "full"
     optimised = set(planned.get("optimised", ()))
-    for config in configs if name != UNTOUCHED else ():
-        optimised.update(optimised_scores(Config(**{k: v for k, v in config.items() if k in _SETTINGS})))
+    for result, config in cells if name != UNTOUCHED else ():
+        scores = optimised_scores(Config(**{k: v for k, v in config.items() if k in _SETTINGS}))
+        optimised.update(score for score in scores if score in result.scores)
     paper = row(_BASES[adapter], _REWARDS[recipe]) if adapter in _BASES and recipe in _REWARDS else ""
     label = str(planned.get("label") or method_label(name))
     return Method(name, label, tuple(sorted(optimised)), paper if name != UNTOUCHED else "")

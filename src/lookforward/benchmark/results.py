@@ -42,7 +42,8 @@ def write_description(plan: Plan, folder: Path, model: str) -> None:
         "prompt_kinds": {template: prompt_kind(template) for template in templates},
         "seeds": list(plan.seeds),
         "images": plan.images,
-        "identifier_in_clip_text": False,
+        "identifier_in_clip_text": plan.scoring.identifier_in_clip_text,
+        "extra_scores": list(plan.scoring.extra),
         "versions": versions(),
         "date": date,
     }
@@ -112,7 +113,7 @@ def tidy(plan: Plan, cells: Sequence[Cell], model: str) -> Iterator[dict[str, An
                 "prompt_kind": prompt_kind(template),
                 **{name: cell.scores[name][i] if name in cell.scores else None for name in (*SCORES, *further)},
                 "optimised": ";".join(optimised[cell.method]),
-                "identifier_in_clip_text": False,
+                "identifier_in_clip_text": plan.scoring.identifier_in_clip_text,
                 "seconds": cell.seconds,
                 "seconds_in_all": made.get("seconds"),
                 "memory_mib": cell.memory,

@@ -1,6 +1,6 @@
 """Cells to tables and sheets: means and intervals over subjects and seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,8 @@ from PIL import Image
 from rich.table import Table
 
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
+from lookforward.benchmark.methods import method_label
+from lookforward.build.judges import DINOV2, clip_source, dino_source
 from lookforward.config import Config, load_config
 from lookforward.prompts import fill
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
@@ -16,7 +18,15 @@ from lookforward.run import write_text
 from lookforward.toybox.subjects import find_subject, reference_photos
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
-_SCORE_OF_REWARD = {"dino": "DINO", "clip-image": "CLIP-I", "clip-text": "CLIP-T"}
+_SCORE_OF_REWARD = {
+    "dino": "DINO",
+    "clip-image": "CLIP-I",
+    "clip-text": "CLIP-T",
+    "dinov2": "DINOv2",
+    "dreamsim": "DreamSim",
+    "lpips": "diversity",
+}
+_EXTRA = {"DINOv2": "dinov2", "DreamSim": "dreamsim", "diversity": "diversity"}  # taken where asked for
 
 
 def optimised_scores(config: Config) -> tuple[str, ...]:
@@ -25,16 +35,20 @@ def optimised_scores(config: Config) -> tuple[str, ...]:
     followed = config.critic_weight > 0 and (learned or config.route == "direct")
     if config.method == "dpg" and not followed:  # other methods follow their reward always
         return ()
+    by_model = {dino_source(config.model): "DINO", clip_source(config.model): "CLIP-I", DINOV2: "DINOv2"}
+    score_of = _SCORE_OF_REWARD | {f"embedding:{model}": score for model, score in by_model.items()}
     rewards = [name for weight, name in parse_terms(config.reward) if weight]
-    return tuple(score for reward, score in _SCORE_OF_REWARD.items() if reward in rewards)
+    return tuple(dict.fromkeys(score for reward, score in score_of.items() if reward in rewards))
 
 
 def optimised_of(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Method to the scores that it optimised, of every method of the plan."""
-    return {
-        method: () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides))
-        for method, (recipe, overrides) in plan.methods.items()
-    }
+    """Method to the scores that it optimised, of every method and among the scores of the plan."""
+    absent = {score for score, word in _EXTRA.items() if word not in plan.scoring.extra}
+    optimised: dict[str, tuple[str, ...]] = {}
+    for method, (recipe, overrides) in plan.methods.items():
+        scores = () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides))
+        optimised[method] = tuple(score for score in scores if score not in absent)
+    return optimised
 
 
 def summarise(
@@ -83,16 +97,15 @@ def differences(
     return table
 
 
-def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path, labels: Mapping[str, str]) -> Table:
+def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Table:
     """Write `table.md` and `sheet.png` into `folder`; returns the table for the terminal.
 
-    labels: how methods are shown; a method without one by its own name. A score that a method's reward optimised is
-    marked.
+    A score that a method's reward optimised is marked.
     """
     rng = np.random.default_rng(0)
-    rows = {labels.get(m, m): row for m, row in summarise(cells, rng).items()}
+    rows = {method_label(m): row for m, row in summarise(cells, rng).items()}
     optimised = optimised_of(plan)
-    marks = {labels.get(m, m): scores for m, scores in optimised.items()}
+    marks = {method_label(m): scores for m, scores in optimised.items()}
     text = markdown_table(rows, optimised=marks)
     if len(plan.subjects) > 1:
         for method, row in differences(cells, "dreambooth", rng).items():
@@ -100,13 +113,13 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path, labels: Mappi
                 f"{name}{' †' if name in optimised[method] else ''} {d:+.3f} [{low:+.3f}, {high:+.3f}]"
                 for name, (d, low, high) in row.items()
             )
-            text += f"\n{labels.get(method, method)} against DreamBooth: {told}\n"
+            text += f"\n{method_label(method)} against DreamBooth: {told}\n"
     write_text(folder / "table.md", text)
-    _sheet(plan, folder, labels).save(folder / "sheet.png")
+    _sheet(plan, folder).save(folder / "sheet.png")
     return score_table(rows, optimised=marks)
 
 
-def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:
+def _sheet(plan: Plan, folder: Path) -> Image.Image:
     """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
     seed = plan.seeds[0]
     if len(plan.subjects) == 1:
@@ -114,7 +127,7 @@ def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:
         prompts, noun = plan.prompts_of(subject), find_subject(subject).class_noun
         columns = {"references": list(reference_photos(subject)[: len(prompts) + 1])}
         for method in plan.methods:
-            columns[labels.get(method, method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
+            columns[method_label(method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
         rows = [fill(p, "sks", noun) for p in prompts]
         return comparison_sheet(columns, rows, note=f"{subject}, seed {seed}; every method from the same noise.")
     columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
@@ -125,7 +138,7 @@ def _sheet(plan: Plan, folder: Path, labels: Mapping[str, str]) -> Image.Image:
         rows.append(fill(prompts[at], "sks", find_subject(subject).class_noun))
         for method in plan.methods:
             image = cell_images(folder, subject, method, seed)[at * plan.images]
-            columns.setdefault(labels.get(method, method), []).append(image)
+            columns.setdefault(method_label(method), []).append(image)
     return comparison_sheet(
         columns, rows, note=f"Prompts in turn, not picked; seed {seed}, every method from the same noise."
     )

@@ -2,13 +2,14 @@
 
 from lookforward.build.convert import convert
 from lookforward.build.export import load_export, manifest_of, read_manifest
-from lookforward.build.judges import Judges, build_judges, build_scores
+from lookforward.build.judges import EXTRA_SCORES, Judges, build_judges, build_scores, check_extra_scores
 from lookforward.build.merge import merge
 from lookforward.build.pipeline import build_pipeline, find_device
 from lookforward.build.run import Workshop, build, check
 from lookforward.build.source import Source, add_adapters, find_adapter, find_source, model_hash
 
 __all__ = [
+    "EXTRA_SCORES",
     "Judges",
     "Source",
     "Workshop",
@@ -18,6 +19,7 @@ __all__ = [
     "build_pipeline",
     "build_scores",
     "check",
+    "check_extra_scores",
     "convert",
     "find_adapter",
     "find_device",

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import Tensor
 
-from lookforward.build.judges import clip_source, dino_source
+from lookforward.build.judges import DINOV2, clip_source, dino_source
 from lookforward.config import Config
 from lookforward.environment import Environment
 from lookforward.errors import LookforwardError
@@ -19,16 +19,17 @@ from lookforward.rewards.clip_image import ClipImageReward
 from lookforward.rewards.clip_text import ClipTextReward
 from lookforward.rewards.dino import DinoReward
 from lookforward.rewards.dinov2 import Dinov2Reward
-from lookforward.rewards.dreamsim import DreamsimReward, load_dreamsim
+from lookforward.rewards.dreamsim import DreamsimReward
 from lookforward.rewards.embedding import EmbeddingReward
 from lookforward.rewards.look_forward import LookForwardReward
-from lookforward.rewards.lpips import LpipsReward, load_lpips
+from lookforward.rewards.lpips import LpipsReward
 from lookforward.rewards.noise import NoiseReward
 from lookforward.rewards.per_concept import PerConceptReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
 from lookforward.vision import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
+from lookforward.vision.perceptual import load_dreamsim, load_lpips
 
 NAMES = (
     "look-forward", "noise", "dino", "dinov2", "clip-image", "clip-text", "ssim", "lpips", "dreamsim",
@@ -79,7 +80,7 @@ def build_reward(name: str, config: Config, photos: Tensor) -> Reward:
         case "dino":
             return DinoReward(load_dino(dino_source(config.model), device), photos)
         case "dinov2":
-            return Dinov2Reward(load_dinov2("facebook/dinov2-small", device), photos)
+            return Dinov2Reward(load_dinov2(DINOV2, device), photos)
         case "clip-image":
             return ClipImageReward(load_clip(clip_source(config.model), device).image, photos)
         case "clip-text":

@@ -1,5 +1,6 @@
 """The encoders and scores that finished images are judged by."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,36 +8,87 @@ import torch
 
 from lookforward.build.pipeline import find_device
 from lookforward.config import TOYBOX
+from lookforward.errors import LookforwardError
 from lookforward.metrics.clip_image import ClipImageScore
 from lookforward.metrics.clip_text import ClipTextScore
 from lookforward.metrics.dino import DinoScore
+from lookforward.metrics.dinov2 import Dinov2Score
+from lookforward.metrics.diversity import DiversityScore
+from lookforward.metrics.dreamsim import DreamsimScore
 from lookforward.metrics.identity import IdentityScore
 from lookforward.metrics.oracle import OracleScore
 from lookforward.metrics.protocol import Score
 from lookforward.toybox import CLIP, DINO, IDENTITY
-from lookforward.vision import ClipEncoders, ImageEncoder, load_clip, load_dino, load_embedding, to_unit
+from lookforward.vision import (
+    ClipEncoders,
+    ImageEncoder,
+    load_clip,
+    load_dino,
+    load_dinov2,
+    load_embedding,
+    to_unit,
+)
+from lookforward.vision.perceptual import Distance, load_dreamsim, load_lpips, require_package
+
+EXTRA_SCORES = ("dinov2", "diversity", "dreamsim")
+_PACKAGES = {"diversity": "lpips", "dreamsim": "dreamsim"}
+DINOV2 = "facebook/dinov2-small"
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The encoders that scores are taken with. identity: for evaluation only, never a reward; on Toybox."""
+    """What scores are taken with. identity: for evaluation only, never a reward; on Toybox.
+
+    dinov2, lpips, dreamsim: where their score was asked for.
+    """
 
     dino: ImageEncoder
     clip: ClipEncoders
     identity: ImageEncoder | None = None
+    dinov2: ImageEncoder | None = None
+    lpips: Distance | None = None
+    dreamsim: Distance | None = None
 
 
-def build_judges(model: str, dino: str | None = None, clip: str | None = None, device: str = "auto") -> Judges:
+def build_judges(
+    model: str,
+    dino: str | None = None,
+    clip: str | None = None,
+    device: str = "auto",
+    extra: Sequence[str] = (),
+    dinov2: str | None = None,
+) -> Judges:
     """The benchmark's encoders, ViT-S/16 DINO and ViT-B/32 CLIP, or Toybox's own for Toybox.
 
-    dino, clip: other folders or hub ids to use.
+    dino, clip, dinov2: other folders or hub ids to use. extra: of EXTRA_SCORES. They preprocess as their authors do.
+
+    Raises:
+        LookforwardError: a model cannot be loaded, or a package is missing.
     """
     device = find_device(device)
     return Judges(
-        load_dino(dino or dino_source(model), device),
-        load_clip(clip or clip_source(model), device),
-        load_embedding(IDENTITY, device) if model == TOYBOX else None,
+        load_dino(dino or dino_source(model), device).published(),
+        load_clip(clip or clip_source(model), device).published(),
+        load_embedding(IDENTITY, device).published() if model == TOYBOX else None,
+        load_dinov2(dinov2 or DINOV2, device).published() if "dinov2" in extra else None,
+        load_lpips(device) if "diversity" in extra else None,
+        load_dreamsim(device) if "dreamsim" in extra else None,
     )
+
+
+def check_extra_scores(extra: Sequence[str], images: int) -> None:
+    """Find what is wrong with the words for extra scores before anything runs. images: of each prompt.
+
+    Raises:
+        LookforwardError: there is no such score, its package is missing, or there is nothing to compare.
+    """
+    for name in extra:
+        if name not in EXTRA_SCORES:
+            raise LookforwardError(f"There is no extra score {name!r}. There are: {', '.join(EXTRA_SCORES)}.")
+        if name in _PACKAGES:
+            require_package(_PACKAGES[name])
+    if "diversity" in extra and images < 2:
+        raise LookforwardError("diversity compares images of one prompt: give --images 2 or more.")
 
 
 def dino_source(model: str) -> str:
@@ -64,4 +116,10 @@ def build_scores(judges: Judges, references: np.ndarray, drawing: np.ndarray | N
         scores.append(IdentityScore(judges.identity, photos))
     if drawing is not None:
         scores.append(OracleScore(torch.from_numpy(drawing).permute(2, 0, 1)))
+    if judges.dinov2 is not None:
+        scores.append(Dinov2Score(judges.dinov2, photos))
+    if judges.dreamsim is not None:
+        scores.append(DreamsimScore(judges.dreamsim, photos))
+    if judges.lpips is not None:
+        scores.append(DiversityScore(judges.lpips))
     return scores

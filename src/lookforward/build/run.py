@@ -13,10 +13,12 @@ from lookforward.build.comparison import build_comparison
 from lookforward.build.critique import build_critique
 from lookforward.build.describe import describe
 from lookforward.build.environment import build_environment, check_reward
+from lookforward.build.judges import clip_source
 from lookforward.build.pipeline import build_pipeline
 from lookforward.concept import Concept, check_identifier
 from lookforward.config import WORD_ADAPTERS, Config
 from lookforward.errors import LookforwardError
+from lookforward.generate import check_size
 from lookforward.latents import encode
 from lookforward.policies.diffusion import DiffusionPolicy
 from lookforward.prior import prior_images
@@ -24,7 +26,7 @@ from lookforward.protocols import Adapter
 from lookforward.train import Trainer
 from lookforward.update import Objective
 from lookforward.views import caption_notes, make_views, prompts_of, weigh
-from lookforward.vision import to_unit
+from lookforward.vision import load_clip, to_unit
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,15 @@ class Workshop:
 
 
 def check(config: Config, concept: Concept) -> tuple[str, ...]:
-    """What `build` would raise, and the notes it would give, found without drawing or writing anything."""
-    return _check(config, concept, DiffusionPolicy(build_pipeline(config.model, config.device), config.precision))
+    """What `build` would raise, and the notes it would give, found without drawing or writing anything.
+
+    Of notes, those on where each photo was taken are left out: they take CLIP's time.
+    """
+    policy = DiffusionPolicy(build_pipeline(config.model, config.device), config.precision)
+    notes = _check(config, concept, policy)
+    if config.describe:
+        load_clip(clip_source(config.model))  # whether it is there, and whole
+    return notes
 
 
 def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
@@ -107,7 +116,7 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
     for one in concept.together:
         note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
         notes += [*one.notes, *((note,) if note else ())]
-    _require_size(config, policy.pipeline)
+    check_size(policy.pipeline, config.resolution)
     check_reward(config)
     adapter = build_adapter(config, torch.Generator())
     if learned:  # a word that cannot be taught is told of before prior images are drawn for it
@@ -169,13 +178,3 @@ def _tokens(policy: DiffusionPolicy, text: str) -> list[int]:
     # An unknown piece becomes the end-of-text token, which says nothing
     silent = set(policy.pipeline.tokenizer.all_special_ids)
     return [token for token in policy.count_tokens(text) if token not in silent]
-
-
-def _require_size(config: Config, pipeline: StableDiffusionPipeline) -> None:
-    # Each level of the VAE and of the UNet halves the image once, but for the last
-    unit = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config["block_out_channels"]) - 1)
-    if config.resolution % unit:
-        near = max(unit, round(config.resolution / unit) * unit)
-        raise LookforwardError(
-            f"resolution = {config.resolution} does not fit this model: take a multiple of {unit}, such as {near}."
-        )

@@ -9,15 +9,17 @@ import numpy as np
 from rich.console import Console
 
 from lookforward.cli.compare import print_table
-from lookforward.cli.personalise import Settings, parse_settings
+from lookforward.cli.personalise import Settings, asked_scores, parse_settings, split_words
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
     from lookforward.benchmark.plan import Plan
     from lookforward.benchmark.runner import Outcome
+    from lookforward.benchmark.workers import Start
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 SOME_FAILED = 3  # exit status
+SHARED = ", of which the cluster has one for each GPU or machine"
 
 
 def benchmark(
@@ -30,10 +32,14 @@ def benchmark(
     images: int = 4,
     prompts: int | None = None,
     output: Path = Path("runs/benchmark"),
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     plan: bool = False,
     dino: str | None = None,
     clip: str | None = None,
+    extra_scores: tuple[str, ...] = (),
+    dinov2: str | None = None,
+    identifier_in_clip_text: bool = False,
     set: Settings = (),
 ) -> None:
     """Train, draw and score every recipe with every adapter on every subject of a data set from every seed.
@@ -44,47 +50,57 @@ def benchmark(
     Args:
         dataset: toybox, toybox-development, or a folder laid out as the DreamBooth data set or CustomConcept101.
         model: toybox, a pipeline folder, or a hub id such as CompVis/stable-diffusion-v1-4.
-        recipes: Recipes by name or TOML file, with spaces or commas between; the untouched model is always there.
+        recipes: Recipes by name or TOML file, with spaces or commas between; NAME@ADAPTER has that adapter alone. The
+            untouched model is always there.
         adapters: What is trained, each with every recipe: full, lora, custom-diffusion …
         subjects: Some of the data set's subjects; all where not given.
         seeds: How many seeds, from 0.
         images: Images for each prompt.
         prompts: How many of the data set's prompts: scenes, outfits and looks in turn; all where not given.
         output: Folder of the benchmark.
-        workers: Processes that share the work, each with a model of its own.
+        workers: Processes that share the work, each with a model of its own: 1 where not given, or with --ray one for
+            each GPU, or for each machine where there are none.
+        ray: Run on a Ray cluster, whose machines must all see --output: HOST:PORT, auto for the one that this machine
+            is part of, local to start one here.
         plan: Print the grid with its time, disk and memory, and stop.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
+        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        dinov2: Folder or hub id of another DINOv2; asks for its score.
+        identifier_in_clip_text: CLIP-T sees the identifier too.
         set: A setting for all of them, such as steps=300.
     """
+    from lookforward.benchmark.connect import require_ray
     from lookforward.benchmark.datasets import find_dataset
     from lookforward.benchmark.methods import grid_methods
-    from lookforward.benchmark.plan import Plan
+    from lookforward.benchmark.model import ModelSource
+    from lookforward.benchmark.plan import Plan, Scoring
 
-    counts = {"seeds": seeds, "images": images, "prompts": 1 if prompts is None else prompts, "workers": workers}
+    counts = {"seeds": seeds, "images": images, "prompts": 1 if prompts is None else prompts}
+    counts["workers"] = 1 if workers is None else workers
     for name, number in counts.items():
         if number < 1:
             raise LookforwardError(f"--{name} must be at least 1.")
+    scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2)
+    if ray is not None:
+        require_ray(ray)
     data = find_dataset(dataset)
     given: dict[str, Any] = ({} if model == "toybox" else {"model": model}) | parse_settings(set)
-    names = _words(subjects) or tuple(subject.name for subject in data.subjects)
+    names = split_words(subjects) or tuple(subject.name for subject in data.subjects)
     for name in names:
         data.find(name)
-    if not _words(recipes) or not _words(adapters):
+    if not split_words(recipes) or not split_words(adapters):
         raise LookforwardError("Nothing to compare: give at least one recipe and one adapter.")
-    methods = grid_methods(_words(recipes), _words(adapters), given)
-    grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data)
+    methods = grid_methods(split_words(recipes), split_words(adapters), given)
+    grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
     for note in data.notes:
         console.print(f"Note: {note}.")
     if plan:
-        _print_plan(grid, output, model, workers)
+        _print_plan(grid, output, model, workers or 1, "" if ray is None or workers else SHARED)
         return
-    _run(grid, output, model, workers, dino, clip)
-
-
-def _words(given: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word.strip() for words in given for word in words.split(",") if word.strip())
+    start = ModelSource(model, dino, clip, scoring.extra, scoring.dinov2).start
+    _run(grid, output, model, workers, ray, start)
 
 
 def _require_strips(grid: "Plan") -> None:
@@ -96,7 +112,7 @@ def _require_strips(grid: "Plan") -> None:
         )
 
 
-def _print_plan(grid: "Plan", output: Path, model: str, workers: int) -> None:
+def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: str) -> None:
     from lookforward.benchmark.estimate import estimate
 
     cost = estimate(grid, output, model, workers)
@@ -113,15 +129,15 @@ def _print_plan(grid: "Plan", output: Path, model: str, workers: int) -> None:
         f"{cost.images:,} images per method: {prompts} prompts × {grid.images} images, of each subject and seed"
     )
     console.print(
-        f"time: {_duration(cost.seconds)} with {workers} {'worker' if workers == 1 else 'workers'}, {cost.said}"
+        f"time: {_duration(cost.seconds)} with {workers} {'worker' if workers == 1 else 'workers'}{shared}, {cost.said}"
     )
     console.print(f"disk: {_bytes(cost.disk)} in {output}, and {_bytes(cost.scratch)} for a while")
     console.print(f"memory: {_bytes(cost.memory)}")
 
 
-def _run(grid: "Plan", output: Path, model: str, workers: int, dino: str | None, clip: str | None) -> None:
+def _run(grid: "Plan", output: Path, model: str, workers: int | None, ray: str | None, start: "Start") -> None:
+    from lookforward.benchmark.cluster import run_on_ray
     from lookforward.benchmark.methods import method_label
-    from lookforward.benchmark.model import ModelSource
     from lookforward.benchmark.results import write_description, write_results
     from lookforward.benchmark.runner import prepare
     from lookforward.benchmark.summary import optimised_of, summarise
@@ -133,8 +149,12 @@ def _run(grid: "Plan", output: Path, model: str, workers: int, dino: str | None,
     total = sum(1 for _ in grid.cells())
     console.print(f"{total} cells into {output}")
     failed, cells = [], []
-    start = ModelSource(model, dino, clip).start
-    for i, outcome in enumerate(run_workers(grid, output, start, workers, uuid.uuid4().hex), start=1):
+    call = uuid.uuid4().hex
+    if ray is None:
+        outcomes = run_workers(grid, output, start, workers or 1, call)
+    else:
+        outcomes = run_on_ray(grid, output, start, ray, workers, call)
+    for i, outcome in enumerate(outcomes, start=1):
         console.print(f"[{i}/{total}] {_line(outcome)}")
         if outcome.cell is not None:
             cells.append(outcome.cell)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -19,14 +19,6 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 ALL_PROMPTS = 25  # of the DreamBooth benchmark, for a subject
 DEMO_SUBJECT = "teapot-0"
 DEMO_SCENES = ("on the beach", "in the snow", "on a cobblestone street", "with a city in the background")
-LABELS = {
-    "untouched": "untouched model",
-    "dreambooth": "DreamBooth",
-    "released": "released code",
-    "look-forward": "Look Forward",
-    "draft": "DRaFT",
-    "dpok": "DPOK",
-}
 
 
 def compare(
@@ -45,7 +37,8 @@ def compare(
 
     Args:
         subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
-        recipes: Recipes to compare, by name or TOML file; the untouched model is always shown.
+        recipes: Recipes to compare, by name or TOML file; NAME@ADAPTER has that adapter alone. The untouched model is
+            always shown.
         adapters: What is trained: full, lora, dora, custom-diffusion, textual-inversion, p-plus, neti.
         seeds: How many seeds, from 0.
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
@@ -54,11 +47,12 @@ def compare(
         set: A setting for all of them, such as steps=300.
     """
     from lookforward.benchmark.grid import Plan
+    from lookforward.benchmark.methods import grid_methods
     from lookforward.toybox.world.subject import DEVELOPMENT
 
     require_some(recipes, seeds, images, prompts)
     overrides = parse_settings(set)
-    methods = _methods(recipes, overrides, adapters)
+    methods = grid_methods(recipes, adapters, overrides)
     _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
 
 
@@ -70,32 +64,19 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
         subject: One of Toybox's held-out subjects.
     """
     from lookforward.benchmark.grid import Plan
+    from lookforward.benchmark.methods import grid_methods
 
     prompts = tuple(f"a photo of {{identifier}} {{class_noun}} {scene}" for scene in DEMO_SCENES)
-    _compare(Plan((subject,), _methods(("dreambooth", "look-forward", "best"), {}), (0,), prompts), output)
-
-
-def _methods(
-    recipes: tuple[str, ...], overrides: dict[str, Any], adapters: tuple[str, ...] = ("full",)
-) -> dict[str, Any]:
-    from lookforward.benchmark.grid import UNTOUCHED
-    from lookforward.config import load_config
-
-    # Always by the same recipe, of which only the sampler counts: other recipes may join a folder later
-    methods: dict[str, Any] = {UNTOUCHED: ("dreambooth", overrides)}
-    for adapter in adapters:
-        for recipe in recipes:
-            given = overrides if adapter == "full" else {**overrides, "adapter": adapter}
-            load_config(recipe, given)  # a wrong name is told before anything runs
-            methods[Path(recipe).stem + ("" if adapter == "full" else f"@{adapter}")] = (recipe, given)
-    return methods
+    _compare(
+        Plan((subject,), grid_methods(("dreambooth", "look-forward", "best"), ("full",), {}), (0,), prompts), output
+    )
 
 
 def _compare(plan: "Plan", output: Path) -> None:
     from lookforward.benchmark.summary import write_summary
 
     cells = run_cells(plan, output)
-    print_table(write_summary(cells, plan, output, LABELS))
+    print_table(write_summary(cells, plan, output))
     console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")
 
 

@@ -46,7 +46,7 @@ def train(
         identifier: The rare word that will name your subject; sks where not given.
         steps: Training steps; the recipe's where not given.
         seed: The run is the same for the same seed; 0 where not given.
-        output: Run folder; runs/PHOTOS-RECIPE where not given.
+        output: Run folder; runs/PHOTOS-RECIPE where not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
         resolution: Side of the images in pixels; the recipe's where not given.
         precision: What the model computes in; fp32 where not given, bf16 is faster on recent hardware.
         set: Any other setting of the run, such as discount=0.99 or critic_weight=2.0.
@@ -100,6 +100,9 @@ def score(
     seed: int = 0,
     dino: str | None = None,
     clip: str | None = None,
+    extra_scores: tuple[str, ...] = (),
+    dinov2: str | None = None,
+    identifier_in_clip_text: bool = False,
 ) -> None:
     """Score a finished run: DINO and CLIP-I against its photos, CLIP-T against the prompts, oracle on Toybox.
 
@@ -111,6 +114,9 @@ def score(
         seed: Seed of the first image.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
+        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        dinov2: Folder or hub id of another DINOv2; asks for its score.
+        identifier_in_clip_text: CLIP-T sees the identifier too.
     """
     import json
 
@@ -124,28 +130,47 @@ def score(
 
     if images < 1:
         raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.")
+    extra = asked_scores(extra_scores, dinov2, images)
     model = load_personalized(run)
     config = model.run.config
     concept = read_concept(photos_of(config), config)
     if concept.others:
         console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
-    judges = build_judges(config.model, dino, clip)
+    judges = build_judges(config.model, dino, clip, extra=extra, dinov2=dinov2)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
     noun = config.class_noun if config.noun_in_prompt else ""  # as the prompts of training
     asked = [fill(t, config.identifier, noun) for t in templates for _ in range(images)]
-    plain = [fill(t, "", config.class_noun) for t in templates for _ in range(images)]
+    seen = config.identifier if identifier_in_clip_text else ""
+    texts = [fill(t, seen, config.class_noun) for t in templates for _ in range(images)]
     drawn = draw_images(
         model.pipeline, asked, list(range(seed, seed + len(asked))),
         steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution,
     )  # fmt: skip
     references = np.stack([photo.pixels for photo in concept.photos])
-    values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, plain)
+    values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
-    record = {"means": means, "images": len(asked), "prompts": list(templates), "seed": seed}
+    record = {
+        "means": means, "images": len(asked), "prompts": list(templates), "seed": seed,
+        "identifier_in_clip_text": identifier_in_clip_text,
+    }  # fmt: skip
     write_text(run / "scores.json", json.dumps(record, indent=1) + "\n")
     for name, mean in means.items():
-        console.print(f"{name:8} {mean:.4f}")
+        console.print(f"{name:9} {mean:.4f}")
     console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {run / 'scores.json'}")
+
+
+def asked_scores(extra: tuple[str, ...], dinov2: str | None, images: int) -> tuple[str, ...]:
+    """The further scores that are asked for, each once; what they lack is told here."""
+    from lookforward.build import check_extra_scores
+
+    words = tuple(dict.fromkeys((*split_words(extra), "dinov2") if dinov2 else split_words(extra)))
+    check_extra_scores(words, images)
+    return words
+
+
+def split_words(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Words that may come with spaces or commas between."""
+    return tuple(word.strip() for words in given for word in words.split(",") if word.strip())
 
 
 def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def generate(
     _require_words(prompt, prompts, past.prompt if past else None)
     source = find_source(run)
     own = source.manifest
-    asked = _prompts(prompt, prompts, past.prompt if past else None, own)
+    asked, repeats = _once(_prompts(prompt, prompts, past.prompt if past else None, own), prompts)
     chosen = _seeds(seeds, count, seed, past.seed if past else None)
     others = [find_adapter(word) for word in adapter]
     pipeline = source.load(source.run.config.device if source.run else "auto")
@@ -82,7 +82,7 @@ def generate(
         "model_hash": digest,
         "adapters": [other.describe(strength) for other, strength in others],
     }
-    _tell(notes, asked, own)
+    _tell((*repeats, *notes), asked, own)
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
         console.print(f"Note: {like} was drawn with another model or other adapters, and will look otherwise.")
     folder = output or (source.run.folder if source.run else Path()) / "images"
@@ -162,6 +162,15 @@ def _prompts(prompt: str | None, file: Path | None, past: str | None, own: dict[
     return asked
 
 
+def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ...]]:
+    """Each prompt once, and a note where one of the file came again: one file name cannot hold two images."""
+    once = list(dict.fromkeys(asked))
+    if len(once) == len(asked):
+        return once, ()
+    told = f"{len(asked)} prompts of {file} are {len(once)} different ones, each drawn once for each seed"
+    return once, (f"{told}: the same seed gives the same image.",)
+
+
 def _seeds(seeds: tuple[int, ...], count: int, seed: int, past: int | None) -> list[int]:
     if (seeds or past is not None) and (count, seed) != (4, 0):
         raise LookforwardError("--seed and --count do not go with --seeds or --like: give all seeds after --seeds.")
@@ -220,14 +229,16 @@ def _draw(
 
 
 def _file_names(prompts: list[str]) -> dict[str, str]:
-    """A name for each prompt, that no other has."""
+    """A name for each prompt, that no other has, not even where a disk takes A for a."""
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for text in dict.fromkeys(prompts):
         plain = "-".join("".join(c if c.isalnum() else " " for c in text).split())[:60] or "image"
         name, i = plain, 1
-        while name in names.values():
+        while name.casefold() in taken:
             name, i = f"{plain}-{i + 1}", i + 1
         names[text] = name
+        taken.add(name.casefold())
     return names
 
 

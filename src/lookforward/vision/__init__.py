@@ -4,12 +4,9 @@ from lookforward.vision.embedding import load_embedding
 from lookforward.vision.encoders import (
     ClipEncoders,
     ImageEncoder,
-    Preprocessing,
     load_clip,
     load_dino,
     load_dinov2,
-    to_pixels,
-    to_unit,
 )
 from lookforward.vision.loading import (
     check_vocabulary,
@@ -18,6 +15,7 @@ from lookforward.vision.loading import (
     local_folder,
     no_progress_bars,
 )
+from lookforward.vision.preprocessing import Preprocessing, to_pixels, to_unit
 
 __all__ = [
     "ClipEncoders",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from lookforward.vision.encoders import IMAGENET_MEAN, IMAGENET_STD, ImageEncoder, read_preprocessing
+from lookforward.vision.encoders import ImageEncoder
 from lookforward.vision.loading import explain_load_error, explain_missing, load_what_is_there, local_folder
+from lookforward.vision.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing
 
 _CLASS_TOKENS = ("cls_token", "class_embedding")  # as the models of transformers name their parameter
 

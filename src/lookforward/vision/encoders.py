@@ -1,48 +1,38 @@
 """Frozen image and text encoders: DINO (Caron et al., 2021), DINOv2 (Oquab et al., 2023), CLIP (Radford et al., 2021).
 
-All return unit vectors, so that a dot product of two embeddings is their cosine similarity. The image
-side is differentiable from the pixels on, preprocessing included, so that the same encoder serves as a
-score and as a reward.
+All return unit vectors, so that a dot product of two embeddings is their cosine similarity. For rewards the image
+side is differentiable from the pixels on, preprocessing included; for scores it preprocesses as the authors do.
 """
 
-import json
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, Dinov2Model, ViTModel
 
 from lookforward.vision.loading import check_vocabulary, explain_load_error, load_weights, local_folder
-
-Triple = tuple[float, float, float]
-
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-OPENAI_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Shorter side resized to `resize` px, centre `crop` px cut out, then (x - mean) / std."""
-
-    resize: int
-    crop: int
-    mean: Triple
-    std: Triple
+from lookforward.vision.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    OPENAI_MEAN,
+    OPENAI_STD,
+    Preprocessing,
+    read_preprocessing,
+    resize_and_crop,
+)
 
 
 class ImageEncoder(nn.Module):
     """A frozen network from images to unit vectors.
 
     `encoder(images)`: images (b, 3, h, w), float in [0, 1], any size; returns (b, d), float32, each row of
-    length 1. Differentiable with respect to the images; no parameter ever receives a gradient, and
-    `train()` does not switch dropout on. Raises ValueError where the images have another shape.
+    length 1. Differentiable with respect to the images unless `published`; no parameter ever receives a
+    gradient, and `train()` does not switch dropout on. Raises ValueError where the images have another shape.
     """
 
     def __init__(self, network: nn.Module, features: Callable[[Tensor], Tensor], preprocessing: Preprocessing) -> None:
@@ -51,6 +41,7 @@ class ImageEncoder(nn.Module):
         self.network = network.eval().requires_grad_(False)
         self.features = features
         self.preprocessing = preprocessing
+        self.exact = False
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
@@ -59,10 +50,18 @@ class ImageEncoder(nn.Module):
     def train(self, mode: bool = True) -> "ImageEncoder":
         return self
 
+    def published(self) -> "ImageEncoder":
+        """The same weights behind their authors' own preprocessing, for scores: 8-bit, and without a gradient."""
+        encoder = copy.copy(self)
+        encoder.exact = True
+        return encoder
+
     def preprocess(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) in [0, 1] → (b, 3, crop, crop), normalised. Differentiable."""
+        """(b, 3, h, w) in [0, 1] → (b, 3, crop, crop), normalised. Differentiable unless `published`."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must have the shape (b, 3, h, w), these have {tuple(images.shape)}")
+        if self.exact:
+            return (resize_and_crop(images, self.preprocessing).to(self.mean) - self.mean) / self.std
         images = images.to(self.mean)
         resize, crop = self.preprocessing.resize, self.preprocessing.crop
         height, width = images.shape[-2:]
@@ -86,6 +85,10 @@ class ClipEncoders:
     image: ImageEncoder
     model: CLIPModel
     tokenizer: CLIPTokenizer
+
+    def published(self) -> "ClipEncoders":
+        """As `ImageEncoder.published`."""
+        return replace(self, image=self.image.published())
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> Tensor:
@@ -156,17 +159,6 @@ def load_clip(source: str | Path, device: torch.device | str = "cpu") -> ClipEnc
     return ClipEncoders(ImageEncoder(model, projected, preprocessing).to(device), model, tokenizer)
 
 
-def to_unit(pixels: np.ndarray) -> Tensor:
-    """(n, h, w, 3) uint8 → (n, 3, h, w) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div(255)
-
-
-def to_pixels(images: Tensor) -> np.ndarray:
-    """(n, 3, h, w) in [0, 1], clipped where outside → (n, h, w, 3) uint8, rounded to the nearest."""
-    pixels = images.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
 def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, eos: int) -> None:
     """Two mistakes that transformers passes over and that make every prompt embed alike."""
     check_vocabulary(folder, tokenizer)
@@ -176,28 +168,3 @@ def _check_tokenizer(folder: Path, tokenizer: CLIPTokenizer, eos: int) -> None:
         ends = f"its tokenizer ends a prompt with token {tokenizer.eos_token_id}"
         problem = f"{ends}, its text encoder looks for {pooled_at}"
         raise explain_load_error(folder, ValueError(problem))
-
-
-def read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Preprocessing:
-    """From preprocessor_config.json; what it does not say, or all where it is absent, from the arguments.
-
-    Raises LookforwardError where the file is damaged.
-    """
-    file = folder / "preprocessor_config.json"
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        resize = _side(settings.get("size", size))
-        crop = _side(settings.get("crop_size", resize)) if settings.get("do_center_crop", True) else resize
-        mean = tuple(settings.get("image_mean", mean))
-        std = tuple(settings.get("image_std", std))
-        if not settings.get("do_normalize", True):
-            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        problem = ValueError(f"preprocessor_config.json is damaged ({error})")
-        raise explain_load_error(folder, problem) from error
-    return Preprocessing(max(resize, crop), crop, mean, std)
-
-
-def _side(size: Any) -> int:
-    """256, {"shortest_edge": 256} and {"height": 256, "width": 256} all mean 256."""
-    return int(next(iter(size.values())) if isinstance(size, dict) else size)

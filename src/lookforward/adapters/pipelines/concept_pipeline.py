@@ -1,7 +1,8 @@
 """Stable Diffusion with a learned word that looks different to each cross-attention layer, and at each timestep.
 
-This file needs diffusers, transformers, safetensors and torch, and nothing else. Beside `learned_embeds.safetensors`
-it is called `pipeline.py`, and is loaded so:
+This file needs diffusers, transformers, safetensors and torch, and nothing else. An export carries a copy of it, so
+it stays one file, though longer than any other here. Beside `learned_embeds.safetensors` it is called `pipeline.py`,
+and is loaded so:
 
     pipeline = DiffusionPipeline.from_pretrained(BASE, custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True)
     pipeline.load_concept("FOLDER")

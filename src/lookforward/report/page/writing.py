@@ -7,6 +7,7 @@ import numpy as np
 
 from lookforward.report.page.blocks import Picture, Section, Sheet
 from lookforward.report.page.data import Benchmark
+from lookforward.report.page.head import head_section
 from lookforward.report.page.html import html_page
 from lookforward.report.page.markdown import markdown_page
 from lookforward.report.page.paper import paper_section
@@ -15,7 +16,6 @@ from lookforward.report.page.sections import (
     breakdown_section,
     cost_section,
     critic_section,
-    head_section,
     score_section,
 )
 from lookforward.run import write_text

@@ -1,0 +1,93 @@
+"""The head of a report: what was run, what is missing of it, and the result in words."""
+
+from collections.abc import Sequence
+
+from lookforward.report.page.blocks import Block, Section, Table, Text
+from lookforward.report.page.data import UNTOUCHED, Benchmark
+from lookforward.report.page.numbers import difference, per_cent, signed
+
+MOST_LISTED = 200  # missing cells, by name
+_COMPARED = ("look-forward", "best")
+_SPOKEN = ("DINO", "CLIP-I", "identity", "CLIP-T")  # scores of the sentences
+
+
+def head_section(benchmark: Benchmark) -> Section:
+    """What was run, and what is missing of it, before any figure."""
+    shown = {r.subject for r in benchmark.results}
+    live = sum(benchmark.subjects[s].live for s in shown)
+    asked = sorted({len(r.prompts) for r in benchmark.results})
+    each = sorted({r.images for r in benchmark.results})
+    drawn = sum(len(r.prompts) * r.images for r in benchmark.results)
+    steps = sorted({r.steps for r in benchmark.results if r.method != UNTOUCHED and r.steps})
+    finished = len(benchmark.planned) - len(benchmark.missing)
+    rows = [
+        ("data set", benchmark.dataset),
+        ("base model", benchmark.model),
+        ("methods", ", ".join(m.label for m in benchmark.methods.values())),
+        ("subjects", f"{len(shown)}: {len(shown) - live} objects, {live} live"),
+        ("seeds", ", ".join(map(str, benchmark.seeds))),
+        ("prompts for each subject", _either(asked)),
+        ("images for each prompt", _either(each)),
+        ("images in all", f"{drawn:,}"),
+        ("training steps", _either(steps)),
+        ("cells finished", f"{finished:,} of {len(benchmark.planned):,}"),
+        ("when", benchmark.when),
+        ("measured with", benchmark.versions),
+    ]
+    blocks: list[Block] = [*_missing(benchmark), Table("What was run", ["", ""], rows)]
+    return Section("What this is", [*blocks, *_spoken(benchmark)])
+
+
+def _either(numbers: Sequence[int]) -> str:
+    return " or ".join(f"{n:,}" for n in numbers) or "–"
+
+
+def _missing(benchmark: Benchmark) -> list[Block]:
+    """That all is there, or what is not."""
+    missing, blocks = benchmark.missing, []
+    if missing:
+        blocks.append(
+            Text(
+                f"Not complete: {len(missing):,} of {len(benchmark.planned):,} cells are missing. A method's means are"
+                " over what it has; differences are over what both have.",
+                loud=True,
+            )
+        )
+        rows = [[s, benchmark.label(m), str(seed)] for s, m, seed in missing[:MOST_LISTED]]
+        if len(missing) > MOST_LISTED:
+            rows.append([f"and {len(missing) - MOST_LISTED:,} more", "", ""])
+        blocks.append(Table("Missing cells", ["subject", "method", "seed"], rows, folded=len(missing) > 12))
+    else:
+        blocks.append(Text(f"Complete: all {len(benchmark.planned):,} cells are finished."))
+    if benchmark.problems:
+        rows = [[p.where, p.why] for p in benchmark.problems]
+        blocks.append(Text(f"{len(rows)} cells failed or cannot be read.", loud=True))
+        blocks.append(Table("Failed cells", ["cell", "why"], rows))
+    return blocks
+
+
+def _spoken(benchmark: Benchmark) -> list[Block]:
+    """What the intervals say of look-forward and best, in words."""
+    blocks: list[Block] = []
+    for method in _COMPARED:
+        if method not in benchmark.methods or method == benchmark.baseline:
+            continue
+        parts = []
+        for score in (s for s in _SPOKEN if s in benchmark.scores):
+            found = difference(benchmark, method, score)
+            if found is None:
+                continue
+            mean, low, high = found.interval
+            if low != low:
+                verdict = "of one subject, which says nothing about others"
+            elif low > 0 or high < 0:
+                verdict = "the interval excludes nought"
+            else:
+                verdict = "the interval holds nought: no difference shown"
+            bounds = "" if low != low else f" [{signed(low)}, {signed(high)}]"
+            change = "" if found.relative is None else f" ({per_cent(found.relative)})"
+            parts.append(f"{score}{benchmark.mark(method, score)} {signed(mean)}{change}{bounds}, {verdict}")
+        if parts:
+            base = benchmark.label(benchmark.baseline)
+            blocks.append(Text(f"{benchmark.label(method)} against {base}: {'; '.join(parts)}."))
+    return blocks

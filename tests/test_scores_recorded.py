@@ -1,0 +1,99 @@
+"""How images were scored is kept with the result: the identifier in CLIP-T, further scores, what was optimised."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fake_cells import FakeRunner, begun, fake_plan
+from lookforward.benchmark.cell import finished_cell
+from lookforward.benchmark.grid import run_cell
+from lookforward.benchmark.plan import Plan, Scoring
+from lookforward.benchmark.results import write_description, write_results
+from lookforward.benchmark.runner import prepare, work
+from lookforward.benchmark.summary import optimised_of, optimised_scores
+from lookforward.build import build_pipeline
+from lookforward.config import load_config
+from lookforward.errors import LookforwardError
+from lookforward.prompts import fill
+
+
+def rescored(plan: Plan, **scoring: Any) -> Plan:
+    return Plan(plan.subjects, plan.methods, plan.seeds, plan.prompts, plan.images, plan.count, plan.dataset,
+                Scoring(**scoring))  # fmt: skip
+
+
+def test_cells_scored_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
+    plan = fake_plan(tmp_path / "set", 1)
+    usual, kept = tmp_path / "usual", tmp_path / "kept"
+    prepare(plan, usual)
+    list(work(plan, usual, FakeRunner(tmp_path / "usual.txt"), "call"))
+    key = next(iter(plan.cells()))
+    told = json.loads(next((usual / "cells").glob("*.json")).read_text())["settings"]
+    assert told.keys() == {"config", "prompts", "images", "class_noun", "photos"}  # as cells of before had
+    for scoring in ({"identifier_in_clip_text": True}, {"extra": ("dinov2",)}, {"dinov2": "other"}):
+        with pytest.raises(LookforwardError, match="run with other settings"):
+            prepare(rescored(plan, **scoring), usual)
+
+    other = rescored(plan, identifier_in_clip_text=True, extra=("dreamsim", "dinov2"))
+    prepare(other, kept)
+    list(work(other, kept, FakeRunner(tmp_path / "kept.txt"), "call"))
+    again = rescored(plan, identifier_in_clip_text=True, extra=("dinov2", "dreamsim"))
+    assert finished_cell(again, kept, key) is not None
+    assert len(begun(tmp_path / "kept.txt")) == 6
+    with pytest.raises(LookforwardError, match="run with other settings"):
+        prepare(plan, kept)
+    for folder, grid, said in ((usual, plan, False), (kept, other, True)):
+        write_description(grid, folder, "toybox")
+        write_results(grid, folder, "toybox")
+        described = json.loads((folder / "benchmark.json").read_text())
+        assert described["identifier_in_clip_text"] is said
+        assert described["extra_scores"] == (["dreamsim", "dinov2"] if said else [])
+        with (folder / "results.csv").open() as file:
+            assert {row["identifier_in_clip_text"] for row in csv.DictReader(file)} == {str(said)}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_clip_text_sees_the_identifier_where_it_is_kept(
+    kept: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Noting:
+        name, higher_is_better = "noting", True
+
+        def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+            seen.extend(prompts)
+            return torch.zeros(len(images))
+
+    monkeypatch.setattr("lookforward.benchmark.grid.build_scores", lambda *_: [Noting()])
+    plan = fake_plan(tmp_path / "set", 1, resolution=32, sample_steps=1, identifier="zwx", model=str(tiny_model))
+    plan = rescored(plan, identifier_in_clip_text=kept)
+    judges: Any = None
+    run_cell(plan, ("old_vase", "untouched", 0), tmp_path / "set" / "old_vase", build_pipeline(str(tiny_model)), judges)
+    noun = "zwx vase" if kept else "vase"
+    assert seen == [fill(p, "", noun) for p in plan.prompts_of("old_vase") for _ in range(2)]
+    assert all(("zwx" in text) is kept for text in seen)
+
+
+@pytest.mark.parametrize(
+    ("reward", "scores"),
+    [
+        ("dinov2 + lpips + dreamsim", ("DINOv2", "DreamSim", "diversity")),
+        ("embedding:facebook/dino-vits16", ("DINO",)),
+        ("dino + embedding:facebook/dinov2-small", ("DINO", "DINOv2")),
+        ("embedding:other", ()),
+    ],
+)
+def test_optimised_scores_are_those_of_the_rewards_own_encoder(reward: str, scores: tuple[str, ...]) -> None:
+    assert optimised_scores(load_config("dino", {"reward": reward, "model": "some/model"})) == scores
+
+
+def test_a_score_that_is_not_taken_is_not_marked(tmp_path: Path) -> None:
+    plan = fake_plan(tmp_path / "set", 1, reward="dino + dinov2")
+    plans = {extra: optimised_of(rescored(plan, extra=extra))["dino"] for extra in ((), ("dinov2",))}
+    assert plans == {(): ("DINO",), ("dinov2",): ("DINO", "DINOv2")}
