@@ -83,6 +83,17 @@ def test_score_table_says_the_same_as_markdown() -> None:
         assert text in output.getvalue()
 
 
+def test_costs_have_a_table_of_their_own_where_there_are_many_columns() -> None:
+    scores = {name: (0.5, 0.031) for name in ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")}
+    costs = {name: (1234.0, None) for name in ("seconds", "memory, MiB", "parameters, k", "file, MiB")}
+    output = io.StringIO()
+    Console(file=output, width=120).print(score_table({"Look Forward": {**scores, **costs}, "best": {**scores}}))
+    lines = [line for line in output.getvalue().splitlines() if "Look Forward" in line]
+    assert ["0.500 ± 0.031" in line for line in lines] == [True, False]
+    assert ["1,234" in line for line in lines] == [False, True]
+    assert lines[0].count("0.500 ± 0.031") == 5  # none is broken into two lines
+
+
 def test_missing_scores_are_dashes() -> None:
     assert "| b | – | 0.200 |" in markdown_table({"a": {"x": (0.1, np.nan)}, "b": {"y": (0.2, np.nan)}}, "a").replace(
         "**", ""

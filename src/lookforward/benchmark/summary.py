@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.table import Table
+from rich.console import Group
 
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
@@ -97,7 +97,7 @@ def differences(
     return table
 
 
-def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Table:
+def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Group:
     """Write `table.md` and `sheet.png` into `folder`; returns the table for the terminal.
 
     A score that a method's reward optimised is marked.

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 
 from lookforward.cli.personalise import Settings, parse_settings
 from lookforward.errors import LookforwardError
@@ -108,7 +107,7 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     return cells
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Group) -> None:
     """Print a table of scores."""
     wide = Console(highlight=False)  # reads the table's markup; where there is no terminal, wide enough for it
     (wide if wide.is_terminal else Console(highlight=False, width=120)).print(table)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from rich.console import Group
 from rich.table import Table
 
 Rows = Mapping[str, Mapping[str, tuple[float, float | None]]]
@@ -12,6 +13,7 @@ A score has a half width (NaN where it is unknown); None marks a plain quantity 
 """
 
 _OPTIMISED = "†"
+_WIDE = 6  # columns, beside which more do not fit
 _FOOTNOTE = f"{_OPTIMISED} trained on this very score, so no evidence for the method."
 
 
@@ -26,8 +28,10 @@ def score_table(
     baseline: str | None = None,
     optimised: Mapping[str, Collection[str]] | None = None,
     title: str | None = None,
-) -> Table:
+) -> Group:
     """A table for the terminal: one row per method, one column per score, in the order given.
+
+    Plain quantities have a table of their own below where both together would not fit into a terminal.
 
     `baseline`: the method whose mean is subtracted in brackets from the other methods'. `optimised`:
     method → the scores that it was trained on; they are marked, and never shown as the best.
@@ -35,17 +39,23 @@ def score_table(
     """
     marked = any((optimised or {}).values())
     table = Table(title=title, caption=_FOOTNOTE if marked else None, caption_justify="left")
-    table.add_column("")
+    costs = Table()
     columns = _columns(rows)
+    plain = {c for c in columns if all(row[c][1] is None for row in rows.values() if c in row)}
+    tables = {column: costs if column in plain and len(columns) > _WIDE else table for column in columns}
+    used = list(dict.fromkeys([table, *tables.values()]))
+    for one in used:
+        one.add_column("")
     for column in columns:
-        table.add_column(column, justify="right")
+        tables[column].add_column(column, justify="right")
     for method, cells in _cells(rows, baseline, optimised or {}).items():
-        texts = []
-        for cell in cells:
+        texts: dict[Table, list[str]] = {one: [] for one in used}
+        for column, cell in zip(columns, cells, strict=True):
             text = f"[bold]{cell.text}[/bold]" if cell.best else cell.text
-            texts.append(f"{text} [dim]({cell.delta})[/dim]" if cell.delta else text)
-        table.add_row(method, *texts)
-    return table
+            texts[tables[column]].append(f"{text} [dim]({cell.delta})[/dim]" if cell.delta else text)
+        for one in used:
+            one.add_row(method, *texts[one])
+    return Group(*used)
 
 
 def markdown_table(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.table import Table
+from rich.console import Group
 
 from lookforward.benchmark.ablation.learning import ablation_curves
 from lookforward.benchmark.ablation.varied import Ablation, method_of
@@ -24,7 +24,7 @@ SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6
 
 
-def write_ablation(cells: Sequence[Cell], plan: Plan, ablation: Ablation, folder: Path) -> tuple[Table, list[str]]:
+def write_ablation(cells: Sequence[Cell], plan: Plan, ablation: Ablation, folder: Path) -> tuple[Group, list[str]]:
     """Write table.md, sheet.png, curves.png and cells.csv; returns the table for the terminal and what it cannot say.
 
     Scores that a value's reward optimised are marked.
