@@ -47,7 +47,7 @@ def _label(symbol: str, value: float) -> str:
 
 
 # Returns on one scale, so that λ means the same whatever they are sums of
-_SCALED = {"critic_bins": 20, "critic_weight": 0.1}
+_SCALED = {"critic_bins": 1, "critic_weight": 0.5}
 _ADAM = {"critic_optimizer": "adam", "critic_learning_rate": 1e-3}
 _IS_BRIGHT = "lookforward.examples.rewards:is_bright"
 
@@ -85,7 +85,7 @@ ABLATIONS = {
         ),
         _numeric(
             "scale", "in how many ranges of timesteps returns are brought to one scale; 0: as they are",
-            "look-forward+dino", "critic_bins", "bins", (0, 20),
+            "look-forward+dino", "critic_bins", "bins", (0, 1, 20),
         ),
         Ablation(
             "frozen", "whether the critic learns, of a reward without a gradient (section 3.4)", "look-forward",
