@@ -77,6 +77,16 @@ def test_a_recipe_that_chooses_its_adapter_has_the_word(tmp_path: Path) -> None:
     assert load_config(str(mine), {"adapter": "lora"}).learning_rate == needed != 5e-5
 
 
+@pytest.mark.parametrize(
+    ("critic", "bins", "told"), [("residual", 20, True), ("residual", 1, False), ("state-action", 20, False)]
+)
+def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
+    concept: Concept, critic: str, bins: int, told: bool
+) -> None:
+    notes = check(settings("dino", critic=critic, critic_bins=bins), concept)
+    assert any("does not see the timestep" in note for note in notes) == told
+
+
 def test_a_sum_logs_its_parts(concept: Concept) -> None:
     (result,) = train(trainer_of(concept, reward="look-forward + 0.5*ssim"), 1)
     parts = result.terms["reward/look-forward"] + 0.5 * result.terms["reward/ssim"]

@@ -84,8 +84,8 @@ def test_score_table_says_the_same_as_markdown() -> None:
 
 
 def test_costs_have_a_table_of_their_own_where_there_are_many_columns() -> None:
-    scores = {name: (0.5, 0.031) for name in ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")}
-    costs = {name: (1234.0, None) for name in ("seconds", "memory, MiB", "parameters, k", "file, MiB")}
+    scores = dict.fromkeys(("DINO", "CLIP-I", "CLIP-T", "identity", "oracle"), (0.5, 0.031))
+    costs = dict.fromkeys(("seconds", "memory, MiB", "parameters, k", "file, MiB"), (1234.0, None))
     output = io.StringIO()
     Console(file=output, width=120).print(score_table({"Look Forward": {**scores, **costs}, "best": {**scores}}))
     lines = [line for line in output.getvalue().splitlines() if "Look Forward" in line]

@@ -128,6 +128,11 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
             "method = 'dpok' has one baseline, so all photos need one prompt: set captions, describe and augment to"
             " false, and give one subject."
         )
+    if config.critic == "residual" and config.critic_bins > 1:
+        notes.append(
+            "the residual critic does not see the timestep, so it cannot foretell returns that have a scale of their "
+            f"own in each of {config.critic_bins} ranges of timesteps: critic_bins = 1 gives all of them one"
+        )
     return (*notes, *caption_notes(concept))
 
 
