@@ -23,7 +23,7 @@ def head_section(benchmark: Benchmark) -> Section:
     rows = [
         ("data set", benchmark.dataset),
         ("base model", benchmark.model),
-        ("methods", ", ".join(m.label for m in benchmark.methods.values())),
+        ("methods", "; ".join(m.label for m in benchmark.methods.values())),
         ("subjects", f"{len(shown)}: {len(shown) - live} objects, {live} live"),
         ("seeds", ", ".join(map(str, benchmark.seeds))),
         ("prompts for each subject", _either(asked)),
