@@ -243,8 +243,10 @@ def test_missing_failed_and_broken_cells_are_told(folder: Path) -> None:
     benchmark, page, markdown = written(folder)
     assert len(benchmark.missing) == 2 + 8
     assert "Not complete: 10 of 32 cells are missing." in page.text
-    assert ["cat-0", "best", "1"] in page.tables["Missing cells"]
-    assert ["toy-1", "Look Forward", "0"] in page.tables["Missing cells"]
+    missing = page.tables["Missing cells"]
+    assert ["best", "1", "bowl-0, cat-0"] in missing
+    assert ["Look Forward", "0", "bowl-0, toy-1"] in missing
+    assert len(missing) == 1 + 4 * 2  # a row for each method and seed, below the head
     failed = {row[0]: row[1] for row in page.tables["Failed cells"][1:]}
     assert set(failed) == {"toy-1.look-forward.0.json", "cat-0, best, seed 1"}
     assert failed["cat-0, best, seed 1"] == "ValueError: no <photo>"
@@ -252,6 +254,14 @@ def test_missing_failed_and_broken_cells_are_told(folder: Path) -> None:
     found = difference(benchmark, "best", "CLIP-I")
     assert found is not None
     assert found.pairs == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_seed_that_has_not_begun_is_told_in_a_word(folder: Path) -> None:
+    for path in (folder / "cells").glob("*.best.1.json"):
+        path.unlink()
+    missing = written(folder)[1].tables["Missing cells"]
+    assert missing[1:] == [["best", "1", "all 3"]]
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,12 +1,12 @@
 """The head of a report: what was run, what is missing of it, and the result in words."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lookforward.report.page.blocks import Block, Section, Table, Text
 from lookforward.report.page.data import UNTOUCHED, Benchmark
 from lookforward.report.page.numbers import difference, per_cent, signed
 
-MOST_LISTED = 200  # missing cells, by name
 _COMPARED = ("look-forward", "best")
 _SPOKEN = ("DINO", "CLIP-I", "identity", "CLIP-T")  # scores of the sentences
 
@@ -53,10 +53,8 @@ def _missing(benchmark: Benchmark) -> list[Block]:
                 loud=True,
             )
         )
-        rows = [[s, benchmark.label(m), str(seed)] for s, m, seed in missing[:MOST_LISTED]]
-        if len(missing) > MOST_LISTED:
-            rows.append([f"and {len(missing) - MOST_LISTED:,} more", "", ""])
-        blocks.append(Table("Missing cells", ["subject", "method", "seed"], rows, folded=len(missing) > 12))
+        rows = _missing_rows(benchmark)
+        blocks.append(Table("Missing cells", ["method", "seed", "subjects"], rows, folded=len(rows) > 12))
     else:
         blocks.append(Text(f"Complete: all {len(benchmark.planned):,} cells are finished."))
     if benchmark.problems:
@@ -64,6 +62,22 @@ def _missing(benchmark: Benchmark) -> list[Block]:
         blocks.append(Text(f"{len(rows)} cells failed or cannot be read.", loud=True))
         blocks.append(Table("Failed cells", ["cell", "why"], rows))
     return blocks
+
+
+def _missing_rows(benchmark: Benchmark) -> list[list[str]]:
+    """A row for each method and seed: subjects by name, unless none is there."""
+    asked = Counter((method, seed) for _, method, seed in benchmark.planned)
+    absent: dict[tuple[str, int], list[str]] = {}
+    for subject, method, seed in benchmark.missing:
+        absent.setdefault((method, seed), []).append(subject)
+    return [
+        [
+            benchmark.label(method),
+            str(seed),
+            f"all {len(names)}" if len(names) == asked[method, seed] > 1 else ", ".join(names),
+        ]
+        for (method, seed), names in absent.items()
+    ]
 
 
 def _spoken(benchmark: Benchmark) -> list[Block]:
