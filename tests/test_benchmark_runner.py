@@ -17,10 +17,11 @@ from lookforward.benchmark.cell import cell_images, finished_cell
 from lookforward.benchmark.claim import claim
 from lookforward.benchmark.datasets import find_dataset
 from lookforward.benchmark.datasets.values import photos_hash
+from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate
 from lookforward.benchmark.methods import grid_methods, method_label
 from lookforward.benchmark.plan import Plan, prompt_kind
-from lookforward.benchmark.results import write_description, write_results
+from lookforward.benchmark.results import write_results
 from lookforward.benchmark.runner import Outcome, prepare, read_failure, run_one, work
 from lookforward.benchmark.workers import run_workers
 from lookforward.cli import main

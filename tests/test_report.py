@@ -83,6 +83,17 @@ def test_score_table_says_the_same_as_markdown() -> None:
         assert text in output.getvalue()
 
 
+def test_nothing_is_bold_where_means_are_of_different_cells() -> None:
+    def printed(**options: bool) -> str:
+        output = io.StringIO()
+        Console(file=output, width=120, force_terminal=True).print(score_table(ROWS, **options))
+        return output.getvalue()
+
+    bold = "\x1b[1m0.600"
+    assert bold in printed()
+    assert bold not in printed(bold=False)
+
+
 def test_costs_have_a_table_of_their_own_where_there_are_many_columns() -> None:
     scores = dict.fromkeys(("DINO", "CLIP-I", "CLIP-T", "identity", "oracle"), (0.5, 0.031))
     costs = dict.fromkeys(("seconds", "memory, MiB", "parameters, k", "file, MiB"), (1234.0, None))
@@ -100,7 +111,7 @@ def test_missing_scores_are_dashes() -> None:
     )
 
 
-@pytest.mark.parametrize(("subjects", "images"), [(6, 12), (30, 4)])
+@pytest.mark.parametrize(("subjects", "images"), [(2, 12), (3, 12), (5, 12), (6, 12), (30, 4)])
 def test_interval_covers_the_truth_as_often_as_it_says(subjects: int, images: int) -> None:
     """Images of one subject share its difficulty, so that an interval over images would be far too narrow."""
     rng = np.random.default_rng(0)
@@ -114,6 +125,19 @@ def test_interval_covers_the_truth_as_often_as_it_says(subjects: int, images: in
         narrow += over_images.low <= 0.6 <= over_images.high
     assert 0.91 <= covered / trials <= 0.985
     assert narrow < covered - 0.1 * trials
+
+
+def test_interval_of_few_subjects_is_students() -> None:
+    found = interval(np.array([0.01, 0.2, 0.1]), None)  # s = 0.09504, t_2(0.975) = 4.3027
+    assert found.half_width == pytest.approx(4.3027 * 0.095044 / 3**0.5, rel=1e-4)
+    assert found.low < 0 < found.high
+
+
+def test_the_same_values_have_the_same_interval_whatever_else_is_asked() -> None:
+    values = np.arange(8.0)
+    first = interval(values, None)
+    interval(values[::-1] ** 2, None)
+    assert interval(values, None) == first
 
 
 def test_interval_is_reproducible_and_weighs_subjects_alike() -> None:

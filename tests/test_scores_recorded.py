@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fake_cells import FakeRunner, begun, fake_plan
 from lookforward.benchmark.cell import finished_cell
+from lookforward.benchmark.description import write_description
 from lookforward.benchmark.grid import run_cell
 from lookforward.benchmark.plan import Plan, Scoring
-from lookforward.benchmark.results import write_description, write_results
+from lookforward.benchmark.results import write_results
 from lookforward.benchmark.runner import prepare, work
 from lookforward.benchmark.summary import optimised_of, optimised_scores
 from lookforward.build import build_pipeline
@@ -35,14 +36,15 @@ def test_cells_scored_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
     key = next(iter(plan.cells()))
     told = json.loads(next((usual / "cells").glob("*.json")).read_text())["settings"]
     assert told.keys() == {"config", "prompts", "images", "class_noun", "photos"}  # as cells of before had
-    for scoring in ({"identifier_in_clip_text": True}, {"extra": ("dinov2",)}, {"dinov2": "other"}):
+    others: list[dict[str, Any]] = [{name: "other"} for name in ("dinov2", "dino", "clip")]
+    for scoring in ({"identifier_in_clip_text": True}, {"extra": ("dinov2",)}, *others):
         with pytest.raises(LookforwardError, match="run with other settings"):
             prepare(rescored(plan, **scoring), usual)
 
-    other = rescored(plan, identifier_in_clip_text=True, extra=("dreamsim", "dinov2"))
+    other = rescored(plan, identifier_in_clip_text=True, extra=("dreamsim", "dinov2"), dino="other")
     prepare(other, kept)
     list(work(other, kept, FakeRunner(tmp_path / "kept.txt"), "call"))
-    again = rescored(plan, identifier_in_clip_text=True, extra=("dinov2", "dreamsim"))
+    again = rescored(plan, identifier_in_clip_text=True, extra=("dinov2", "dreamsim"), dino="other")
     assert finished_cell(again, kept, key) is not None
     assert len(begun(tmp_path / "kept.txt")) == 6
     with pytest.raises(LookforwardError, match="run with other settings"):
@@ -52,9 +54,12 @@ def test_cells_scored_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
         write_results(grid, folder, "toybox")
         described = json.loads((folder / "benchmark.json").read_text())
         assert described["identifier_in_clip_text"] is said
-        assert described["extra_scores"] == (["dreamsim", "dinov2"] if said else [])
+        assert described["extra_scores"] == (["dinov2", "dreamsim"] if said else [])
+        assert described["encoders"] == ({"dino": "other"} if said else {})
         with (folder / "results.csv").open() as file:
-            assert {row["identifier_in_clip_text"] for row in csv.DictReader(file)} == {str(said)}
+            rows = list(csv.DictReader(file))
+        assert {row["identifier_in_clip_text"] for row in rows} == {str(said)}
+        assert {row["dino"] for row in rows} == {"other" if said else ""}
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -97,3 +102,8 @@ def test_a_score_that_is_not_taken_is_not_marked(tmp_path: Path) -> None:
     plan = fake_plan(tmp_path / "set", 1, reward="dino + dinov2")
     plans = {extra: optimised_of(rescored(plan, extra=extra))["dino"] for extra in ((), ("dinov2",))}
     assert plans == {(): ("DINO",), ("dinov2",): ("DINO", "DINOv2")}
+
+
+def test_a_reward_that_asked_an_exchanged_encoder_is_marked() -> None:
+    config = load_config("dino", {"reward": "embedding:other", "model": "some/model"})
+    assert optimised_scores(config, Scoring(dino="other")) == ("DINO",)

@@ -18,12 +18,15 @@ class Scoring:
     """How images are scored, where it is not as always.
 
     identifier_in_clip_text: CLIP-T sees the identifier before the class noun; of every method, the untouched model
-    too, so that all are asked alike. extra: further scores, of `build.EXTRA_SCORES`. dinov2: another DINOv2.
+    too, so that all are asked alike. extra: further scores, of `build.EXTRA_SCORES`. dino, clip, dinov2: folders or hub
+    ids of other encoders than the model's own.
     """
 
     identifier_in_clip_text: bool = False
     extra: tuple[str, ...] = ()
     dinov2: str | None = None
+    dino: str | None = None
+    clip: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What a cell is to say of it: nothing where it is as always, as in cells of before there was a choice."""
@@ -32,9 +35,12 @@ class Scoring:
             told["identifier_in_clip_text"] = True
         if self.extra:
             told["extra_scores"] = sorted(self.extra)
-        if self.dinov2:
-            told["dinov2"] = self.dinov2
-        return told
+        return told | self.encoders()
+
+    def encoders(self) -> dict[str, str]:
+        """The encoders that were chosen instead of the model's own."""
+        chosen = {"dino": self.dino, "clip": self.clip, "dinov2": self.dinov2}
+        return {name: source for name, source in chosen.items() if source}
 
 
 @dataclass(frozen=True)

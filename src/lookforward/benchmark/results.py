@@ -1,4 +1,4 @@
-"""The results of a grid as files for others: what was asked for, and one tidy table with a row for each image."""
+"""The results of a grid as one tidy table for others, with a row for each image."""
 
 import csv
 import importlib
@@ -10,44 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.cell import Cell, finished_cell
-from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import UNTOUCHED, Plan, prompt_kind
-from lookforward.benchmark.provenance import PACKAGES, config_hash, now, other_than_default, versions
+from lookforward.benchmark.provenance import PACKAGES, config_hash, other_than_default
 from lookforward.benchmark.summary import optimised_of
 from lookforward.run import write_text
 
 SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")  # columns that every table has, and in this order
-
-
-def write_description(plan: Plan, folder: Path, model: str) -> None:
-    """Write benchmark.json, see docs/benchmark.md; its date stays that of the first call.
-
-    Raises:
-        LookforwardError: it cannot be written.
-    """
-    path = folder / "benchmark.json"
-    try:
-        date = str(json.loads(path.read_text(encoding="utf-8"))["date"])
-    except (OSError, ValueError, KeyError, TypeError):
-        date = now()
-    templates = [template for subject in plan.subjects for template in plan.prompts_of(subject)]
-    data = plan.dataset
-    described = {
-        "format": 1,
-        "dataset": {"name": data.name, "kind": data.kind, "path": data.path, "notes": list(data.notes)},
-        "model": model,
-        "subjects": [_subject(plan, name, folder) for name in plan.subjects],
-        "methods": [_method(plan, name) for name in plan.methods],
-        "prompt_kinds": {template: prompt_kind(template) for template in templates},
-        "seeds": list(plan.seeds),
-        "images": plan.images,
-        "identifier_in_clip_text": plan.scoring.identifier_in_clip_text,
-        "extra_scores": list(plan.scoring.extra),
-        "versions": versions(),
-        "date": date,
-    }
-    write_text(path, json.dumps(described, indent=1) + "\n")
 
 
 def write_results(plan: Plan, folder: Path, model: str) -> tuple[str, ...]:
@@ -91,7 +60,7 @@ def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
 def tidy(plan: Plan, cells: Sequence[Cell], model: str) -> Iterator[dict[str, Any]]:
     """A row for each image, in the cells' order; what is of a whole cell stands in each of its rows."""
     optimised = optimised_of(plan)
-    of_method = {name: _settings(plan, name) for name in plan.methods}
+    of_method = {name: settings_columns(plan, name) for name in plan.methods}
     further = dict.fromkeys(name for cell in cells for name in cell.scores if name not in SCORES)
     for cell in cells:
         subject, made = plan.subject(cell.subject), cell.provenance
@@ -114,6 +83,8 @@ def tidy(plan: Plan, cells: Sequence[Cell], model: str) -> Iterator[dict[str, An
                 **{name: cell.scores[name][i] if name in cell.scores else None for name in (*SCORES, *further)},
                 "optimised": ";".join(optimised[cell.method]),
                 "identifier_in_clip_text": plan.scoring.identifier_in_clip_text,
+                "dino": plan.scoring.dino or "",
+                "clip": plan.scoring.clip or "",
                 "seconds": cell.seconds,
                 "seconds_in_all": made.get("seconds"),
                 "memory_mib": cell.memory,
@@ -129,7 +100,7 @@ def tidy(plan: Plan, cells: Sequence[Cell], model: str) -> Iterator[dict[str, An
             }
 
 
-def _settings(plan: Plan, method: str) -> dict[str, Any]:
+def settings_columns(plan: Plan, method: str) -> dict[str, Any]:
     """The columns that are of a method. settings: JSON of those that are not the defaults."""
     config, known = plan.config(method), method != UNTOUCHED
     return {
@@ -143,33 +114,4 @@ def _settings(plan: Plan, method: str) -> dict[str, Any]:
         "resolution": config.resolution,
         "settings": json.dumps(other_than_default(config), sort_keys=True) if known else "{}",
         "config_hash": config_hash(config) if known else "",
-    }
-
-
-def _subject(plan: Plan, name: str, folder: Path) -> dict[str, Any]:
-    subject = plan.subject(name)
-    photos = photo_files(subject.photos or folder / "photos" / name)
-    return {
-        "name": name,
-        "class_noun": subject.class_noun,
-        "kind": subject.kind,
-        "photos": [_shown(path, folder) for path in photos],
-        "prompts": list(plan.prompts_of(name)),
-    }
-
-
-def _shown(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _method(plan: Plan, name: str) -> dict[str, Any]:
-    columns = _settings(plan, name)
-    return {
-        "name": name,
-        "label": columns["label"],
-        "recipe": columns["recipe"],
-        "adapter": columns["adapter"],
-        "optimised": list(optimised_of(plan)[name]),
-        "config_hash": columns["config_hash"],
-        "settings": json.loads(columns["settings"]),
     }

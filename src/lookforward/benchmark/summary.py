@@ -9,6 +9,7 @@ from rich.console import Group
 
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
+from lookforward.benchmark.plan import Scoring
 from lookforward.build.judges import DINOV2, clip_source, dino_source
 from lookforward.config import Config, load_config
 from lookforward.prompts import fill
@@ -29,13 +30,21 @@ _SCORE_OF_REWARD = {
 _EXTRA = {"DINOv2": "dinov2", "DreamSim": "dreamsim", "diversity": "diversity"}  # taken where asked for
 
 
-def optimised_scores(config: Config) -> tuple[str, ...]:
-    """The scores whose very encoder the run's reward asked, so that they are no evidence for it."""
+def optimised_scores(config: Config, scoring: Scoring | None = None) -> tuple[str, ...]:
+    """The scores whose very encoder the run's reward asked, so that they are no evidence for it.
+
+    Reward and score of one name count as that, too, where the score's encoder was exchanged.
+    """
     learned = config.critic != "none" and config.critic_steps > 0
     followed = config.critic_weight > 0 and (learned or config.route == "direct")
     if config.method == "dpg" and not followed:  # other methods follow their reward always
         return ()
-    by_model = {dino_source(config.model): "DINO", clip_source(config.model): "CLIP-I", DINOV2: "DINOv2"}
+    chosen = scoring or Scoring()
+    by_model = {
+        chosen.dino or dino_source(config.model): "DINO",
+        chosen.clip or clip_source(config.model): "CLIP-I",
+        chosen.dinov2 or DINOV2: "DINOv2",
+    }
     score_of = _SCORE_OF_REWARD | {f"embedding:{model}": score for model, score in by_model.items()}
     rewards = [name for weight, name in parse_terms(config.reward) if weight]
     return tuple(dict.fromkeys(score for reward, score in score_of.items() if reward in rewards))
@@ -46,15 +55,13 @@ def optimised_of(plan: Plan) -> dict[str, tuple[str, ...]]:
     absent = {score for score, word in _EXTRA.items() if word not in plan.scoring.extra}
     optimised: dict[str, tuple[str, ...]] = {}
     for method, (recipe, overrides) in plan.methods.items():
-        scores = () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides))
+        scores = () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides), plan.scoring)
         optimised[method] = tuple(score for score in scores if score not in absent)
     return optimised
 
 
-def summarise(
-    cells: Sequence[Cell], generator: np.random.Generator
-) -> dict[str, dict[str, tuple[float, float | None]]]:
-    """Method to column to (mean, half width of the 95% bootstrap interval over subjects)."""
+def summarise(cells: Sequence[Cell]) -> dict[str, dict[str, tuple[float, float | None]]]:
+    """Method to column to (mean, half width of the 95% interval over subjects)."""
     rows: dict[str, dict[str, tuple[float, float | None]]] = {}
     for method in dict.fromkeys(cell.method for cell in cells):
         chosen = [cell for cell in cells if cell.method == method]
@@ -62,7 +69,7 @@ def summarise(
         row: dict[str, tuple[float, float | None]] = {}
         for score in chosen[0].scores:
             values = np.array([np.mean(cell.scores[score]) for cell in chosen])
-            mean, low, high = interval(values, groups, generator)
+            mean, low, high = interval(values, groups)
             row[score] = (mean, (high - low) / 2)
         explained = [c.terms["explained_variance"] for c in chosen if "explained_variance" in c.terms]
         if explained:  # of the critic, over the last quarter of the steps
@@ -76,9 +83,15 @@ def summarise(
     return rows
 
 
-def differences(
-    cells: Sequence[Cell], baseline: str, generator: np.random.Generator
-) -> dict[str, dict[str, tuple[float, float, float]]]:
+def same_cells(cells: Sequence[Cell]) -> bool:
+    """Whether every method has the same subjects and seeds, so that their means may be compared."""
+    of_method: dict[str, set[tuple[str, int]]] = {}
+    for cell in cells:
+        of_method.setdefault(cell.method, set()).add((cell.subject, cell.seed))
+    return len({frozenset(keys) for keys in of_method.values()}) <= 1
+
+
+def differences(cells: Sequence[Cell], baseline: str) -> dict[str, dict[str, tuple[float, float, float]]]:
     """Method to score to (mean, low, high) of its difference from the baseline, the same subject and seed paired."""
     by_key = {(cell.subject, cell.method, cell.seed): cell for cell in cells}
     table: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -91,7 +104,7 @@ def differences(
         for score in by_key[keys[0]].scores:
             ours = np.array([np.mean(by_key[k].scores[score]) for k in keys])
             theirs = np.array([np.mean(by_key[k[0], baseline, k[2]].scores[score]) for k in keys])
-            mean, low, high = paired_interval(ours, theirs, groups, generator)
+            mean, low, high = paired_interval(ours, theirs, groups)
             row[score] = (mean, low, high)
         table[method] = row
     return table
@@ -102,13 +115,12 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Group:
 
     A score that a method's reward optimised is marked.
     """
-    rng = np.random.default_rng(0)
-    rows = {method_label(m): row for m, row in summarise(cells, rng).items()}
+    rows = {method_label(m): row for m, row in summarise(cells).items()}
     optimised = optimised_of(plan)
     marks = {method_label(m): scores for m, scores in optimised.items()}
     text = markdown_table(rows, optimised=marks)
     if len(plan.subjects) > 1:
-        for method, row in differences(cells, "dreambooth", rng).items():
+        for method, row in differences(cells, "dreambooth").items():
             told = ", ".join(
                 f"{name}{' †' if name in optimised[method] else ''} {d:+.3f} [{low:+.3f}, {high:+.3f}]"
                 for name, (d, low, high) in row.items()

@@ -81,7 +81,7 @@ def benchmark(
     for name, number in counts.items():
         if number < 1:
             raise LookforwardError(f"--{name} must be at least 1.")
-    scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2)
+    scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
     if ray is not None:
         require_ray(ray)
     data = find_dataset(dataset)
@@ -99,7 +99,7 @@ def benchmark(
     if plan:
         _print_plan(grid, output, model, workers or 1, "" if ray is None or workers else SHARED)
         return
-    start = ModelSource(model, dino, clip, scoring.extra, scoring.dinov2).start
+    start = ModelSource(model, dino, clip, scoring.extra, dinov2).start
     _run(grid, output, model, workers, ray, start)
 
 
@@ -137,10 +137,11 @@ def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: st
 
 def _run(grid: "Plan", output: Path, model: str, workers: int | None, ray: str | None, start: "Start") -> None:
     from lookforward.benchmark.cluster import run_on_ray
+    from lookforward.benchmark.description import write_description
     from lookforward.benchmark.methods import method_label
-    from lookforward.benchmark.results import write_description, write_results
+    from lookforward.benchmark.results import write_results
     from lookforward.benchmark.runner import prepare
-    from lookforward.benchmark.summary import optimised_of, summarise
+    from lookforward.benchmark.summary import optimised_of, same_cells, summarise
     from lookforward.benchmark.workers import run_workers
     from lookforward.report import score_table
 
@@ -164,8 +165,8 @@ def _run(grid: "Plan", output: Path, model: str, workers: int | None, ray: str |
         console.print(f"Note: {note}")
     if cells:
         marks = {method_label(method): scores for method, scores in optimised_of(grid).items()}
-        rows = {method_label(m): row for m, row in summarise(cells, np.random.default_rng(0)).items()}
-        print_table(score_table(rows, optimised=marks))
+        rows = {method_label(m): row for m, row in summarise(cells).items()}
+        print_table(score_table(rows, optimised=marks, bold=same_cells(cells)))
         console.print(f"The table is in {output / 'results.csv'}, one row an image.")
     if failed:
         console.print(f"{len(failed)} of {total} cells failed; give the same command again to try them once more:")

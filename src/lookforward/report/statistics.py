@@ -1,4 +1,4 @@
-"""Bootstrap intervals for scores of a few subjects with many images each."""
+"""Intervals for scores of a few subjects with many images each."""
 
 import math
 from statistics import NormalDist
@@ -8,6 +8,9 @@ import numpy as np
 
 _NORMAL = NormalDist()
 _LEVEL = 0.95
+# Student's 97.5 % quantile for one degree of freedom less than subjects. Resamples of so few never leave the range of
+# the subjects, and so cover too little: 53 % of two, 76 % of three (normal values), where this covers 95 %.
+_STUDENT = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764}
 
 
 class Interval(NamedTuple):
@@ -22,20 +25,28 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def interval(values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator, n: int = 2000) -> Interval:
+def interval(
+    values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator | None = None, n: int = 20_000
+) -> Interval:
     """Mean and 95 % interval by the cluster bootstrap (Davison and Hinkley, 1997, section 3.8).
 
     `values` (k,); `groups` (k,), the subject of each value, or None where every value is its own.
     Images of one subject are alike, so that subjects are resampled, n times, and each subject's mean
     counts once. The percentiles are those of Hesterberg (2015, "What Teachers Should Know About the
     Bootstrap", section 4.3): widened, since plain ones are too narrow for the handful of subjects there is.
+    Of two to five subjects the interval is Student's, mean ± t s / √k, which takes them for normally distributed.
     With one subject nothing is known about others: low and high are NaN.
+    Chance is of `rng`, or where it is None the same for every call, so that the same values have the same interval.
     Raises ValueError where there are no values, or not one group for each.
     """
     values = np.asarray(values, dtype=np.float64)
     means = _group_means(values, np.arange(len(values)) if groups is None else np.asarray(groups))
     if len(means) < 2:
         return Interval(float(means.mean()), math.nan, math.nan)
+    if len(means) in _STUDENT:
+        half = _STUDENT[len(means)] * float(means.std(ddof=1)) / math.sqrt(len(means))
+        return Interval(float(means.mean()), float(means.mean()) - half, float(means.mean()) + half)
+    rng = rng or np.random.default_rng(0)
     resampled = means[rng.integers(len(means), size=(n, len(means)))].mean(axis=1)
     tail = _widened_tail(len(means))
     low, high = np.quantile(resampled, [tail, 1 - tail])
@@ -43,7 +54,11 @@ def interval(values: np.ndarray, groups: np.ndarray | None, rng: np.random.Gener
 
 
 def paired_interval(
-    a: np.ndarray, b: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator, n: int = 2000
+    a: np.ndarray,
+    b: np.ndarray,
+    groups: np.ndarray | None,
+    rng: np.random.Generator | None = None,
+    n: int = 20_000,
 ) -> Interval:
     """The same for the difference a − b of two methods on the same subjects, prompts and seeds, in order.
 

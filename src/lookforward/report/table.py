@@ -28,6 +28,7 @@ def score_table(
     baseline: str | None = None,
     optimised: Mapping[str, Collection[str]] | None = None,
     title: str | None = None,
+    bold: bool = True,
 ) -> Group:
     """A table for the terminal: one row per method, one column per score, in the order given.
 
@@ -35,7 +36,8 @@ def score_table(
 
     `baseline`: the method whose mean is subtracted in brackets from the other methods'. `optimised`:
     method → the scores that it was trained on; they are marked, and never shown as the best.
-    The best mean of each score (higher is better) is bold. Raises ValueError for an unknown baseline.
+    The best mean of each score (higher is better) is bold, unless `bold` says that the means are not of the same cells.
+    Raises ValueError for an unknown baseline.
     """
     marked = any((optimised or {}).values())
     table = Table(title=title, caption=_FOOTNOTE if marked else None, caption_justify="left")
@@ -51,7 +53,7 @@ def score_table(
     for method, cells in _cells(rows, baseline, optimised or {}).items():
         texts: dict[Table, list[str]] = {one: [] for one in used}
         for column, cell in zip(columns, cells, strict=True):
-            text = f"[bold]{cell.text}[/bold]" if cell.best else cell.text
+            text = f"[bold]{cell.text}[/bold]" if cell.best and bold else cell.text
             texts[tables[column]].append(f"{text} [dim]({cell.delta})[/dim]" if cell.delta else text)
         for one in used:
             one.add_row(method, *texts[one])

@@ -29,15 +29,14 @@ def write_ablation(cells: Sequence[Cell], plan: Plan, ablation: Ablation, folder
 
     Scores that a value's reward optimised are marked.
     """
-    rng = np.random.default_rng(0)
     labels = {method_of(ablation, label): label for label in ablation.values}
     optimised = optimised_of(plan)
     rows = {
         labels[method]: {column: value for column, value in row.items() if column not in COSTS}
-        for method, row in summarise(cells, rng).items()
+        for method, row in summarise(cells).items()
     }
     marks = {labels[method]: scores for method, scores in optimised.items()}
-    said = _reward_differences(cells, ablation, rng)
+    said = _reward_differences(cells, ablation)
     write_text(folder / "table.md", markdown_table(rows, optimised=marks) + "".join(f"\n{line}\n" for line in said))
     write_text(folder / "cells.csv", _csv(cells, labels, optimised))
     ablation_sheet(plan, ablation, folder).save(folder / "sheet.png")
@@ -47,7 +46,7 @@ def write_ablation(cells: Sequence[Cell], plan: Plan, ablation: Ablation, folder
     return score_table(rows, optimised=marks), said
 
 
-def _reward_differences(cells: Sequence[Cell], ablation: Ablation, rng: np.random.Generator) -> list[str]:
+def _reward_differences(cells: Sequence[Cell], ablation: Ablation) -> list[str]:
     """Each value's reward against the baseline's over the last quarter, the same subject and seed paired."""
     if ablation.baseline not in ablation.values:
         return []
@@ -63,7 +62,6 @@ def _reward_differences(cells: Sequence[Cell], ablation: Ablation, rng: np.rando
             np.array([rewards[(*pair, ours)] for pair in pairs]),
             np.array([rewards[(*pair, theirs)] for pair in pairs]),
             np.array([subject for subject, _ in pairs]),
-            rng,
         )
         sure = f"95% interval [{difference.low:+.4g}, {difference.high:+.4g}]"
         if math.isnan(difference.low):
