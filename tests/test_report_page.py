@@ -21,6 +21,7 @@ from lookforward.report.page.blocks import Sheet
 from lookforward.report.page.numbers import difference, estimate
 from lookforward.report.page.pictures import case_section, cases, data_uris, judge_of, prompts_in_turn, sheet_section
 from lookforward.report.page.plots import fidelity_plots, middle_curve
+from lookforward.report.page.sections import CEILING
 from lookforward.report.statistics import paired_interval
 
 ROOT = Path(__file__).parents[1]
@@ -53,12 +54,15 @@ def write_cell(
     scores: Mapping[str, Sequence[float]] | None = None,
     stem: str | None = None,
     drawn: bool = True,
+    config: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> dict[str, list[float]]:
     rng = np.random.default_rng([*map(ord, subject + method), seed])
     count = len(prompts) * images
     values = {name: [round(float(x), 6) for x in rng.random(count)] for name in SCORES}
     values |= {name: list(numbers) for name, numbers in (scores or {}).items()}
-    config = {"model": "toybox", "steps": 300, "seed": seed, **METHODS.get(method, {})}
+    config = {"model": "toybox", "steps": 300, "seed": seed, **METHODS.get(method, {}), **(config or {})}
     curves = {"reward": [[10, -0.3], [20, -0.1]]}
     if config.get("critic") == "residual":
         curves |= {
@@ -66,9 +70,10 @@ def write_cell(
             "explained_variance": [[10, -99.0 if subject == "vase-0" else 0.6], [20, 0.9]],
         }
     cell = {
-        "settings": {"config": config, "prompts": list(prompts), "images": images},
+        "settings": {"config": config, "prompts": list(prompts), "images": images, **(settings or {})},
         "subject": subject, "method": method, "seed": seed, "scores": values, "seconds": 10.0 + seed,
         "memory": 1234.0, "terms": {}, "curves": curves, "parameters": 11_570_436, "size": 50.374,
+        **({"provenance": dict(made)} if made else {}),
     }  # fmt: skip
     name = stem or f"{subject}.{method}.{seed}"
     for part in ("cells", "images"):
@@ -369,7 +374,9 @@ def test_paper_and_ours_side_by_side(folder: Path) -> None:
         for seed in (0, 1):
             write_cell(folder, subject, "dreambooth", seed, scores={"CLIP-I": [0.5] * 6})
             write_cell(folder, subject, "look-forward", seed, scores={"CLIP-I": [0.525] * 6})
-            write_cell(folder, subject, "look-forward@custom-diffusion", seed, scores={"CLIP-I": [0.25] * 6})
+            custom = {"adapter": "custom-diffusion", **METHODS["look-forward"]}
+            name = "look-forward@custom-diffusion"
+            write_cell(folder, subject, name, seed, scores={"CLIP-I": [0.25] * 6}, config=custom)
     _, page, _ = written(folder)
     values = page.tables["Table 1 (DreamBooth benchmark): values"]
     assert cell_of(values, "DreamBooth w/ Look Forward", "paper DINO") == "0.738"
@@ -439,6 +446,53 @@ def test_pictures_fit_their_budget() -> None:
         data_uris(pictures, budget=100)
 
 
+@pytest.mark.usefixtures("quick")
+def test_memory_of_a_gpu_has_its_own_column(folder: Path) -> None:
+    assert "GPU memory, MiB" not in written(folder)[1].tables["Cost of a cell"][0]
+    write_cell(folder, "cat-0", "best", 0, made={"gpu_memory": 23456})
+    cost = written(folder)[1].tables["Cost of a cell"]
+    assert cell_of(cost, "best", "GPU memory, MiB") == "23,456"
+    assert cell_of(cost, "DreamBooth", "GPU memory, MiB") == "–"
+    assert cell_of(cost, "best", "memory, MiB") == "1,234"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_difference_is_marked_for_either_side(folder: Path) -> None:
+    _, page, _ = written(folder, baseline="best")  # which was trained on DINO
+    apart = page.tables["Difference from best, with 95% intervals"]
+    assert cell_of(apart, "DreamBooth", "DINO").endswith(" †")
+    assert not cell_of(apart, "DreamBooth", "identity").endswith(" †")
+    assert "†" not in cell_of(page.tables["Scores"], "DreamBooth", "DINO")
+    assert "Look Forward against best: DINO † " in page.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_score_is_spoken_of(folder: Path) -> None:
+    for subject in ("cat-0", "vase-0", "toy-1"):
+        for method in METHODS:
+            for seed in (0, 1):
+                write_cell(folder, subject, method, seed, scores={"oracle": [0.1 * len(method)] * 6})
+    said = next(line for line in written(folder)[2].splitlines() if line.startswith("Look Forward against DreamBooth"))
+    for score in (*SCORES, "oracle"):
+        assert f" {score} " in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_rewards_are_compared_within_their_adapter(folder: Path) -> None:
+    for subject in ("cat-0", "vase-0", "toy-1"):
+        for recipe, adapter, level in (("dreambooth", "lora", 0.25), ("best", "lora", 0.5), ("best", "neti", 0.5)):
+            settings = {**METHODS[recipe], "adapter": adapter}
+            scores = {name: [level] * 6 for name in SCORES}
+            write_cell(folder, subject, f"{recipe}@{adapter}", 0, scores=scores, config=settings)
+    _, page, _ = written(folder)
+    table = page.tables["Difference from the plain method with the same adapter"]
+    assert [row[0] for row in table[1:]] == ["best, LoRA"]
+    assert cell_of(table, "best, LoRA", "pairs") == "3"
+    assert cell_of(table, "best, LoRA", "CLIP-I") == "+0.250 [+0.250, +0.250], +100.0%"
+    assert cell_of(table, "best, LoRA", "DINO").endswith(" †")
+    assert "Without a finished plain method with the same adapter: best, NeTI." in page.text
+
+
 def test_curves_are_medians_over_cells(folder: Path) -> None:
     benchmark, page, _ = written(folder)
     steps, means = middle_curve(benchmark.of("look-forward"), "critic_loss")
@@ -461,15 +515,22 @@ def test_ceiling_is_that_of_the_documentation(folder: Path) -> None:
         assert dict(zip(names, figures, strict=True)) == TOYBOX_CEILING[group]
     _, page, _ = written(folder)
     wanted = (TOYBOX_CEILING["live subjects"]["DINO"] + 2 * TOYBOX_CEILING["objects"]["DINO"]) / 3
-    assert cell_of(page.tables["Scores"], "other pictures of the subject (ceiling)", "DINO") == f"{wanted:.3f}"
+    assert cell_of(page.tables["Scores"], CEILING, "DINO") == f"{wanted:.3f}"
+    assert cell_of(page.tables["Prompts that ask for a scene"], CEILING, "DINO") == f"{wanted:.3f}"
+    for kind in ("an outfit", "a changed look"):  # it is measured in scenes
+        assert not [row for row in page.tables[f"Prompts that ask for {kind}"] if "ceiling" in row[0]]
 
 
-def test_estimate_leaves_out_what_is_not_there(folder: Path) -> None:
+@pytest.mark.usefixtures("quick")
+def test_a_cell_with_a_score_that_is_no_number_is_broken(folder: Path) -> None:
     write_cell(folder, "cat-0", "dreambooth", 0, scores={"DINO": [float("nan")] * 5 + [0.5]})
-    found = [r for r in read_benchmark(folder).of("dreambooth") if (r.subject, r.seed) == ("cat-0", 0)]
-    assert found[0].mean("DINO") == 0.5
-    assert found[0].mean("DINO", "scene") is None
-    assert estimate(found, "LPIPS") is None
+    benchmark, page, _ = written(folder)
+    assert ["cat-0, dreambooth, seed 0", "broken: DINO of 5 of 6 images is not a finite number"] in page.tables[
+        "Failed cells"
+    ]
+    assert cell_of(page.tables["Scores"], "DreamBooth", "cells") == "5"
+    assert ("cat-0", "dreambooth", 0) in benchmark.missing
+    assert estimate(benchmark.of("dreambooth"), "LPIPS") is None
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,36 +1,39 @@
 """What a benchmark or a comparison left on disk, read for the report."""
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
 from lookforward.benchmark.methods import RECIPE_LABELS, method_label
-from lookforward.benchmark.plan import prompt_kind
+from lookforward.benchmark.plan import cell_name, prompt_kind
+from lookforward.benchmark.provenance import other_than_default
 from lookforward.benchmark.summary import optimised_scores
-from lookforward.config import Config
+from lookforward.config import TOYBOX, Config
 from lookforward.errors import LookforwardError
 from lookforward.prompts import LIVE_CLASSES
 from lookforward.report.page import UNTOUCHED, Benchmark, Method, Problem, Result, Subject
-from lookforward.report.page.paper import CUSTOM, DINO_REWARD, DREAMBOOTH, LOOK_FORWARD, row
+from lookforward.report.page.choice import Choice, Found, Key, Wanted, choose, left_sentence, planned_cells
+from lookforward.report.page.origin import Origin, disagreements, made_when, measured_with
+from lookforward.report.page.originals import drawn_in, noun_of, photo_folder, photos_in
+from lookforward.report.page.paper import departures, row_of
 from lookforward.toybox.subjects import CARD
+from lookforward.toybox.world.subject import names_of
 
 # Measured by `lookforward toybox check`; docs/toybox.md has the same figures, and a test holds the two together
 TOYBOX_CEILING = {
     "live subjects": {"DINO": 0.805, "CLIP-I": 0.583, "CLIP-T": 0.680, "identity": 0.911, "oracle": 0.912},
     "objects": {"DINO": 0.834, "CLIP-I": 0.603, "CLIP-T": 0.684, "identity": 0.894, "oracle": 0.912},
 }
-_REWARDS = {"dreambooth": "", "dino": DINO_REWARD, "look-forward": LOOK_FORWARD}
-_BASES = {"full": DREAMBOOTH, "custom-diffusion": CUSTOM}
+_PARTS = {
+    "development": "development subjects (recipes were tuned on them, so that they are no final word)",
+    "test": "test subjects (no setting was chosen on them)",
+}
 _SETTINGS = {field.name for field in fields(Config)}
-_PHOTOS = {".png", ".jpg", ".jpeg", ".webp"}
+_ENCODERS = ("dino", "clip", "dinov2")
+# The untouched model is not trained: no other setting has a part in what it draws
+_OF_SAMPLER = ("model", "precision", "resolution", "sample_steps", "guidance")
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged file may lead to
 
 
@@ -38,44 +41,42 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     """Everything under `folder` that a report tells; what cannot be read is told as a problem.
 
     Raises:
-        LookforwardError: there is no finished cell.
+        LookforwardError: there is no finished cell, or benchmark.json cannot be read.
     """
     told = _read(folder / "benchmark.json") or {}
-    cells: list[tuple[Result, dict[str, Any], Path]] = []
-    problems = []
-    kinds = dict(told.get("prompt_kinds", {}))
-    for path in sorted((folder / "cells").glob("*.json")):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            cells.append((_result(values, kinds), dict(values["settings"]["config"]), path))
-        except _BROKEN as error:
-            problems.append(Problem(path.name, f"cannot be read: {type(error).__name__}: {error}"))
-    if not cells:
-        raise LookforwardError(
-            f"{folder} holds no finished cell; give the folder that `lookforward benchmark` or `compare` wrote into."
-        )
-    results = tuple(result for result, _, _ in cells)
-    problems += _failed(folder, results)
-    subjects = _subjects(folder, told, results)
-    methods = _methods(told, [(result, config) for result, config, _ in cells])
-    seeds = told.get("seeds") or sorted({r.seed for r in results})
-    models = list(dict.fromkeys(str(config.get("model", "")) for _, config, _ in cells))
-    toybox = models == ["toybox"] and told.get("dataset", {}).get("kind", "toybox") == "toybox"
-    pictures, references = _pictures(folder, cells), _references(folder, told)
+    wanted = _wanted(told)
+    found, unreadable = _found(folder, told, wanted.cells)
+    choice = choose(found, wanted)
+    if not choice.kept:
+        why = f" {choice.problems[0].where}: {choice.problems[0].why}." if choice.problems else ""
+        where = "give the folder that `lookforward benchmark` or `compare` wrote into"
+        raise LookforwardError(f"{folder} holds no finished cell that was asked for; {where}.{why}")
+    keys = list(wanted.cells or [f.key for f in found])
+    subjects, methods = _subjects(folder, told, keys), _methods(told, keys, choice.kept)
+    seeds = sorted({seed for _, _, seed in keys})
+    planned = wanted.cells or tuple((s, m, seed) for s in subjects for seed in seeds for m in methods)
+    model, kind = str(choice.shared.get("base model", "")), _kind(told, choice)
+    origins = [f.origin for f in choice.kept]
+    times = [f.path.stat().st_mtime for f in choice.kept]
+    listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in told.get("subjects", ())}
     return Benchmark(
         title=title or f"Benchmark: {folder.resolve().name}",
-        dataset=_dataset(told, toybox),
-        model=", ".join(models),
-        when=_when(told, [path for _, _, path in cells]),
-        versions=", ".join(f"{k} {v}" for k, v in told.get("versions", {}).items()) or "not recorded",
+        dataset=_dataset(told, kind, list(subjects)),
+        model=model,
+        when=made_when(origins, times, str(told.get("date", ""))),
+        versions=measured_with(origins, told.get("versions", {})),
         methods=methods,
         subjects=subjects,
-        planned=tuple((s, m, seed) for s in subjects for seed in seeds for m in methods),
-        results=results,
-        pictures=pictures,
-        references=references,
-        problems=tuple(problems),
-        ceiling=TOYBOX_CEILING if toybox else {},
+        planned=planned,
+        results=tuple(f.result for f in choice.kept),
+        pictures=drawn_in(folder, {f.key: f.path.stem for f in choice.kept}),
+        references=photos_in(folder, listed),
+        problems=(*unreadable, *choice.problems, *_failed(folder, found, wanted.cells)),
+        kind=kind,
+        encoders=any(choice.shared.get(f"encoder of {name}") for name in _ENCODERS),
+        left_out=left_sentence(choice.left),
+        warnings=(*_mixed(choice, bool(told)), *disagreements(origins, model)),
+        ceiling=TOYBOX_CEILING if kind == model == TOYBOX else {},
         baseline=baseline,
     )
 
@@ -84,11 +85,75 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        told = dict(json.loads(path.read_text(encoding="utf-8")))
+        planned_cells(told)
     except _BROKEN as error:
         raise LookforwardError(
             f"{path} cannot be read ({error}); put it back as it was, or take it away to report on the cells alone."
         ) from error
+    return told
+
+
+def _wanted(told: Mapping[str, Any]) -> Wanted:
+    """What benchmark.json says of the cells; files of older versions say less."""
+    shared: dict[str, Any] = {}
+    for name, key in (("base model", "model"), ("images for each prompt", "images")):
+        shared |= {name: told[key]} if key in told else {}
+    if "identifier_in_clip_text" in told:
+        shared["identifier in CLIP-T"] = bool(told["identifier_in_clip_text"])
+    if "extra_scores" in told:
+        shared["extra scores"] = sorted(told["extra_scores"])
+    if "encoders" in told:
+        shared |= {f"encoder of {name}": told["encoders"].get(name) for name in _ENCODERS}
+    methods = [m for m in told.get("methods", ()) if "settings" in m and m["name"] != UNTOUCHED]
+    return Wanted(
+        planned_cells(told),
+        shared,
+        {str(m["name"]): other_than_default(_config(m["settings"])) for m in methods},
+        {str(m["name"]): str(m.get("config_hash", "")) for m in methods},
+        {str(s["name"]): tuple(map(str, s["prompts"])) for s in told.get("subjects", ()) if s.get("prompts")},
+    )
+
+
+def _found(folder: Path, told: Mapping[str, Any], planned: Sequence[Key] | None) -> tuple[list[Found], list[Problem]]:
+    """The cells of a folder, and those that cannot be read and were planned."""
+    meant = None if planned is None else {cell_name(key) for key in planned}
+    kinds: dict[str, str] = told.get("prompt_kinds", {})
+    found, problems = [], []
+    for path in sorted((folder / "cells").glob("*.json")):
+        try:
+            found.append(_one(json.loads(path.read_text(encoding="utf-8")), kinds, path, planned is None))
+        except _BROKEN as error:
+            if meant is None or path.stem in meant:
+                problems.append(Problem(path.name, f"cannot be read: {type(error).__name__}: {error}"))
+    return found, problems
+
+
+def _one(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path, unplanned: bool) -> Found:
+    settings, made = values["settings"], values.get("provenance", {})
+    result, config = _result(values, kinds), _config(settings["config"])
+    shared = {
+        "base model": config.model,
+        "images for each prompt": result.images,
+        "identifier in CLIP-T": bool(settings.get("identifier_in_clip_text")),
+        "extra scores": sorted(settings.get("extra_scores", ())),
+        **{f"encoder of {name}": settings.get(name) for name in _ENCODERS},
+    }
+    if unplanned:  # else the plan says which prompts each subject is asked
+        shared["prompts for each subject"] = len(result.prompts)
+    of_method = other_than_default(config)
+    if result.method == UNTOUCHED:
+        of_method = {name: getattr(config, name) for name in _OF_SAMPLER}
+    versions = {str(name): str(version) for name, version in made.get("versions", {}).items()}
+    origin = Origin(
+        str(made.get("date", "")), versions, str(made.get("model_hash", "")), str(made.get("config_hash", ""))
+    )
+    return Found(result, shared, of_method, path, origin)
+
+
+def _config(settings: Mapping[str, Any]) -> Config:
+    """With the defaults of what was no setting yet, and without what is none any more."""
+    return Config(**{name: value for name, value in settings.items() if name in _SETTINGS})
 
 
 def _result(values: Mapping[str, Any], kinds: Mapping[str, str]) -> Result:
@@ -104,6 +169,7 @@ def _result(values: Mapping[str, Any], kinds: Mapping[str, str]) -> Result:
         images=int(settings["images"]),
         seconds=float(values["seconds"]),
         memory=float(values["memory"]),
+        gpu_memory=float(values.get("provenance", {}).get("gpu_memory") or 0.0),
         parameters=int(values.get("parameters", 0)),
         size=float(values.get("size", 0.0)),
         steps=int(settings["config"].get("steps", 0)),
@@ -111,14 +177,15 @@ def _result(values: Mapping[str, Any], kinds: Mapping[str, str]) -> Result:
     )
 
 
-def _failed(folder: Path, results: Sequence[Result]) -> list[Problem]:
-    """Cells that failed and were not finished later."""
-    finished = {(r.subject, r.method, r.seed) for r in results}
+def _failed(folder: Path, found: Sequence[Found], planned: Sequence[Key] | None) -> list[Problem]:
+    """Cells that were asked for, failed and were not finished later."""
+    finished = {f.key for f in found}
     problems = []
     for path in sorted((folder / "failed").glob("*.json")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            if (values["subject"], values["method"], values["seed"]) in finished:
+            key = values["subject"], values["method"], values["seed"]
+            if key in finished or (planned is not None and key not in planned):
                 continue
             where = f"{values['subject']}, {values['method']}, seed {values['seed']}"
             problems.append(Problem(where, f"{values.get('error', '')}: {values.get('message', '')}"))
@@ -127,7 +194,17 @@ def _failed(folder: Path, results: Sequence[Result]) -> list[Problem]:
     return problems
 
 
-def _subjects(folder: Path, told: Mapping[str, Any], results: Sequence[Result]) -> dict[str, Subject]:
+def _mixed(choice: Choice, told: bool) -> list[str]:
+    if not choice.others:
+        return []
+    counted = "what benchmark.json says" if told else "what most cells have"
+    return [
+        f"The folder holds cells of different settings: {choice.others:,} with others than {counted} are left out, see"
+        " the failed cells. Differing settings are never averaged."
+    ]
+
+
+def _subjects(folder: Path, told: Mapping[str, Any], keys: Sequence[Key]) -> dict[str, Subject]:
     """Those that were planned, or of whom there are photos, and any other that has a cell."""
     subjects = {
         str(s["name"]): Subject(str(s["name"]), str(s["class_noun"]), s.get("kind") == "live")
@@ -135,7 +212,7 @@ def _subjects(folder: Path, told: Mapping[str, Any], results: Sequence[Result]) 
     }
     photos = folder / "photos"
     names = {path.name for path in photos.iterdir() if path.is_dir()} if photos.is_dir() and not told else set()
-    for name in sorted(names | {r.subject for r in results}):
+    for name in sorted(names | {subject for subject, _, _ in keys}):
         if name not in subjects:
             noun = _class_noun(folder, name)
             subjects[name] = Subject(name, noun, noun in LIVE_CLASSES)
@@ -143,101 +220,61 @@ def _subjects(folder: Path, told: Mapping[str, Any], results: Sequence[Result]) 
 
 
 def _class_noun(folder: Path, name: str) -> str:
-    """As the card beside the photos says, or as the name does: that of "stuffed-animal-2" is "stuffed animal"."""
+    """As the card beside the photos says, or as the name does."""
     try:
-        return str(json.loads((_below(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
+        return str(json.loads((photo_folder(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
     except _BROKEN:
-        return re.sub(r"\d+$", "", name).replace("-", " ").replace("_", " ").strip() or name
+        return noun_of(name)
 
 
-def _below(folder: Path, name: str) -> Path:
-    if name != Path(name).name:
-        raise ValueError(f"{name!r} is no name of a folder")
-    return folder / "photos" / name
-
-
-def _methods(told: Mapping[str, Any], cells: Sequence[tuple[Result, Mapping[str, Any]]]) -> dict[str, Method]:
+def _methods(told: Mapping[str, Any], keys: Sequence[Key], cells: Sequence[Found]) -> dict[str, Method]:
     """In the order of the plan, or of RECIPE_LABELS; others after those by name."""
     planned = {str(m["name"]): m for m in told.get("methods", ())}
-    found = {result.method for result, _ in cells} - planned.keys()
+    found = {method for _, method, _ in keys} - planned.keys()
     order = [UNTOUCHED, *RECIPE_LABELS]
     places = {name: order.index(_recipe(name)) if _recipe(name) in order else len(order) for name in found}
     names = [*planned, *sorted(found, key=lambda name: (places[name], name))]
-    return {
-        name: _method(name, planned.get(name, {}), [(r, c) for r, c in cells if r.method == name]) for name in names
-    }
+    return {name: _method(name, planned.get(name, {}), [f for f in cells if f.result.method == name]) for name in names}
 
 
-def _method(name: str, planned: Mapping[str, Any], cells: Sequence[tuple[Result, Mapping[str, Any]]]) -> Method:
-    recipe = planned.get("recipe") or _recipe(name)
-    adapter = planned.get("adapter") or name.partition("@")[2] or "full"
-    optimised = set(planned.get("optimised", ()))
-    for result, config in cells if name != UNTOUCHED else ():
-        scores = optimised_scores(Config(**{k: v for k, v in config.items() if k in _SETTINGS}))
-        optimised.update(score for score in scores if score in result.scores)
-    paper = row(_BASES[adapter], _REWARDS[recipe]) if adapter in _BASES and recipe in _REWARDS else ""
+def _method(name: str, planned: Mapping[str, Any], cells: Sequence[Found]) -> Method:
     label = str(planned.get("label") or method_label(name))
-    return Method(name, label, tuple(sorted(optimised)), paper if name != UNTOUCHED else "")
+    if name == UNTOUCHED:
+        return Method(name, label)
+    settings = planned["settings"] if "settings" in planned else cells[0].settings if cells else None
+    optimised = set(planned.get("optimised", ()))
+    if settings is None:
+        return Method(name, label, tuple(sorted(optimised)))
+    config = _config(settings)
+    scores = {score for f in cells for score in f.result.scores}
+    optimised.update(score for score in optimised_scores(config) if score in scores)
+    recipe = planned.get("recipe") or _recipe(name)
+    paper = row_of(recipe, config)
+    return Method(name, label, tuple(sorted(optimised)), paper, departures(recipe, config) if paper else ())
 
 
 def _recipe(name: str) -> str:
     return name.partition("@")[0]
 
 
-def _dataset(told: Mapping[str, Any], toybox: bool) -> str:
+def _kind(told: Mapping[str, Any], choice: Choice) -> str:
+    """The kind of the data set; what no plan tells of is of `compare`, which draws Toybox's subjects."""
+    kind = told.get("dataset", {}).get("kind")
+    return str(kind or (TOYBOX if choice.shared.get("base model") == TOYBOX else ""))
+
+
+def _dataset(told: Mapping[str, Any], kind: str, subjects: Sequence[str]) -> str:
     dataset = told.get("dataset", {})
-    name = dataset.get("name") or ("toybox" if toybox else "not recorded")
-    name = "Toybox (held-out subjects of the bundled world)" if name == "toybox" else str(name)
-    notes = [str(note) for note in dataset.get("notes", ())]
-    return "; ".join([name, *notes])
+    name = _toybox(subjects) if kind == TOYBOX else str(dataset.get("name") or "not recorded")
+    return "; ".join([name, *(str(note) for note in dataset.get("notes", ()))])
 
 
-def _when(told: Mapping[str, Any], paths: Sequence[Path]) -> str:
-    times = sorted(path.stat().st_mtime for path in paths)
-    first, last = (datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (times[0], times[-1]))
-    begun = f"planned {str(told['date'])[:16].replace('T', ' ')}; " if told.get("date") else ""
-    return f"{begun}cells of {first} to {last} UTC"
-
-
-def _pictures(folder: Path, cells: Sequence[tuple[Result, Any, Path]]) -> Callable[[Result], Sequence[np.ndarray]]:
-    """A function from a result to its images."""
-    stems = {(r.subject, r.method, r.seed): path.stem for r, _, path in cells}
-
-    @lru_cache(maxsize=8)
-    def load(stem: str, count: int) -> Sequence[np.ndarray]:
-        try:
-            with Image.open(folder / "images" / f"{stem}.png") as strip:
-                pixels = np.asarray(strip.convert("RGB"))
-        except _BROKEN:
-            return ()
-        return () if pixels.shape[0] % count else list(pixels.reshape(count, -1, *pixels.shape[1:]))
-
-    return lambda r: load(stems[r.subject, r.method, r.seed], max(1, len(r.prompts) * r.images))
-
-
-def _references(folder: Path, told: Mapping[str, Any]) -> Callable[[str], Sequence[np.ndarray]]:
-    """A function from a subject's name to its photos."""
-    listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in told.get("subjects", ())}
-
-    @cache
-    def load(name: str) -> Sequence[np.ndarray]:
-        photos = []
-        try:
-            paths = listed.get(name) or sorted(p for p in _below(folder, name).iterdir() if p.suffix.lower() in _PHOTOS)
-        except _BROKEN:
-            return ()
-        for path in paths[:8]:
-            try:
-                with Image.open(path) as photo:
-                    photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
-            except _BROKEN:  # a corrupt photo is told by its failed cells
-                continue
-        return photos
-
-    return load
-
-
-def _square(photo: Image.Image) -> np.ndarray:
-    """The middle of a photo, small: nothing larger is shown, and phones' photos would fill the memory."""
-    side = min(*photo.size, 256)
-    return np.asarray(ImageOps.fit(photo, (side, side)))
+def _toybox(subjects: Sequence[str]) -> str:
+    """Which of the world's subjects, as recipes were chosen on some of them."""
+    counts = {"development": 0, "test": 0}
+    for part in ("development", "test"):
+        counts[part] = len(set(subjects) & set(names_of(part)))
+    told = [f"{count} {_PARTS[part]}" for part, count in counts.items() if count]
+    others = len(subjects) - sum(counts.values())
+    told += [f"{others} that its world does not know"] if others else []
+    return f"Toybox, the bundled world: {'; '.join(told)}"

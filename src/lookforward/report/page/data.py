@@ -26,13 +26,15 @@ class Method:
     """What is compared.
 
     label: as it is shown. optimised: the scores that its reward asked, no evidence for it. paper: the row of the
-    paper's tables that it stands for, see `page.paper`; "" for none.
+    paper's tables that it stands for, see `page.paper`; "" for none. departs: which of its settings are not that row's,
+    each as "steps 300 (1000)", the paper's in brackets.
     """
 
     name: str
     label: str
     optimised: tuple[str, ...] = ()
     paper: str = ""
+    departs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,23 @@ class Result:
     kinds: tuple[str, ...]
     images: int = 1  # of each prompt
     seconds: float = 0.0  # of training
-    memory: float = 0.0  # MiB
+    memory: float = 0.0  # MiB, of the process
+    gpu_memory: float = 0.0  # MiB, of tensors on the GPU; 0 where there was none
     parameters: int = 0  # trained
     size: float = 0.0  # MiB, of the weights that one would pass on
     steps: int = 0
     curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
 
     def mean(self, score: str, kind: str | None = None) -> float | None:
-        """The mean of a score over the images, or over those of a kind of prompt; None where there are none."""
+        """The mean of a score over the images, or over those of a kind of prompt; None where there are none.
+
+        Of a value that is not finite the mean is not either: such a cell is broken, and has no place on a page.
+        """
         values = np.asarray(self.scores.get(score, ()), dtype=np.float64)
         if kind is not None:
             if len(values) != len(self.prompts) * self.images:
                 return None
             values = values[np.repeat([k == kind for k in self.kinds], self.images)]
-        values = values[np.isfinite(values)]
         return float(values.mean()) if len(values) else None
 
 
@@ -81,9 +86,11 @@ class Benchmark:
     """Everything a report tells.
 
     methods, subjects: by name, in the order they are shown. planned: (subject, method, seed) of every cell there should
-    be. ceiling: "live subjects" and "objects" to score to the best possible. pictures: a result to what it drew, each
-    (h, w, 3) uint8, in the order of its scores, or () where nothing is left. references: a subject's name to its
-    photos.
+    be. pictures: a result to what it drew, each (h, w, 3) uint8, in the order of its scores, or () where nothing is
+    left. references: a subject's name to its photos. kind: the data set's: toybox, dreambooth or custom-concept; ""
+    where it is not known. encoders: whether scores had others than the model's own. left_out: what lies in the folder
+    and is not told of, in a sentence. warnings: what makes the cells hard to compare. ceiling: "live subjects" and
+    "objects" to score to what other pictures of the subject have.
     """
 
     title: str
@@ -98,6 +105,10 @@ class Benchmark:
     pictures: Callable[[Result], Sequence[np.ndarray]]
     references: Callable[[str], Sequence[np.ndarray]]
     problems: tuple[Problem, ...] = ()
+    kind: str = ""
+    encoders: bool = False
+    left_out: str = ""
+    warnings: tuple[str, ...] = ()
     ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     baseline: str = "dreambooth"
 
@@ -125,6 +136,7 @@ class Benchmark:
     def label(self, method: str) -> str:
         return self.methods[method].label
 
-    def mark(self, method: str, score: str) -> str:
-        """What goes behind a score that the method optimised."""
-        return " †" if score in self.methods[method].optimised else ""
+    def mark(self, method: str, score: str, against: str = "") -> str:
+        """What goes behind a score that the method optimised, or behind a difference where either side did."""
+        sides = [self.methods[name] for name in (method, against) if name in self.methods]
+        return " †" if any(score in side.optimised for side in sides) else ""

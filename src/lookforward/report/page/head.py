@@ -8,7 +8,7 @@ from lookforward.report.page.data import UNTOUCHED, Benchmark
 from lookforward.report.page.numbers import difference, per_cent, signed
 
 _COMPARED = ("look-forward", "best")
-_SPOKEN = ("DINO", "CLIP-I", "identity", "CLIP-T")  # scores of the sentences
+_LONG = 12  # rows of a table that is folded
 
 
 def head_section(benchmark: Benchmark) -> Section:
@@ -54,14 +54,17 @@ def _missing(benchmark: Benchmark) -> list[Block]:
             )
         )
         rows = _missing_rows(benchmark)
-        blocks.append(Table("Missing cells", ["method", "seed", "subjects"], rows, folded=len(rows) > 12))
+        blocks.append(Table("Missing cells", ["method", "seed", "subjects"], rows, folded=len(rows) > _LONG))
     else:
         blocks.append(Text(f"Complete: all {len(benchmark.planned):,} cells are finished."))
     if benchmark.problems:
         rows = [[p.where, p.why] for p in benchmark.problems]
-        blocks.append(Text(f"{len(rows)} cells failed or cannot be read.", loud=True))
-        blocks.append(Table("Failed cells", ["cell", "why"], rows))
-    return blocks
+        some = "1 cell" if len(rows) == 1 else f"{len(rows):,} cells"
+        words = f"{some} failed, cannot be read, or left out as broken or made with other settings."
+        blocks.append(Text(words, loud=True))
+        blocks.append(Table("Failed cells", ["cell", "why"], rows, folded=len(rows) > _LONG))
+    blocks += [Text(warning, loud=True) for warning in benchmark.warnings]
+    return [*blocks, Text(benchmark.left_out)] if benchmark.left_out else blocks
 
 
 def _missing_rows(benchmark: Benchmark) -> list[list[str]]:
@@ -87,7 +90,7 @@ def _spoken(benchmark: Benchmark) -> list[Block]:
         if method not in benchmark.methods or method == benchmark.baseline:
             continue
         parts = []
-        for score in (s for s in _SPOKEN if s in benchmark.scores):
+        for score in benchmark.scores:
             found = difference(benchmark, method, score)
             if found is None:
                 continue
@@ -100,7 +103,9 @@ def _spoken(benchmark: Benchmark) -> list[Block]:
                 verdict = "the interval holds nought: no difference shown"
             bounds = "" if low != low else f" [{signed(low)}, {signed(high)}]"
             change = "" if found.relative is None else f" ({per_cent(found.relative)})"
-            parts.append(f"{score}{benchmark.mark(method, score)} {signed(mean)}{change}{bounds}, {verdict}")
+            parts.append(
+                f"{score}{benchmark.mark(method, score, benchmark.baseline)} {signed(mean)}{change}{bounds}, {verdict}"
+            )
         if parts:
             base = benchmark.label(benchmark.baseline)
             blocks.append(Text(f"{benchmark.label(method)} against {base}: {'; '.join(parts)}."))

@@ -1,9 +1,11 @@
 """The sections of a report that hold tables."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lookforward.report.page.blocks import Block, Plots, Section, Strong, Table, Text
-from lookforward.report.page.data import UNTOUCHED, Benchmark
+from lookforward.report.page.data import UNTOUCHED, Benchmark, Result
 from lookforward.report.page.numbers import (
     best,
     ceiling,
@@ -18,7 +20,11 @@ from lookforward.report.page.plots import curve_plots, fidelity_plots
 
 KINDS = {"scene": "a scene", "outfit": "an outfit", "look": "a changed look"}
 GROUPS = ("live subjects", "objects")
-FOOTNOTE = "† trained on this very score, so no evidence for the method."
+FOOTNOTE = (
+    "† trained on this very score, so no evidence for the method; in a difference: that one of the two sides was."
+)
+CEILING = "other pictures of the subject, four scenes (ceiling)"
+PLAIN = "dreambooth"  # the recipe without a reward, that others of the same adapter are compared with
 
 
 def score_section(benchmark: Benchmark) -> Section:
@@ -28,8 +34,9 @@ def score_section(benchmark: Benchmark) -> Section:
         Text(
             "All scores are better when higher. A figure is the mean over subjects, each subject's images and seeds"
             " averaged first; ± is half the width of the 95% interval by bootstrap over subjects, widened for few of"
-            " them (Hesterberg, 2015). Of one subject there is no interval. Bold: the highest mean that was not trained"
-            " on, whether or not the difference is certain; nothing is bold where the means are of different cells."
+            " them (Hesterberg, 2015), and Student's for five or fewer. Of one subject there is no interval. Bold: the"
+            " highest mean that was not trained on, whether or not the difference is certain; nothing is bold where the"
+            " means are of different cells."
         ),
         _scores(benchmark, "Scores"),
     ]
@@ -43,6 +50,7 @@ def score_section(benchmark: Benchmark) -> Section:
         blocks += [Text(words), apart] if apart.rows else [Text(f"There is no other method to compare with {base}.")]
     else:
         blocks.append(Text(f"There is no finished cell of {base}, so that no differences can be given.", loud=True))
+    blocks += _by_adapter(benchmark)
     if any(m.optimised for m in benchmark.methods.values()):
         blocks.append(Text(FOOTNOTE))
     plots = fidelity_plots(benchmark)
@@ -64,24 +72,55 @@ def _scores(
             text = with_interval(estimate(results, score, kind)) + benchmark.mark(name, score)
             row.append(Strong(text) if top[score] == name else text)
         rows.append(row)
-    highest = [ceiling(benchmark, score, group) for score in scores] if kind is None else []
+    # Measured in scenes alone: outfits and looks change the subject itself
+    highest = [ceiling(benchmark, score, group) for score in scores] if kind in (None, "scene") else []
     if any(value is not None for value in highest):
-        rows.append(["other pictures of the subject (ceiling)", "", *map(plain, highest)])
+        rows.append([CEILING, "", *map(plain, highest)])
     return Table(caption, ["method", "cells", *scores], rows, folded)
 
 
 def _differences(
     benchmark: Benchmark, caption: str, kind: str | None = None, group: str | None = None, folded: bool = False
 ) -> Table:
-    rows = []
-    for name, method in benchmark.methods.items():
-        found = [difference(benchmark, name, score, kind, group) for score in benchmark.scores]
-        if name == benchmark.baseline or not any(found):
-            continue
-        pairs = str(max(f.pairs for f in found if f is not None))
-        texts = [told(f) + (benchmark.mark(name, s) if f else "") for f, s in zip(found, benchmark.scores, strict=True)]
-        rows.append([method.label, pairs, *texts])
+    names = [name for name in benchmark.methods if name != benchmark.baseline]
+    rows = [row for name in names if (row := _difference_row(benchmark, name, benchmark.baseline, kind, group))]
     return Table(caption, ["method", "pairs", *benchmark.scores], rows, folded)
+
+
+def _difference_row(
+    benchmark: Benchmark, name: str, base: str, kind: str | None = None, group: str | None = None
+) -> list[str]:
+    """A method against another one on every score; empty where they have no pair."""
+    found = [difference(benchmark, name, score, kind, group, base) for score in benchmark.scores]
+    if not any(found):
+        return []
+    pairs = str(max(f.pairs for f in found if f is not None))
+    marks = [benchmark.mark(name, score, base) for score in benchmark.scores]
+    texts = [told(f) + (mark if f else "") for f, mark in zip(found, marks, strict=True)]
+    return [benchmark.label(name), pairs, *texts]
+
+
+def _by_adapter(benchmark: Benchmark) -> list[Block]:
+    """Every reward against the plain method that trains the same weights; nothing where all train all of them."""
+    adapters = dict.fromkeys(adapter for name in benchmark.methods if (adapter := name.partition("@")[2]))
+    rows, alone = [], []
+    for adapter in adapters:
+        base = f"{PLAIN}@{adapter}"
+        names = [n for n in benchmark.methods if n.partition("@")[2] == adapter and n != base and benchmark.of(n)]
+        found = [row for name in names if (row := _difference_row(benchmark, name, base))]
+        rows += found
+        alone += [benchmark.label(name) for name in names] if names and not found else []
+    blocks: list[Block] = []
+    if rows:
+        words = (
+            "What a reward adds must be seen beside the plain method with the same adapter, as adapters differ by"
+            f" themselves: each row against {PLAIN}@ADAPTER, paired as above."
+        )
+        columns = ["method", "pairs", *benchmark.scores]
+        blocks += [Text(words), Table("Difference from the plain method with the same adapter", columns, rows)]
+    if alone:
+        blocks.append(Text(f"Without a finished plain method with the same adapter: {', '.join(alone)}."))
+    return blocks
 
 
 def breakdown_section(benchmark: Benchmark) -> Section:
@@ -135,6 +174,7 @@ def critic_section(benchmark: Benchmark) -> Section:
 def cost_section(benchmark: Benchmark) -> Section:
     """What each method costs."""
     rows = []
+    gpu = any(r.gpu_memory for r in benchmark.results)
     for name, method in benchmark.methods.items():
         results = benchmark.of(name)
         if not results:
@@ -147,18 +187,30 @@ def cost_section(benchmark: Benchmark) -> Section:
                 f"{middle:,.1f}",
                 f"{seconds[0]:,.1f} to {seconds[-1]:,.1f}",
                 f"{max(r.memory for r in results):,.0f}",
+                *([_gpu_memory(results)] if gpu else []),
                 f"{max(r.parameters for r in results):,}",
                 f"{max(r.size for r in results):,.3f}",
             ]
         )
-    columns = ["method", "seconds, median", "seconds, range", "memory, MiB", "parameters trained", "file, MiB"]
+    memory = ["memory, MiB", "GPU memory, MiB"] if gpu else ["memory, MiB"]
+    columns = ["method", "seconds, median", "seconds, range", *memory, "parameters trained", "file, MiB"]
+    where = (
+        "; GPU memory is the most that tensors held on the GPU, which the process's memory has no part of"
+        if gpu
+        else ""
+    )
     return Section(
         "Cost",
         [
             Text(
                 "Seconds of training for one cell, without loading, drawing and scoring. Memory is the most that the"
-                " process held, with the loaded models; the file is what one would pass on."
+                f" process held, with the loaded models{where}; the file is what one would pass on."
             ),
             Table("Cost of a cell", columns, rows),
         ],
     )
+
+
+def _gpu_memory(results: Sequence[Result]) -> str:
+    most = max(r.gpu_memory for r in results)
+    return f"{most:,.0f}" if most else "–"
