@@ -268,8 +268,8 @@ def test_estimate_before_and_after(plan: Plan, folder: Path, fake: FakeRunner) -
     before = estimate(plan, folder, "toybox")
     assert (before.cells, before.finished, before.images) == (12, 0, 2 * 2 * 2 * 2)
     # 8 trained cells of 20 steps, and 4 images a cell, with the figures that are told
-    assert before.seconds == pytest.approx(8 * 20 * 0.13 + 12 * 4 * 0.4)
-    assert "0.13 s a training step" in before.said
+    assert before.seconds == pytest.approx(8 * 20 * 0.16 + 12 * 4 * 0.55)
+    assert "0.16 s a training step" in before.said
     finish(Plan(("dog6",), plan.methods, plan.seeds, None, 2, 2, plan.dataset), folder, fake)
     after = estimate(plan, folder, "toybox")
     assert after.finished == 6

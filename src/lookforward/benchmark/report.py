@@ -2,20 +2,26 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lookforward.benchmark.leavings import (
+    BROKEN,
+    ENCODERS,
+    known_settings,
+    read_cells,
+    read_description,
+    read_failures,
+    read_wanted,
+)
 from lookforward.benchmark.methods import RECIPE_LABELS, method_label
-from lookforward.benchmark.plan import cell_name, prompt_kind
-from lookforward.benchmark.provenance import other_than_default
 from lookforward.benchmark.summary import optimised_scores
-from lookforward.config import TOYBOX, Config
+from lookforward.config import TOYBOX
 from lookforward.errors import LookforwardError
 from lookforward.prompts import LIVE_CLASSES
-from lookforward.report.page import UNTOUCHED, Benchmark, Method, Problem, Result, Subject
-from lookforward.report.page.choice import Choice, Found, Key, Wanted, choose, left_sentence, planned_cells
-from lookforward.report.page.origin import Origin, disagreements, made_when, measured_with
+from lookforward.report.page import UNTOUCHED, Benchmark, Method, Subject
+from lookforward.report.page.choice import Choice, Found, Key, choose, left_sentence
+from lookforward.report.page.origin import disagreements, made_when, measured_with
 from lookforward.report.page.originals import drawn_in, noun_of, photo_folder, photos_in
 from lookforward.report.page.paper import departures, row_of
 from lookforward.toybox.subjects import CARD
@@ -30,11 +36,6 @@ _PARTS = {
     "development": "development subjects (recipes were tuned on them, so that they are no final word)",
     "test": "test subjects (no setting was chosen on them)",
 }
-_SETTINGS = {field.name for field in fields(Config)}
-_ENCODERS = ("dino", "clip", "dinov2")
-# The untouched model is not trained: no other setting has a part in what it draws
-_OF_SAMPLER = ("model", "precision", "resolution", "sample_steps", "guidance")
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged file may lead to
 
 
 def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") -> Benchmark:
@@ -43,9 +44,9 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     Raises:
         LookforwardError: there is no finished cell, or benchmark.json cannot be read.
     """
-    told = _read(folder / "benchmark.json") or {}
-    wanted = _wanted(told)
-    found, unreadable = _found(folder, told, wanted.cells)
+    told = read_description(folder / "benchmark.json") or {}
+    wanted = read_wanted(told)
+    found, unreadable = read_cells(folder, told, wanted.cells)
     choice = choose(found, wanted)
     if not choice.kept:
         why = f" {choice.problems[0].where}: {choice.problems[0].why}." if choice.problems else ""
@@ -71,127 +72,14 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
         results=tuple(f.result for f in choice.kept),
         pictures=drawn_in(folder, {f.key: f.path.stem for f in choice.kept}),
         references=photos_in(folder, listed),
-        problems=(*unreadable, *choice.problems, *_failed(folder, found, wanted.cells)),
+        problems=(*unreadable, *choice.problems, *read_failures(folder, found, wanted.cells)),
         kind=kind,
-        encoders=any(choice.shared.get(f"encoder of {name}") for name in _ENCODERS),
+        encoders=any(choice.shared.get(f"encoder of {name}") for name in ENCODERS),
         left_out=left_sentence(choice.left),
         warnings=(*_mixed(choice, bool(told)), *disagreements(origins, model)),
         ceiling=TOYBOX_CEILING if kind == model == TOYBOX else {},
         baseline=baseline,
     )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        told = dict(json.loads(path.read_text(encoding="utf-8")))
-        planned_cells(told)
-    except _BROKEN as error:
-        raise LookforwardError(
-            f"{path} cannot be read ({error}); put it back as it was, or take it away to report on the cells alone."
-        ) from error
-    return told
-
-
-def _wanted(told: Mapping[str, Any]) -> Wanted:
-    """What benchmark.json says of the cells; files of older versions say less."""
-    shared: dict[str, Any] = {}
-    for name, key in (("base model", "model"), ("images for each prompt", "images")):
-        shared |= {name: told[key]} if key in told else {}
-    if "identifier_in_clip_text" in told:
-        shared["identifier in CLIP-T"] = bool(told["identifier_in_clip_text"])
-    if "extra_scores" in told:
-        shared["extra scores"] = sorted(told["extra_scores"])
-    if "encoders" in told:
-        shared |= {f"encoder of {name}": told["encoders"].get(name) for name in _ENCODERS}
-    methods = [m for m in told.get("methods", ()) if "settings" in m and m["name"] != UNTOUCHED]
-    return Wanted(
-        planned_cells(told),
-        shared,
-        {str(m["name"]): other_than_default(_config(m["settings"])) for m in methods},
-        {str(m["name"]): str(m.get("config_hash", "")) for m in methods},
-        {str(s["name"]): tuple(map(str, s["prompts"])) for s in told.get("subjects", ()) if s.get("prompts")},
-    )
-
-
-def _found(folder: Path, told: Mapping[str, Any], planned: Sequence[Key] | None) -> tuple[list[Found], list[Problem]]:
-    """The cells of a folder, and those that cannot be read and were planned."""
-    meant = None if planned is None else {cell_name(key) for key in planned}
-    kinds: dict[str, str] = told.get("prompt_kinds", {})
-    found, problems = [], []
-    for path in sorted((folder / "cells").glob("*.json")):
-        try:
-            found.append(_one(json.loads(path.read_text(encoding="utf-8")), kinds, path, planned is None))
-        except _BROKEN as error:
-            if meant is None or path.stem in meant:
-                problems.append(Problem(path.name, f"cannot be read: {type(error).__name__}: {error}"))
-    return found, problems
-
-
-def _one(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path, unplanned: bool) -> Found:
-    settings, made = values["settings"], values.get("provenance", {})
-    result, config = _result(values, kinds), _config(settings["config"])
-    shared = {
-        "base model": config.model,
-        "images for each prompt": result.images,
-        "identifier in CLIP-T": bool(settings.get("identifier_in_clip_text")),
-        "extra scores": sorted(settings.get("extra_scores", ())),
-        **{f"encoder of {name}": settings.get(name) for name in _ENCODERS},
-    }
-    if unplanned:  # else the plan says which prompts each subject is asked
-        shared["prompts for each subject"] = len(result.prompts)
-    of_method = other_than_default(config)
-    if result.method == UNTOUCHED:
-        of_method = {name: getattr(config, name) for name in _OF_SAMPLER}
-    versions = {str(name): str(version) for name, version in made.get("versions", {}).items()}
-    origin = Origin(
-        str(made.get("date", "")), versions, str(made.get("model_hash", "")), str(made.get("config_hash", ""))
-    )
-    return Found(result, shared, of_method, path, origin)
-
-
-def _config(settings: Mapping[str, Any]) -> Config:
-    """With the defaults of what was no setting yet, and without what is none any more."""
-    return Config(**{name: value for name, value in settings.items() if name in _SETTINGS})
-
-
-def _result(values: Mapping[str, Any], kinds: Mapping[str, str]) -> Result:
-    settings = values["settings"]
-    prompts = tuple(map(str, settings["prompts"]))
-    return Result(
-        subject=str(values["subject"]),
-        method=str(values["method"]),
-        seed=int(values["seed"]),
-        scores={str(name): [float(x) for x in numbers] for name, numbers in values["scores"].items()},
-        prompts=prompts,
-        kinds=tuple(kinds.get(p) or prompt_kind(p) for p in prompts),
-        images=int(settings["images"]),
-        seconds=float(values["seconds"]),
-        memory=float(values["memory"]),
-        gpu_memory=float(values.get("provenance", {}).get("gpu_memory") or 0.0),
-        parameters=int(values.get("parameters", 0)),
-        size=float(values.get("size", 0.0)),
-        steps=int(settings["config"].get("steps", 0)),
-        curves={name: [[float(x), float(y)] for x, y in rows] for name, rows in values.get("curves", {}).items()},
-    )
-
-
-def _failed(folder: Path, found: Sequence[Found], planned: Sequence[Key] | None) -> list[Problem]:
-    """Cells that were asked for, failed and were not finished later."""
-    finished = {f.key for f in found}
-    problems = []
-    for path in sorted((folder / "failed").glob("*.json")):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            key = values["subject"], values["method"], values["seed"]
-            if key in finished or (planned is not None and key not in planned):
-                continue
-            where = f"{values['subject']}, {values['method']}, seed {values['seed']}"
-            problems.append(Problem(where, f"{values.get('error', '')}: {values.get('message', '')}"))
-        except _BROKEN:
-            problems.append(Problem(path.stem, "failed; why cannot be read"))
-    return problems
 
 
 def _mixed(choice: Choice, told: bool) -> list[str]:
@@ -223,7 +111,7 @@ def _class_noun(folder: Path, name: str) -> str:
     """As the card beside the photos says, or as the name does."""
     try:
         return str(json.loads((photo_folder(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
-    except _BROKEN:
+    except BROKEN:
         return noun_of(name)
 
 
@@ -245,7 +133,7 @@ def _method(name: str, planned: Mapping[str, Any], cells: Sequence[Found]) -> Me
     optimised = set(planned.get("optimised", ()))
     if settings is None:
         return Method(name, label, tuple(sorted(optimised)))
-    config = _config(settings)
+    config = known_settings(settings)
     scores = {score for f in cells for score in f.result.scores}
     optimised.update(score for score in optimised_scores(config) if score in scores)
     recipe = planned.get("recipe") or _recipe(name)
