@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from lookforward.benchmark.plan import prompt_kind
@@ -20,7 +21,7 @@ from lookforward.report.page import Benchmark, write_report
 from lookforward.report.page.blocks import Sheet
 from lookforward.report.page.numbers import difference, estimate
 from lookforward.report.page.pictures import case_section, cases, data_uris, judge_of, prompts_in_turn, sheet_section
-from lookforward.report.page.plots import fidelity_plots, middle_curve
+from lookforward.report.page.plots import _keep_near, fidelity_plots, middle_curve
 from lookforward.report.page.sections import CEILING
 from lookforward.report.statistics import paired_interval
 
@@ -545,3 +546,16 @@ def test_command(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Pat
         with pytest.raises(SystemExit) as stopped:
             main(words)
         assert stopped.value.code == 2
+
+
+def test_long_bars_do_not_squeeze_the_points() -> None:
+    axis = Figure().subplots()
+    points = [(0.6, 0.4), (0.7, 0.5)]
+    for x, y in points:
+        axis.errorbar(x, y, xerr=0.01, yerr=1.6)  # of two subjects
+    wide = axis.get_xlim()
+    assert _keep_near(axis, points)
+    assert axis.get_xlim() == wide
+    assert axis.get_ylim() == pytest.approx((0.3, 0.6))
+    assert not _keep_near(axis, points)
+    assert not _keep_near(axis, [])

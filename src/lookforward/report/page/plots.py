@@ -57,7 +57,8 @@ def _scatter(benchmark: Benchmark, score: str, names: Sequence[str]) -> Plot:
     with rc_context(_STYLE):
         figure = Figure(figsize=(5.0, 4.2 + 0.11 * len(names)), layout="constrained")
         axis = figure.subplots()
-        said = []
+        said: list[str] = []
+        points: list[tuple[float, float]] = []
         for name in names:
             across, up = estimate(benchmark.of(name), TEXT), estimate(benchmark.of(name), score)
             if across is None or up is None:
@@ -77,10 +78,13 @@ def _scatter(benchmark: Benchmark, score: str, names: Sequence[str]) -> Plot:
                 label=_legend(benchmark.label(name) + (" †" if optimised else "")),
             )
             said.append(f"{benchmark.label(name)}: {TEXT} {plain(across.mean)}, {score} {plain(up.mean)}")
+            points.append((across.mean, up.mean))
+        cut = _keep_near(axis, points)
         _dress(axis, f"{TEXT} (what the prompt says)", f"{score} (the very subject)")
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8)
         svg = _svg(figure, f"scatter {score}")
     caption = f"{score} against {TEXT}; bars are 95% intervals over subjects. Up and to the right is better."
+    caption += " Bars that are longer than the plot are cut off." if cut else ""
     floor = estimate(benchmark.of(UNTOUCHED), score) if UNTOUCHED in benchmark.methods else None
     floor_text = estimate(benchmark.of(UNTOUCHED), TEXT) if UNTOUCHED in benchmark.methods else None
     if floor is not None and floor_text is not None:
@@ -89,6 +93,22 @@ def _scatter(benchmark: Benchmark, score: str, names: Sequence[str]) -> Plot:
     if any(benchmark.mark(name, score) or benchmark.mark(name, TEXT) for name in names):
         caption += " Hollow: trained on one of the two scores."
     return Plot(caption, "; ".join(said) + ".", svg)
+
+
+def _keep_near(axis: Axes, points: Sequence[tuple[float, float]]) -> bool:
+    """Axes that show the points apart, and not the long bars of two or three subjects; whether that cuts a bar off."""
+    cut = False
+    if not points:
+        return cut
+    for values, get, put in zip(
+        zip(*points, strict=True), (axis.get_xlim, axis.get_ylim), (axis.set_xlim, axis.set_ylim), strict=True
+    ):
+        low, high = get()
+        room = max(max(values) - min(values), 0.1)
+        near = max(low, min(values) - room), min(high, max(values) + room)
+        cut = cut or near != (low, high)
+        put(*near)
+    return cut
 
 
 def curve_plots(benchmark: Benchmark) -> list[Plot]:
