@@ -172,6 +172,7 @@ def test_every_recipe_takes_a_step_and_explains_itself(concept: Concept, recipe:
     [
         ({"method": "draft", "critic": "residual"}, "method = 'draft' has no critic"),
         ({"method": "draft", "draft_last": 3, "draft_noises": 2}, "draft_last = 1 only"),
+        ({"method": "draft", "draft_last": 3, "chain_steps": 2}, "more than the 2 steps of the chain"),
         ({"method": "dpok"}, "trains no text encoder"),
         ({"method": "dpok", "train_text_encoder": False, "dpok_trajectories": 1}, "at least 2"),
         ({"method": "ppo"}, "choose one of dpg, draft, dpok"),
@@ -184,7 +185,7 @@ def test_methods_that_do_not_go_with_their_settings(overrides: dict[str, Any], m
 
 @pytest.mark.parametrize("recipe", ["draft", "dpok"])
 def test_the_compared_methods_resume_exactly(concept: Concept, tmp_path: Path, recipe: str) -> None:
-    short = {"chain_steps": 3, "chain_guidance": 2.0, "dpok_trajectories": 2, "dpok_pairs": 2}
+    short = {"chain_steps": 3, "draft_last": 2, "chain_guidance": 2.0, "dpok_trajectories": 2, "dpok_pairs": 2}
 
     def fresh() -> Trainer:
         return build(settings(recipe, **short), concept, make_pipeline()).trainer
@@ -203,6 +204,6 @@ def test_draft_says_what_to_do_about_a_reward_without_gradient(
 ) -> None:
     (tmp_path / "flat_of_test_build.py").write_text("def flat(images, prompts):\n    return [0.0] * len(images)\n")
     monkeypatch.chdir(tmp_path)
-    trainer = trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2)
+    trainer = trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2, draft_last=1)
     with pytest.raises(LookforwardError, match="Step 1: Reward 'flat_of_test_build:flat' gives no gradient"):
         list(train(trainer, 1))

@@ -236,6 +236,11 @@ def _check_method(config: Config) -> None:
         return
     if config.critic != "none" or config.route == "direct":
         raise LookforwardError(f"method = {config.method!r} has no critic: set critic to none and route to critic.")
+    if config.method == "draft" and config.draft_last > config.chain_steps:
+        raise LookforwardError(
+            f"draft_last = {config.draft_last} is more than the {config.chain_steps} steps of the chain: lower it, or "
+            "raise chain_steps."
+        )
     if config.draft_noises and config.draft_last != 1:
         raise LookforwardError("draft_noises is for draft_last = 1 only.")
     if config.method == "dpok" and config.train_text_encoder:
