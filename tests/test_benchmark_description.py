@@ -74,6 +74,13 @@ def test_other_subjects_measured_otherwise_are_not_taken_in(
     write_description(changed, folder, model)  # nothing is there that could be mixed
 
 
+def test_extra_scores_may_stand_in_any_order(plan: Plan, folder: Path) -> None:
+    described = run(replace(plan, scoring=Scoring(extra=("dreamsim", "dinov2"))), folder)
+    described["extra_scores"] = ["dreamsim", "dinov2"]  # as older versions wrote it
+    (folder / "benchmark.json").write_text(json.dumps(described))
+    assert run(replace(plan, scoring=Scoring(extra=("dinov2", "dreamsim"))), folder)["grids"] == described["grids"]
+
+
 def test_a_broken_description_is_written_anew(plan: Plan, folder: Path) -> None:
     run(plan, folder)
     for text in ("{", "[]", '{"subjects": 3}'):

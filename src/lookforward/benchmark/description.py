@@ -96,7 +96,9 @@ def _refuse_mixing(old: Json, new: Json, folder: Path) -> None:
 
 
 def _kind(value: Any) -> Any:
-    """Of a data set its name only: its notes and its place may change."""
+    """Of a data set its name only: its notes and its place may change. Words in any order."""
+    if isinstance(value, list):
+        return sorted(value)
     return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
