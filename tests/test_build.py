@@ -183,6 +183,12 @@ def test_methods_that_do_not_go_with_their_settings(overrides: dict[str, Any], m
         settings("dreambooth", **overrides)
 
 
+@pytest.mark.parametrize("adapter", ["lora", "dora"])
+def test_dpok_trains_the_unet_alone_with_every_adapter_that_it_takes(adapter: str) -> None:
+    assert settings("look-forward", adapter=adapter).train_text_encoder  # what these adapters like on Toybox
+    assert not settings("dpok", adapter=adapter).train_text_encoder
+
+
 @pytest.mark.parametrize("recipe", ["draft", "dpok"])
 def test_the_compared_methods_resume_exactly(concept: Concept, tmp_path: Path, recipe: str) -> None:
     short = {"chain_steps": 3, "draft_last": 2, "chain_guidance": 2.0, "dpok_trajectories": 2, "dpok_pairs": 2}

@@ -126,6 +126,8 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
     if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
         needed = _flatten(read_toml(needs), on_toybox)
         values = needed | values if values.get("adapter") == adapter else values | needed
+    if values.get("method") == "dpok":
+        values["train_text_encoder"] = False  # the UNet alone, whatever the adapter would like
     return structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}")
 
 
