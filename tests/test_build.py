@@ -16,6 +16,7 @@ from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config, load_config, recipe_names
 from lookforward.errors import LookforwardError
+from lookforward.toybox import IDENTITY, JUDGE
 from lookforward.train import Trainer, train
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -99,6 +100,8 @@ def test_a_sum_logs_its_parts(concept: Concept) -> None:
         ("dinosaur", "no reward 'dinosaur'.*look-forward"),
         ("2 * look-forward +", "was expected"),
         ("no_such_module:f", "no_such_module"),
+        (f"dino + embedding:{IDENTITY}", "identity encoder only ever judges"),
+        (f"embedding:{JUDGE}/../judge", "judge encoder only ever judges"),
     ],
 )
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
@@ -116,8 +119,10 @@ def test_the_direct_route_wants_a_gradient(concept: Concept, tmp_path: Path, mon
     )
     monkeypatch.chdir(tmp_path)
     direct = {"route": "direct", "critic_weight": 1.0}
-    (result,) = train(trainer_of(concept, "dreambooth", reward="ssim", **direct), 1)
+    (result,) = train(trainer_of(concept, "dreambooth", reward="ssim + 2*noise", **direct), 1)
     assert result.terms["value"] != 0
+    parts = [result.terms["reward/ssim"], result.terms["reward/noise"]]
+    assert result.terms["reward"] == pytest.approx(parts[0] + 2 * parts[1], rel=1e-5)
     name = "my_rewards_of_test_build:brightness"
     trainer = trainer_of(concept, "dreambooth", reward=f"ssim + {name}", **direct)
     before = {n: p.detach().clone() for n, p in trainer.parameters.items()}

@@ -4,7 +4,7 @@ A state is (x_t, t, prompt); the action is the noise that the policy predicts th
 Two transitions lead to the next state, Δ timesteps on:
 
 - `reference`: the reference photo, noised to t-Δ. The next state does not depend on the action, so that of a return
-  only the first reward does: the rest is a baseline.
+  only the first reward does. The rest is a baseline to a critic that tells states apart.
 - `policy`: the deterministic DDIM step with the action. All later rewards are consequences of it.
 """
 
@@ -50,6 +50,24 @@ class Environment:
                 raise LookforwardError(f"Reward {self.reward.name!r} looks at images, but there is no decoder.")
             transition = replace(transition, image=self.decode(transition.x_0_hat))
         return self.reward.parts(transition)
+
+    def judge_told(self, transition: Transition, no_gradient: str = "") -> tuple[Tensor, dict[str, float]]:
+        """The reward of a transition, (b,), and what to log of it: its mean, and of a sum each part's, unweighted.
+
+        no_gradient: what an error says where a part gives no gradient; "" where none is needed.
+
+        Raises:
+            LookforwardError: a gradient is needed, and a part gives none.
+        """
+        parts = self.judge_parts(transition)
+        for name, part in parts.items():
+            if no_gradient and not part.requires_grad:
+                raise LookforwardError(f"Reward {name!r} gives no gradient{no_gradient}")
+        reward = self.reward.total(parts)
+        terms = {"reward": reward.detach().mean().item()}
+        if len(parts) > 1:
+            terms |= {f"reward/{name}": part.detach().mean().item() for name, part in parts.items()}
+        return reward, terms
 
     def advance(
         self, policy: Policy, now: Transition, generator: torch.Generator, strides: Tensor | None = None

@@ -131,8 +131,8 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         if trainer.step >= critique.warmup:
             worth = critique.value(transition)
     elif trainer.direct:
-        worth = reward_worth(trainer.environment, transition)
-        terms["reward"] = worth.detach().mean().item()
+        worth, told = reward_worth(trainer.environment, transition)
+        terms |= told
     loss, losses = policy_loss(transition, prior, worth, trainer.objective)
     norm = policy_step(trainer.optimizer, list(trainer.parameters.values()), loss, trainer.max_grad_norm)
     return terms | losses | {"gradient": norm}
@@ -168,11 +168,7 @@ def comparison_step(trainer: Trainer, comparison: Comparison) -> dict[str, float
 def teach(trainer: Trainer, critique: Critique, transition: Transition) -> dict[str, float]:
     """The critic's steps on this transition and on further ones; returns what was logged of this one."""
     now = detached(transition)
-    parts = trainer.environment.judge_parts(now)
-    reward = trainer.environment.reward.total(parts)
-    terms = {"reward": reward.mean().item()}
-    if len(parts) > 1:
-        terms |= {f"reward/{name}": part.mean().item() for name, part in parts.items()}
+    reward, terms = trainer.environment.judge_told(now)
     for i in range(critique.steps):
         if i > 0:
             batch = _draw(trainer, trainer.references, trainer.critic_generator)

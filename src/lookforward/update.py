@@ -13,7 +13,6 @@ from torch.nn.functional import mse_loss
 
 from lookforward.critics.value import ValueFunction
 from lookforward.environment import Environment, detached, require_finite
-from lookforward.errors import LookforwardError
 from lookforward.records import Transition
 
 RATE_TOO_HIGH = "the critic's learning rate is too high: lower critic_learning_rate"
@@ -26,8 +25,8 @@ class Objective:
     critic_weight: λ of Eq. 11; 0 is DreamBooth.
     noise_weight: w_ε, weight of the reconstruction of Eq. 1; 1 in the paper, 0 in the released code.
     prior_weight: w_prior, weight of prior preservation.
-    discount: γ in (0, 1], by which the critic's word counts γ^t at timestep t, each sample by its own t: the
-        released code's. 1 where the returns themselves are discounted, as in the paper.
+    discount: γ in (0, 1], by which the critic's word, or the reward on the direct route, counts γ^t at timestep t,
+        each sample by its own t: the released code's. 1 where the returns themselves are discounted, as in the paper.
     """
 
     critic_weight: float
@@ -109,16 +108,12 @@ def policy_step(optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss
     return norm.item()
 
 
-def reward_worth(environment: Environment, transition: Transition) -> Tensor:
+def reward_worth(environment: Environment, transition: Transition) -> tuple[Tensor, dict[str, float]]:
     """The direct route, (b,): the reward itself, differentiated straight through the decoder where it sees images.
+
+    With what to log of it.
 
     Raises:
         LookforwardError: the reward gives no gradient.
     """
-    parts = environment.judge_parts(transition)
-    for name, part in parts.items():
-        if not part.requires_grad:
-            raise LookforwardError(
-                f"Reward {name!r} gives no gradient: take the route through a critic (route = critic)."
-            )
-    return environment.reward.total(parts)
+    return environment.judge_told(transition, ": take the route through a critic (route = critic).")

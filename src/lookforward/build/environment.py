@@ -1,6 +1,7 @@
 """The reward that a config names, and the environment that pays it."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from lookforward.rewards.per_concept import PerConceptReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
+from lookforward.toybox import IDENTITY, JUDGE
 from lookforward.vision import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
 from lookforward.vision.perceptual import load_dreamsim, load_lpips
 
@@ -50,13 +52,24 @@ def check_reward(config: Config) -> None:
     """Find what is wrong with the reward's words before anything is loaded or drawn.
 
     Raises:
-        LookforwardError: it is not a sum of rewards, or one of them is not known.
+        LookforwardError: it is not a sum of rewards, or one of them is not known, or only ever judges.
     """
     for _, name in parse_terms(config.reward):
-        if name not in NAMES and not name.startswith("embedding:"):
+        if name.startswith("embedding:"):
+            _refuse_judges(name)
+        elif name not in NAMES:
             if ":" not in name:
                 raise _unknown(name)
             load_callable(name)
+
+
+def _refuse_judges(name: str) -> None:
+    source = Path(name.removeprefix("embedding:"))
+    if source.exists() and source.resolve() in (IDENTITY.resolve(), JUDGE.resolve()):
+        raise LookforwardError(
+            f"Reward {name!r}: Toybox's {source.name} encoder only ever judges, so that one score is never trained on. "
+            "Take dino, or another encoder."
+        )
 
 
 def _build_for_all(name: str, config: Config, photos: Sequence[Tensor]) -> Reward:

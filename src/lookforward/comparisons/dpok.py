@@ -52,16 +52,14 @@ from lookforward.records import Batch, State
 
 @dataclass(frozen=True)
 class Dpok:
-    """The defaults are those of the authors' code, but for `updates` (5 there), `accumulate` (12) and `pairs` (2).
+    """The defaults are those of the authors' code, but for `updates` (5 there) and `pairs` (12 times 2).
 
-    chain: η > 0. updates: optimizer steps for one draw of trajectories. accumulate: losses whose gradients add up to
-    one of them; each is divided by it already. pairs: of trajectory and timestep in one loss.
+    chain: η > 0. updates: optimizer steps for one draw of trajectories. pairs: of trajectory and timestep in one.
     reward_weight: α. kl_weight: β ≥ 0. ratio_clip: how far from 1 an importance ratio may count.
     """
 
     chain: Chain = field(default_factory=lambda: Chain(steps=50, guidance=7.5, eta=1.0))
     updates: int = 1
-    accumulate: int = 1
     pairs: int = 24
     reward_weight: float = 100.0
     kl_weight: float = 0.01
@@ -95,9 +93,9 @@ def dpok_losses(
     reference_act: Act,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, dict[str, float]]]:
-    """Draw a trajectory for each row of `start`; yield `updates` times `accumulate` losses with what to log of each.
+    """Draw a trajectory for each row of `start`; yield `updates` losses with what to log of each.
 
-    The caller adds up the gradients of `accumulate` losses, then takes a step, before it asks for the next.
+    The caller takes a step before it asks for the next.
 
     start: b ≥ 2 reference photos for rewards that compare with them; its noise and timesteps are not looked at.
     embedding: (b, l, d) without gradient; empty: (1, l, d), for guidance other than 1. The prompts should be equal,
@@ -109,10 +107,10 @@ def dpok_losses(
     """
     drawn = draw_trajectories(policy, environment, start, settings, embedding, empty, generator)
     total = drawn.log_p.numel()
-    for _ in range(settings.updates * settings.accumulate):
+    for _ in range(settings.updates):
         chosen = torch.randperm(total, generator=generator)[: settings.pairs]
         loss, terms = pairs_loss(policy, drawn, chosen, settings, reference_act)
-        yield loss / settings.accumulate, drawn.terms | terms
+        yield loss, drawn.terms | terms
 
 
 @torch.no_grad()
@@ -131,11 +129,7 @@ def draw_trajectories(
     links = list(walk(policy, settings.chain, noise, embedding, empty, generator))
     end = links[-1]
     require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
-    parts = environment.judge_parts(arrive(policy, end, start))
-    reward = environment.reward.total(parts)  # (b,)
-    terms = {"reward": reward.mean().item()}
-    if len(parts) > 1:
-        terms |= {f"reward/{name}": part.mean().item() for name, part in parts.items()}
+    reward, terms = environment.judge_told(arrive(policy, end, start))  # (b,)
     b = len(reward)
     others = (reward.sum() - reward) / (b - 1)  # (b,): what the other trajectories earned says nothing of this one
     return Trajectories(

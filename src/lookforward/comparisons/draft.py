@@ -66,19 +66,12 @@ def draft_loss(
         start = _repeat(start, settings.noises)
         end = _denoise_again(policy, settings, end, empty, generator)
     require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
-    parts = environment.judge_parts(arrive(policy, end, start))
-    for name, part in parts.items():
-        if not part.requires_grad:
-            raise LookforwardError(
-                f"Reward {name!r} gives no gradient, which DRaFT needs: take method = dpok, or method = dpg with the "
-                "route through a critic (route = critic)."
-            )
-    reward = environment.reward.total(parts)  # (b,) or (b n,)
+    remedy = (
+        ", which DRaFT needs: take method = dpok, or method = dpg with the route through a critic (route = critic)."
+    )
+    reward, terms = environment.judge_told(arrive(policy, end, start), remedy)  # (b,) or (b n,)
     loss = -reward.mean()  # rewards rise, losses fall
-    terms = {"reward": reward.detach().mean().item(), "loss": loss.item()}
-    if len(parts) > 1:
-        terms |= {f"reward/{name}": part.detach().mean().item() for name, part in parts.items()}
-    return loss, terms
+    return loss, terms | {"loss": loss.item()}
 
 
 def _denoise_again(
