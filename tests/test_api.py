@@ -11,7 +11,7 @@ from PIL import Image
 import lookforward
 from jobs import SETTINGS, exported, logged, tree
 from lookforward import Config, LookforwardError, Personalized, StepResult, load_config, load_personalized, personalize
-from lookforward.api import default_output
+from lookforward.api import Job, default_output, read_concept
 from lookforward.config import AdapterKind
 from lookforward.run import open_run
 
@@ -186,6 +186,37 @@ def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path
         load_personalized(tmp_path / "run")
     train()
     load_personalized(str(tmp_path / "run"))
+
+
+def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+    given = {**SETTINGS, "photos": str(photos), "class_noun": "teapot", "model": str(tiny_model)}
+    config = load_config("look-forward", given)
+    concept = read_concept(photos, config)
+    first = iter(Job(tmp_path / "run", config, concept))
+    next(first)
+    rows = logged(tmp_path / "run")
+    with pytest.raises(
+        LookforwardError, match=r"Another process trains in .*run: wait for it, or give another --output"
+    ):
+        train()
+    late = Job(tmp_path / "run", config, concept)  # looked before the first one ended
+    assert logged(tmp_path / "run") == rows
+    assert len(list(first)) == 5
+    assert not list(late)  # nothing was left to do
+    assert len(logged(tmp_path / "run")) == 6
+
+    other = tmp_path / "other"
+    begun = Job(other, load_config("look-forward", {**given, "seed": 1}), concept)
+    train("other")
+    with pytest.raises(LookforwardError, match="holds another run: seed was 0, now 1"):
+        next(iter(begun))
+
+
+def test_a_recipe_may_name_the_class_noun(photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('critic = "residual"\ncritic_weight = 1.0\nclass_noun = "teapot"\n')
+    model = personalize(photos, recipe=str(recipe), output=tmp_path / "run", model=str(tiny_model), **SETTINGS)
+    assert model.run.config.class_noun == "teapot"
 
 
 @pytest.mark.parametrize("arguments", [{"count": 0}, {"steps": 0}, {"seed": 2**70}])

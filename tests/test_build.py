@@ -1,13 +1,14 @@
 """From the words of a config to objects: every reward by its name, and what is wrong with one found early."""
 
 import re
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 
 from conftest import make_pipeline
 from lookforward.build import build, build_pipeline, check
@@ -170,6 +171,66 @@ def test_a_tiny_decoder_shows_images_to_the_reward(concept: Concept, tmp_path: P
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_takes_a_step_and_explains_itself(concept: Concept, recipe: str) -> None:
     list(train(trainer_of(concept, recipe), 1))
+
+
+def test_a_caption_that_the_model_cannot_read_to_its_end(photos: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(photos, tmp_path / "photos"))
+    files = list(folder.glob("*.png"))
+
+    def concept_of(caption: str) -> Concept:
+        for file in files:
+            file.with_suffix(".txt").write_text(caption)
+        return load_concept(folder, class_noun="teapot", resolution=64)
+
+    many = " ".join(["snow"] * 40)
+    notes = check(settings(), concept_of(f"a photo of {{}} in the {many}"))
+    assert sum("tokens; the model reads the first 30" in note for note in notes) == len(files)
+    with pytest.raises(LookforwardError, match=r"names the subject behind the 30 tokens.* put \{\} at its start"):
+        check(settings(), concept_of(f"in the {many} a photo of {{}}"))
+
+
+def test_a_schedule_that_ends_in_noise_alone_is_refused(concept: Concept) -> None:
+    dark = build_pipeline("toybox", "cpu")
+    dark.scheduler = DDIMScheduler.from_config(dark.scheduler.config, rescale_betas_zero_snr=True)
+    with pytest.raises(LookforwardError, match="noise schedule ends in noise alone"):
+        build(settings(), concept, dark)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"addition_embed_type": "text_time"}, "takes further conditions, as Stable Diffusion XL's does"),
+        ({"in_channels": 9}, "takes 9 channels and not the latents' 4"),
+        ({"cross_attention_dim": 1024}, "reads words of 1024 numbers, and the text encoder's have 128"),
+    ],
+)
+def test_models_of_another_kind_are_told_apart(
+    change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untouched = build_pipeline("toybox", "cpu")
+    untouched.unet.register_to_config(**change)
+    monkeypatch.setattr("lookforward.policies.diffusion._load_parts", lambda _: untouched)
+    with pytest.raises(LookforwardError, match=message):
+        build_pipeline("toybox", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("prior_steps", 1000, r"prior_steps = 1000 must lie in \[1, 999\]"),
+        ("sample_steps", 2000, r"sample_steps = 2000 must lie in \[1, 999\]"),
+        ("adam_beta1", 1.0, r"adam_beta1 = 1.0 must lie in \[0, 1\)"),
+    ],
+)
+def test_numbers_that_would_fail_later_are_found_first(concept: Concept, name: str, value: float, message: str) -> None:
+    with pytest.raises(LookforwardError, match=message):
+        check(settings(**{name: value}), concept)
+
+
+def test_a_critic_that_nobody_listens_to_is_told_of(concept: Concept) -> None:
+    told = "critic_weight is 0, so that the reward changes nothing"
+    assert any(told in note for note in check(settings("dreambooth", critic="residual"), concept))
+    assert not any(told in note for note in check(settings("dreambooth"), concept))
 
 
 @pytest.mark.parametrize(

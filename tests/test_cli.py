@@ -157,6 +157,16 @@ def test_score_of_a_run_from_a_list_of_photos(
     assert (status, out) == (0, f"1 images and a-sks-teapot-sheet.png in {tmp_path / '[moved] :smile:' / 'images'}\n")
 
 
+def test_too_little_memory_on_an_accelerator_has_a_remedy(
+    run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(self: Any, result: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr("lookforward.cli.progress.TrainingProgress.show", short)
+    assert_refused(run(*command, "--output", "run"), "memory is too small for this. Take less: --set adapter=lora")
+
+
 def test_an_interrupted_training_goes_on(
     run: Command, command: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,11 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
     assert tree(folder / "export-diffusers") == tree(folder / "export")
     status, _, err = run("export", folder, "--format", "kohya")
     assert (status, "export-kohya is there already; give another --output, or delete it" in err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    status, _, err = run("export", folder, "--format", "kohya", "--output", tmp_path / "link")
+    assert (status, "is a link or a mount point" in err) == (2, True)
+    assert not list((tmp_path / "empty").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -257,7 +262,7 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
         (["merge", "{lora}", "{full}"], "is a whole model, and two of them cannot be combined"),
         (["merge", "{full}", "{full}"], "is a whole model, and two of them cannot be combined"),
         (["merge", "{lora}:strong"], "write EXPORT:STRENGTH with a number"),
-        (["merge", "{textual-inversion}", "{custom-diffusion}"], "identifier '<new>' is"),
+        (["merge", "{textual-inversion}", "{custom-diffusion}"], "has a word '<new>' already"),
     ],
 )
 def test_what_cannot_be_converted(

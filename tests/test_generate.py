@@ -3,22 +3,25 @@
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from conftest import make_pipeline, save_image
 from exports import make_export
-from lookforward import LookforwardError, __version__, load_personalized
+from lookforward import Config, LookforwardError, __version__, load_personalized
+from lookforward.build import read_manifest
 from lookforward.cli import main
 from lookforward.generate import SchedulerName, draw_images, use_ddim
 from lookforward.picture import Drawing, read_settings, save_picture
+from lookforward.run import Run
 
 SCHEDULERS = get_args(SchedulerName)
 Command = Callable[..., tuple[int, str, str]]
@@ -98,6 +101,28 @@ def test_a_scheduler_keeps_the_models_noise_schedule_and_prediction() -> None:
     assert len(seen) >= len(SCHEDULERS)
 
 
+def test_ddim_takes_what_another_sampler_does_not_say_from_stable_diffusion() -> None:
+    made = make_pipeline()
+    use_ddim(made)
+    wanted = dict(made.scheduler.config)
+    other = make_pipeline()
+    other.scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    assert "clip_sample" not in other.scheduler.config
+    use_ddim(other)
+    found = dict(other.scheduler.config)
+    for name in ("clip_sample", "steps_offset", "set_alpha_to_one", "prediction_type", "beta_end", "beta_schedule"):
+        assert found[name] == wanted[name], name
+    (ours,) = draw_images(made, ["a teapot"], [0], steps=3, guidance=1.0)
+    (theirs,) = draw_images(other, ["a teapot"], [0], steps=3, guidance=1.0)
+    assert (ours == theirs).mean() > 0.5  # the timesteps may be spaced otherwise by one
+    clipping = make_pipeline()
+    clipping.scheduler = DDIMScheduler.from_config(wanted, clip_sample=True)
+    use_ddim(clipping)
+    assert not clipping.scheduler.config["clip_sample"]
+
+
 def test_a_negative_prompt_leads_away(pipeline: StableDiffusionPipeline) -> None:
     plain = draw(pipeline, [0])
     assert (draw(pipeline, [0], negative="") == plain).all()
@@ -168,6 +193,32 @@ def test_the_command_draws_with_an_export(run: Command, teapot: Path, tmp_path: 
     assert read_settings(again) == said
     with Image.open(again) as image:
         assert np.abs(np.asarray(image).astype(int) - np.asarray(same)).max() <= 1
+
+
+def test_an_image_of_another_prompt_is_never_overwritten(run: Command, teapot: Path, tmp_path: Path) -> None:
+    def files() -> dict[str, str]:
+        return {p.name: read_settings(p).prompt for p in (tmp_path / "images").glob("*-[01].png")}
+
+    for prompt in ("a sks teapot", "a sks teapot!", "a sks teapot"):
+        assert run(teapot, prompt, "--count", 2, "--steps", 1)[0] == 0
+    drawn = {"a-sks-teapot-0.png", "a-sks-teapot-1.png"}, {"a-sks-teapot-2-0.png", "a-sks-teapot-2-1.png"}
+    assert {name for name, prompt in files().items() if prompt == "a sks teapot"} == drawn[0]
+    assert {name for name, prompt in files().items() if prompt == "a sks teapot!"} == drawn[1]
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a-vase-0.png")  # somebody else's
+    assert run(teapot, "a vase", "--count", 1, "--steps", 1)[0] == 0
+    assert read_settings(tmp_path / "images" / "a-vase-2-0.png").prompt == "a vase"
+    with Image.open(tmp_path / "images" / "a-vase-0.png") as image:
+        assert image.size == (8, 8)
+
+
+def test_a_run_of_another_machines_device_draws_on_what_is_here(run: Command, teapot: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(teapot)
+    given = {name: value for name, value in manifest.items() if name != "format"}
+    Run(tmp_path / "run", Config(**given, device="cuda:99")).begin([])
+    shutil.copytree(teapot, tmp_path / "run" / "export")
+    status, out, err = run("run", "a sks teapot", "--count", 1, "--steps", 1)
+    assert (status, err) == (0, "")
+    assert out == f"1 images and a-sks-teapot-sheet.png in {Path('run') / 'images'}\n"
 
 
 def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
@@ -252,7 +303,8 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must lie in"),
         (["{teapot}", "a", "--count", "0"], "count = 0: ask for at least one"),
         (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: take a multiple of 8"),
-        (["{teapot}", "a", "--steps", "0"], "steps = 0 must be at least 1"),
+        (["{teapot}", "a", "--steps", "0"], r"steps = 0 must lie in \[1, 999\]"),
+        (["{teapot}", "a", "--steps", "1000"], r"steps = 1000 must lie in \[1, 999\]"),
         (["{teapot}", "a", "--negative", "b", "--guidance", "1"], "set guidance above 1"),
         (["{teapot}", "a", "--adapter", "{teapot}"], "holds a whole model, which cannot be put into another"),
         (["{teapot}", "a", "--adapter", "{lora}:much"], "write EXPORT:STRENGTH with a number, such as .*style:0.8"),

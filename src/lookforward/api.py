@@ -9,6 +9,7 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.build import Source, Workshop, build, find_source, manifest_of
+from lookforward.build import Source, Workshop, build, device_of, find_source, manifest_of
 from lookforward.card import Card
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept
@@ -111,13 +112,18 @@ def personalize(
         LookforwardError: something is wrong with what was asked for; the message names the remedy.
     """
     config = load_config(
-        recipe, name_subjects(photos, {**settings, "class_noun": class_noun, "photos": photos_name(photos)})
+        recipe,
+        name_subjects(
+            photos,
+            {**settings, **({"class_noun": class_noun} if class_noun else {}), "photos": photos_name(photos)},
+        ),
     )
     concept = read_concept(photos, config)
     folder = Path(output) if output is not None else default_output(config)
-    for result in Job(folder, config, concept):
-        if on_step is not None:
-            on_step(result)
+    with closing(iter(Job(folder, config, concept))) as results:  # lets go of the folder, whatever holds the traceback
+        for result in results:
+            if on_step is not None:
+                on_step(result)
     return load_personalized(folder)
 
 
@@ -143,12 +149,22 @@ class Job:
     def __iter__(self) -> Iterator[StepResult]:
         """Yields each step that was missing, after it was logged and, where due, saved."""
         run, config = self.run, self.run.config
-        if run.finished:
+        if self._finished():
             return
         workshop = build(config, self.concept, self._pipeline)
         self.notes = workshop.notes
-        trainer = workshop.trainer
-        run.begin(self._digests)  # not earlier: what cannot be built leaves no run behind
+        with run.hold():  # not earlier: what cannot be built leaves no run behind
+            if self._finished():
+                return
+            run.begin(self._digests)
+            yield from self._train(workshop)
+
+    def _finished(self) -> bool:
+        """Whether the run is; raises where another process began another one in its folder meanwhile."""
+        return prepare(self.run.folder, self.run.config, self._digests).finished
+
+    def _train(self, workshop: Workshop) -> Iterator[StepResult]:
+        run, config, trainer = self.run, self.run.config, workshop.trainer
         load_newest(trainer, run.checkpoints)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
@@ -172,7 +188,7 @@ def load_personalized(folder: str | Path) -> Personalized:
         LookforwardError: there is nothing of that name, or a run that is not finished.
     """
     source = find_source(folder)
-    return Personalized(source, source.load(source.run.config.device if source.run else "auto"))
+    return Personalized(source, source.load(device_of(source)))
 
 
 def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> Concept:

@@ -220,8 +220,9 @@ def _check_ranges(config: Config) -> Config:
             raise LookforwardError(f"{name} = {getattr(config, name)} must lie in [0, 1].")
     if not 0 < config.discount <= 1:
         raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
-    if not 0 <= config.slow_critic < 1:
-        raise LookforwardError(f"slow_critic = {config.slow_critic} must lie in [0, 1).")
+    for name in ("slow_critic", "adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(config, name) < 1:
+            raise LookforwardError(f"{name} = {getattr(config, name)} must lie in [0, 1).")
     if config.route == "direct" and config.critic != "none":
         raise LookforwardError("route = 'direct' follows the reward itself: set critic to none beside it.")
     _check_method(config)

@@ -17,4 +17,4 @@ def score_images(scores: Sequence[Score], images: np.ndarray, prompts: Sequence[
     """
     with torch.no_grad():
         units = to_unit(images)
-        return {score.name: score(units, prompts).double().cpu().numpy() for score in scores}
+        return {score.name: score(units, prompts).cpu().double().numpy() for score in scores}

@@ -1,6 +1,7 @@
 """Write what users load elsewhere: whole or not at all."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ def require_new(folder: Path) -> None:
     """Raise LookforwardError where `folder` holds something already."""
     if not folder.name:  # "." and "/" cannot be replaced by a folder that is written beside them
         raise LookforwardError(f"{folder} cannot be written anew; give the name of a new folder as --output.")
+    if folder.is_symlink() or os.path.ismount(folder):
+        raise LookforwardError(f"{folder} is a link or a mount point, which no new folder can replace; name one in it.")
     try:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:

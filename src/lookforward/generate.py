@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from lookforward.errors import LookforwardError
 
+# What Stable Diffusion's samplers say, for a pipeline whose own says nothing of it
+_STABLE_DIFFUSION = {"steps_offset": 1, "set_alpha_to_one": False}
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
 _SCHEDULERS: dict[str, Any] = {
     "ddim": DDIMScheduler,
@@ -54,8 +56,7 @@ def draw_images(
     """
     if len(prompts) != len(seeds) or not prompts:
         raise LookforwardError(f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed for each prompt.")
-    if steps < 1:
-        raise LookforwardError(f"steps = {steps} must be at least 1.")
+    check_steps(pipeline, steps)
     if not 0 <= min(seeds) <= max(seeds) < 2**63:
         raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).")
     if negative and guidance <= 1:
@@ -84,8 +85,21 @@ def draw_images(
 
 
 def use_ddim(pipeline: StableDiffusionPipeline) -> None:
-    """Sample with DDIM, the deterministic policy of the paper, on the pipeline's own noise schedule."""
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    """Sample with DDIM, the deterministic policy of the paper, on the pipeline's own noise schedule.
+
+    What the pipeline's own sampler does not say is as in Stable Diffusion's: DDIM by itself would clip latents to
+    [-1, 1], as if they were pixels.
+    """
+    config = pipeline.scheduler.config
+    unsaid = {name: value for name, value in _STABLE_DIFFUSION.items() if name not in config}
+    pipeline.scheduler = DDIMScheduler.from_config(config, **{**unsaid, "clip_sample": False})
+
+
+def check_steps(pipeline: StableDiffusionPipeline, steps: int, name: str = "steps") -> None:
+    """Raise LookforwardError for more steps of the sampler than the model has, or none; name: what they are called."""
+    most = pipeline.scheduler.config["num_train_timesteps"] - 1
+    if not 1 <= steps <= most:
+        raise LookforwardError(f"{name} = {steps} must lie in [1, {most}].")
 
 
 def check_size(pipeline: StableDiffusionPipeline, resolution: int | None) -> None:

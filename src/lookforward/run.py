@@ -11,9 +11,12 @@ RUN/export/         what other tools load
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lookforward.config import Config, read_toml, structure, to_toml
 from lookforward.errors import LookforwardError, write_error
@@ -21,9 +24,9 @@ from lookforward.errors import LookforwardError, write_error
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 
 # What a resumed run may be given otherwise without becoming another run
-_FREE = {"photos", "checkpoint_every", "allow_few", "sample_every"}
+_FREE = {"photos", "device", "checkpoint_every", "allow_few", "sample_every"}
 # What a process that was killed may leave of a run that it was about to begin
-_BEGINNING = {"photos.json", ".partial-photos.json", ".partial-config.toml"}
+_BEGINNING = {"photos.json", ".partial-photos.json", ".partial-config.toml", ".lock"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +57,41 @@ class Run:
         """Whether training went to its end and its result was exported."""
         return (self.export / MANIFEST).is_file()
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Make the folder and keep other processes from training in it. The system lets go where this one is killed.
+
+        Raises:
+            LookforwardError: another process trains here, or the folder cannot be made.
+        """
+        self._make_folder()
+        path = self.folder / ".lock"
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LookforwardError(
+                f"Another process trains in {self.folder}: wait for it, or give another --output."
+            ) from error
+        except OSError:  # a file system without locks; one that cannot be written tells so at the first file
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is held: a lock of a file that is gone is none, and filelock knows
+            lock.release()
+
     def begin(self, digests: Sequence[str]) -> None:
         """Make the folder, or bring its config up to date. digests: of the photos' files, in order."""
+        self._make_folder()
+        write_text(self.folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
+        write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
+
+    def _make_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
-        write_text(self.folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
-        write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""

@@ -47,4 +47,6 @@ class FullAdapter:
         policy.pipeline.tokenizer.backend_tokenizer.no_padding()
         with no_progress_bars(diffusers_logging, transformers_logging):
             policy.pipeline.save_pretrained(str(folder), safe_serialization=True)
+        # vocab.json and merges.txt, which readers want that do not know tokenizer.json
+        policy.pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
         forget_origin(folder)

@@ -183,6 +183,11 @@ def add_words(pipeline: StableDiffusionPipeline, folder: Path, strength: float =
     for i in range(max(1, len(list(folder.glob("learned_embeds*.safetensors"))))):
         path = folder / _file_name(i)
         word, rows = _read_word(path)
+        if word.identifier in pipeline.tokenizer.get_vocab():
+            raise LookforwardError(
+                f"{path}: the model, or an adapter before this one, has a word {word.identifier!r} already. Draw with "
+                "one of the two, or train one anew with another --identifier."
+            )
         check_words(pipeline.tokenizer, [word])
         text_encoder: Any = pipeline.text_encoder
         embedding = text_encoder.get_input_embeddings()

@@ -6,7 +6,7 @@ from lookforward.build.judges import EXTRA_SCORES, Judges, build_judges, build_s
 from lookforward.build.merge import merge
 from lookforward.build.pipeline import build_pipeline, find_device
 from lookforward.build.run import Workshop, build, check
-from lookforward.build.source import Source, add_adapters, find_adapter, find_source, model_hash
+from lookforward.build.source import Source, add_adapters, device_of, find_adapter, find_source, model_hash
 
 __all__ = [
     "EXTRA_SCORES",
@@ -21,6 +21,7 @@ __all__ = [
     "check",
     "check_extra_scores",
     "convert",
+    "device_of",
     "find_adapter",
     "find_device",
     "find_source",

@@ -18,7 +18,7 @@ from lookforward.build.pipeline import build_pipeline
 from lookforward.concept import Concept, check_identifier
 from lookforward.config import WORD_ADAPTERS, Config
 from lookforward.errors import LookforwardError
-from lookforward.generate import check_size
+from lookforward.generate import check_size, check_steps
 from lookforward.latents import encode
 from lookforward.policies.diffusion import DiffusionPolicy
 from lookforward.prior import prior_images
@@ -116,7 +116,8 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
     for one in concept.together:
         note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
         notes += [*one.notes, *((note,) if note else ())]
-    check_size(policy.pipeline, config.resolution)
+    _check_model(config, policy)
+    notes += _check_lengths(concept, policy)
     check_reward(config)
     adapter = build_adapter(config, torch.Generator())
     if learned:  # a word that cannot be taught is told of before prior images are drawn for it
@@ -133,7 +134,38 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
             "the residual critic does not see the timestep, so it cannot foretell returns that have a scale of their "
             f"own in each of {config.critic_bins} ranges of timesteps: critic_bins = 1 gives all of them one"
         )
+    if config.method == "dpg" and config.critic_weight == 0 and (config.critic != "none" or config.route == "direct"):
+        notes.append("critic_weight is 0, so that the reward changes nothing that is trained")
     return (*notes, *caption_notes(concept))
+
+
+def _check_model(config: Config, policy: DiffusionPolicy) -> None:
+    check_size(policy.pipeline, config.resolution)
+    for name in ("prior_steps", "sample_steps"):
+        check_steps(policy.pipeline, getattr(config, name), name)
+    if policy.schedule.alpha_bar.min() < 1e-6:
+        raise LookforwardError(
+            "This model's noise schedule ends in noise alone (rescale_betas_zero_snr), from which no image can be "
+            "foretold: Eq. 7 divides by nought there. Take a model without it."
+        )
+
+
+def _check_lengths(concept: Concept, policy: DiffusionPolicy) -> list[str]:
+    """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
+    room = policy.pipeline.tokenizer.model_max_length - 2  # but for the marks of start and end
+    notes = []
+    for one in concept.together:
+        for photo in one.photos:
+            prompt = prompts_of(one, photo)[0]
+            before, found, _ = prompt.partition(one.identifier)
+            if found and len(policy.count_tokens(before + found)) > room:
+                raise LookforwardError(
+                    f"The caption of {photo.path.name} names the subject behind the {room} tokens that the model "
+                    "reads: shorten it, or put {} at its start."
+                )
+            if (count := len(policy.count_tokens(prompt))) > room:
+                notes.append(f"the caption of {photo.path.name} has {count} tokens; the model reads the first {room}")
+    return notes
 
 
 def _build_references(config: Config, concept: Concept, policy: DiffusionPolicy) -> Examples:

@@ -12,7 +12,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from lookforward.build.export import apply_export, load_export, read_manifest
-from lookforward.build.pipeline import build_pipeline
+from lookforward.build.pipeline import build_pipeline, find_device
 from lookforward.config import TOYBOX, Config
 from lookforward.errors import LookforwardError
 from lookforward.generate import fingerprint
@@ -73,6 +73,16 @@ class Source:
         if self.folder is None:
             raise LookforwardError(f"{self.given} is a plain model: give a run folder or an export.")
         return self.folder
+
+
+def device_of(source: Source) -> str:
+    """Where to draw with it: where its run was trained, or the best there is where this machine has no such."""
+    if source.run is None:
+        return "auto"
+    try:
+        return find_device(source.run.config.device)
+    except LookforwardError:
+        return find_device("auto")
 
 
 def find_source(given: str | Path) -> Source:

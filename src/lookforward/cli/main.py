@@ -60,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LookforwardError as error:
         print(f"lookforward: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, without loading torch for it
+            raise
+        print(
+            "lookforward: the accelerator's memory is too small for this. Take less: --set adapter=lora, --set "
+            "train_text_encoder=false, --precision bf16, a lower --resolution or batch, or --set device=cpu. "
+            f"({str(error).splitlines()[0]})",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print(
             "\nlookforward: stopped. Give the same command again to go on from the last checkpoint.",

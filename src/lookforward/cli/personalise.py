@@ -63,7 +63,8 @@ def train(
         "resolution": resolution, "precision": precision, "allow_few": allow_few or None,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    given |= parse_settings(set) | {"photos": photos_name(photos), "class_noun": class_noun}
+    given |= parse_settings(set) | {"photos": photos_name(photos)}
+    given |= {"class_noun": class_noun} if class_noun else {}  # a recipe, or --set, may name it
     config = load_config(recipe, name_subjects(photos, given))
     concept = read_concept(photos, config)
     folder = output or default_output(config)

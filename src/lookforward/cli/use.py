@@ -52,7 +52,7 @@ def generate(
         like: A PNG file of this command, whose prompt, seed and settings hold where not given otherwise.
         output: Folder for the images; RUN/images, or images where RUN is no run folder, where not given.
     """
-    from lookforward.build import add_adapters, find_adapter, find_source, model_hash
+    from lookforward.build import add_adapters, device_of, find_adapter, find_source, model_hash
     from lookforward.card import base_name
     from lookforward.generate import check_size
     from lookforward.picture import read_settings
@@ -64,7 +64,7 @@ def generate(
     asked, repeats = _once(_prompts(prompt, prompts, past.prompt if past else None, own), prompts)
     chosen = _seeds(seeds, count, seed, past.seed if past else None)
     others = [find_adapter(word) for word in adapter]
-    pipeline = source.load(source.run.config.device if source.run else "auto")
+    pipeline = source.load(device_of(source))
     digest = model_hash(pipeline)
     notes = add_adapters(pipeline, source, others)
     if own["adapter"] != "full":
@@ -202,7 +202,7 @@ def _draw(
     from lookforward.picture import Drawing, save_picture
     from lookforward.report import contact_sheet
 
-    names = _file_names([text for text, _ in pairs])
+    names = _file_names(pairs, folder)
     images: list[np.ndarray] = []
     sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
     try:
@@ -228,18 +228,30 @@ def _draw(
     console.print(f"{len(images)} images and {sheet} in {folder}")
 
 
-def _file_names(prompts: list[str]) -> dict[str, str]:
-    """A name for each prompt, that no other has, not even where a disk takes A for a."""
+def _file_names(pairs: list[tuple[str, int]], folder: Path) -> dict[str, str]:
+    """A name for each prompt, that no other has, not even where a disk takes A for a; nor an image of another prompt
+    that lies in the folder."""
     names: dict[str, str] = {}
     taken: set[str] = set()
-    for text in dict.fromkeys(prompts):
+    for text in dict.fromkeys(text for text, _ in pairs):
+        files = [f"-{number}.png" for other, number in pairs if other == text]
         plain = "-".join("".join(c if c.isalnum() else " " for c in text).split())[:60] or "image"
         name, i = plain, 1
-        while name.casefold() in taken:
+        while name.casefold() in taken or any(_shows_another(folder / f"{name}{file}", text) for file in files):
             name, i = f"{plain}-{i + 1}", i + 1
         names[text] = name
         taken.add(name.casefold())
     return names
+
+
+def _shows_another(path: Path, prompt: str) -> bool:
+    """Whether there is an image already, of another prompt or of another program."""
+    from lookforward.picture import read_settings
+
+    try:
+        return path.exists() and read_settings(path).prompt != prompt
+    except LookforwardError:
+        return True
 
 
 def _first(*values: Any) -> Any:

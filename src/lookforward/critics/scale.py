@@ -90,7 +90,8 @@ class Fit(nn.Module):
             error = truth - guess
             new = torch.stack([torch.ones_like(truth), truth, truth**2, error, error**2])
             self.moments.lerp_(new, 1 - self.momentum)
-        _, target, target2, error, error2 = (self.moments.double() / self.moments[0].clamp_min(1e-12)).tolist()
+        moments = self.moments.cpu()  # Apple's accelerator has no double precision
+        _, target, target2, error, error2 = moments.double().div(moments[0].clamp_min(1e-12)).tolist()
         varied, missed = target2 - target**2, max(error2 - error**2, 0.0)
         # Single precision leaves about 1e-7 of a square: below that nothing has varied yet, and nothing is explained
         return 1 - missed / varied if varied > 1e-6 * target2 else 0.0

@@ -93,7 +93,24 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> StableDiffusionPip
             problem = f"{len(missing)} weights of its {type(module).__name__} are missing ({missing[0]}, …)"
             raise explain_load_error(folder, ValueError(problem))
         module.requires_grad_(False).eval()
+    _check_kind(folder, pipeline)
     return pipeline.to(device)
+
+
+def _check_kind(folder: Path, pipeline: StableDiffusionPipeline) -> None:
+    """diffusers loads folders of other kinds too, and fails at the first image."""
+    unet, latents, words = pipeline.unet.config, pipeline.vae.config, pipeline.text_encoder.config
+    kind = ""
+    if unet.get("addition_embed_type"):
+        kind = "takes further conditions, as Stable Diffusion XL's does"
+    elif unet["in_channels"] != latents["latent_channels"]:
+        kind = f"takes {unet['in_channels']} channels and not the latents' {latents['latent_channels']}"
+    elif unet["cross_attention_dim"] != words.hidden_size:
+        kind = f"reads words of {unet['cross_attention_dim']} numbers, and the text encoder's have {words.hidden_size}"
+    if kind:
+        raise LookforwardError(
+            f"{folder} is no text-to-image model of Stable Diffusion 1's or 2's kind: its UNet {kind}. Give such a one."
+        )
 
 
 def _load_parts(folder: Path) -> StableDiffusionPipeline:

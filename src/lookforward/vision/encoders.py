@@ -68,8 +68,10 @@ class ImageEncoder(nn.Module):
         shorter = min(height, width)
         if shorter != resize:
             size = (int(height * resize / shorter), int(width * resize / shorter))
-            images = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
-            images = images.clamp(0, 1)  # bicubic overshoots at edges, which 8-bit images cannot
+            # Apple's accelerator has no gradient of this resize
+            source = images.cpu() if images.device.type == "mps" else images
+            resized = F.interpolate(source, size, mode="bicubic", antialias=True, align_corners=False)
+            images = resized.clamp(0, 1).to(images)  # bicubic overshoots at edges, which 8-bit images cannot
         top, left = (images.shape[-2] - crop) // 2, (images.shape[-1] - crop) // 2
         images = images[..., top : top + crop, left : left + crop]
         return (images - self.mean) / self.std
