@@ -9,9 +9,9 @@ from conftest import make_pipeline
 from lookforward.build import build_pipeline, manifest_of
 from lookforward.build.adapter import build_adapter
 from lookforward.card import Card
-from lookforward.config import load_config
 from lookforward.export import export
 from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.recipe import load_config
 from tiny import seeded
 
 SETTINGS: dict[str, Any] = {"resolution": 32, "sample_steps": 2, "guidance": 3.0, "class_noun": "teapot"}

@@ -18,11 +18,11 @@ from lookforward.benchmark.grid import Cell, Plan, spread_prompts, thin
 from lookforward.benchmark.summary import optimised_scores
 from lookforward.build import Judges
 from lookforward.cli import main
-from lookforward.config import load_config, recipe_names
 from lookforward.errors import LookforwardError
 from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.generate import use_ddim
 from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
+from lookforward.recipe import load_config, recipe_names
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.vision import load_clip, load_dino
 from tiny_rewards import flat, save_clip, save_vit, with_images

@@ -24,11 +24,11 @@ from lookforward.adapters.kohya import to_kohya, write_kohya
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
 from lookforward.build.export import load_export, manifest_of
 from lookforward.checkpoint import load_newest, save_checkpoint
-from lookforward.config import load_config
 from lookforward.errors import LookforwardError
 from lookforward.export import export
 from lookforward.generate import draw_images
 from lookforward.policies.diffusion import DiffusionPolicy, load_pipeline
+from lookforward.recipe import load_config
 from lookforward.records import State
 from lookforward.toybox import MODEL
 from lookforward.train import Trainer, train

@@ -26,9 +26,9 @@ from lookforward.adapters.pipelines.concept_pipeline import ConceptPipeline, Spa
 from lookforward.build import load_export
 from lookforward.build.adapter import build_adapter
 from lookforward.checkpoint import load_newest, save_checkpoint
-from lookforward.config import load_config
 from lookforward.errors import LookforwardError
 from lookforward.policies.diffusion import DiffusionPolicy, load_pipeline
+from lookforward.recipe import load_config
 from lookforward.toybox import MODEL
 from lookforward.train import Trainer, train
 from tiny import seeded

@@ -162,6 +162,7 @@ def test_other_settings_train_too(train: Any, tmp_path: Path, settings: dict[str
         ({"device": "abacus"}, "device = 'abacus' cannot be used here: .* Give cpu, or auto"),
         ({"resolution": 36}, "resolution = 36 .* multiple of 8, such as 32"),
         ({"seed": 2**70}, "seed = .* must"),
+        ({"recipe": "dreambooth", "reward": "dino"}, "reward = 'dino' would change nothing: .* Take look-forward"),
     ],
 )
 def test_what_cannot_be_trained_leaves_nothing_behind(

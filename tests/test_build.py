@@ -15,8 +15,9 @@ from lookforward.build import build, build_pipeline, check
 from lookforward.build.environment import NAMES
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
-from lookforward.config import Config, load_config, recipe_names
+from lookforward.config import Config
 from lookforward.errors import LookforwardError
+from lookforward.recipe import load_config, recipe_names
 from lookforward.toybox import IDENTITY, JUDGE
 from lookforward.train import Trainer, train
 

@@ -42,6 +42,15 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
 
 
+def test_a_card_tells_the_reward_where_it_was_followed(tmp_path: Path) -> None:
+    assert "| `reward` |" not in card_of(tmp_path)
+    assert "| `reward` |" not in card_of(tmp_path, critic="residual", critic_weight=1.0, critic_steps=0)
+    for followed in (
+        {"critic": "residual", "critic_weight": 1.0}, {"route": "direct", "critic_weight": 0.3}, {"method": "draft"},
+    ):  # fmt: skip
+        assert "| `reward` | dino |" in unescaped(card_of(tmp_path, reward="dino", **followed))
+
+
 def test_what_a_card_tells(tmp_path: Path) -> None:
     card = card_of(tmp_path, learning_rate=3e-4, discount=0.9)
     told = front_matter(card)
@@ -151,7 +160,8 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
     silent |= {"class_noun", "others"}
     for field in dataclasses.fields(Config):
         other: Any = {bool: not field.default, int: 7, float: 0.125, str: "other"}.get(field.type, field.default)  # type: ignore[arg-type]
-        card = unescaped(card_of(tmp_path, **{field.name: other}))
+        heard = {"critic": "residual", "critic_weight": 1.0} if field.name == "reward" else {}
+        card = unescaped(card_of(tmp_path, **{field.name: other, **heard}))
         shown = str(other).lower() if isinstance(other, bool) else str(other)
         assert (f"| `{field.name}` | {shown} |" in card) == (field.name not in silent and (other != field.default or
             field.name in ("adapter", "method", "precision"))), field.name  # fmt: skip

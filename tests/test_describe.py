@@ -13,8 +13,8 @@ from lookforward.build import build, check
 from lookforward.build.describe import PLACES, describe, find_places
 from lookforward.build.judges import clip_source
 from lookforward.concept import load_concept
-from lookforward.config import load_config
 from lookforward.errors import LookforwardError
+from lookforward.recipe import load_config
 from lookforward.toybox.subjects import find_subject
 from lookforward.toybox.world.picture import draw_picture, draw_view
 from lookforward.toybox.world.scenes import SCENES

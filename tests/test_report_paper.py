@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lookforward.benchmark.report import read_benchmark
-from lookforward.config import Config, load_config
+from lookforward.config import Config
 from lookforward.errors import LookforwardError
+from lookforward.recipe import load_config
 from lookforward.report.page.paper import PAPER_MODEL, departures, paper_section, row_of
 from test_report_page import METHODS, PROMPTS, cell_of, write_cell, written
 

@@ -18,9 +18,9 @@ from lookforward.benchmark.results import write_results
 from lookforward.benchmark.runner import prepare, work
 from lookforward.benchmark.summary import optimised_of, optimised_scores
 from lookforward.build import build_pipeline
-from lookforward.config import load_config
 from lookforward.errors import LookforwardError
 from lookforward.prompts import fill
+from lookforward.recipe import load_config
 
 
 def rescored(plan: Plan, **scoring: Any) -> Plan:

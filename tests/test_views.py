@@ -16,9 +16,10 @@ from lookforward.card import CARD
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.concepts import name_subjects, subjects_of
-from lookforward.config import Config, load_config
+from lookforward.config import Config
 from lookforward.errors import LookforwardError
 from lookforward.photo import squares_along
+from lookforward.recipe import load_config
 from lookforward.records import Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward

@@ -18,11 +18,11 @@ from torch.nn.functional import avg_pool2d, interpolate, mse_loss
 
 from lookforward.build import build
 from lookforward.concept import load_concept
-from lookforward.config import load_config
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
 from lookforward.environment import decide, detached
 from lookforward.examples.rewards import is_bright, png_size
+from lookforward.recipe import load_config
 from lookforward.records import Transition
 from lookforward.schedule import look_forward
 from lookforward.toybox.subjects import write_photos

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookforward.api import Personalized, load_personalized, personalize
-    from lookforward.config import Config, load_config
+    from lookforward.config import Config
     from lookforward.errors import LookforwardError
+    from lookforward.recipe import load_config
     from lookforward.records import StepResult
 
 __all__ = [
@@ -26,7 +27,7 @@ _HOMES = {
     "LookforwardError": "errors",
     "Personalized": "api",
     "StepResult": "records",
-    "load_config": "config",
+    "load_config": "recipe",
     "load_personalized": "api",
     "personalize": "api",
 }

@@ -8,7 +8,7 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,12 @@ from lookforward.card import Card
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept
 from lookforward.concepts import load_concepts, name_subjects
-from lookforward.config import Config, load_config
+from lookforward.config import Config
 from lookforward.errors import LookforwardError, write_error
 from lookforward.export import export
 from lookforward.generate import SchedulerName, check_size, draw_images
 from lookforward.prompts import SAMPLE_SCENES
+from lookforward.recipe import load_config, require_followed
 from lookforward.records import StepResult
 from lookforward.report import contact_sheet
 from lookforward.run import Run, prepare
@@ -118,6 +119,7 @@ def personalize(
             {**settings, **({"class_noun": class_noun} if class_noun else {}), "photos": photos_name(photos)},
         ),
     )
+    require_followed(config, settings)
     concept = read_concept(photos, config)
     folder = Path(output) if output is not None else default_output(config)
     with closing(iter(Job(folder, config, concept))) as results:  # lets go of the folder, whatever holds the traceback
@@ -146,7 +148,7 @@ class Job:
         self.resumed_at = 0
         self._pipeline = pipeline
 
-    def __iter__(self) -> Iterator[StepResult]:
+    def __iter__(self) -> Generator[StepResult]:
         """Yields each step that was missing, after it was logged and, where due, saved."""
         run, config = self.run, self.run.config
         if self._finished():

@@ -153,7 +153,9 @@ class Card:
 
     def _settings(self) -> str:
         rows = [(f.name, getattr(self.config, f.name), f.default) for f in dataclasses.fields(Config)]
-        told = [(n, v) for n, v, default in rows if n in _MAIN or (n not in _SILENT and v != default)]
+        unheard = self.config is not None and not self.config.follows_reward
+        silent = {*_SILENT, "reward"} if unheard else _SILENT
+        told = [(n, v) for n, v, default in rows if n not in silent and (n in _MAIN or v != default)]
         lines = [f"| `{name}` | {escape(_value(name, value))} |" for name, value in told]
         return "\n".join(["| setting | value |", "|---|---|", *lines])
 

@@ -19,10 +19,11 @@ from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_pea
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, spread_prompts
 from lookforward.benchmark.provenance import config_hash, device_name, now, versions
 from lookforward.build import Judges, Workshop, build, build_scores
-from lookforward.config import Config, load_config
+from lookforward.config import Config
 from lookforward.evaluate import score_images
 from lookforward.generate import draw_images
 from lookforward.prompts import fill
+from lookforward.recipe import load_config
 from lookforward.train import train
 
 __all__ = ["UNTOUCHED", "Cell", "Plan", "cell_images", "run_cell", "run_grid", "spread_prompts", "thin"]

@@ -8,8 +8,8 @@ import torch
 
 from lookforward.benchmark.plan import UNTOUCHED
 from lookforward.build.adapter import build_adapter
-from lookforward.config import load_config
 from lookforward.errors import LookforwardError
+from lookforward.recipe import load_config
 
 RECIPE_LABELS = {
     "dreambooth": "DreamBooth",

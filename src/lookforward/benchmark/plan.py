@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
-from lookforward.config import Config, load_config
+from lookforward.config import Config
+from lookforward.recipe import load_config
 
 UNTOUCHED = "untouched"
 Key = tuple[str, str, int]

@@ -11,8 +11,9 @@ from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import Scoring
 from lookforward.build.judges import DINOV2, clip_source, dino_source
-from lookforward.config import Config, load_config
+from lookforward.config import Config
 from lookforward.prompts import fill
+from lookforward.recipe import load_config
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
 from lookforward.run import write_text
@@ -35,9 +36,7 @@ def optimised_scores(config: Config, scoring: Scoring | None = None) -> tuple[st
 
     Reward and score of one name count as that, too, where the score's encoder was exchanged.
     """
-    learned = config.critic != "none" and config.critic_steps > 0
-    followed = config.critic_weight > 0 and (learned or config.route == "direct")
-    if config.method == "dpg" and not followed:  # other methods follow their reward always
+    if not config.follows_reward:
         return ()
     chosen = scoring or Scoring()
     by_model = {

@@ -56,7 +56,8 @@ def train(
     from lookforward.api import Job, default_output, photos_name, read_concept
     from lookforward.build import check
     from lookforward.concepts import name_subjects
-    from lookforward.config import load_config, to_toml
+    from lookforward.config import to_toml
+    from lookforward.recipe import load_config, require_followed
 
     options = {
         "model": model, "reward": reward, "identifier": identifier, "steps": steps, "seed": seed,
@@ -66,6 +67,7 @@ def train(
     given |= parse_settings(set) | {"photos": photos_name(photos)}
     given |= {"class_noun": class_noun} if class_noun else {}  # a recipe, or --set, may name it
     config = load_config(recipe, name_subjects(photos, given))
+    require_followed(config, given)
     concept = read_concept(photos, config)
     folder = output or default_output(config)
     job = Job(folder, config, concept)

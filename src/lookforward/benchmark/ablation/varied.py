@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lookforward.benchmark.grid import Plan
-from lookforward.config import load_config
 from lookforward.errors import LookforwardError
+from lookforward.recipe import load_config
 
 Overrides = Mapping[str, Any]
 

@@ -14,8 +14,8 @@ from lookforward.benchmark.ablation.learning import ablation_curves
 from lookforward.benchmark.ablation.varied import Ablation, method_of
 from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
 from lookforward.benchmark.summary import COSTS, optimised_of, summarise
-from lookforward.config import load_config
 from lookforward.prompts import fill
+from lookforward.recipe import load_config
 from lookforward.report import comparison_sheet, markdown_table, paired_interval, score_table
 from lookforward.run import write_text
 from lookforward.toybox.subjects import find_subject, reference_photos

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict
 
-from lookforward.config import TOYBOX, Config, load_config
+from lookforward.config import TOYBOX, Config
+from lookforward.recipe import load_config
 from lookforward.report.page.blocks import Block, Section, Strong, Table, Text
 from lookforward.report.page.data import Benchmark
 from lookforward.report.page.numbers import MINUS, difference, estimate, per_cent, plain

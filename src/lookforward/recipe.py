@@ -1,0 +1,64 @@
+"""A recipe's name, and what is said beside it, to a config."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lookforward.config import TOYBOX, Config, read_toml, structure
+from lookforward.errors import LookforwardError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
+    """Defaults, then the recipe (a name or a TOML file), then what its adapter needs, then `overrides`.
+
+    What a recipe says that chooses the adapter itself goes over what the adapter needs.
+
+    Raises:
+        LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
+    """
+    table = read_toml(find_recipe(recipe))
+    on_toybox = overrides.get("model", table.get("model", TOYBOX)) == TOYBOX
+    values = _flatten(table, on_toybox)
+    adapter = overrides.get("adapter", values.get("adapter", "full"))
+    if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
+        needed = _flatten(read_toml(needs), on_toybox)
+        values = needed | values if values.get("adapter") == adapter else values | needed
+    if values.get("method") == "dpok":
+        values["train_text_encoder"] = False  # the UNet alone, whatever the adapter would like
+    return structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}")
+
+
+def _flatten(table: Mapping[str, Any], on_toybox: bool) -> dict[str, Any]:
+    """The settings of a recipe's table for one model, without what is said about them."""
+    settings = {name: value for name, value in table.items() if name not in (TOYBOX, "about", "measured")}
+    return settings | (table.get(TOYBOX, {}) if on_toybox else {})
+
+
+def require_followed(config: Config, given: Mapping[str, Any]) -> None:
+    """Raise LookforwardError where a reward was given, and what is trained would not depend on it."""
+    if "reward" in given and not config.follows_reward:
+        raise LookforwardError(
+            f"reward = {config.reward!r} would change nothing: recipe {config.recipe} does not follow a reward. Take "
+            "look-forward, state-action or best, or set critic and critic_weight."
+        )
+
+
+def find_recipe(recipe: str) -> Path:
+    """The file of a bundled recipe's name, or the given file itself."""
+    if recipe.endswith(".toml"):
+        path = Path(recipe)
+        if not path.is_file():
+            raise LookforwardError(f"There is no recipe file {recipe}; check the path.")
+        return path
+    path = RECIPES / f"{recipe}.toml"
+    if not path.is_file():
+        names = ", ".join(recipe_names())
+        raise LookforwardError(f"There is no recipe {recipe!r}. Bundled: {names}; or give a file ending in .toml.")
+    return path
+
+
+def recipe_names() -> list[str]:
+    """The bundled recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
