@@ -165,7 +165,8 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     model = manifest["model"]
     base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
     where = ["# MODEL: the folder that lookforward.toybox.MODEL names"] if model == TOYBOX else []
-    ddim = "pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)  # what lookforward draws with"
+    as_ours = "DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
+    ddim = f"pipeline.scheduler = {as_ours}  # as lookforward draws"
     from_base = [
         "import torch", "from diffusers import DDIMScheduler, StableDiffusionPipeline", "", *where,
         f"pipeline = StableDiffusionPipeline.from_pretrained({base})", ddim,
