@@ -10,6 +10,8 @@ from hypothesis import settings
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from jobs import Command
+from lookforward.cli import main
 from lookforward.toybox.subjects import write_photos
 from lookforward.toybox.training.tokenizer import build_tokenizer
 
@@ -105,3 +107,20 @@ def save_image(path: Path, seed: int = 0, size: int = 64) -> Path:
     pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def command_line(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command: its status, and what it says on stdout and on stderr."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import torch
 from PIL import Image
 
 from conftest import make_pipeline
+from jobs import Command
 from lookforward.benchmark.ablation import ABLATIONS, ablation_curves, method_of, plan_ablation, write_ablation
 from lookforward.benchmark.grid import Cell, Plan, spread_prompts, thin
 from lookforward.benchmark.summary import optimised_scores
 from lookforward.build import Judges
-from lookforward.cli import main
 from lookforward.errors import LookforwardError
 from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.generate import use_ddim
@@ -27,7 +26,6 @@ from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.vision import load_clip, load_dino
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
-Command = Callable[..., tuple[int, str, str]]
 SMALL = (
     "--set", "resolution=32", "prior_images=2", "prior_steps=1", "sample_steps=1", "learning_rate=1e-3",
     "--prompts", "2",
@@ -43,9 +41,7 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
 
 
 @pytest.fixture
-def run(
-    judges: Judges, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Command]:
+def run(judges: Judges, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A command in an empty folder, where Toybox is the tiny model: its status, stdout and stderr."""
     pipeline = make_pipeline()
     use_ddim(pipeline)
@@ -53,17 +49,7 @@ def run(
     monkeypatch.setattr("lookforward.build.build_judges", lambda *_: judges)
     monkeypatch.setattr("lookforward.build.environment.load_dino", lambda *_: judges.dino)
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = 0
-        try:
-            main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        return status, *capfd.readouterr()
-
-    return call
+    return command_line
 
 
 def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,32 +18,18 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
 from conftest import save_image
-from jobs import SETTINGS, as_options, exported, logged, tree
+from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward.api import personalize
 from lookforward.benchmark.methods import grid_methods
-from lookforward.cli import main
 from lookforward.errors import LookforwardError
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command in an empty folder of its own: its status, and what it says on stdout and on stderr."""
+def run(command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """A command in an empty folder of its own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = 0
-        try:
-            main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return call
+    return command_line
 
 
 @pytest.fixture

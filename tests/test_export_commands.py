@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -15,35 +14,22 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from exports import make_export, make_model
-from jobs import tree
+from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.build import build_pipeline, load_export, read_manifest
 from lookforward.build.convert import FORMATS, file_name
 from lookforward.card import CARD
-from lookforward.cli import main
 from lookforward.config import AdapterKind, Config
 from lookforward.generate import draw_images
 from lookforward.run import MANIFEST, Run, open_run
 
-Command = Callable[..., tuple[int, str, str]]
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def run(command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = 0
-        try:
-            main([str(word) for word in words])
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return call
+    return command_line
 
 
 @pytest.fixture(scope="module")

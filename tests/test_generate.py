@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -16,15 +15,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import make_pipeline, save_image
 from exports import make_export
+from jobs import Command
 from lookforward import Config, LookforwardError, __version__, load_personalized
 from lookforward.build import read_manifest
-from lookforward.cli import main
 from lookforward.generate import SchedulerName, draw_images, use_ddim
 from lookforward.picture import Drawing, read_settings, save_picture
 from lookforward.run import Run
 
 SCHEDULERS = get_args(SchedulerName)
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +43,9 @@ def lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def run(command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = 0
-        try:
-            main(["generate", *(str(word) for word in words)])
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return call
+    return lambda *words: command_line("generate", *words)
 
 
 def draw(pipeline: StableDiffusionPipeline, seeds: list[int], **settings: object) -> np.ndarray:

@@ -77,7 +77,7 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path: Path, data: Pat
 
 def test_other_sizes_do_not_resume(tmp_path: Path, data: Path) -> None:
     list(train_vae(data, tmp_path, steps=1, batch=2, sizes=VAE))
-    with pytest.raises(LookforwardError, match="empty folder"):
+    with pytest.raises(LookforwardError, match="other settings"):
         list(train_vae(data, tmp_path, steps=1, batch=2, sizes=VaeSizes(channels=(8, 8, 8), groups=4)))
 
 

@@ -1,4 +1,4 @@
-"""Measure Toybox's shipped models: `lookforward toybox check`."""
+"""Measure Toybox's models: `lookforward toybox check`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.benchmark.bounds import bounds
-from lookforward.build import Judges, build_judges, build_pipeline
+from lookforward.build import Judges, build_pipeline
 from lookforward.concept import load_concept
-from lookforward.config import TOYBOX
+from lookforward.errors import LookforwardError
 from lookforward.generate import draw_images
 from lookforward.latents import decode, encode
-from lookforward.toybox import JUDGE, MODEL
+from lookforward.toybox import SHIPPED, Weights
 from lookforward.toybox.check import (
     Figure,
     Request,
@@ -27,20 +27,31 @@ from lookforward.toybox.check import (
     subject_classes,
 )
 from lookforward.toybox.judge import Judge
-from lookforward.vision import to_unit
+from lookforward.vision import load_clip, load_dino, load_embedding, to_unit
 
 GOALS = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
 SIDE = 64  # px
 
 
 @torch.no_grad()
-def measure(count: int, seed: int, real_photos: Path | None = None) -> Iterator[Figure]:
+def measure(count: int, seed: int, real_photos: Path | None = None, weights: Weights = SHIPPED) -> Iterator[Figure]:
     """Yield each figure as it is measured, on `count` images where images are drawn.
 
     real_photos: folders of photos, one a subject, that the autoencoder was not trained on.
+
+    Raises:
+        LookforwardError: one of the models is missing, or there are no images to draw.
     """
-    require_weights(MODEL)
-    pipeline, judges = build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu")
+    if count < 1:
+        raise LookforwardError(f"--images {count}: draw 1 image or more.")
+    for folder in (weights.pipeline, weights.clip, weights.dino, weights.identity, weights.judge):
+        require_weights(folder)
+    pipeline, judge = build_pipeline(str(weights.pipeline), "cpu"), Judge(weights.judge)
+    judges = Judges(
+        load_dino(weights.dino, "cpu").published(),
+        load_clip(weights.clip, "cpu").published(),
+        load_embedding(weights.identity, "cpu").published(),
+    )
     pictures, owners = held_out_pictures(views=5)
     units = to_unit(pictures)
 
@@ -51,7 +62,7 @@ def measure(count: int, seed: int, real_photos: Path | None = None) -> Iterator[
     requests = draw_requests(count, seed)
     real = draw_real(requests)
     yield _captions(judges, requests, real)
-    yield from _drawn(pipeline, requests, real, seed)
+    yield from _drawn(pipeline, judge, requests, real, seed)
     yield from bounds(pipeline, judges)
 
 
@@ -85,7 +96,7 @@ def _captions(judges: Judges, requests: Sequence[Request], real: np.ndarray) -> 
 
 
 def _drawn(
-    pipeline: StableDiffusionPipeline, requests: Sequence[Request], real: np.ndarray, seed: int
+    pipeline: StableDiffusionPipeline, judge: Judge, requests: Sequence[Request], real: np.ndarray, seed: int
 ) -> Iterator[Figure]:
     """What the judge says of drawn images, and of the world's own, where it ought to be right."""
     drawn = draw_images(
@@ -96,7 +107,6 @@ def _drawn(
         guidance=4.0,
         batch=20,
     )
-    judge = Judge(JUDGE)
     said, said_of_real = judge(to_unit(drawn)), judge(to_unit(real))
     for group, goal in GOALS.items():
         word = group.removesuffix("_noun")

@@ -1,6 +1,8 @@
 """What the user sees while something runs: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -11,6 +13,24 @@ from lookforward.benchmark.memory import peak_memory
 from lookforward.records import StepResult
 
 _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q", "q_target": "return"}
+
+
+@contextmanager
+def track(what: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """A function to be told how many of `total` are done: a bar on a terminal, a line for each tenth elsewhere."""
+    live, told = sys.stdout.isatty(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not live) as bar:
+        task = bar.add_task(what, total=total)
+
+        def show(done: int) -> None:
+            nonlocal told
+            bar.update(task, completed=done)
+            if not live and done * 10 // total > told:
+                told = done * 10 // total
+                console.print(f"{what}: {done} of {total}", highlight=False)
+
+        yield show
 
 
 class TrainingProgress:

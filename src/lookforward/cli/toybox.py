@@ -7,6 +7,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lookforward.cli.progress import track
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -39,7 +41,8 @@ def draw(count: int = 80_000, folder: Path = Path("build/toybox"), seed: int = 0
     """
     from lookforward.toybox.draw import draw_world
 
-    draw_world(folder / "data", count, seed=seed, workers=workers)
+    with track("drawing", count, console) as show:
+        draw_world(folder / "data", count, seed=seed, workers=workers, show=show)
     console.print(f"{count} pictures in {folder / 'data'}")
 
 
@@ -59,34 +62,43 @@ def train_stage(
         folder: Training folder, with data from `lookforward toybox draw`.
         minutes: Training time of the stage; that of the shipped models where not given.
         seed: Seed of the stage.
-        device: cpu or cuda.
+        device: cpu, cuda or mps; auto takes what there is.
         real_photos: Folder of real photos to mix into the autoencoder's batches.
         init: Earlier exports (pipeline, clip, dino) to start from instead of from chance.
     """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from lookforward.build import find_device
     from lookforward.toybox.training.stages import MINUTES
     from lookforward.toybox.training.stages import train_stage as run_stage
+    from lookforward.vision import no_progress_bars
 
-    for name in MINUTES if stage == "all" else (stage,):
-        rows = run_stage(name, folder, minutes=minutes, seed=seed, device=device, photos=real_photos, init=init)
-        for i, row in enumerate(rows):
-            if i % 10 == 9:
-                terms = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-                console.print(f"{name}: {terms}")
-        console.print(f"{name}: exported to {folder / 'export'}")
+    device = find_device(device)
+    with no_progress_bars(diffusers_logging, transformers_logging):  # of files that are there in a moment
+        for name in MINUTES if stage == "all" else (stage,):
+            rows = run_stage(name, folder, minutes=minutes, seed=seed, device=device, photos=real_photos, init=init)
+            for i, row in enumerate(rows):
+                if i % 10 == 9:
+                    terms = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+                    console.print(f"{name}: {terms}")
+            console.print(f"{name}: exported to {folder / 'export'}")
 
 
-def check(images: int = 300, seed: int = 0, real_photos: Path | None = None) -> None:
-    """Measure the bundled models and print each figure beside the goal of the full edition.
+def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, weights: Path | None = None) -> None:
+    """Measure the bundled models, or ones of your own training, and print each figure beside its goal.
 
     Args:
         images: How many images to draw for the judged figures.
         seed: Seed of their prompts and noise.
         real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
+        weights: Folder of other models to measure: the export of `lookforward toybox train`.
     """
     from lookforward.benchmark.toybox import measure
+    from lookforward.toybox import SHIPPED, Weights
 
     table = Table("figure", "goal", "reached")
-    for figure in measure(images, seed, real_photos):
+    for figure in measure(images, seed, real_photos, Weights(weights) if weights else SHIPPED):
         goal = "" if figure.goal is None else f"{figure.goal:g}{figure.unit}"
         table.add_row(figure.name, goal, f"{figure.reached:.3g}{figure.unit}")
     console.print(table)
@@ -109,18 +121,22 @@ def sheet(output: Path = Path("toybox.png")) -> None:
     console.print(f"{len(names)} subjects on {output}")
 
 
-def samples(output: Path = Path("samples.png"), seed: int = 0) -> None:
-    """Draw what the bundled model makes of every class and kind of prompt, on one sheet.
+def samples(output: Path = Path("samples.png"), seed: int = 0, weights: Path | None = None) -> None:
+    """Draw what the bundled model, or one of your own training, makes of every class and kind of prompt.
 
     Args:
         output: The picture to write.
         seed: Seed of the first image.
+        weights: Folder of other models to draw with: the export of `lookforward toybox train`.
     """
     from lookforward.benchmark.samples import sample_sheet
     from lookforward.build import build_pipeline
-    from lookforward.config import TOYBOX
+    from lookforward.toybox import SHIPPED, Weights
+    from lookforward.toybox.check import require_weights
 
-    drawn = sample_sheet(build_pipeline(TOYBOX), seed)
+    chosen = Weights(weights) if weights else SHIPPED
+    require_weights(chosen.pipeline)
+    drawn = sample_sheet(build_pipeline(str(chosen.pipeline)), seed)
     drawn.image.save(output)
     console.print(f"{drawn.count} images on {output}")
 

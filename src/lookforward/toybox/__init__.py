@@ -1,10 +1,41 @@
 """Toybox, the embedded default: a small Stable Diffusion of its own, and the world that it was trained on."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-_WEIGHTS = Path(__file__).parent / "weights"
-MODEL = _WEIGHTS / "pipeline"  # a StableDiffusionPipeline folder
-CLIP = _WEIGHTS / "clip"  # a transformers CLIPModel folder
-DINO = _WEIGHTS / "dino"  # a transformers ViTModel folder
-IDENTITY = _WEIGHTS / "identity"  # a transformers ResNetModel folder: a second opinion on whom an image shows
-JUDGE = _WEIGHTS / "judge"  # a transformers ResNetForImageClassification folder: names what an image shows
+
+@dataclass(frozen=True)
+class Weights:
+    """A folder of Toybox's models: the shipped ones, or the export of a training."""
+
+    folder: Path
+
+    @property
+    def pipeline(self) -> Path:
+        """A StableDiffusionPipeline folder."""
+        return self.folder / "pipeline"
+
+    @property
+    def clip(self) -> Path:
+        """A transformers CLIPModel folder."""
+        return self.folder / "clip"
+
+    @property
+    def dino(self) -> Path:
+        """A transformers ViTModel folder."""
+        return self.folder / "dino"
+
+    @property
+    def identity(self) -> Path:
+        """A transformers ResNetModel folder: a second opinion on whom an image shows."""
+        return self.folder / "identity"
+
+    @property
+    def judge(self) -> Path:
+        """A transformers ResNetForImageClassification folder: names what an image shows."""
+        return self.folder / "judge"
+
+
+SHIPPED = Weights(Path(__file__).parent / "weights")
+MODEL, CLIP, DINO = SHIPPED.pipeline, SHIPPED.clip, SHIPPED.dino
+IDENTITY, JUDGE = SHIPPED.identity, SHIPPED.judge

@@ -1,30 +1,49 @@
 """Draw a data set of Toybox's world to train on: `images.npy`, `captions.json` and `subjects.json`."""
 
-import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from lookforward.errors import LookforwardError
+from lookforward.toybox.training.state import replace_with, write_json
 from lookforward.toybox.world.captions import caption
 from lookforward.toybox.world.picture import draw_any_view, draw_picture
 from lookforward.toybox.world.subject import CLASSES, LIVE_CLASSES, draw_pretraining_subject
 
 CAPTIONS_PER_IMAGE = 4
 DRAWN = CLASSES + LIVE_CLASSES  # cats and dogs twice as often: they have ten outfits to be seen in
+LEAST = 4  # pictures: two to train on and two to measure on
 CHUNK = 500  # view pairs drawn from one seed, whatever the number of workers
 
 
-def draw_world(folder: Path, count: int, *, seed: int = 0, size: int = 64, workers: int = 2) -> None:
+def draw_world(
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    workers: int = 2,
+    show: Callable[[int], None] = lambda drawn: None,
+) -> None:
     """Draw `count` pictures into `folder`, the same ones whatever the number of workers.
 
     Pictures 2k and 2k+1 show one subject in two views. `images.npy` is (count, size, size, 3) uint8,
     `captions.json` holds four captions for each picture and `subjects.json` what the world knows of it.
+    show: told how many pictures there are, now and then.
+
+    Raises:
+        LookforwardError: the numbers make no sense.
     """
+    if count < LEAST or workers < 1:
+        raise LookforwardError(f"Draw {LEAST} pictures or more (not {count}), by 1 worker or more (not {workers}).")
     folder.mkdir(parents=True, exist_ok=True)
     count += count % 2
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size, 3))
+    # Under another name until the last picture is drawn: nothing trains on the black rest of a half.
+    unfinished = folder / "images.tmp.npy"
+    images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (count, size, size, 3))
     captions: list[list[str]] = []
     facts: list[dict[str, object]] = []
     jobs = [(seed, start, min(CHUNK, count // 2 - start), size) for start in range(0, count // 2, CHUNK)]
@@ -33,9 +52,11 @@ def draw_world(folder: Path, count: int, *, seed: int = 0, size: int = 64, worke
             images[2 * start : 2 * (start + pairs)] = pixels
             captions += words
             facts += known
+            show(len(captions))
     images.flush()
-    (folder / "captions.json").write_text(json.dumps(captions))
-    (folder / "subjects.json").write_text(json.dumps(facts))
+    write_json(folder / "captions.json", captions)
+    write_json(folder / "subjects.json", facts)
+    replace_with(unfinished, folder / "images.npy")
 
 
 def _draw_chunk(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.errors import LookforwardError
+from lookforward.toybox.training.interrupts import interrupts_held
 from lookforward.toybox.training.state import (
     TENSORS,
     load_optimizer,
@@ -21,6 +22,7 @@ from lookforward.toybox.training.state import (
     save_state,
 )
 
+MAY_CHANGE = {"data", "vae", "clip", "steps", "minutes"}  # when a stage is resumed: where things lie, and its length
 Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
 
@@ -106,11 +108,13 @@ class Training:
 
     def resume(self) -> None:
         tensors, summary = load_state(self.folder)
-        then, now = summary["settings"].get("sizes"), json.loads(json.dumps(self.settings.get("sizes")))
-        if then != now:
-            raise LookforwardError(
-                f"{self.folder} holds a training of other sizes ({then}, now {now}); choose an empty folder."
-            )
+        then, now = summary["settings"], json.loads(json.dumps(self.settings))
+        for key in then.keys() & now.keys() - MAY_CHANGE:
+            if then[key] != now[key]:
+                raise LookforwardError(
+                    f"{self.folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}). "
+                    "Give the same again, or another folder."
+                )
         load_weights(self.module, tensors)
         load_optimizer(self.optimizer, self.names, tensors)
         if self.average is not None:
@@ -184,10 +188,11 @@ def run_stage(
         after_update: called with the progress (0 to 1) after each update, e.g. to move a teacher.
         batch: samples per step, for the logged speed only.
 
-    Closing the iterator saves, so a caller that stops early loses nothing.
+    Closing the iterator saves, and so do Ctrl-C and SIGTERM, after the step: who stops early loses nothing.
 
     Raises:
-        LookforwardError: the loss is not finite, or `folder` holds a training of other sizes.
+        LookforwardError: the loss is not finite, or `folder` holds a training with other settings.
+        KeyboardInterrupt: stopped by a signal, once the state is saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     module.to(device).train()
@@ -195,30 +200,33 @@ def run_stage(
     if (folder / TENSORS).is_file():
         training.resume()
     meter, saved = Meter(), time.monotonic()
-    try:
-        while training.progress < 1.0:
-            started = time.monotonic()
-            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
-                terms = loss(training.step, training.generator)
-            rate = training.update(terms)
-            if after_update is not None:
-                after_update(training.progress)
-            meter.add(terms)
-            training.step += 1
-            training.seconds += time.monotonic() - started
-            if training.step % log_every == 0 or training.progress >= 1.0:
-                row = {"step": training.step, "minutes": round(training.seconds / 60, 3)}
-                row |= meter.read(batch) | {"rate": rate}
-                with (folder / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(row) + "\n")
-                yield row
-            if time.monotonic() - saved > save_seconds:
-                training.save()
-                saved = time.monotonic()
-    except GeneratorExit:
-        training.save()  # the caller stopped between two steps: the state is whole
-        raise
-    training.save()
+    with interrupts_held() as stop:
+        try:
+            while training.progress < 1.0 and not stop.is_set():
+                started = time.monotonic()
+                with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
+                    terms = loss(training.step, training.generator)
+                rate = training.update(terms)
+                if after_update is not None:
+                    after_update(training.progress)
+                meter.add(terms)
+                training.step += 1
+                training.seconds += time.monotonic() - started
+                if training.step % log_every == 0 or training.progress >= 1.0:
+                    row = {"step": training.step, "minutes": round(training.seconds / 60, 3)}
+                    row |= meter.read(batch) | {"rate": rate}
+                    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as handle:
+                        handle.write(json.dumps(row) + "\n")
+                    yield row
+                if time.monotonic() - saved > save_seconds:
+                    training.save()
+                    saved = time.monotonic()
+        except GeneratorExit:
+            training.save()  # the caller stopped between two steps: the state is whole
+            raise
+        training.save()
+        if stop.is_set():
+            raise KeyboardInterrupt
 
 
 def describe(

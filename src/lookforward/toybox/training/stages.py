@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lookforward.errors import LookforwardError
 from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.toybox.training.clip import export_clip, train_clip
 from lookforward.toybox.training.dino import export_dino, train_dino
@@ -16,6 +17,9 @@ from lookforward.toybox.world.subject import CLASSES
 
 # Minutes on one core that the shipped models were trained for, all rounds together. The rate follows the clock.
 MINUTES = {"vae": 82.0, "clip": 94.0, "dino": 25.0, "judge": 16.5, "identity": 12.0, "unet": 190.0, "decoder": 54.0}
+
+
+_NEEDS = {"unet": ("vae", "clip"), "decoder": ("vae",)}
 
 
 def train_stage(
@@ -38,12 +42,19 @@ def train_stage(
         that only judge always start from chance.
 
     Raises:
-        LookforwardError: what the stage needs is missing, or its loss is not finite.
+        LookforwardError: what the stage needs is missing, its folder holds a training with other settings, or its
+            loss is not finite.
     """
+    if minutes is not None and not minutes > 0:
+        raise LookforwardError(f"--minutes {minutes:g}: give a number above 0, or leave it out.")
     data, out = folder / "data", folder / "export"
     common: dict[str, Any] = {"minutes": minutes or MINUTES[stage], "seed": seed, "device": device}
+    for needed in _NEEDS.get(stage, ()):
+        _require(out / needed, f"stage {stage} stands on stage {needed}; train that one first.")
 
     def start(part: str) -> Path | None:
+        if init is not None:
+            _require(init / part, f"--init needs a folder that a training has exported, with {part} in it.")
         return None if init is None else init / part
 
     match stage:
@@ -71,6 +82,11 @@ def train_stage(
                 data, folder / "unet", vae=out / "vae", clip=out / "clip", init=start("pipeline"), **common
             )
             export_unet(folder / "unet", out / "pipeline")
+
+
+def _require(folder: Path, remedy: str) -> None:
+    if not (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
+        raise LookforwardError(f"{folder} is missing or incomplete: {remedy}")
 
 
 def put_decoder(vae: Path, target: Path) -> None:

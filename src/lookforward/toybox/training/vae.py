@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lookforward.errors import LookforwardError
@@ -62,8 +62,11 @@ def read_photos(folder: Path) -> list[Tensor]:
     """Photos of a folder, short side 128, each (3, h, w) uint8."""
     photos: list[Tensor] = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES):
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        try:
+            with Image.open(path) as opened:
+                image = ImageOps.exif_transpose(opened).convert("RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise LookforwardError(f"{path} cannot be read as a photo ({error}); remove it from the folder.") from error
         scale = 128 / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         photos.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())

@@ -1,0 +1,115 @@
+"""The commands that draw, train and measure Toybox."""
+
+import os
+import re
+import signal
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from jobs import Command
+from lookforward.benchmark.toybox import measure
+from lookforward.errors import LookforwardError
+from lookforward.toybox import SHIPPED, Weights
+from lookforward.toybox.draw import draw_world
+from lookforward.toybox.training.loop import Schedule, run_stage
+from lookforward.toybox.training.stages import MINUTES
+
+
+def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line: Command, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    status, out, _ = command_line("toybox", "draw", "--count", "20", "--workers", "1", "--folder", folder)
+    assert (status, "20 pictures" in out) == (0, True)
+    shortest = ("toybox", "train", "--stage", "all", "--folder", folder, "--minutes", "0.0001")  # one step each
+    status, out, err = command_line(*shortest)
+    assert (status, err) == (0, "")
+    assert re.findall(r"^(\w+): exported", out, re.MULTILINE) == list(MINUTES)
+    own = Weights(tmp_path / "export")
+    files = [path.relative_to(SHIPPED.folder) for path in SHIPPED.folder.rglob("*.safetensors")]
+    assert all((own.folder / path).is_file() for path in files)
+    # The decoder's stage is the last word on the autoencoder, in the pipeline as well.
+    alone, within = (load_file(p / "diffusion_pytorch_model.safetensors")
+                     for p in (own.folder / "vae", own.pipeline / "vae"))  # fmt: skip
+    assert all(torch.equal(tensor, within[name]) for name, tensor in alone.items())
+
+    (untrained,) = islice(measure(4, 0, weights=own), 1)
+    (shipped,) = islice(measure(4, 0), 1)
+    assert untrained.name == shipped.name == "VAE, PSNR on held-out subjects"
+    assert untrained.reached < 15 < 26 < shipped.reached
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stage_that_is_stopped_finishes_its_step_and_saves(tmp_path: Path, number: int) -> None:
+    module = nn.Linear(2, 1)
+
+    def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        if step == 2:
+            os.kill(os.getpid(), number)
+        return {"loss": module.weight.square().sum()}
+
+    before = signal.getsignal(number)
+    schedule = Schedule(steps=9, learning_rate=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_stage(folder=tmp_path, module=module, loss=loss, schedule=schedule, log_every=1))
+    assert signal.getsignal(number) is before
+    assert torch.equal(load_file(tmp_path / "state.safetensors")["weights.weight"], module.weight)
+    rows = list(run_stage(folder=tmp_path, module=module, loss=loss, schedule=schedule, log_every=1))
+    assert [row["step"] for row in rows] == [4, 5, 6, 7, 8, 9]
+
+
+def test_pictures_that_are_half_drawn_are_not_there(tmp_path: Path) -> None:
+    def stop(drawn: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_world(tmp_path, 8, workers=1, show=stop)
+    assert not (tmp_path / "images.npy").exists()
+    draw_world(tmp_path, 8, workers=1)
+    assert np.load(tmp_path / "images.npy").any(axis=(1, 2, 3)).all()
+
+
+def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    train = ("toybox", "train", "--folder", folder, "--stage")
+    for words, message in (
+        ((*train, "vae"), "lookforward toybox draw"),
+        ((*train, "vae", "--minutes", "0"), "above 0"),
+        ((*train, "vae", "--device", "abacus"), "cannot be used here"),
+        ((*train, "unet"), "stage unet stands on stage vae"),
+        ((*train, "decoder"), "stage decoder stands on stage vae"),
+        ((*train, "clip", "--init", folder), "--init needs"),
+        (("toybox", "draw", "--folder", folder, "--count", "0"), "4 pictures or more"),
+        (("toybox", "draw", "--folder", folder, "--workers", "0"), "1 worker or more"),
+        (("toybox", "check", "--weights", folder), "pipeline is missing"),
+        (("toybox", "check", "--images", "0"), "1 image or more"),
+        (("toybox", "samples", "--weights", folder), "pipeline is missing"),
+    ):
+        status, _, err = command_line(*words)
+        assert (status, "Traceback" in err) == (2, False), words
+        assert message in err, err
+    draw_world(tmp_path / "data", 8, workers=1)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("no photo")
+    status, _, err = command_line(*train, "vae", "--real-photos", str(tmp_path / "photos"))
+    assert status == 2
+    assert "a.jpg cannot be read" in err
+
+
+def test_a_stage_does_not_go_on_with_other_settings(command_line: Command, tmp_path: Path) -> None:
+    draw_world(tmp_path / "data", 8, workers=1)
+    train = ("toybox", "train", "--folder", str(tmp_path), "--stage", "judge", "--minutes", "0.0001")
+    assert command_line(*train)[0] == 0
+    assert command_line(*train)[0] == 0  # the same again: nothing left to do
+    status, _, err = command_line(*train, "--seed", "1")
+    assert status == 2
+    assert "seed: 0, now 1" in err
+
+
+def test_other_weights_than_the_shipped_ones_are_complete(tmp_path: Path) -> None:
+    with pytest.raises(LookforwardError, match="toybox train"):
+        next(measure(4, 0, weights=Weights(tmp_path)))
