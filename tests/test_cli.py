@@ -112,7 +112,7 @@ def test_train_generate_score(run: Command, command: list[str], judges: list[str
 
 
 def test_score_with_another_encoder_and_the_identifier(
-    run: Command, judges: list[str], finished: Path, tmp_path: Path
+    run: Command, judges: list[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -126,8 +126,18 @@ def test_score_with_another_encoder_and_the_identifier(
         record = json.loads((folder / "scores.json").read_text())
         assert record["identifier_in_clip_text"] is bool(further)
         assert ("DINOv2" in record["means"]) is ("DINOv2" in out) is bool(further)
+        dinov2 = {"dinov2": str(tmp_path / "dinov2")} if further else {}
+        assert record["encoders"] == {"dino": str(judges[1]), "clip": str(judges[3]), **dinov2}
+        assert (record["optimised"], "†" in out) == ([], False)
         texts.append(record["means"]["CLIP-T"])
     assert texts[0] != texts[1]
+    manifest = folder / "config.toml"
+    manifest.write_text(re.sub(r"^reward = .*$", f'reward = "embedding:{judges[1]}"', manifest.read_text(), flags=re.M))
+    status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges)
+    assert (status, err) == (0, "")
+    assert json.loads((folder / "scores.json").read_text())["optimised"] == ["DINO"]
+    assert re.search(r"^DINO +\S+ †$", out, re.MULTILINE)
+    assert "trained on this very score" in out
 
 
 def test_score_of_a_run_from_a_list_of_photos(

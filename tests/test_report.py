@@ -105,6 +105,19 @@ def test_costs_have_a_table_of_their_own_where_there_are_many_columns() -> None:
     assert lines[0].count("0.500 ± 0.031") == 5  # none is broken into two lines
 
 
+def test_what_is_no_number_is_never_the_best() -> None:
+    for order in (("a", "b"), ("b", "a")):
+        rows = {name: {"x": (float("nan") if name == "a" else 0.2, 0.1)} for name in order}
+        assert "| b | **0.200 ± 0.100** |" in markdown_table(rows)
+        assert "**nan" not in markdown_table(rows)
+
+
+def test_names_are_shown_as_they_are() -> None:
+    output = io.StringIO()
+    Console(file=output, width=120).print(score_table({"my[v2]": {"x": (0.1, 0.1)}}))
+    assert "my[v2]" in output.getvalue()
+
+
 def test_missing_scores_are_dashes() -> None:
     assert "| b | – | 0.200 |" in markdown_table({"a": {"x": (0.1, np.nan)}, "b": {"y": (0.2, np.nan)}}, "a").replace(
         "**", ""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -532,6 +533,28 @@ def test_a_cell_with_a_score_that_is_no_number_is_broken(folder: Path) -> None:
     assert cell_of(page.tables["Scores"], "DreamBooth", "cells") == "5"
     assert ("cat-0", "dreambooth", 0) in benchmark.missing
     assert estimate(benchmark.of("dreambooth"), "LPIPS") is None
+
+
+def test_copies_and_parts_of_cells_are_not_counted(folder: Path) -> None:
+    before = read_benchmark(folder)
+    cells = folder / "cells"
+    for copy in ("a copy.json", "cat-0.dreambooth.0 copy.json"):
+        shutil.copy(cells / "cat-0.dreambooth.0.json", cells / copy)
+    (cells / ".partial-cat-0.dreambooth.1.json").write_text("{")
+    (folder / "photos" / ".partial-cat-0-77").mkdir()
+    after = read_benchmark(folder)
+    assert after.planned == before.planned
+    assert after.results == before.results
+    assert [p.where for p in after.problems] == ["a copy.json", "cat-0.dreambooth.0 copy.json"]
+    assert all("cat-0.dreambooth.0.json is shown" in p.why for p in after.problems)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_whose_name_is_no_text(folder: Path, tmp_path: Path) -> None:
+    odd = tmp_path.parent / "caf\udce9"
+    shutil.copytree(folder, odd)
+    main(["report", str(odd)])
+    assert "caf" in (odd / "report.md").read_text(encoding="utf-8").splitlines()[0]
 
 
 @pytest.mark.usefixtures("quick")

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from conftest import make_pipeline
 from jobs import Command
 from lookforward.benchmark.toybox import measure
 from lookforward.errors import LookforwardError
+from lookforward.generate import use_ddim
 from lookforward.toybox import SHIPPED, Weights
 from lookforward.toybox.draw import draw_world
 from lookforward.toybox.training.loop import Schedule, run_stage
@@ -87,7 +90,14 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
         (("toybox", "draw", "--folder", folder, "--workers", "0"), "1 worker or more"),
         (("toybox", "check", "--weights", folder), "pipeline is missing"),
         (("toybox", "check", "--images", "0"), "1 image or more"),
+        (("toybox", "check", "--real-photos", folder), "holds no folders of photos"),
+        (("toybox", "check", "--real-photos", tmp_path / "none"), "holds no folders of photos"),
         (("toybox", "samples", "--weights", folder), "pipeline is missing"),
+        (("toybox", "samples", "--output", tmp_path / "a.gif"), "a name that ends in .png"),
+        (("toybox", "sheet", "--output", tmp_path / "a"), "a name that ends in .png"),
+        (("toybox", "curves", "--folder", folder, "--output", tmp_path / "a"), "a name that ends in .png"),
+        (("toybox", "curves", "--folder", folder), "no stage's metrics"),
+        (("toybox", "photos", "--subject", "teapot-9"), "teapot-0"),
     ):
         status, _, err = command_line(*words)
         assert (status, "Traceback" in err) == (2, False), words
@@ -98,6 +108,39 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
     status, _, err = command_line(*train, "vae", "--real-photos", str(tmp_path / "photos"))
     assert status == 2
     assert "a.jpg cannot be read" in err
+
+
+def test_pictures_of_the_world_and_of_its_models(
+    command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = command_line("toybox", "photos", "--subject", "stuffed-animal-1", "--count", 4)
+    assert status == 0
+    assert 'lookforward train photos/stuffed-animal-1 --class-noun "stuffed animal"' in out
+    assert len(list((tmp_path / "photos" / "stuffed-animal-1").glob("*.png"))) == 4
+    assert command_line("toybox", "sheet", "--output", "new/sheet.png")[0] == 0
+    with Image.open("new/sheet.png") as sheet:
+        colours = sheet.convert("RGB").getcolors(sheet.width * sheet.height)
+    assert colours is not None
+    assert len(colours) > 5000  # photos, not an empty sheet
+
+    pipeline = make_pipeline()
+    monkeypatch.setattr("lookforward.build.build_pipeline", lambda *_: use_ddim(pipeline) or pipeline)
+    monkeypatch.setattr("lookforward.benchmark.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
+    status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
+    assert (status, out) == (0, "150 images on samples.png\n")
+
+    (tmp_path / "build" / "judge").mkdir(parents=True)
+    rows = "".join(f'{{"minutes": {i}, "loss": {9 - i}}}\n' for i in range(3))
+    (tmp_path / "build" / "judge" / "metrics.jsonl").write_text(rows)
+    status, out, _ = command_line("toybox", "curves", "--folder", "build")
+    assert (status, out) == (0, "1 stages on curves.png\n")
+    with Image.open("curves.png") as plot:
+        assert plot.width > 300
+
+
+def noise(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
 def test_a_stage_does_not_go_on_with_other_settings(command_line: Command, tmp_path: Path) -> None:

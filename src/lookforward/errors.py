@@ -1,6 +1,8 @@
 """The one exception that users see: a sentence that says what is wrong and what to do about it."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,3 +19,16 @@ def write_error(where: Path, error: Exception, remedy: str) -> LookforwardError:
     full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return LookforwardError(f"{where} cannot be written: {'the disk is full' if full else reason}. {remedy}")
+
+
+@contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Tell of a full disk, or of a place that cannot be written, in one message. Nothing is read inside.
+
+    Raises:
+        LookforwardError: instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise write_error(where, error, "What is there is intact: make room, or give another --output.") from error

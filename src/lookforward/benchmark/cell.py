@@ -76,22 +76,39 @@ def read_cell(path: Path, settings: Mapping[str, Any] | None = None) -> Cell:
 
 
 def finished_cell(plan: Plan, folder: Path, key: Key) -> Cell | None:
-    """The cell where it is finished; None where it is missing, or its file is no cell.
+    """The cell where it is finished; None where it is missing, or its file is no cell, or a score in it no number.
 
     Raises:
         LookforwardError: it was run with other settings.
     """
     path = folder / "cells" / f"{cell_name(key)}.json"
     try:
-        return read_cell(path, plan.settings_of(key))
+        cell = read_cell(path, plan.settings_of(key))
+        return cell if cell.key == key and not unknown_scores(cell) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # a file cut off by a power cut is to be made again
         return None
 
 
+def unknown_scores(cell: Cell) -> tuple[str, ...]:
+    """The scores of which some value is no finite number."""
+    return tuple(name for name, values in cell.scores.items() if not np.isfinite(values).all())
+
+
 def cell_images(folder: Path, subject: str, method: str, seed: int) -> np.ndarray:
-    """What a finished cell drew: (n, h, w, 3) uint8, in the order of its scores."""
-    with Image.open(folder / "images" / f"{cell_name((subject, method, seed))}.png") as strip:
-        pixels = np.asarray(strip.convert("RGB"))
+    """What a finished cell drew: (n, h, w, 3) uint8, in the order of its scores.
+
+    Raises:
+        LookforwardError: the file is gone or damaged.
+    """
+    name = cell_name((subject, method, seed))
+    path = folder / "images" / f"{name}.png"
+    try:
+        with Image.open(path) as strip:
+            pixels = np.asarray(strip.convert("RGB"))
+    except OSError as error:
+        raise LookforwardError(
+            f"{path} cannot be read. Delete {folder / 'cells' / f'{name}.json'} to have its images drawn again."
+        ) from error
     return pixels.reshape(-1, pixels.shape[1], pixels.shape[1], 3)
 
 

@@ -37,7 +37,7 @@ def write_description(plan: Plan, folder: Path, model: str) -> None:
     """
     path = folder / "benchmark.json"
     new = _describe(plan, folder, model)
-    old = _read(path) if any((folder / "cells").glob("*.json")) else None
+    old = _read(path) if any((folder / "cells").glob("[!.]*.json")) else None
     if old is not None:
         _refuse_mixing(old, new, folder)
         new["date"] = old.get("date", new["date"])
@@ -137,7 +137,8 @@ def _subject(plan: Plan, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _shown(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    """Relative to the folder, which may be moved, or else wherever the report is made from."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path.absolute())
 
 
 def _method(plan: Plan, name: str) -> dict[str, Any]:

@@ -13,13 +13,22 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from lookforward.api import read_concept
-from lookforward.benchmark.cell import Cell, cell_images, finished_cell, last_quarter, thin, write_cell
+from lookforward.benchmark.cell import (
+    Cell,
+    cell_images,
+    finished_cell,
+    last_quarter,
+    thin,
+    unknown_scores,
+    write_cell,
+)
 from lookforward.benchmark.datasets import photos_hash, provide_photos
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, spread_prompts
 from lookforward.benchmark.provenance import config_hash, device_name, now, versions
 from lookforward.build import Judges, Workshop, build, build_scores
 from lookforward.config import Config
+from lookforward.errors import LookforwardError, writing
 from lookforward.evaluate import score_images
 from lookforward.generate import draw_images
 from lookforward.prompts import fill
@@ -37,22 +46,28 @@ def run_grid(
     """Yield every cell of the plan and whether it was run just now; the pipeline's weights are restored after each.
 
     Raises:
-        LookforwardError: a cell was run before with other settings; nothing is mixed.
+        LookforwardError: a cell was run before with other settings (nothing is mixed), it cannot be made, or the
+            folder cannot be written.
     """
-    (folder / "cells").mkdir(parents=True, exist_ok=True)
-    (folder / "images").mkdir(exist_ok=True)
+    with writing(folder):
+        (folder / "cells").mkdir(parents=True, exist_ok=True)
+        (folder / "images").mkdir(exist_ok=True)
     untouched = snapshot(pipeline)
     for key in plan.cells():
         kept = finished_cell(plan, folder, key)
         if kept is not None:
             yield kept, False
             continue
-        photos = provide_photos(plan.subject(key[0]), folder / "photos")
+        with writing(folder):
+            photos = provide_photos(plan.subject(key[0]), folder / "photos")
         try:
             cell, images = run_cell(plan, key, photos, pipeline, judges)
+        except LookforwardError as error:
+            raise LookforwardError(f"{key[0]}, {key[1]}, seed {key[2]}: {error}") from error
         finally:
             restore(pipeline, untouched)
-        write_cell(folder, plan.settings_of(key), cell, images)
+        with writing(folder):
+            write_cell(folder, plan.settings_of(key), cell, images)
         yield cell, True
 
 
@@ -62,6 +77,9 @@ def run_cell(
     """Train, draw and score one cell; returns its images too, (n, h, w, 3) uint8. The pipeline is left trained.
 
     photos: folder of the subject's. model_hash: of the untouched model, to be kept with the cell.
+
+    Raises:
+        LookforwardError: the photos cannot be used, the training diverges, or a score is no number.
     """
     reset_peak()
     begun = time.perf_counter()
@@ -112,6 +130,8 @@ def run_cell(
             "versions": versions(),
         },
     )
+    if unknown := unknown_scores(cell):
+        raise LookforwardError(f"{', '.join(unknown)} of some images is no number; can the encoder be trusted?")
     return cell, images
 
 

@@ -68,12 +68,23 @@ def read_cells(
     kinds: dict[str, str] = told.get("prompt_kinds", {})
     found, problems = [], []
     for path in sorted((folder / "cells").glob("*.json")):
+        if path.name.startswith("."):  # a part of one, left by a process that was killed
+            continue
         try:
             found.append(_one(json.loads(path.read_text(encoding="utf-8")), kinds, path, planned is None))
         except BROKEN as error:
             if meant is None or path.stem in meant:
                 problems.append(Problem(path.name, f"cannot be read: {type(error).__name__}: {error}"))
-    return found, problems
+    return _once(found, problems), problems
+
+
+def _once(found: Sequence[Found], problems: list[Problem]) -> list[Found]:
+    """A cell each, that of its own name rather than a copy, which would count twice; copies become problems."""
+    chosen: dict[Key, Found] = {}
+    for one in sorted(found, key=lambda one: one.path.stem != cell_name(one.key)):
+        if chosen.setdefault(one.key, one) is not one:
+            problems.append(Problem(one.path.name, f"is a second file of a cell: {chosen[one.key].path.name} is shown"))
+    return [one for one in found if chosen[one.key] is one]
 
 
 def _one(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path, unplanned: bool) -> Found:

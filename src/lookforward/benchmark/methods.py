@@ -8,6 +8,7 @@ import torch
 
 from lookforward.benchmark.plan import UNTOUCHED
 from lookforward.build.adapter import build_adapter
+from lookforward.config import TOYBOX, Config
 from lookforward.errors import LookforwardError
 from lookforward.recipe import load_config
 
@@ -33,26 +34,49 @@ ADAPTER_LABELS = {
 
 
 def grid_methods(
-    recipes: Sequence[str], adapters: Sequence[str], overrides: Mapping[str, Any]
+    recipes: Sequence[str], adapters: Sequence[str], overrides: Mapping[str, Any], model: str = TOYBOX
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """The untouched model, then every recipe with every adapter: name to (recipe, overrides).
 
     recipes: names or files; NAME@ADAPTER has that adapter alone.
 
     Raises:
-        LookforwardError: a recipe, an adapter or a setting is wrong, or two recipes have one name.
+        LookforwardError: a recipe, an adapter or a setting is wrong, is of another model, or two recipes have one name.
     """
+    overrides = {"model": model, **overrides} if model != TOYBOX else overrides
     # Always by the same recipe, of which only the sampler counts: other recipes may join a folder later
     methods: dict[str, tuple[str, dict[str, Any]]] = {UNTOUCHED: ("dreambooth", dict(overrides))}
     pairs = [(recipe, adapter) for adapter in adapters for recipe in recipes if "@" not in recipe]
     for recipe, adapter in pairs + [_split(recipe) for recipe in recipes if "@" in recipe]:
         given = dict(overrides) if adapter == "full" else {**overrides, "adapter": adapter}
-        build_adapter(load_config(recipe, given), torch.Generator())  # what is wrong is told before anything runs
+        config = load_config(recipe, given)
+        require_shared(config, model)
+        build_adapter(config, torch.Generator())  # what is wrong is told before anything runs
         name = Path(recipe).name.removesuffix(".toml") + ("" if adapter == "full" else f"@{adapter}")
-        if name in methods:
-            raise LookforwardError(f"Two methods would be called {name}: rename a recipe file, or give it once.")
+        if method_label(name) in map(method_label, methods):
+            raise LookforwardError(
+                f"Two methods would be called {method_label(name)}: rename a recipe file, or give it once."
+            )
         methods[name] = (recipe, given)
     return methods
+
+
+def require_shared(config: Config, model: str = TOYBOX) -> None:
+    """Refuse settings of what all methods of a grid share: the model is loaded once, where there is room for it.
+
+    Raises:
+        LookforwardError: the settings name another model, or a device.
+    """
+    if config.model != model:
+        raise LookforwardError(
+            f"The settings say model = {config.model!r}, but all methods are compared on {model}: leave it out of --set"
+            " and of recipes. Another model is chosen by `lookforward benchmark --model`."
+        )
+    if config.device != "auto":
+        raise LookforwardError(
+            f"The settings say device = {config.device!r}, but a grid takes the GPUs that there are: leave it out of"
+            " --set and of recipes. CUDA_VISIBLE_DEVICES chooses among them; an empty one hides them all."
+        )
 
 
 def _split(method: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
         kind=kind,
         encoders=any(choice.shared.get(f"encoder of {name}") for name in ENCODERS),
         left_out=left_sentence(choice.left),
-        warnings=(*_mixed(choice, bool(told)), *disagreements(origins, model)),
+        warnings=(*_mixed(choice, bool(told)), *_gone(listed), *disagreements(origins, model)),
         ceiling=TOYBOX_CEILING if kind == model == TOYBOX else {},
         baseline=baseline,
     )
@@ -92,6 +92,16 @@ def _mixed(choice: Choice, told: bool) -> list[str]:
     ]
 
 
+def _gone(listed: Mapping[str, Sequence[Path]]) -> list[str]:
+    gone = [name for name, paths in listed.items() if paths and not any(path.is_file() for path in paths)]
+    if not gone:
+        return []
+    return [
+        f"The photos of {len(gone)} of {len(listed)} subjects ({', '.join(gone[:3])}{' …' * (len(gone) > 3)}) are no "
+        "longer where benchmark.json says, so that the page cannot show them."
+    ]
+
+
 def _subjects(folder: Path, told: Mapping[str, Any], keys: Sequence[Key]) -> dict[str, Subject]:
     """Those that were planned, or of whom there are photos, and any other that has a cell."""
     subjects = {
@@ -100,7 +110,8 @@ def _subjects(folder: Path, told: Mapping[str, Any], keys: Sequence[Key]) -> dic
     }
     photos = folder / "photos"
     names = {path.name for path in photos.iterdir() if path.is_dir()} if photos.is_dir() and not told else set()
-    for name in sorted(names | {subject for subject, _, _ in keys}):
+    # But for a part of one, left by a process that was killed
+    for name in sorted({n for n in names if not n.startswith(".")} | {subject for subject, _, _ in keys}):
         if name not in subjects:
             noun = _class_noun(folder, name)
             subjects[name] = Subject(name, noun, noun in LIVE_CLASSES)

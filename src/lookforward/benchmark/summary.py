@@ -12,6 +12,7 @@ from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import Scoring
 from lookforward.build.judges import DINOV2, clip_source, dino_source
 from lookforward.config import Config
+from lookforward.errors import writing
 from lookforward.prompts import fill
 from lookforward.recipe import load_config
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
@@ -126,7 +127,9 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Group:
             )
             text += f"\n{method_label(method)} against DreamBooth: {told}\n"
     write_text(folder / "table.md", text)
-    _sheet(plan, folder).save(folder / "sheet.png")
+    sheet = _sheet(plan, folder)
+    with writing(folder):
+        sheet.save(folder / "sheet.png")
     return score_table(rows, optimised=marks)
 
 

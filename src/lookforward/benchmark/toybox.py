@@ -40,12 +40,13 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     real_photos: folders of photos, one a subject, that the autoencoder was not trained on.
 
     Raises:
-        LookforwardError: one of the models is missing, or there are no images to draw.
+        LookforwardError: one of the models is missing, there are no images to draw, or real photos cannot be read.
     """
     if count < 1:
         raise LookforwardError(f"--images {count}: draw 1 image or more.")
     for folder in (weights.pipeline, weights.clip, weights.dino, weights.identity, weights.judge):
         require_weights(folder)
+    photos = None if real_photos is None else to_unit(_read_real(real_photos))  # what is wrong with it is told at once
     pipeline, judge = build_pipeline(str(weights.pipeline), "cpu"), Judge(weights.judge)
     judges = Judges(
         load_dino(weights.dino, "cpu").published(),
@@ -56,8 +57,8 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     units = to_unit(pictures)
 
     yield Figure("VAE, PSNR on held-out subjects", 27, restored(pipeline, units), " dB")
-    if real_photos is not None:
-        yield Figure("VAE, PSNR on real photos", 24, restored(pipeline, to_unit(_read_real(real_photos))), " dB")
+    if photos is not None:
+        yield Figure("VAE, PSNR on real photos", 24, restored(pipeline, photos), " dB")
     yield from _identities(judges, units, owners)
     requests = draw_requests(count, seed)
     real = draw_real(requests)
@@ -120,9 +121,8 @@ def _right(said: Sequence[dict[str, str]], requests: Sequence[Request], group: s
 
 def _read_real(folder: Path) -> np.ndarray:
     """The photos of every folder in `folder`, cropped as for training: (n, 64, 64, 3) uint8."""
-    concepts = [
-        load_concept(path, class_noun="thing", resolution=SIDE, allow_few=True)
-        for path in sorted(folder.iterdir())
-        if path.is_dir()
-    ]
+    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folders:
+        raise LookforwardError(f"{folder} holds no folders of photos: give one with a folder for each subject.")
+    concepts = [load_concept(path, class_noun="thing", resolution=SIDE, allow_few=True) for path in folders]
     return np.stack([photo.pixels for concept in concepts for photo in concept.photos])

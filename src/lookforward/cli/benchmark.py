@@ -3,7 +3,7 @@
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -85,13 +85,12 @@ def benchmark(
     if ray is not None:
         require_ray(ray)
     data = find_dataset(dataset)
-    given: dict[str, Any] = ({} if model == "toybox" else {"model": model}) | parse_settings(set)
     names = split_words(subjects) or tuple(subject.name for subject in data.subjects)
     for name in names:
         data.find(name)
     if not split_words(recipes) or not split_words(adapters):
         raise LookforwardError("Nothing to compare: give at least one recipe and one adapter.")
-    methods = grid_methods(split_words(recipes), split_words(adapters), given)
+    methods = grid_methods(split_words(recipes), split_words(adapters), parse_settings(set), model)
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
     for note in data.notes:

@@ -124,6 +124,8 @@ def score(
     import json
 
     from lookforward.api import load_personalized, photos_of, read_concept
+    from lookforward.benchmark.plan import Scoring
+    from lookforward.benchmark.summary import optimised_scores
     from lookforward.build import build_judges, build_scores
     from lookforward.evaluate import score_images
     from lookforward.generate import draw_images
@@ -152,13 +154,17 @@ def score(
     references = np.stack([photo.pixels for photo in concept.photos])
     values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
+    scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
+    optimised = [name for name in optimised_scores(config, scoring) if name in means]
     record = {
-        "means": means, "images": len(asked), "prompts": list(templates), "seed": seed,
-        "identifier_in_clip_text": identifier_in_clip_text,
+        "means": means, "optimised": optimised, "images": len(asked), "prompts": list(templates), "seed": seed,
+        "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
     }  # fmt: skip
     write_text(run / "scores.json", json.dumps(record, indent=1) + "\n")
     for name, mean in means.items():
-        console.print(f"{name:9} {mean:.4f}")
+        console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
+    if optimised:
+        console.print("† trained on this very score, so no evidence for the method.")
     console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {run / 'scores.json'}")
 
 

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lookforward.cli.progress import track
+from lookforward.errors import LookforwardError, writing
 
 console = Console(highlight=False, soft_wrap=True)
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
@@ -114,10 +116,12 @@ def sheet(output: Path = Path("toybox.png")) -> None:
     from lookforward.toybox.subjects import reference_photos
     from lookforward.toybox.world.subject import held_out
 
+    _require_place(output)
     names = list(held_out())
     pictures: list[np.ndarray] = [photo for name in names for photo in reference_photos(name)]
     labels = [name if i == 0 else " " for name in names for i in range(5)]
-    contact_sheet(pictures, labels, columns=10, cell=96).save(output)
+    with writing(output):
+        contact_sheet(pictures, labels, columns=10, cell=96).save(output)
     console.print(f"{len(names)} subjects on {output}")
 
 
@@ -136,8 +140,10 @@ def samples(output: Path = Path("samples.png"), seed: int = 0, weights: Path | N
 
     chosen = Weights(weights) if weights else SHIPPED
     require_weights(chosen.pipeline)
+    _require_place(output)
     drawn = sample_sheet(build_pipeline(str(chosen.pipeline)), seed)
-    drawn.image.save(output)
+    with writing(output):
+        drawn.image.save(output)
     console.print(f"{drawn.count} images on {output}")
 
 
@@ -148,11 +154,11 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
         folder: Training folder.
         output: The picture to write.
     """
-    from lookforward.errors import LookforwardError
     from lookforward.report.curves import curves as plot
     from lookforward.report.curves import read_rows
     from lookforward.toybox.training.stages import MINUTES
 
+    _require_place(output, (*PICTURES, ".pdf", ".svg"))
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
     rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
     if not rows:
@@ -165,5 +171,14 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
         for stage, found in rows.items()
         for names in [shown.get(stage, ("loss",))]
     }
-    plot(panels, "minutes").savefig(output, dpi=110)
+    with writing(output):
+        plot(panels, "minutes").savefig(output, dpi=110)
     console.print(f"{len(panels)} stages on {output}")
+
+
+def _require_place(output: Path, kinds: tuple[str, ...] = PICTURES) -> None:
+    """Find what is wrong with the name of a picture before it is drawn, and make its folder."""
+    if output.suffix.lower() not in kinds:
+        raise LookforwardError(f"--output {output}: give a name that ends in {', '.join(kinds)}.")
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 Rows = Mapping[str, Mapping[str, tuple[float, float | None]]]
@@ -56,7 +57,7 @@ def score_table(
             text = f"[bold]{cell.text}[/bold]" if cell.best and bold else cell.text
             texts[tables[column]].append(f"{text} [dim]({cell.delta})[/dim]" if cell.delta else text)
         for one in used:
-            one.add_row(method, *texts[one])
+            one.add_row(escape(method), *texts[one])
     return Group(*used)
 
 
@@ -89,7 +90,7 @@ def _cells(rows: Rows, baseline: str | None, optimised: Mapping[str, Collection[
     best: dict[str, float] = {}
     for method, row in rows.items():
         for column, (mean, half_width) in row.items():
-            if half_width is not None and column not in optimised.get(method, ()):
+            if half_width is not None and mean == mean and column not in optimised.get(method, ()):
                 best[column] = max(mean, best.get(column, mean))
     return {
         method: [

@@ -1,7 +1,7 @@
 """How the critics of an ablation learned, as Figure 5 of the paper."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,8 +18,8 @@ _EXPLAINED = "explained variance"
 def ablation_curves(cells: Sequence[Cell], plan: Plan, ablation: Ablation) -> Figure | None:
     """Figure 5: critic loss, explained variance and reward against the step; None where nothing was logged of them.
 
-    A line is the mean over subjects and seeds, its band the standard error. Rewards of different kinds have a panel
-    each.
+    A line is the mean over subjects of the mean over seeds, its band the standard error over subjects; one subject
+    has no band. Rewards of different kinds have a panel each.
     """
     rewards = {load_config(recipe, overrides).reward for recipe, overrides in plan.methods.values()}
     panels: dict[str, dict[str, Line]] = {}
@@ -28,16 +28,16 @@ def ablation_curves(cells: Sequence[Cell], plan: Plan, ablation: Ablation) -> Fi
         of_value = [cell for cell in cells if cell.method == method_of(ablation, label)]
         reward = "reward" if len(rewards) == 1 else f"reward {label}"
         for term, title in {"critic_loss": _LOSS, "explained_variance": _EXPLAINED, "reward": reward}.items():
-            points: dict[float, list[float]] = {}
+            points: dict[float, dict[str, list[float]]] = {}
             for cell in of_value:
                 for step, value in cell.curves.get(term, []):
-                    points.setdefault(step, []).append(value)
+                    points.setdefault(step, {}).setdefault(cell.subject, []).append(value)
             if points:
                 steps = sorted(points)
-                mean = np.array([np.mean(points[s]) for s in steps])
-                error = np.array([np.std(points[s]) / math.sqrt(len(points[s])) for s in steps])
+                mean, error = np.array([mean_and_error(points[s]) for s in steps]).T
                 panels.setdefault(title, {})[label] = (steps, mean.tolist())
-                bands.setdefault(title, {})[label] = ((mean - error).tolist(), (mean + error).tolist())
+                if not np.isnan(error).any():
+                    bands.setdefault(title, {})[label] = ((mean - error).tolist(), (mean + error).tolist())
     if not panels:
         return None
     lowest = min((y for _, ys in panels.get(_EXPLAINED, {}).values() for y in ys), default=0.0)
@@ -47,5 +47,16 @@ def ablation_curves(cells: Sequence[Cell], plan: Plan, ablation: Ablation) -> Fi
         bands=bands,
         logarithmic=(_LOSS,),
         limits={_EXPLAINED: (max(-1.0, min(0.0, lowest)) - 0.05, 1.05)},
-        note=f"{ablation.name}: mean over {len(plan.subjects)} subjects × {len(plan.seeds)} seeds ± standard error",
+        note=f"{ablation.name}: mean over {len(plan.subjects)} subjects × {len(plan.seeds)} seeds"
+        + (" ± standard error over subjects" if bands else ""),
     )
+
+
+def mean_and_error(values: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Mean over subjects of each one's mean over seeds, and its standard error; NaN of one subject.
+
+    Seeds of one subject are not independent of each other, so that they do not count as more subjects.
+    """
+    means = [float(np.mean(of_subject)) for of_subject in values.values()]
+    error = float(np.std(means, ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return float(np.mean(means)), error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lookforward.benchmark.grid import Plan
+from lookforward.benchmark.methods import require_shared
 from lookforward.errors import LookforwardError
 from lookforward.recipe import load_config
 
@@ -155,7 +156,7 @@ def plan_ablation(
     """The grid of an ablation. overrides: over the recipe and what all values share. count: of prompts.
 
     Raises:
-        LookforwardError: a setting is wrong, or `overrides` set what is varied.
+        LookforwardError: a setting is wrong or of another model, or `overrides` set what is varied.
     """
     methods = {}
     for label, values in ablation.values.items():
@@ -163,6 +164,6 @@ def plan_ablation(
         if both:
             raise LookforwardError(f"--set {', '.join(both)}: that is what {ablation.name} varies; leave it out.")
         settings = {**ablation.common, **overrides, **values}
-        load_config(ablation.recipe, settings)
+        require_shared(load_config(ablation.recipe, settings))
         methods[method_of(ablation, label)] = (ablation.recipe, settings)
     return Plan(tuple(subjects), methods, tuple(seeds), None, images, count)

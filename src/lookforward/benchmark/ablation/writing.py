@@ -14,6 +14,7 @@ from lookforward.benchmark.ablation.learning import ablation_curves
 from lookforward.benchmark.ablation.varied import Ablation, method_of
 from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
 from lookforward.benchmark.summary import COSTS, optimised_of, summarise
+from lookforward.errors import writing
 from lookforward.prompts import fill
 from lookforward.recipe import load_config
 from lookforward.report import comparison_sheet, markdown_table, paired_interval, score_table
@@ -39,10 +40,11 @@ def write_ablation(cells: Sequence[Cell], plan: Plan, ablation: Ablation, folder
     said = _reward_differences(cells, ablation)
     write_text(folder / "table.md", markdown_table(rows, optimised=marks) + "".join(f"\n{line}\n" for line in said))
     write_text(folder / "cells.csv", _csv(cells, labels, optimised))
-    ablation_sheet(plan, ablation, folder).save(folder / "sheet.png")
-    figure = ablation_curves(cells, plan, ablation)
-    if figure is not None:
-        figure.savefig(folder / "curves.png", dpi=110)
+    sheet, figure = ablation_sheet(plan, ablation, folder), ablation_curves(cells, plan, ablation)
+    with writing(folder):
+        sheet.save(folder / "sheet.png")
+        if figure is not None:
+            figure.savefig(folder / "curves.png", dpi=110)
     return score_table(rows, optimised=marks), said
 
 
