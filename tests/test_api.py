@@ -57,6 +57,7 @@ def test_photos_in_a_personalised_model_out(
 
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-000003.png", "step-000006.png"]
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
+    assert [step.step for step in steps if step.checkpoint] == [2, 4, 6]
     with Image.open(folder / "samples" / "step-000006.png") as sheet:
         assert sheet.width > 4 * 128
     assert exported(folder)["unet/diffusion_pytorch_model.safetensors"] != weights_of(tiny_model)

@@ -1,5 +1,6 @@
 """A benchmark on a Ray cluster on this machine: nothing finished is lost or run again, whoever is killed."""
 
+import csv
 import importlib.util
 import multiprocessing
 import os
@@ -187,10 +188,14 @@ def test_command_on_a_cluster_of_its_own(
     with pytest.raises(SystemExit):
         main([*words, "here"])
 
-    def scores(name: str) -> list[str]:
-        return [line.split(",seconds")[0] for line in (tmp_path / name / "results.csv").read_text().splitlines()]
+    def scores(name: str) -> list[tuple[str, ...]]:
+        with (tmp_path / name / "results.csv").open() as file:
+            return [(r["method"], r["prompt"], r["DINO"], r["CLIP-T"]) for r in csv.DictReader(file)]
 
-    assert len(scores("there")) == len(scores("here")) == 1 + 2 * 2
+    assert len(scores("there")) == 2 * 2
+    for there, here in zip(scores("there"), scores("here"), strict=True):
+        assert there[:2] == here[:2]
+        assert [float(x) for x in there[2:]] == pytest.approx([float(x) for x in here[2:]], abs=1e-4)
 
 
 def job_in(folder: Path, plan: Plan) -> Job:

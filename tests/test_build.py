@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+from torch import Tensor
 
 from conftest import make_pipeline
 from lookforward.build import build, build_pipeline, check
-from lookforward.build.environment import NAMES
+from lookforward.build.environment import NAMES, build_environment
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
 from lookforward.config import Config
@@ -20,6 +21,7 @@ from lookforward.errors import LookforwardError
 from lookforward.recipe import load_config, recipe_names
 from lookforward.toybox import IDENTITY, JUDGE
 from lookforward.train import Trainer, train
+from lookforward.vision import load_clip
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -90,6 +92,87 @@ def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
     assert any("does not see the timestep" in note for note in notes) == told
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"transition": "policy"}, "transition = 'policy' changes nothing"),
+        ({"transition": "policy", "target": "bootstrap", "critic_bins": 1}, ""),
+        ({"critic": "none", "target": "bootstrap"}, "target = 'bootstrap' changes nothing"),
+        ({"adapter": "lora", "word_vectors": 3}, "word_vectors is for"),
+        ({}, ""),
+    ],
+)
+def test_settings_that_change_nothing_are_told(concept: Concept, overrides: dict[str, Any], told: str) -> None:
+    notes = [note for note in check(settings(**overrides), concept) if "changes nothing" in note]
+    assert len(notes) == bool(told)
+    assert all(told in note for note in notes)
+
+
+def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothing_learns(concept: Concept) -> None:
+    direct = {"route": "direct", "reward": "ssim", "critic_weight": 1.0}
+    values = []
+    for target in ("one-step", "bootstrap"):
+        workshop = build(settings("dreambooth", target=target, **direct), concept, build_pipeline("toybox", "cpu"))
+        values.append(next(train(workshop.trainer, 1)).terms["value"])
+    assert values[0] == values[1] != 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"critic_weight": 0.0},
+        {"critic_weight": 0.0, "critic": "none", "route": "direct"},
+        {"critic": "none"},
+    ],
+)
+def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any]) -> None:
+    with pytest.raises(LookforwardError, match="Nothing to learn from"):
+        settings("released", **overrides)
+    assert settings("released", critic_steps=0).critic_steps == 0  # to compare with
+
+
+@pytest.mark.parametrize("adapter", ["full", "lora", "custom-diffusion"])
+@pytest.mark.parametrize("route", ["critic", "direct"])
+def test_activations_computed_anew_give_the_same_weights(concept: Concept, adapter: str, route: str) -> None:
+    passes: dict[bool, int] = {}
+    trained: dict[bool, list[Tensor]] = {}
+    follow = {"critic": "none", "route": "direct"} if route == "direct" else {}
+    for anew in (False, True):
+        config = settings(
+            reward="ssim", adapter=adapter, identifier="<new>", critic_weight=0.3, gradient_checkpointing=anew, **follow
+        )
+        workshop = build(config, concept, build_pipeline("toybox", "cpu"))
+        resnet = workshop.pipeline.unet.up_blocks[-1].resnets[0]
+        calls: list[int] = []
+        resnet.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        list(train(workshop.trainer, 2))
+        passes[anew] = len(calls)
+        trained[anew] = [p.detach() for p in workshop.trainer.parameters.values()]
+    assert passes[True] > passes[False]
+    for with_memory, without in zip(trained[False], trained[True], strict=True):
+        torch.testing.assert_close(with_memory, without, rtol=1e-5, atol=1e-7)
+
+
+def test_words_of_each_layer_are_not_found_again_by_a_second_pass() -> None:
+    with pytest.raises(LookforwardError, match="gradient_checkpointing"):
+        settings(adapter="neti", gradient_checkpointing=True)
+
+
+def test_rewards_of_several_subjects_share_their_encoder(concept: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+
+    def load(source: str, device: Any) -> Any:
+        loads.append(source)
+        return load_clip(source, device)
+
+    load.__name__ = "load_clip"
+    monkeypatch.setattr("lookforward.build.environment.load_clip", load)
+    config = settings(reward="clip-image + clip-text")
+    photos = [torch.rand(2, 3, 32, 32) for _ in range(3)]
+    build_environment(config, pipeline(), photos)
+    assert len(loads) == 1
+
+
 def test_a_sum_logs_its_parts(concept: Concept) -> None:
     (result,) = train(trainer_of(concept, reward="look-forward + 0.5*ssim"), 1)
     parts = result.terms["reward/look-forward"] + 0.5 * result.terms["reward/ssim"]
@@ -126,11 +209,9 @@ def test_the_direct_route_wants_a_gradient(concept: Concept, tmp_path: Path, mon
     parts = [result.terms["reward/ssim"], result.terms["reward/noise"]]
     assert result.terms["reward"] == pytest.approx(parts[0] + 2 * parts[1], rel=1e-5)
     name = "my_rewards_of_test_build:brightness"
-    trainer = trainer_of(concept, "dreambooth", reward=f"ssim + {name}", **direct)
-    before = {n: p.detach().clone() for n, p in trainer.parameters.items()}
-    with pytest.raises(LookforwardError, match=f"Step 1: Reward '{name}' gives no gradient.*route = critic"):
-        list(train(trainer, 1))
-    assert all(torch.equal(before[n], p) for n, p in trainer.parameters.items())
+    for wrong in (direct, {"method": "draft"}):  # told before anything is drawn
+        with pytest.raises(LookforwardError, match=f"Reward '{name}' .* gives no gradient.*route = critic"):
+            trainer_of(concept, "dreambooth", reward=f"ssim + {name}", **wrong)
     (result,) = train(trainer_of(concept, reward=f"ssim + {name}"), 1)  # the critic learns it all the same
     assert result.terms[f"reward/{name}"] > 0
     with pytest.raises(LookforwardError, match="set critic to none"):
@@ -277,6 +358,7 @@ def test_draft_says_what_to_do_about_a_reward_without_gradient(
 ) -> None:
     (tmp_path / "flat_of_test_build.py").write_text("def flat(images, prompts):\n    return [0.0] * len(images)\n")
     monkeypatch.chdir(tmp_path)
-    trainer = trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2, draft_last=1)
-    with pytest.raises(LookforwardError, match="Step 1: Reward 'flat_of_test_build:flat' gives no gradient"):
-        list(train(trainer, 1))
+    with pytest.raises(LookforwardError, match="Reward 'flat_of_test_build:flat' .*gives no gradient, which DRaFT"):
+        trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2, draft_last=1)
+    with pytest.raises(LookforwardError, match="chain_steps"):
+        trainer_of(concept, "draft", chain_steps=1001)

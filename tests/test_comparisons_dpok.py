@@ -1,9 +1,10 @@
 """DPOK: its gradient is the expected reward's, its KL that of two Gaussians; no reward needs a gradient."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -68,11 +69,18 @@ def expected_reward(line: Tensor) -> Tensor:
     return -((mean - 1) ** 2 + spread)
 
 
+def losses_of(*arguments: Any) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    """Of settings by which every update is one part."""
+    for parts in dpok_losses(*arguments):
+        ((loss, terms),) = parts
+        yield loss, terms
+
+
 def test_the_gradient_is_that_of_the_expected_reward() -> None:
     policy, count = LinePolicy(), 100_000
     exact = torch.autograd.grad(expected_reward(line := policy.line.detach().double().requires_grad_()), line)[0]
-    settings = Dpok(CHAIN, pairs=count * STEPS, reward_weight=2.0, kl_weight=0.0)
-    ((loss, terms),) = dpok_losses(
+    settings = Dpok(CHAIN, pairs=count * STEPS, at_once=count * STEPS, reward_weight=2.0, kl_weight=0.0)
+    ((loss, terms),) = losses_of(
         policy, paying(Near()), batch(count), settings, policy.embed([""] * count), None, policy.act, seeded()
     )
     found = -STEPS / 2.0 * torch.autograd.grad(loss, policy.line)[0]  # the mean over steps, α = 2, one element
@@ -122,7 +130,7 @@ def test_kl_is_none_of_equals_and_that_of_two_normals_otherwise() -> None:
     embedding = policy.embed([""] * 4)
 
     def losses(reference: LinePolicy) -> tuple[Tensor, dict[str, float]]:
-        steps = dpok_losses(policy, paying(Near()), batch(4), settings, embedding, None, reference.act, seeded())
+        steps = losses_of(policy, paying(Near()), batch(4), settings, embedding, None, reference.act, seeded())
         return next(steps)
 
     same, terms = losses(policy)
@@ -142,7 +150,7 @@ def test_kl_alone_leads_back_to_the_pretrained_policy() -> None:
     settings = Dpok(CHAIN, pairs=24, reward_weight=0.0, kl_weight=1.0)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
     for step in range(60):
-        for loss, _ in dpok_losses(
+        for loss, _ in losses_of(
             policy, paying(Near()), batch(8), settings, policy.embed([""] * 8), None, pretrained.act, seeded(step)
         ):
             optimizer.zero_grad()
@@ -155,12 +163,14 @@ def test_a_reward_without_gradient_rises() -> None:
     policy = TinyPolicy(channels=1)
     pretrained = copy.deepcopy(policy)
     embedding = policy.embed(["a dog"] * 32).detach()
-    settings = Dpok(Chain(4, eta=1.0), updates=2, pairs=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1)
+    settings = Dpok(
+        Chain(4, eta=1.0), updates=2, pairs=64, at_once=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1
+    )
     optimizer = torch.optim.Adam(policy.unet.parameters(), lr=0.02)
     rewards = []
     for step in range(50):
         terms: dict[str, float] = {}
-        for loss, terms in dpok_losses(  # noqa: B007
+        for loss, terms in losses_of(  # noqa: B007
             policy, paying(Near()), batch(32, 1, 3), settings, embedding, None, pretrained.act, seeded(step)
         ):
             optimizer.zero_grad()
@@ -171,11 +181,47 @@ def test_a_reward_without_gradient_rises() -> None:
     assert terms["kl"] > 0
 
 
+def test_parts_of_an_update_sum_to_it() -> None:
+    policy = LinePolicy()
+    embedding = policy.embed([""] * 4)
+    found = []
+    for at_once in (11, 4, 1):
+        settings = Dpok(CHAIN, pairs=11, at_once=at_once, reward_weight=2.0, kl_weight=1.0)
+        (parts,) = dpok_losses(
+            policy, paying(Near()), batch(4), settings, embedding, None, LinePolicy(0.5).act, seeded()
+        )
+        losses, terms = [], {}
+        for loss, told in parts:
+            losses.append(loss)
+            terms = {name: terms.get(name, 0.0) + told.get(name, 0.0) for name in terms.keys() | told.keys()}
+        assert len(losses) == -(-11 // at_once)
+        gradient = torch.autograd.grad(torch.stack(losses).sum(), policy.line)[0]
+        found.append((sum(losses).item(), gradient, terms))
+    for loss, gradient, terms in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        torch.testing.assert_close(gradient, found[0][1])
+        assert terms == pytest.approx(found[0][2], rel=1e-5)
+    assert found[0][2]["ratio"] == pytest.approx(1.0)
+
+
+def test_before_the_first_update_no_ratio_is_clipped_whatever_was_noted() -> None:
+    """Half precision in a batch of another size gives other last digits, beyond a clip of 1e-4."""
+    policy = LinePolicy()
+    settings = Dpok(CHAIN, pairs=100, kl_weight=0.0)
+    drawn = draw_trajectories(policy, paying(Near()), batch(4), settings, policy.embed([""] * 4), None, seeded())
+    noted = replace(drawn, log_p=drawn.log_p + 1e-3)
+    every = torch.arange(4 * STEPS)
+    loss, terms = pairs_loss(policy, noted, every, settings, policy.act, untouched=True)
+    right, _ = pairs_loss(policy, drawn, every, settings, policy.act)
+    assert (terms["ratio"], terms["clipped"]) == (1, 0)
+    torch.testing.assert_close(*(torch.autograd.grad(x, policy.line)[0] for x in (loss, right)))
+
+
 def test_there_are_as_many_losses_as_updates() -> None:
     policy = LinePolicy()
     settings = Dpok(CHAIN, updates=3, pairs=100, reward_weight=1.0, kl_weight=1.0)
     embedding = policy.embed([""] * 4)
-    steps = dpok_losses(policy, paying(Near()), batch(4), settings, embedding, None, LinePolicy(0.5).act, seeded())
+    steps = losses_of(policy, paying(Near()), batch(4), settings, embedding, None, LinePolicy(0.5).act, seeded())
     losses = [loss.item() for loss, _ in steps]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)  # all pairs are in each, and nothing was updated
 
@@ -197,7 +243,7 @@ def test_guidance_and_the_pretrained_policy_see_the_same_states() -> None:
     policy = TinyPolicy()
     embedding, empty = policy.embed(["a", "b"]).detach(), policy.embed([""]).detach()
     settings = Dpok(Chain(3, 4.0, 1.0), pairs=6)
-    ((loss, terms),) = dpok_losses(
+    ((loss, terms),) = losses_of(
         policy, paying(Near()), batch(2, 4, 5), settings, embedding, empty, copy.deepcopy(policy).act, seeded()
     )
     assert terms["kl"] == 0
@@ -217,10 +263,10 @@ def test_settings_that_do_not_go_together_are_named(settings: Dpok, count: int, 
     policy = LinePolicy()
     embedding = policy.embed([""] * count).requires_grad_(trained)
     with pytest.raises(LookforwardError, match=named):
-        next(dpok_losses(policy, paying(), batch(count), settings, embedding, None, policy.act, seeded()))
+        next(losses_of(policy, paying(), batch(count), settings, embedding, None, policy.act, seeded()))
 
 
 def test_latents_that_are_not_finite_stop_the_step() -> None:
     policy = LinePolicy(b=torch.nan)
     with pytest.raises(LookforwardError, match="x_0 is nan"):
-        next(dpok_losses(policy, paying(), batch(2), Dpok(CHAIN), policy.embed([""] * 2), None, policy.act, seeded()))
+        next(losses_of(policy, paying(), batch(2), Dpok(CHAIN), policy.embed([""] * 2), None, policy.act, seeded()))

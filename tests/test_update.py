@@ -94,6 +94,23 @@ def test_reaches_the_optimum(objective: Objective, within: float) -> None:
     assert (policy.guess - x_0).abs().mean().item() < within  # it began at 0.5
 
 
+def test_parts_of_a_loss_are_one_step() -> None:
+    layers = [torch.nn.Linear(3, 1) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer, parts in zip(layers, (False, True), strict=True):
+        losses = [layer(torch.full((1, 3), float(i))).square().sum() for i in range(3)]
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        norm = policy_step(optimizer, list(layer.parameters()), losses if parts else torch.stack(losses).sum(), 1e9)
+        assert norm > 0
+    torch.testing.assert_close(layers[0].weight, layers[1].weight)
+    before = layers[0].weight.detach().clone()
+    optimizer = torch.optim.SGD(layers[0].parameters(), lr=0.1)
+    bad = iter([layers[0].weight.sum(), layers[0].weight.sum() * torch.nan])
+    with pytest.raises(LookforwardError, match="loss is nan"):
+        policy_step(optimizer, list(layers[0].parameters()), bad, 1.0)
+    assert torch.equal(before, layers[0].weight)
+
+
 def test_each_sample_is_discounted_by_its_own_timestep() -> None:
     transition = decision((3, 900))
     objective = Objective(critic_weight=2.0, noise_weight=0.0, prior_weight=0.0, discount=0.9986)

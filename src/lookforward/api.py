@@ -10,7 +10,7 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +173,11 @@ class Job:
         _draw_samples(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before them
         for result in train(trainer, config.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            if result.step == config.steps or result.step % config.checkpoint_every == 0:
+            due = result.step == config.steps or result.step % config.checkpoint_every == 0
+            if due:
                 save_checkpoint(trainer, run.checkpoints)
             _draw_samples(workshop, run, self.concept, result.step)
-            yield result
+            yield replace(result, checkpoint=due)
         manifest = manifest_of(config)
         count = sum(len(one.photos) for one in self.concept.together)
         card = Card(manifest, config, count, _last_samples(run))

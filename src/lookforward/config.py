@@ -37,6 +37,7 @@ class Config:
     seed: int = 0
     precision: Precision = "fp32"
     device: str = "auto"  # "cpu", "cuda", "mps"; auto: an accelerator where there is one
+    gradient_checkpointing: bool = False  # compute activations anew instead of keeping them: less memory, more time
 
     describe: bool = False  # tell in its prompt where a photo without a caption was taken, as CLIP sees it
     captions: bool = True  # whether dog.txt beside dog.jpg is that photo's prompt; docs/photos.md has all of these
@@ -100,6 +101,7 @@ class Config:
     dpok_trajectories: int = 6  # drawn in a step
     dpok_updates: int = 1  # of the weights for one draw of trajectories
     dpok_pairs: int = 24  # of trajectory and timestep in one update
+    dpok_at_once: int = 24  # of these, in the denoiser together: what is in memory depends on it
     dpok_reward_weight: float = 100.0  # α
     dpok_kl: float = 0.01  # β, weight of the distance to the untouched model
     dpok_clip: float = 1e-4  # how far from 1 an importance ratio counts
@@ -153,7 +155,15 @@ def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
 def _check_ranges(config: Config) -> Config:
     positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every", "stride")
     also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_every")
-    chain = ("chain_steps", "draft_last", "dpok_updates", "dpok_pairs", "dpok_reward_weight", "dpok_clip")
+    chain = (
+        "chain_steps",
+        "draft_last",
+        "dpok_updates",
+        "dpok_pairs",
+        "dpok_at_once",
+        "dpok_reward_weight",
+        "dpok_clip",
+    )
     for name in (*positive, *also, *chain, "target_samples", "crops", "augment_views"):
         if not getattr(config, name) > 0:
             raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
@@ -186,11 +196,20 @@ def _check_ranges(config: Config) -> Config:
     if config.route == "direct" and config.critic != "none":
         raise LookforwardError("route = 'direct' follows the reward itself: set critic to none beside it.")
     _check_method(config)
+    if config.gradient_checkpointing and config.adapter in ("p-plus", "neti"):
+        raise LookforwardError(
+            f"adapter = {config.adapter!r} gives each layer words of its own, which a second pass would not find again:"
+            " set gradient_checkpointing to false."
+        )
     if config.prior_weight > 0 and config.prior_images == 0:
         raise LookforwardError("prior_weight is set but prior_images is 0; give some, or set prior_weight to 0.")
-    untaught = config.critic == "none" and config.route == "critic" and config.noise_weight == 0
-    if untaught and config.method == "dpg":
-        raise LookforwardError("Nothing to learn from: critic is none and noise_weight is 0; set one of them.")
+    # A critic that never learns is heard all the same: there is such an ablation
+    heard = config.critic_weight > 0 and (config.critic != "none" or config.route == "direct")
+    if config.method == "dpg" and config.noise_weight == 0 and not heard:
+        raise LookforwardError(
+            "Nothing to learn from: noise_weight is 0, and no reward is followed, for which critic_weight must be above"
+            " 0 and either critic be other than none or route direct. Set one of them."
+        )
     return config
 
 

@@ -1,7 +1,7 @@
 """The training loop: a generator that yields what each step did; the caller logs, shows and saves."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -147,22 +147,34 @@ def comparison_step(trainer: Trainer, comparison: Comparison) -> dict[str, float
     policy, environment = trainer.policy, trainer.environment
     match method:
         case Draft():
-            losses = iter((draft_loss(policy, environment, start, method, words, empty, generator),))
+            updates = iter([iter([draft_loss(policy, environment, start, method, words, empty, generator)])])
         case Dpok():
             untouched = comparison.reference_act
-            losses = dpok_losses(policy, environment, start, method, words, empty, untouched, generator)
+            updates = dpok_losses(policy, environment, start, method, words, empty, untouched, generator)
     terms: dict[str, float] = {}
-    for loss, logged in losses:
-        terms = dict(logged)
-        if trainer.prior is not None:
+    for parts in updates:
+        terms = {}
+        losses = _with_prior(trainer, parts, terms)
+        parameters: list[Tensor] = list(trainer.parameters.values())
+        terms["gradient"] = policy_step(trainer.optimizer, parameters, losses, trainer.max_grad_norm)
+    return terms
+
+
+def _with_prior(
+    trainer: Trainer, parts: Iterable[tuple[Tensor, dict[str, float]]], terms: dict[str, float]
+) -> Iterator[Tensor]:
+    """The parts of a loss, to the first of which prior preservation is added; what they log is summed up in `terms`."""
+    for i, (loss, told) in enumerate(parts):
+        logged = dict(told)
+        if i == 0 and trainer.prior is not None:
             batch = _draw(trainer, trainer.prior, trainer.generator)
             prior, _ = decide(trainer.policy, batch, trainer.embeddings(batch.prompts))
             prior_loss = ((prior.action - prior.noise) ** 2).mean()
             loss = loss + trainer.objective.prior_weight * prior_loss
-            terms |= {"prior_loss": prior_loss.item(), "loss": loss.item()}
-        parameters: list[Tensor] = list(trainer.parameters.values())
-        terms["gradient"] = policy_step(trainer.optimizer, parameters, loss, trainer.max_grad_norm)
-    return terms
+            logged |= {"prior_loss": prior_loss.item(), "loss": loss.item()}
+        for name, value in logged.items():
+            terms[name] = terms.get(name, 0.0) + value
+        yield loss
 
 
 def teach(trainer: Trainer, critique: Critique, transition: Transition) -> dict[str, float]:

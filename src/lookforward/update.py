@@ -5,6 +5,7 @@ Read it beside the paper: `environment.decide` is lines 3 to 5, `critic_step` wi
 policy maximises it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -92,16 +93,21 @@ def policy_loss(
     return loss, terms | {"loss": loss.item()}
 
 
-def policy_step(optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss: Tensor, max_norm: float) -> float:
+def policy_step(
+    optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss: Tensor | Iterable[Tensor], max_norm: float
+) -> float:
     """One step of the policy against `loss`; returns the norm of the gradient before clipping.
+
+    loss: a scalar, or parts that sum to it, of which one at a time is in memory.
 
     Raises:
         LookforwardError: the loss or a gradient is not finite; nothing was changed.
     """
     remedy = "lower learning_rate or critic_weight, or use precision fp32"
-    require_finite(loss, "loss", remedy)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    for part in (loss,) if isinstance(loss, Tensor) else loss:
+        require_finite(part, "loss", remedy)
+        part.backward()
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     require_finite(norm, "gradient", remedy)
     optimizer.step()

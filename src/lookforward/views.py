@@ -50,9 +50,11 @@ def make_views(concept: Concept, *, flip: bool = False, augment: int = 0, seed: 
     """
     views: list[View] = []
     chance = np.random.default_rng(seed)
+    most = max(len(all_prompts_of(one, photo)) for one in concept.together for photo in one.photos)
     for index, one in enumerate(concept.together):
         for photo in one.photos:
-            for prompt, plain in all_prompts_of(one, photo):
+            pairs = all_prompts_of(one, photo)
+            for prompt, plain in pairs * (most // len(pairs)):  # so that all photos are drawn alike
                 for i, square in enumerate(photo.squares):
                     mask = photo.masks[i] if photo.masks else None
                     view = View(square, prompt, plain, index, mask)

@@ -25,6 +25,7 @@ def build_comparison(config: Config, policy: DiffusionPolicy) -> Comparison | No
                 Chain(config.chain_steps, config.chain_guidance, eta=1.0),
                 updates=config.dpok_updates,
                 pairs=config.dpok_pairs,
+                at_once=config.dpok_at_once,
                 reward_weight=config.dpok_reward_weight,
                 kl_weight=config.dpok_kl,
                 ratio_clip=config.dpok_clip,

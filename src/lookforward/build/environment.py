@@ -42,8 +42,8 @@ WITH_REFERENCES = ("dino", "dinov2", "clip-image")  # and embedding:MODEL: they 
 
 def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
     """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
-    terms = parse_terms(config.reward)
-    reward = WeightedSum([(weight, checked(_build_for_all(name, config, photos))) for weight, name in terms])
+    terms, loaded = parse_terms(config.reward), Encoders(photos[0].device)
+    reward = WeightedSum([(weight, checked(_build_for_all(name, config, photos, loaded))) for weight, name in terms])
     decoder = _build_decoder(config, pipeline) if reward.needs_image else None
     return Environment(reward, config.transition, config.stride, decoder)
 
@@ -52,7 +52,8 @@ def check_reward(config: Config) -> None:
     """Find what is wrong with the reward's words before anything is loaded or drawn.
 
     Raises:
-        LookforwardError: it is not a sum of rewards, or one of them is not known, or only ever judges.
+        LookforwardError: it is not a sum of rewards, or one of them is not known, only ever judges, or gives no
+            gradient where one is needed.
     """
     for _, name in parse_terms(config.reward):
         if name.startswith("embedding:"):
@@ -61,6 +62,12 @@ def check_reward(config: Config) -> None:
             if ":" not in name:
                 raise _unknown(name)
             load_callable(name)
+            if config.route == "direct" or config.method == "draft":
+                remedy = "take the route through a critic (route = critic, as recipe state-action does)"
+                raise LookforwardError(
+                    f"Reward {name!r} is a function and gives no gradient, which "
+                    f"{'DRaFT' if config.method == 'draft' else 'route = direct'} needs: {remedy}."
+                )
 
 
 def _refuse_judges(name: str) -> None:
@@ -72,32 +79,48 @@ def _refuse_judges(name: str) -> None:
         )
 
 
-def _build_for_all(name: str, config: Config, photos: Sequence[Tensor]) -> Reward:
+class Encoders:
+    """Each encoder once, however many rewards and subjects it serves."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._loaded: dict[tuple[str, str], Any] = {}
+
+    def __call__(self, load: Callable[..., Any], source: str) -> Any:
+        """What `load(source, device)` returned the first time."""
+        key = load.__name__, source
+        if key not in self._loaded:
+            self._loaded[key] = load(source, self.device)
+        return self._loaded[key]
+
+
+def _build_for_all(name: str, config: Config, photos: Sequence[Tensor], loaded: Encoders) -> Reward:
     if len(photos) > 1 and (name in WITH_REFERENCES or name.startswith("embedding:")):
-        return PerConceptReward([build_reward(name, config, some) for some in photos])
-    return build_reward(name, config, photos[0])
+        return PerConceptReward([build_reward(name, config, some, loaded) for some in photos])
+    return build_reward(name, config, photos[0], loaded)
 
 
-def build_reward(name: str, config: Config, photos: Tensor) -> Reward:
-    """One reward by its name in docs/rewards.md.
+def build_reward(name: str, config: Config, photos: Tensor, loaded: Encoders | None = None) -> Reward:
+    """One reward by its name in docs/rewards.md. loaded: encoders that other rewards may share.
 
     Raises:
         LookforwardError: there is none of that name, or what it needs cannot be loaded.
     """
     device = photos.device
+    load = loaded or Encoders(device)
     match name:
         case "look-forward":
             return LookForwardReward()
         case "noise":
             return NoiseReward()
         case "dino":
-            return DinoReward(load_dino(dino_source(config.model), device), photos)
+            return DinoReward(load(load_dino, dino_source(config.model)), photos)
         case "dinov2":
-            return Dinov2Reward(load_dinov2(DINOV2, device), photos)
+            return Dinov2Reward(load(load_dinov2, DINOV2), photos)
         case "clip-image":
-            return ClipImageReward(load_clip(clip_source(config.model), device).image, photos)
+            return ClipImageReward(load(load_clip, clip_source(config.model)).image, photos)
         case "clip-text":
-            return ClipTextReward(load_clip(clip_source(config.model), device))
+            return ClipTextReward(load(load_clip, clip_source(config.model)))
         case "ssim":
             return SsimReward()
         case "lpips":
@@ -105,7 +128,7 @@ def build_reward(name: str, config: Config, photos: Tensor) -> Reward:
         case "dreamsim":
             return DreamsimReward(load_dreamsim(device))
         case _ if name.startswith("embedding:"):
-            return EmbeddingReward(load_embedding(name.removeprefix("embedding:"), device), photos, name)
+            return EmbeddingReward(load(load_embedding, name.removeprefix("embedding:")), photos, name)
         case _ if ":" in name:
             return CallableReward(load_callable(name), name)
         case _:

@@ -67,6 +67,11 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         concept = describe(concept, config, policy.device)
         notes += tuple(f"{p.path.name}: {p.place}" for one in concept.together for p in one.photos if p.place)
 
+    for network in (pipeline.unet, pipeline.vae):  # a pipeline that was handed in may have had it
+        if config.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+        else:
+            network.disable_gradient_checkpointing()
     comparison = build_comparison(config, policy)  # before anything is trained
     references = _build_references(config, concept, policy)
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
@@ -93,8 +98,8 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
             config.critic_weight,
             config.noise_weight,
             config.prior_weight,
-            # Returns of more than one reward are discounted themselves
-            config.discount if config.target == "one-step" else 1.0,
+            # Returns of more than one reward, which only a critic is taught, are discounted themselves
+            config.discount if config.target == "one-step" or config.critic == "none" else 1.0,
         ),
         references=references,
         prior=prior,
@@ -134,14 +139,30 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
             "the residual critic does not see the timestep, so it cannot foretell returns that have a scale of their "
             f"own in each of {config.critic_bins} ranges of timesteps: critic_bins = 1 gives all of them one"
         )
+    notes += _unheeded(config)
     if config.method == "dpg" and config.critic_weight == 0 and (config.critic != "none" or config.route == "direct"):
         notes.append("critic_weight is 0, so that the reward changes nothing that is trained")
     return (*notes, *caption_notes(concept))
 
 
+def _unheeded(config: Config) -> list[str]:
+    """Notes of settings that were given and change nothing."""
+    notes = []
+    if config.critic != "none" and config.transition == "policy" and config.target == "one-step":
+        notes.append(
+            "transition = 'policy' changes nothing with target = 'one-step', which looks at no later state: take "
+            "bootstrap or monte-carlo"
+        )
+    if config.critic == "none" and config.target != "one-step":
+        notes.append(f"target = {config.target!r} changes nothing: there is no critic to learn it")
+    if config.word_vectors > 1 and config.adapter != "textual-inversion":
+        notes.append("word_vectors is for adapter = 'textual-inversion' and changes nothing here")
+    return notes
+
+
 def _check_model(config: Config, policy: DiffusionPolicy) -> None:
     check_size(policy.pipeline, config.resolution)
-    for name in ("prior_steps", "sample_steps"):
+    for name in ("prior_steps", "sample_steps", *(("chain_steps",) if config.method != "dpg" else ())):
         check_steps(policy.pipeline, getattr(config, name), name)
     if policy.schedule.alpha_bar.min() < 1e-6:
         raise LookforwardError(

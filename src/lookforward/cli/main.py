@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, without loading torch for it
             raise
         print(
-            "lookforward: the accelerator's memory is too small for this. Take less: --set adapter=lora, --set "
-            "train_text_encoder=false, --precision bf16, a lower --resolution or batch, or --set device=cpu. "
+            "lookforward: the accelerator's memory is too small for this. Take less: --set "
+            "gradient_checkpointing=true, --set adapter=lora, --set train_text_encoder=false, --precision bf16, a "
+            "lower --resolution or batch, or --set device=cpu. "
             f"({str(error).splitlines()[0]})",
             file=sys.stderr,
         )

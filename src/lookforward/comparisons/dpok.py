@@ -55,12 +55,14 @@ class Dpok:
     """The defaults are those of the authors' code, but for `updates` (5 there) and `pairs` (12 times 2).
 
     chain: η > 0. updates: optimizer steps for one draw of trajectories. pairs: of trajectory and timestep in one.
-    reward_weight: α. kl_weight: β ≥ 0. ratio_clip: how far from 1 an importance ratio may count.
+    at_once: of these pairs, how many go through the denoiser together; what is in memory, and nothing else, depends
+    on it. reward_weight: α. kl_weight: β ≥ 0. ratio_clip: how far from 1 an importance ratio may count.
     """
 
     chain: Chain = field(default_factory=lambda: Chain(steps=50, guidance=7.5, eta=1.0))
     updates: int = 1
     pairs: int = 24
+    at_once: int = 24
     reward_weight: float = 100.0
     kl_weight: float = 0.01
     ratio_clip: float = 1e-4
@@ -92,10 +94,11 @@ def dpok_losses(
     empty: Tensor | None,
     reference_act: Act,
     generator: torch.Generator,
-) -> Iterator[tuple[Tensor, dict[str, float]]]:
-    """Draw a trajectory for each row of `start`; yield `updates` losses with what to log of each.
+) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]:
+    """Draw a trajectory for each row of `start`; yield `updates` losses, in parts, with what to log of each part.
 
-    The caller takes a step before it asks for the next.
+    The parts of an update sum to its loss, and what they log to what is to be logged; the caller takes one step on
+    all of them before it asks for the next update.
 
     start: b ≥ 2 reference photos for rewards that compare with them; its noise and timesteps are not looked at.
     embedding: (b, l, d) without gradient; empty: (1, l, d), for guidance other than 1. The prompts should be equal,
@@ -107,10 +110,20 @@ def dpok_losses(
     """
     drawn = draw_trajectories(policy, environment, start, settings, embedding, empty, generator)
     total = drawn.log_p.numel()
-    for _ in range(settings.updates):
+    for update in range(settings.updates):
         chosen = torch.randperm(total, generator=generator)[: settings.pairs]
-        loss, terms = pairs_loss(policy, drawn, chosen, settings, reference_act)
-        yield loss, drawn.terms | terms
+        yield _parts(policy, drawn, chosen, settings, reference_act, untouched=update == 0)
+
+
+def _parts(
+    policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dpok, reference_act: Act, untouched: bool
+) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    terms = drawn.terms
+    for some in chosen.split(settings.at_once):
+        share = len(some) / len(chosen)
+        loss, told = pairs_loss(policy, drawn, some, settings, reference_act, untouched)
+        yield share * loss, terms | {name: share * value for name, value in told.items()}
+        terms = {}
 
 
 @torch.no_grad()
@@ -144,11 +157,13 @@ def draw_trajectories(
 
 
 def pairs_loss(
-    policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dpok, reference_act: Act
+    policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dpok, reference_act: Act, untouched: bool = False
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of some pairs, a scalar, and what to log of it.
 
-    chosen: (p,) int64 in [0, N b), the places of the pairs in `log_p` laid out in one row.
+    chosen: (p,) int64 in [0, N b), the places of the pairs in `log_p` laid out in one row. untouched: the policy is
+    still the one that drew, so that ratios are 1. What was noted while drawing is not asked then: in half precision
+    a batch of another size gives other last digits, and the clip, which is narrow, would take them for a change.
     """
     b = drawn.log_p.shape[1]
     chosen = chosen.to(drawn.x.device)
@@ -159,7 +174,7 @@ def pairs_loss(
     empty = drawn.empty if drawn.empty is None or len(drawn.empty) == 1 else drawn.empty[j]
     link = take(policy.act, state, now, later, settings.chain, empty)
     log_p = _mean_log_p(drawn.x[i + 1, j], link)  # (p,)
-    ratio = (log_p - drawn.log_p[i, j]).exp()  # 1 until the first update
+    ratio = (log_p - (log_p.detach() if untouched else drawn.log_p[i, j])).exp()
     clipped = ratio.clamp(1 - settings.ratio_clip, 1 + settings.ratio_clip)
     advantage = drawn.advantage[j]
     gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
