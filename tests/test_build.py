@@ -358,7 +358,7 @@ def test_draft_says_what_to_do_about_a_reward_without_gradient(
 ) -> None:
     (tmp_path / "flat_of_test_build.py").write_text("def flat(images, prompts):\n    return [0.0] * len(images)\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LookforwardError, match="Reward 'flat_of_test_build:flat' .*gives no gradient, which DRaFT"):
+    with pytest.raises(LookforwardError, match=r"Reward 'flat_of_test_build:flat' .*gives no gradient, which DRaFT"):
         trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2, draft_last=1)
     with pytest.raises(LookforwardError, match="chain_steps"):
         trainer_of(concept, "draft", chain_steps=1001)

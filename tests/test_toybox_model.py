@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
+from lookforward.benchmark.bounds import bounds
+from lookforward.benchmark.report import TOYBOX_CEILING
 from lookforward.build import build_judges, build_pipeline
 from lookforward.config import TOYBOX
 from lookforward.generate import draw_images
@@ -81,3 +85,14 @@ def test_no_config_tells_where_it_was_made() -> None:
     configs = [path for folder in FOLDERS for path in Path(folder).rglob("*.json")]
     assert len(configs) > 5
     assert not [path for path in configs if "_name_or_path" in path.read_text(encoding="utf-8")]
+
+
+def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the oracle score, which takes long, and the floor, whose images take longer."""
+    monkeypatch.setattr("lookforward.benchmark.bounds.drawing", lambda subject: None)
+    monkeypatch.setattr("lookforward.benchmark.bounds._model", lambda _, prompts: np.zeros((4, 64, 64, 3), np.uint8))
+    found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu"))}
+    for kind, scores in TOYBOX_CEILING.items():
+        for score in scores.keys() - {"oracle"}:
+            assert found[f"ceiling, {kind}, {score}"] == pytest.approx(scores[score], abs=0.002)
+            assert found[f"floor, {kind}, {score}"] < scores[score]
