@@ -82,6 +82,36 @@ def test_a_recipe_that_chooses_its_adapter_has_the_word(tmp_path: Path) -> None:
     assert load_config(str(mine), {"adapter": "lora"}).learning_rate == needed != 5e-5
 
 
+def test_a_recipe_may_have_another_below_it(tmp_path: Path) -> None:
+    mine, more = tmp_path / "mine.toml", tmp_path / "more.toml"
+    mine.write_text('base = "state-action"\ncritic_weight = 0.7\nsteps = 40\n[toybox]\nprior_images = 5\n')
+    more.write_text('base = "mine.toml"\nprior_images = 6\n')  # beside it, wherever we stand
+    below, first, second = (load_config(r, {}) for r in ("state-action", str(mine), str(more)))
+    assert (first.critic_weight, first.steps, first.prior_images) == (0.7, 40, 5)
+    assert (second.critic_weight, second.steps, second.prior_images) == (0.7, 40, 6)
+    assert (first.critic, first.resolution, first.learning_rate) == ("state-action", 64, below.learning_rate)
+    on_another = load_config(str(mine), {"model": "some/model"})
+    assert (on_another.steps, on_another.resolution, on_another.prior_images) == (40, 512, 8)
+    mine.write_text('base = "more.toml"\n')
+    with pytest.raises(LookforwardError, match="its own base"):
+        load_config(str(mine), {})
+    wrongs = {"3": "name of a recipe", '"no-such"': "no recipe 'no-such'", '"a.toml"': "no recipe file"}
+    for wrong, message in wrongs.items():
+        mine.write_text(f"base = {wrong}\n")
+        with pytest.raises(LookforwardError, match=message):
+            load_config(str(mine), {})
+
+
+def test_a_function_and_the_residual_critic_get_a_note(
+    concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noted_of_test_build.py").write_text("def f(images, prompts):\n    return [0.0] * len(images)\n")
+    monkeypatch.chdir(tmp_path)
+    for recipe, told in (("look-forward", True), ("state-action", False)):
+        notes = check(settings(recipe, reward="noted_of_test_build:f"), concept)
+        assert any("recipe state-action" in note for note in notes) is told
+
+
 @pytest.mark.parametrize(
     ("critic", "bins", "told"), [("residual", 20, True), ("residual", 1, False), ("state-action", 20, False)]
 )
@@ -185,6 +215,7 @@ def test_a_sum_logs_its_parts(concept: Concept) -> None:
         ("dinosaur", "no reward 'dinosaur'.*look-forward"),
         ("2 * look-forward +", "was expected"),
         ("no_such_module:f", "no_such_module"),
+        ("dino + 0.1*lpips", "needs the package lpips"),
         (f"dino + embedding:{IDENTITY}", "identity encoder only ever judges"),
         (f"embedding:{JUDGE}/../judge", "judge encoder only ever judges"),
     ],

@@ -83,7 +83,7 @@ def test_train_generate_score(run: Command, command: list[str], judges: list[str
     again, out, err = run(*command)
     assert (again, err) == (0, "")
     assert out.startswith(f"{folder} is finished already. Draw with it: lookforward generate")
-    status, out, err = run(*command, "--set", "adapter=custom-diffusion", "--dry-run")  # a folder of its own
+    status, out, err = run(*command, "--adapter", "custom-diffusion", "--dry-run")  # a folder of its own
     assert (status, err) == (0, "")
     assert out.endswith("Would train 6 steps on 5 photos into runs/teapot-0-look-forward-custom-diffusion.\n")
 
@@ -160,7 +160,7 @@ def test_too_little_memory_on_an_accelerator_has_a_remedy(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr("lookforward.cli.progress.TrainingProgress.show", short)
-    assert_refused(run(*command, "--output", "run"), "memory is too small for this. Take less: --set adapter=lora")
+    assert_refused(run(*command, "--output", "run"), "memory is too small.*: --set gradient_checkpointing")
 
 
 def test_an_interrupted_training_goes_on(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from conftest import make_pipeline
 from lookforward.benchmark import grid
 from lookforward.benchmark.ablation import ABLATIONS, ablation_sheet, plan_ablation
 from lookforward.benchmark.ablation.learning import mean_and_error
-from lookforward.benchmark.cell import Cell, finished_cell, unknown_scores, write_cell
+from lookforward.benchmark.cell import Cell, cell_images, finished_cell, unknown_scores, write_cell
+from lookforward.benchmark.description import write_description
+from lookforward.benchmark.estimate import estimate
 from lookforward.benchmark.grid import run_grid
 from lookforward.benchmark.methods import grid_methods
-from lookforward.benchmark.plan import Plan
-from lookforward.benchmark.summary import differences, summarise, write_summary
-from lookforward.build import Judges
+from lookforward.benchmark.plan import Plan, Scoring
+from lookforward.benchmark.report import read_benchmark
+from lookforward.benchmark.summary import differences, optimised_of, summarise, write_summary
+from lookforward.build import Judges, check_extra_scores
 from lookforward.errors import LookforwardError
 from lookforward.generate import use_ddim
+from lookforward.report.page import write_report
+from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.vision import load_clip, load_dino
 from tiny_rewards import save_clip, save_vit
 
@@ -213,6 +219,45 @@ def test_a_grid_does_not_take_another_model_or_device(settings: dict[str, Any], 
         grid_methods((str(recipe),), ("full",), {})
     chosen = grid_methods(("dreambooth",), ("full",), {}, model="some/model")
     assert {overrides["model"] for _, overrides in chosen.values()} == {"some/model"}
+
+
+def test_a_score_of_ones_own_is_taken_and_marked(
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_of_test_grid.py").write_text(
+        "def red(images, prompts):\n"
+        "    assert 'vase' in prompts[0] and 'sks' not in prompts[0]\n"
+        "    return images[:, 0].mean(dim=(1, 2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    name = "mine_of_test_grid:red"
+    check_extra_scores((name,), 1)
+    with pytest.raises(LookforwardError, match="there is no module 'no_such'"):
+        check_extra_scores(("no_such:f",), 1)
+    own = replace(judges, own=(CallableReward(load_callable(name), name),))
+    methods = grid_methods(("dreambooth", "state-action"), ("full",), {**TINY, "reward": name})
+    plan = Plan(("vase-0",), methods, (0,), PROMPTS, images=2, scoring=Scoring(extra=(name,)))
+    cells = [cell for cell, _ in run_grid(plan, tmp_path / "out", pipeline, own)]
+    for one in cells:
+        drawn = cell_images(tmp_path / "out", *one.key)
+        np.testing.assert_allclose(one.scores[name], drawn[..., 0].mean(axis=(1, 2)) / 255, atol=1e-5)
+    assert optimised_of(plan) == {"untouched": (), "dreambooth": (), "state-action": (name,)}
+    write_summary(cells, plan, tmp_path / "out")
+    assert f"| {name} |" in (tmp_path / "out" / "table.md").read_text()
+    write_description(plan, tmp_path / "out", "toybox")
+    page = read_benchmark(tmp_path / "out")
+    assert not page.problems
+    write_report(page, tmp_path / "out" / "page.html", "lookforward")
+    assert name in (tmp_path / "out" / "page.md").read_text()
+
+
+def test_the_memory_of_a_plan_is_that_of_what_is_trained(tmp_path: Path) -> None:
+    whole, parts = (
+        estimate(Plan(("vase-0",), grid_methods(recipes, ("full",), {}, "some/model"), (0,)), tmp_path, "some/model")
+        for recipes in (("look-forward", "look-forward@lora"), ("look-forward@lora",))
+    )
+    assert parts.memory < 0.5 * whole.memory
+    assert parts.scratch < 0.5 * whole.scratch
 
 
 def test_methods_of_one_label_are_refused(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_all_extra_scores_beside_the_usual(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--extra-scores", "dinov3"], "There is no extra score 'dinov3'. There are: dinov2, diversity, dreamsim."),
+        (["--extra-scores", "dinov3"], "There is no extra score 'dinov3'. There are: dinov2, diversity, dreamsim, and"),
         (["--extra-scores", "dinov2,diversity"], "LPIPS needs the package lpips, which is not installed. Run `pip"),
         (["--extra-scores", "dreamsim"], "DreamSim needs the package dreamsim, which is not installed. Run `pip"),
     ],

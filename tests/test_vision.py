@@ -18,6 +18,7 @@ from lookforward.vision import (
     explain_load_error,
     load_clip,
     load_dino,
+    local_folder,
     to_pixels,
     to_unit,
 )
@@ -237,3 +238,15 @@ def test_explanations_depend_on_what_was_asked_for(tmp_path: Path) -> None:
     assert "first line. The folder must be complete" in str(explain_load_error(tmp_path, error))
     assert "there is no model folder ./nowhere" in str(explain_load_error("./nowhere", error))
     assert "hf download CompVis/x" in str(explain_load_error("CompVis/x", error))
+
+
+def test_a_single_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "v1-5.safetensors"
+    file.write_text("")
+    for name in (str(file), "v1-5-pruned.ckpt"):  # here or not
+        with pytest.raises(LookforwardError, match="from_single_file"):
+            local_folder(name)
+    other = tmp_path / "model.bin"
+    other.write_text("")
+    with pytest.raises(LookforwardError, match="no model folder"):
+        local_folder(other)

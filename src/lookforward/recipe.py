@@ -13,14 +13,16 @@ RECIPES = Path(__file__).parent / "recipes"
 def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
     """Defaults, then the recipe (a name or a TOML file), then what its adapter needs, then `overrides`.
 
-    What a recipe says that chooses the adapter itself goes over what the adapter needs.
+    A recipe with a `base` goes over that recipe. What a recipe says that chooses the adapter itself goes over what the
+    adapter needs.
 
     Raises:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
     """
-    table = read_toml(find_recipe(recipe))
-    on_toybox = overrides.get("model", table.get("model", TOYBOX)) == TOYBOX
-    values = _flatten(table, on_toybox)
+    tables = _with_bases(find_recipe(recipe))
+    said = {name: value for table in tables for name, value in table.items()}
+    on_toybox = overrides.get("model", said.get("model", TOYBOX)) == TOYBOX
+    values = {name: value for table in tables for name, value in _flatten(table, on_toybox).items()}
     adapter = overrides.get("adapter", values.get("adapter", "full"))
     if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
         needed = _flatten(read_toml(needs), on_toybox)
@@ -28,6 +30,27 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
     if values.get("method") == "dpok":
         values["train_text_encoder"] = False  # the UNet alone, whatever the adapter would like
     return structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}")
+
+
+def _with_bases(path: Path) -> list[dict[str, Any]]:
+    """The tables of a recipe and of those that it is based on, the lowest first. A base is a name, or a file beside it.
+
+    Raises:
+        LookforwardError: a base is no recipe, or they go in a circle.
+    """
+    tables, seen = [], [path.resolve()]
+    while True:
+        table = read_toml(path)
+        base = table.pop("base", None)
+        tables.insert(0, table)
+        if base is None:
+            return tables
+        if not isinstance(base, str):
+            raise LookforwardError(f'base = {base!r} in {path}: give the name of a recipe, such as "look-forward".')
+        path = find_recipe(str(path.parent / base) if base.endswith(".toml") else base)
+        if path.resolve() in seen:
+            raise LookforwardError(f"{path} is its own base, by way of {', '.join(p.name for p in seen)}.")
+        seen.append(path.resolve())
 
 
 def _flatten(table: Mapping[str, Any], on_toybox: bool) -> dict[str, Any]:

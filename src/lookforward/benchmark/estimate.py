@@ -16,8 +16,9 @@ from lookforward.toybox import MODEL
 SPEEDS = {True: (0.16, 0.55), False: (0.5, 4.0)}
 TOYBOX_MEMORY = 1300  # MiB, measured
 WEIGHTS_BYTES = 4.3e9  # of Stable Diffusion 1.x in single precision, where a model is not on the disk yet
-# Adam holds two numbers for each weight, beside the weight, its gradient and the copy that is restored
-COPIES = 5
+# Adam holds two numbers for each weight that is trained, beside the weight, its gradient and the copy that is restored
+COPIES = {True: 5, False: 2}  # whether all weights are trained
+ADAPTER_SHARE = 0.1  # at most, of the weights, in the export of an adapter
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
     raw = {key: 3 * plan.config(key[1], key[2]).resolution ** 2 * _images(plan, key) for key in missing}
     per_cell = {key: mean(strips) if strips else raw[key] for key in missing}
     weights = weights_bytes(model)
+    whole = any(plan.config(method).adapter == "full" for method in plan.methods if method != UNTOUCHED)
     memory = max((cell.memory for cell in cells.values()), default=0) * 2**20
     if not memory:
-        memory = TOYBOX_MEMORY * 2**20 if model == TOYBOX else COPIES * weights
+        memory = TOYBOX_MEMORY * 2**20 if model == TOYBOX else COPIES[whole] * weights
     alone = max(seconds, default=0.0)
     return Estimate(
         len(keys),
@@ -63,7 +65,7 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
         sum(len(plan.prompts_of(subject)) for subject in plan.subjects) * plan.images * len(plan.seeds),
         max(math.fsum(seconds) / workers, alone),
         math.fsum(per_cell.values()) + 40_000 * len(missing),  # its scores and curves
-        weights * workers if missing else 0.0,
+        weights * (1.0 if whole else ADAPTER_SHARE) * workers if missing else 0.0,
         memory * workers,
         _said(timed, model),
     )

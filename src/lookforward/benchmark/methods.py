@@ -8,6 +8,7 @@ import torch
 
 from lookforward.benchmark.plan import UNTOUCHED
 from lookforward.build.adapter import build_adapter
+from lookforward.build.environment import check_reward
 from lookforward.config import TOYBOX, Config
 from lookforward.errors import LookforwardError
 from lookforward.recipe import load_config
@@ -52,6 +53,8 @@ def grid_methods(
         config = load_config(recipe, given)
         require_shared(config, model)
         build_adapter(config, torch.Generator())  # what is wrong is told before anything runs
+        if config.follows_reward:
+            check_reward(config)
         name = Path(recipe).name.removesuffix(".toml") + ("" if adapter == "full" else f"@{adapter}")
         if method_label(name) in map(method_label, methods):
             raise LookforwardError(

@@ -46,6 +46,7 @@ def optimised_scores(config: Config, scoring: Scoring | None = None) -> tuple[st
         chosen.dinov2 or DINOV2: "DINOv2",
     }
     score_of = _SCORE_OF_REWARD | {f"embedding:{model}": score for model, score in by_model.items()}
+    score_of |= {name: name for name in chosen.extra if ":" in name}  # of one's own
     rewards = [name for weight, name in parse_terms(config.reward) if weight]
     return tuple(dict.fromkeys(score for reward, score in score_of.items() if reward in rewards))
 

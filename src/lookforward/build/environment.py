@@ -31,12 +31,13 @@ from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
 from lookforward.toybox import IDENTITY, JUDGE
 from lookforward.vision import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
-from lookforward.vision.perceptual import load_dreamsim, load_lpips
+from lookforward.vision.perceptual import load_dreamsim, load_lpips, require_package
 
 NAMES = (
     "look-forward", "noise", "dino", "dinov2", "clip-image", "clip-text", "ssim", "lpips", "dreamsim",
 )  # fmt: skip
 
+_PACKAGES = ("lpips", "dreamsim")  # that a reward of the same name needs
 WITH_REFERENCES = ("dino", "dinov2", "clip-image")  # and embedding:MODEL: they hold the photos of one subject
 
 
@@ -52,11 +53,13 @@ def check_reward(config: Config) -> None:
     """Find what is wrong with the reward's words before anything is loaded or drawn.
 
     Raises:
-        LookforwardError: it is not a sum of rewards, or one of them is not known, only ever judges, or gives no
-            gradient where one is needed.
+        LookforwardError: it is not a sum of rewards, or one of them is not known, lacks its package, only ever judges,
+            or gives no gradient where one is needed.
     """
     for _, name in parse_terms(config.reward):
-        if name.startswith("embedding:"):
+        if name in _PACKAGES:
+            require_package(name)
+        elif name.startswith("embedding:"):
             _refuse_judges(name)
         elif name not in NAMES:
             if ":" not in name:

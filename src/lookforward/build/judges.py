@@ -15,9 +15,11 @@ from lookforward.metrics.dino import DinoScore
 from lookforward.metrics.dinov2 import Dinov2Score
 from lookforward.metrics.diversity import DiversityScore
 from lookforward.metrics.dreamsim import DreamsimScore
+from lookforward.metrics.function import FunctionScore
 from lookforward.metrics.identity import IdentityScore
 from lookforward.metrics.oracle import OracleScore
 from lookforward.metrics.protocol import Score
+from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.toybox import CLIP, DINO, IDENTITY
 from lookforward.vision import (
     ClipEncoders,
@@ -39,7 +41,7 @@ DINOV2 = "facebook/dinov2-small"
 class Judges:
     """What scores are taken with. identity: for evaluation only, never a reward; on Toybox.
 
-    dinov2, lpips, dreamsim: where their score was asked for.
+    dinov2, lpips, dreamsim: where their score was asked for. own: the user's functions, as module:function.
     """
 
     dino: ImageEncoder
@@ -48,6 +50,7 @@ class Judges:
     dinov2: ImageEncoder | None = None
     lpips: Distance | None = None
     dreamsim: Distance | None = None
+    own: tuple[CallableReward, ...] = ()
 
 
 def build_judges(
@@ -60,7 +63,8 @@ def build_judges(
 ) -> Judges:
     """The benchmark's encoders, ViT-S/16 DINO and ViT-B/32 CLIP, or Toybox's own for Toybox.
 
-    dino, clip, dinov2: other folders or hub ids to use. extra: of EXTRA_SCORES. They preprocess as their authors do.
+    dino, clip, dinov2: other folders or hub ids to use; they preprocess as their authors do. extra: of EXTRA_SCORES, or
+    module:function for a score of one's own.
 
     Raises:
         LookforwardError: a model cannot be loaded, or a package is missing.
@@ -73,6 +77,7 @@ def build_judges(
         load_dinov2(dinov2 or DINOV2, device).published() if "dinov2" in extra else None,
         load_lpips(device) if "diversity" in extra else None,
         load_dreamsim(device) if "dreamsim" in extra else None,
+        tuple(CallableReward(load_callable(name), name) for name in extra if ":" in name),
     )
 
 
@@ -80,11 +85,16 @@ def check_extra_scores(extra: Sequence[str], images: int) -> None:
     """Find what is wrong with the words for extra scores before anything runs. images: of each prompt.
 
     Raises:
-        LookforwardError: there is no such score, its package is missing, or there is nothing to compare.
+        LookforwardError: there is no such score or function, its package is missing, or there is nothing to compare.
     """
     for name in extra:
-        if name not in EXTRA_SCORES:
-            raise LookforwardError(f"There is no extra score {name!r}. There are: {', '.join(EXTRA_SCORES)}.")
+        if ":" in name:
+            load_callable(name)
+        elif name not in EXTRA_SCORES:
+            raise LookforwardError(
+                f"There is no extra score {name!r}. There are: {', '.join(EXTRA_SCORES)}, and module:function for one "
+                "of your own."
+            )
         if name in _PACKAGES:
             require_package(_PACKAGES[name])
     if "diversity" in extra and images < 2:
@@ -122,4 +132,4 @@ def build_scores(judges: Judges, references: np.ndarray, drawing: np.ndarray | N
         scores.append(DreamsimScore(judges.dreamsim, photos))
     if judges.lpips is not None:
         scores.append(DiversityScore(judges.lpips))
-    return scores
+    return scores + [FunctionScore(one.name, one.ask) for one in judges.own]

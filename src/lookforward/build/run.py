@@ -23,6 +23,7 @@ from lookforward.latents import encode
 from lookforward.policies.diffusion import DiffusionPolicy
 from lookforward.prior import prior_images
 from lookforward.protocols import Adapter
+from lookforward.rewards.terms import parse_terms
 from lookforward.train import Trainer
 from lookforward.update import Objective
 from lookforward.views import caption_notes, make_views, prompts_of, weigh
@@ -146,7 +147,7 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
 
 
 def _unheeded(config: Config) -> list[str]:
-    """Notes of settings that were given and change nothing."""
+    """Notes of settings that were given and change nothing, or little."""
     notes = []
     if config.critic != "none" and config.transition == "policy" and config.target == "one-step":
         notes.append(
@@ -155,6 +156,12 @@ def _unheeded(config: Config) -> list[str]:
         )
     if config.critic == "none" and config.target != "one-step":
         notes.append(f"target = {config.target!r} changes nothing: there is no critic to learn it")
+    own = [name for _, name in parse_terms(config.reward) if ":" in name and not name.startswith("embedding:")]
+    if own and config.critic == "residual" and config.follows_reward:
+        notes.append(
+            f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
+            f"foretell little of {', '.join(own)}: recipe state-action has one that does"
+        )
     if config.word_vectors > 1 and config.adapter != "textual-inversion":
         notes.append("word_vectors is for adapter = 'textual-inversion' and changes nothing here")
     return notes

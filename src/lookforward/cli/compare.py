@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console, Group
 
-from lookforward.cli.personalise import Settings, parse_settings
+from lookforward.cli.personalise import Settings, parse_settings, split_words
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def compare(
     from lookforward.benchmark.methods import grid_methods
     from lookforward.toybox.world.subject import DEVELOPMENT
 
-    require_some(recipes, seeds, images, prompts)
+    require_some(split_words(recipes), seeds, images, prompts)
     overrides = parse_settings(set)
-    methods = grid_methods(recipes, adapters, overrides)
+    methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
     _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
 
 

@@ -23,6 +23,7 @@ def train(
     model: str | None = None,
     recipe: str = "look-forward",
     reward: str | None = None,
+    adapter: str | None = None,
     identifier: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
@@ -43,6 +44,8 @@ def train(
         recipe: A bundled recipe, or a TOML file of settings, over which these options go. A wrong name lists all.
         reward: What is rewarded, such as "look-forward + 0.5*dino", or mymodule:function; the recipe's where not
             given.
+        adapter: What is trained: full (all weights), lora, dora, custom-diffusion, textual-inversion, p-plus or neti;
+            the recipe's where not given.
         identifier: The rare word that will name your subject; sks where not given.
         steps: Training steps; the recipe's where not given.
         seed: The run is the same for the same seed; 0 where not given.
@@ -60,7 +63,7 @@ def train(
     from lookforward.recipe import load_config, require_followed
 
     options = {
-        "model": model, "reward": reward, "identifier": identifier, "steps": steps, "seed": seed,
+        "model": model, "reward": reward, "adapter": adapter, "identifier": identifier, "steps": steps, "seed": seed,
         "resolution": resolution, "precision": precision, "allow_few": allow_few or None,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}

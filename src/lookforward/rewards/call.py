@@ -43,13 +43,21 @@ class CallableReward:
             LookforwardError: the function raised, or did not return one finite number for each image.
         """
         image = decoded(transition, self.name)
-        images = image.detach().to("cpu", torch.float32, copy=True)  # it may write into them
+        return self.ask(image.detach(), transition.prompts)
+
+    def ask(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """What the function says of images (b, 3, H, W) in [0, 1] and b prompts: (b,), on the images' device.
+
+        Raises:
+            LookforwardError: as for a transition.
+        """
+        own = images.to("cpu", torch.float32, copy=True)  # it may write into them
         try:
             with torch.no_grad():
-                returned = self.function(images, transition.prompts)
+                returned = self.function(own, prompts)
         except Exception as error:
             raise LookforwardError(f"Reward {self.name!r} failed with {_told(error)}. Correct it. {RESUME}") from error
-        return check_values(_as_tensor(returned, self.name), len(image), self.name).to(image.device)
+        return check_values(_as_tensor(returned, self.name), len(images), self.name).to(images.device)
 
 
 def load_callable(spec: str) -> Function:

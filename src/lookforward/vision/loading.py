@@ -37,6 +37,8 @@ def local_folder(source: str | Path, fetch: Fetch = fetch_model) -> Path:
     if Path(source).is_dir():
         return Path(source)
     try:
+        if Path(source).is_file():
+            raise NotADirectoryError(str(source))
         return _cached_or_downloaded(str(source), fetch)
     except Exception as error:
         raise explain_load_error(source, error) from error
@@ -54,6 +56,11 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
             f"the model in {name} cannot be loaded: {reason}. The folder must be complete, as "
             "save_pretrained writes it (config.json, model.safetensors and, where there is text, the "
             "tokenizer's files): save or download it again."
+        )
+    if name.lower().endswith((".safetensors", ".ckpt")):
+        return LookforwardError(
+            f"{name} is a single file, and models are read from folders. Make one of it with diffusers, in Python: "
+            f"StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'); then give FOLDER."
         )
     if not _could_be_hub_id(name):
         return LookforwardError(
