@@ -48,7 +48,9 @@ def require_ray(address: str) -> None:
         if form is None or not 0 < int(form[1]) < 2**16:
             raise LookforwardError(f"--ray {address}: give HOST:PORT, such as 10.0.0.1:6379, or auto, or local.")
     if importlib.util.find_spec("ray") is None:
-        raise LookforwardError('--ray needs Ray: pip install "lookforward[ray]"')
+        raise LookforwardError(
+            "--ray needs Ray: pip install ray, or bash tools/install.sh .venv ray for the version that is tested."
+        )
 
 
 @contextmanager

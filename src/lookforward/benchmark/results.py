@@ -40,7 +40,7 @@ def write_results(plan: Plan, folder: Path, model: str) -> tuple[str, ...]:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError:
         (folder / "results.parquet").unlink(missing_ok=True)  # of another call: it would say something else
-        return ("results.parquet was not written: pip install 'lookforward[benchmark]' for it.",)
+        return ("results.parquet was not written: install pyarrow for it.",)
     partial = folder / f".partial-{os.getpid()}.parquet"
     try:
         parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in names}), partial)
