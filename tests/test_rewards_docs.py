@@ -54,7 +54,7 @@ def test_the_example_of_a_class_runs() -> None:
 
 
 def test_the_example_of_a_sum_parses() -> None:
-    (text,) = re.findall(r'^reward = "(.+)"$', PAGE, re.MULTILINE)
+    (text,) = re.findall(r'^reward = "(.+ \+ .+)"$', PAGE, re.MULTILINE)
     assert [name for _, name in parse_terms(text)] == ["look-forward", "dino", "colourful:colourful"]
     assert format_terms(parse_terms(text)) == text
 

@@ -49,7 +49,7 @@ def require_ray(address: str) -> None:
             raise LookforwardError(f"--ray {address}: give HOST:PORT, such as 10.0.0.1:6379, or auto, or local.")
     if importlib.util.find_spec("ray") is None:
         raise LookforwardError(
-            "--ray needs Ray: pip install ray, or bash tools/install.sh .venv ray for the version that is tested."
+            "--ray needs Ray: pip install ray, or, in a clone, bash tools/install.sh .venv ray, for the tested version."
         )
 
 
