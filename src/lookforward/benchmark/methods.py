@@ -56,10 +56,9 @@ def grid_methods(
         if config.follows_reward:
             check_reward(config)
         name = Path(recipe).name.removesuffix(".toml") + ("" if adapter == "full" else f"@{adapter}")
-        if method_label(name) in map(method_label, methods):
-            raise LookforwardError(
-                f"Two methods would be called {method_label(name)}: rename a recipe file, or give it once."
-            )
+        if name in methods or method_label(name) in map(method_label, methods):
+            called = name if name in methods else method_label(name)
+            raise LookforwardError(f"Two methods would be called {called}: rename a recipe file, or give it once.")
         methods[name] = (recipe, given)
     return methods
 
