@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def test_a_recipe_that_chooses_its_adapter_has_the_word(tmp_path: Path) -> None:
     mine.write_text("learning_rate = 5e-5\n")  # of another adapter, perhaps
     needed = load_config("dreambooth", {"adapter": "lora"}).learning_rate
     assert load_config(str(mine), {"adapter": "lora"}).learning_rate == needed != 5e-5
+
+
+@pytest.mark.parametrize("adapter", ["lora", "textual-inversion", "custom-diffusion"])
+def test_an_adapter_over_a_base_has_what_it_needs(adapter: str, tmp_path: Path) -> None:
+    mine, more = tmp_path / "mine.toml", tmp_path / "more.toml"
+    mine.write_text(f'base = "look-forward"\nadapter = "{adapter}"\nflip = true\n')
+    plain = load_config("look-forward", {"adapter": adapter})
+    assert load_config(str(mine), {}) == replace(plain, recipe=str(mine), flip=True)
+    more.write_text('base = "mine.toml"\n[toybox]\nlearning_rate = 0.5\n')  # above it, so it goes over both
+    assert load_config(str(more), {}) == replace(plain, recipe=str(more), flip=True, learning_rate=0.5)
+    assert load_config(str(more), {"adapter": "full"}).learning_rate == 0.5
 
 
 def test_a_recipe_may_have_another_below_it(tmp_path: Path) -> None:
@@ -161,9 +173,14 @@ def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any])
     assert settings("released", critic_steps=0).critic_steps == 0  # to compare with
 
 
-@pytest.mark.parametrize("adapter", ["full", "lora", "custom-diffusion"])
-@pytest.mark.parametrize("route", ["critic", "direct"])
+@pytest.mark.parametrize(
+    ("adapter", "route"),
+    [
+        ("full", "critic"), ("lora", "direct"), ("custom-diffusion", "critic"), ("p-plus", "direct"), ("neti", "critic"),
+    ],
+)  # fmt: skip
 def test_activations_computed_anew_give_the_same_weights(concept: Concept, adapter: str, route: str) -> None:
+    concept = replace(concept, identifier="<new>")
     passes: dict[bool, int] = {}
     trained: dict[bool, list[Tensor]] = {}
     follow = {"critic": "none", "route": "direct"} if route == "direct" else {}
@@ -181,11 +198,6 @@ def test_activations_computed_anew_give_the_same_weights(concept: Concept, adapt
     assert passes[True] > passes[False]
     for with_memory, without in zip(trained[False], trained[True], strict=True):
         torch.testing.assert_close(with_memory, without, rtol=1e-5, atol=1e-7)
-
-
-def test_words_of_each_layer_are_not_found_again_by_a_second_pass() -> None:
-    with pytest.raises(LookforwardError, match="gradient_checkpointing"):
-        settings(adapter="neti", gradient_checkpointing=True)
 
 
 def test_rewards_of_several_subjects_share_their_encoder(concept: Concept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
 AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
 
+# What only place, time and memory depend on
+OF_THE_MACHINE = ("device", "gradient_checkpointing", "dpok_at_once")
 WORD_ADAPTERS = ("custom-diffusion", "textual-inversion", "p-plus", "neti")  # learn a word of their own
 
 
@@ -196,13 +198,13 @@ def _check_ranges(config: Config) -> Config:
     if config.route == "direct" and config.critic != "none":
         raise LookforwardError("route = 'direct' follows the reward itself: set critic to none beside it.")
     _check_method(config)
-    if config.gradient_checkpointing and config.adapter in ("p-plus", "neti"):
-        raise LookforwardError(
-            f"adapter = {config.adapter!r} gives each layer words of its own, which a second pass would not find again:"
-            " set gradient_checkpointing to false."
-        )
     if config.prior_weight > 0 and config.prior_images == 0:
         raise LookforwardError("prior_weight is set but prior_images is 0; give some, or set prior_weight to 0.")
+    return config
+
+
+def require_teaching(config: Config) -> Config:
+    """Raise LookforwardError where a run would learn of nothing; one that began before this was asked may be read."""
     # A critic that never learns is heard all the same: there is such an ablation
     heard = config.critic_weight > 0 and (config.critic != "none" or config.route == "direct")
     if config.method == "dpg" and config.noise_weight == 0 and not heard:

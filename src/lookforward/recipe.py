@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lookforward.config import TOYBOX, Config, read_toml, structure
+from lookforward.config import TOYBOX, Config, read_toml, require_teaching, structure
 from lookforward.errors import LookforwardError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -22,14 +22,16 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
     tables = _with_bases(find_recipe(recipe))
     said = {name: value for table in tables for name, value in table.items()}
     on_toybox = overrides.get("model", said.get("model", TOYBOX)) == TOYBOX
-    values = {name: value for table in tables for name, value in _flatten(table, on_toybox).items()}
-    adapter = overrides.get("adapter", values.get("adapter", "full"))
+    adapter = overrides.get("adapter", said.get("adapter", "full"))
     if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
-        needed = _flatten(read_toml(needs), on_toybox)
-        values = needed | values if values.get("adapter") == adapter else values | needed
+        # Below the table that chose it, and above those that may have been meant for all weights
+        chose = [i for i, table in enumerate(tables) if "adapter" in table]
+        place = chose[-1] if chose and said["adapter"] == adapter else len(tables)
+        tables.insert(place, read_toml(needs))
+    values = {name: value for table in tables for name, value in _flatten(table, on_toybox).items()}
     if values.get("method") == "dpok":
         values["train_text_encoder"] = False  # the UNet alone, whatever the adapter would like
-    return structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}")
+    return require_teaching(structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}"))
 
 
 def _with_bases(path: Path) -> list[dict[str, Any]]:

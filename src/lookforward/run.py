@@ -18,13 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lookforward.config import Config, read_toml, structure, to_toml
+from lookforward.config import OF_THE_MACHINE, Config, read_toml, structure, to_toml
 from lookforward.errors import LookforwardError, write_error
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 
 # What a resumed run may be given otherwise without becoming another run
-_FREE = {"photos", "device", "checkpoint_every", "allow_few", "sample_every"}
+_FREE = {"photos", "checkpoint_every", "allow_few", "sample_every", *OF_THE_MACHINE}
 # What a process that was killed may leave of a run that it was about to begin
 _BEGINNING = {"photos.json", ".partial-photos.json", ".partial-config.toml", ".lock"}
 

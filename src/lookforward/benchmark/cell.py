@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lookforward.benchmark.plan import Key, Plan, cell_name
-from lookforward.config import Config
+from lookforward.config import OF_THE_MACHINE, Config
 from lookforward.errors import LookforwardError
 from lookforward.run import write_text
 
@@ -69,7 +69,7 @@ def read_cell(path: Path, settings: Mapping[str, Any] | None = None) -> Cell:
         LookforwardError: it was run with other settings.
     """
     values = json.loads(path.read_text(encoding="utf-8"))
-    if settings is not None and _in_full(values["settings"]) != settings:
+    if settings is not None and _in_full(values["settings"]) != _in_full(settings):
         raise LookforwardError(f"{path} was run with other settings; give another --output, or delete {path.parent}.")
     del values["settings"]
     return Cell(**values)
@@ -134,8 +134,9 @@ def last_quarter(rows: Sequence[tuple[int, Mapping[str, float]]], steps: int) ->
 
 
 def _in_full(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell's settings, with the defaults of those that were not there when it was run."""
-    return {**settings, "config": asdict(Config()) | settings["config"]}
+    """A cell's settings, with the defaults of those that were not there when it was run, and without the machine's."""
+    config = asdict(Config()) | settings["config"]
+    return {**settings, "config": {name: value for name, value in config.items() if name not in OF_THE_MACHINE}}
 
 
 def _short(value: Any) -> float:

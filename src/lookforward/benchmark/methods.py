@@ -76,8 +76,8 @@ def require_shared(config: Config, model: str = TOYBOX) -> None:
         )
     if config.device != "auto":
         raise LookforwardError(
-            f"The settings say device = {config.device!r}, but a grid takes the GPUs that there are: leave it out of"
-            " --set and of recipes. CUDA_VISIBLE_DEVICES chooses among them; an empty one hides them all."
+            f"The settings say device = {config.device!r}, but a grid takes the accelerators that there are: leave it "
+            "out of --set and of recipes. Of NVIDIA's, CUDA_VISIBLE_DEVICES chooses some, and an empty one none."
         )
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from lookforward.config import Config
+from lookforward.config import OF_THE_MACHINE, Config
 
 PACKAGES = ("lookforward", "torch", "diffusers", "transformers", "peft", "numpy")
 # What differs from cell to cell of a method, or says where files lie
-_OF_A_CELL = ("photos", "class_noun", "seed", "recipe", "device", "checkpoint_every", "sample_every")
+_OF_A_CELL = ("photos", "class_noun", "seed", "recipe", "checkpoint_every", "sample_every", *OF_THE_MACHINE)
 
 
 @cache

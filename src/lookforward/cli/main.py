@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             "lookforward: the accelerator's memory is too small for this. Take less: --set "
             "gradient_checkpointing=true, --set adapter=lora, --set train_text_encoder=false, --precision bf16, a "
-            "lower --resolution or batch, or --set device=cpu. "
+            "lower --resolution or batch; or, of `train`, --set device=cpu. "
             f"({str(error).splitlines()[0]})",
             file=sys.stderr,
         )

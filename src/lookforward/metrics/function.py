@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
+
+_BATCH = 16
 
 
 class FunctionScore:
@@ -18,5 +21,6 @@ class FunctionScore:
         self.name, self.ask = name, ask
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images (n, 3, h, w), float in [0, 1]; n prompts → (n,)."""
-        return self.ask(images, prompts)
+        """images (n, 3, h, w), float in [0, 1]; n prompts → (n,). Some at a time, for there may be a network in it."""
+        starts = range(0, len(images), _BATCH)
+        return torch.cat([self.ask(images[i : i + _BATCH], prompts[i : i + _BATCH]) for i in starts])

@@ -13,7 +13,9 @@ def interrupts_held() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # One that is ignored, as in a script's background, stays so; None stands for another library's
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def hold(number: int, frame: object) -> None:
         stop.set()
