@@ -176,7 +176,8 @@ def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any])
 @pytest.mark.parametrize(
     ("adapter", "route"),
     [
-        ("full", "critic"), ("lora", "direct"), ("custom-diffusion", "critic"), ("p-plus", "direct"), ("neti", "critic"),
+        ("full", "critic"), ("lora", "direct"), ("custom-diffusion", "critic"),
+        ("p-plus", "direct"), ("neti", "critic"),
     ],
 )  # fmt: skip
 def test_activations_computed_anew_give_the_same_weights(concept: Concept, adapter: str, route: str) -> None:
