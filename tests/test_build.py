@@ -89,6 +89,10 @@ def test_an_adapter_over_a_base_has_what_it_needs(adapter: str, tmp_path: Path) 
     mine.write_text(f'base = "look-forward"\nadapter = "{adapter}"\nflip = true\n')
     plain = load_config("look-forward", {"adapter": adapter})
     assert load_config(str(mine), {}) == replace(plain, recipe=str(mine), flip=True)
+    mine.write_text(f'base = "look-forward"\nflip = true\n[toybox]\nadapter = "{adapter}"\n')  # on Toybox alone
+    assert load_config(str(mine), {}) == replace(plain, recipe=str(mine), flip=True)
+    elsewhere = load_config("look-forward", {"model": "some/model"})
+    assert load_config(str(mine), {"model": "some/model"}) == replace(elsewhere, recipe=str(mine), flip=True)
     more.write_text('base = "mine.toml"\n[toybox]\nlearning_rate = 0.5\n')  # above it, so it goes over both
     assert load_config(str(more), {}) == replace(plain, recipe=str(more), flip=True, learning_rate=0.5)
     assert load_config(str(more), {"adapter": "full"}).learning_rate == 0.5

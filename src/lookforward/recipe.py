@@ -20,15 +20,17 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
     """
     tables = _with_bases(find_recipe(recipe))
-    said = {name: value for table in tables for name, value in table.items()}
-    on_toybox = overrides.get("model", said.get("model", TOYBOX)) == TOYBOX
-    adapter = overrides.get("adapter", said.get("adapter", "full"))
+    model = [table["model"] for table in tables if "model" in table][-1:] or [TOYBOX]
+    on_toybox = overrides.get("model", model[0]) == TOYBOX
+    settings = [_flatten(table, on_toybox) for table in tables]
+    chose = [i for i, table in enumerate(settings) if "adapter" in table]
+    chosen = settings[chose[-1]]["adapter"] if chose else "full"
+    adapter = overrides.get("adapter", chosen)
     if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
         # Below the table that chose it, and above those that may have been meant for all weights
-        chose = [i for i, table in enumerate(tables) if "adapter" in table]
-        place = chose[-1] if chose and said["adapter"] == adapter else len(tables)
-        tables.insert(place, read_toml(needs))
-    values = {name: value for table in tables for name, value in _flatten(table, on_toybox).items()}
+        place = chose[-1] if chose and chosen == adapter else len(settings)
+        settings.insert(place, _flatten(read_toml(needs), on_toybox))
+    values = {name: value for table in settings for name, value in table.items()}
     if values.get("method") == "dpok":
         values["train_text_encoder"] = False  # the UNet alone, whatever the adapter would like
     return require_teaching(structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}"))
