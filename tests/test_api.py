@@ -66,6 +66,8 @@ def test_photos_in_a_personalised_model_out(
     assert [(image.mode, image.size) for image in images] == [("RGB", (32, 32))] * 2
     again = load_personalized(folder).generate("a photo of sks teapot in the jungle", count=2, seed=7)
     assert [image.tobytes() for image in again] == [image.tobytes() for image in images]
+    short = teapot.generate("a photo of {} in the jungle", count=2, seed=7)
+    assert [image.tobytes() for image in short] == [image.tobytes() for image in images]
     assert images[0].tobytes() != images[1].tobytes()
 
 
@@ -110,12 +112,32 @@ def test_watching_changes_nothing(train: Any, tmp_path: Path) -> None:
     """Samples and checkpoints draw on no chance that the training draws on."""
     train("watched")
     train("unwatched", sample_every=0, checkpoint_every=1000)
+    train("chosen", export_every=2)
     watched, unwatched = exported(tmp_path / "watched"), exported(tmp_path / "unwatched")
+    assert exported(tmp_path / "chosen") == watched
     assert watched.pop("samples.png")
     assert watched.pop("README.md") != unwatched.pop("README.md")  # the one shows them
     assert watched == unwatched
     assert logged(tmp_path / "watched") == logged(tmp_path / "unwatched")
     assert not (tmp_path / "unwatched" / "samples").exists()
+    assert not (tmp_path / "watched" / "exports").exists()
+
+
+@pytest.mark.parametrize("adapter", get_args(AdapterKind))
+def test_an_export_of_an_earlier_step_is_that_of_a_shorter_run(
+    adapter: AdapterKind, train: Any, tmp_path: Path
+) -> None:
+    word = {} if adapter in ("full", "lora", "dora") else {"identifier": "<word>"}
+    train("long", adapter=adapter, steps=4, export_every=2, sample_every=2, **word)
+    short = train("short", adapter=adapter, steps=2, sample_every=2, **word)
+    exports = tmp_path / "long" / "exports"
+    assert [path.name for path in exports.iterdir()] == ["step-000002"]  # the last one's is the run's own
+    early = tree(exports / "step-000002")
+    assert early == tree(tmp_path / "short" / "export")
+    assert early != tree(tmp_path / "long" / "export")
+    prompt = "a photo of <word> teapot" if word else "a photo of sks teapot"
+    images = [model.generate(prompt)[0].tobytes() for model in (load_personalized(exports / "step-000002"), short)]
+    assert images[0] == images[1]
 
 
 @pytest.mark.parametrize("recipe", ["look-forward", "dreambooth", "released"])
@@ -184,10 +206,16 @@ def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         train(on_step=stop)
-    with pytest.raises(LookforwardError, match="is not finished; give its training command again"):
+    with pytest.raises(LookforwardError, match=r"is not finished; give its training command again to go on with it\.$"):
         load_personalized(tmp_path / "run")
     train()
     load_personalized(str(tmp_path / "run"))
+    with pytest.raises(KeyboardInterrupt):
+        train("other", export_every=2, on_step=stop)
+    early = tmp_path / "other" / "exports" / "step-000002"
+    with pytest.raises(LookforwardError, match=f"go on with it, or take what it has exported so far: {early}"):
+        load_personalized(tmp_path / "other")
+    assert load_personalized(early).source.name == "other-step-000002"
 
 
 def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_path: Path, tiny_model: Path) -> None:

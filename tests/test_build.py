@@ -98,6 +98,14 @@ def test_an_adapter_over_a_base_has_what_it_needs(adapter: str, tmp_path: Path) 
     assert load_config(str(more), {"adapter": "full"}).learning_rate == 0.5
 
 
+def test_a_recipe_is_no_setting(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('recipe = "best"\n')
+    for recipe, given in (("look-forward", {"recipe": "dreambooth"}), (str(mine), {})):
+        with pytest.raises(LookforwardError, match=r"recipe is no setting .* --recipe, or as base"):
+            load_config(recipe, given)
+
+
 def test_a_recipe_may_have_another_below_it(tmp_path: Path) -> None:
     mine, more = tmp_path / "mine.toml", tmp_path / "more.toml"
     mine.write_text('base = "state-action"\ncritic_weight = 0.7\nsteps = 40\n[toybox]\nprior_images = 5\n')
@@ -145,6 +153,9 @@ def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
         ({"transition": "policy", "target": "bootstrap", "critic_bins": 1}, ""),
         ({"critic": "none", "target": "bootstrap"}, "target = 'bootstrap' changes nothing"),
         ({"adapter": "lora", "word_vectors": 3}, "word_vectors is for"),
+        ({"lora_rank": 64}, "lora_rank is for adapter lora or dora and changes nothing with 'full'"),
+        ({"adapter": "lora", "initial_word": "cat"}, "initial_word is for adapter custom-diffusion or"),
+        ({"augment_views": 3}, "augment_views changes nothing: augment is false"),
         ({}, ""),
     ],
 )
@@ -244,6 +255,12 @@ def test_a_wrong_reward_is_found_before_anything_is_drawn(
     for look in (check, build):
         with pytest.raises(LookforwardError, match=message):
             look(settings(reward=reward), concept)
+
+
+def test_a_judge_of_ones_own_training_is_no_reward_either(concept: Concept, tmp_path: Path) -> None:
+    shutil.copytree(IDENTITY, tmp_path / "mine")
+    with pytest.raises(LookforwardError, match="identity encoder only ever judges"):
+        check(settings(reward=f"embedding:{tmp_path / 'mine'}"), concept)
 
 
 def test_the_direct_route_wants_a_gradient(concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

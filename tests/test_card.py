@@ -156,7 +156,16 @@ def test_samples_travel_with_it(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path: Path) -> None:
-    silent = {"photos", "device", "checkpoint_every", "sample_every", "allow_few", "model", "identifier"}
+    silent = {
+        "photos",
+        "device",
+        "checkpoint_every",
+        "sample_every",
+        "export_every",
+        "allow_few",
+        "model",
+        "identifier",
+    }
     silent |= {"class_noun", "others"}
     for field in dataclasses.fields(Config):
         other: Any = {bool: not field.default, int: 7, float: 0.125, str: "other"}.get(field.type, field.default)  # type: ignore[arg-type]

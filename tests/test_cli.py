@@ -123,7 +123,9 @@ def test_score_with_another_encoder_and_the_identifier(
     for further in ([], ["--dinov2", tmp_path / "dinov2", "--identifier-in-clip-text"]):
         status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges, *further)
         assert (status, err) == (0, "")
-        record = json.loads((folder / "scores.json").read_text())
+        place = folder / ("scores-2.json" if further else "scores.json")  # the first ones are kept
+        assert str(place) in out
+        record = json.loads(place.read_text())
         assert record["identifier_in_clip_text"] is bool(further)
         assert ("DINOv2" in record["means"]) is ("DINOv2" in out) is bool(further)
         dinov2 = {"dinov2": str(tmp_path / "dinov2")} if further else {}
@@ -131,13 +133,30 @@ def test_score_with_another_encoder_and_the_identifier(
         assert (record["optimised"], "†" in out) == ([], False)
         texts.append(record["means"]["CLIP-T"])
     assert texts[0] != texts[1]
+    assert run("score", folder, "--prompts", "prompts.txt", *judges)[0] == 0  # as the first time
+    assert sorted(path.name for path in folder.glob("scores*")) == ["scores-2.json", "scores.json"]
     manifest = folder / "config.toml"
     manifest.write_text(re.sub(r"^reward = .*$", f'reward = "embedding:{judges[1]}"', manifest.read_text(), flags=re.M))
     status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges)
     assert (status, err) == (0, "")
-    assert json.loads((folder / "scores.json").read_text())["optimised"] == ["DINO"]
+    assert json.loads((folder / "scores-3.json").read_text())["optimised"] == ["DINO"]
     assert re.search(r"^DINO +\S+ †$", out, re.MULTILINE)
     assert "trained on this very score" in out
+
+
+def test_score_wants_the_photos_that_were_learned_from(
+    run: Command, judges: list[str], finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    shutil.copytree(photos, tmp_path / "others")
+    save_image(tmp_path / "others" / "00.png", seed=99)
+    config = folder / "config.toml"
+    config.write_text(re.sub(r"^photos = .*$", f'photos = "{tmp_path / "others"}"', config.read_text(), flags=re.M))
+    assert_refused(run("score", folder, *judges), "does not hold the photos that .*run learned from")
+    shutil.copytree(photos, tmp_path / "others", dirs_exist_ok=True)
+    Path("prompts.txt").write_text("a {}\n")
+    assert run("score", folder, "--prompts", "prompts.txt", "--images", 1, *judges)[0] == 0
 
 
 def test_score_of_a_run_from_a_list_of_photos(
@@ -174,7 +193,7 @@ def test_an_interrupted_training_goes_on(
         patch.setattr("lookforward.cli.progress.TrainingProgress.show", interrupt)
         status, _, err = run(*command, "--output", "run")
     assert status == 130
-    assert err == "\nlookforward: stopped. Give the same command again to go on from the last checkpoint.\n"
+    assert err == "\nlookforward: stopped. Given again, the same command goes on from what it has saved.\n"
     assert_refused(run("generate", "run", "a teapot"), "run is not finished; give its training command again")
     assert_refused(run("score", "run"), "run is not finished")
     status, out, err = run(*command, "--output", "run")

@@ -350,7 +350,7 @@ def test_notes(dog: Path) -> None:
     (dog / "6.png").write_bytes((dog / "0.png").read_bytes())
     assert load(dog).notes == (
         "4.png is 40x40, smaller than 64: enlarged",
-        "5.png is 300x100: only its central square is used",
+        "5.png is 300x100: only its central square is used (crops = 3 sees more of it)",
         "6.png is the same file as 0.png",
     )
 

@@ -1,6 +1,7 @@
 """`export` and `merge`: what they write is what the adapter does, and they refuse what cannot be."""
 
 import contextlib
+import dataclasses
 import errno
 import shutil
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
+from lookforward.adapters.kohya import about_the_base, to_kohya
 from lookforward.build import build_pipeline, load_export, read_manifest
 from lookforward.build.convert import FORMATS, file_name
 from lookforward.card import CARD
@@ -141,21 +144,55 @@ def test_a_note_says_where_the_base_is_another(run: Command, exports: dict[str, 
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
 def test_kohya_is_one_file(adapter: str, run: Command, exports: dict[str, Path], tiny_model: Path) -> None:
     status, out, err = run("export", exports[adapter], "--format", "kohya", "--output", "kohya")
-    assert (status, out, err) == (0, "kohya: sks.safetensors\n", "")
-    keys = load_file("kohya/sks.safetensors").keys()
+    assert (status, out, err) == (0, f"kohya: README.md, {adapter}.safetensors\n", "")  # as the run was called
+    keys = load_file(f"kohya/{adapter}.safetensors").keys()
+    card = Path("kohya/README.md").read_text()
+    assert f"put `{adapter}.safetensors` into `models/loras`" in card
+    assert "with the permission of whoever took them" in card
+    assert "StableDiffusionPipeline" not in card
+    with safe_open(f"kohya/{adapter}.safetensors", framework="np") as file:
+        said = file.metadata()
+    assert said["modelspec.trigger_phrase"] == "sks teapot"
+    assert "ss_base_model_version" not in said  # of the tiny model, which is no Stable Diffusion that A1111 knows
     assert keys
     assert all(key.startswith(("lora_unet_", "lora_te_")) for key in keys)
     if adapter == "lora":  # diffusers' converter knows no magnitudes
         plain = build_pipeline(str(tiny_model), "cpu")
-        plain.load_lora_weights("kohya", weight_name="sks.safetensors")
+        plain.load_lora_weights("kohya", weight_name=f"{adapter}.safetensors")
         prompt = prompt_for(exports[adapter])
         assert np.abs(drawn(plain, prompt) - drawn(load_export(exports[adapter], "cpu"), prompt)).max() <= 1
+
+
+@pytest.mark.parametrize(("width", "version", "two"), [(768, "sd_v1", "False"), (1024, "sd_v2", "True"), (16, "", "")])
+def test_a_lora_tells_of_which_stable_diffusion_it_is(width: int, version: str, two: str) -> None:
+    layers = {
+        f"unet.mid_block.attentions.0.transformer_blocks.0.{layer}.lora.down.weight": torch.zeros(4, width)
+        for layer in ("attn2.to_k", "attn2.to_v")
+    }
+    said = about_the_base(to_kohya(layers, {}))
+    assert said == ({"ss_base_model_version": version, "ss_v2": two} if version else {})
+
+
+def test_a_base_model_in_a_folder_is_not_looked_for_on_a_hub(
+    run: Command, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "models" / "sd14")
+    make_export(tmp_path / "mine", Path("models/sd14"), "lora")
+    assert run("generate", "mine", "a sks teapot", "--count", 1, "--steps", 1)[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for words in (["generate", "../mine", "a sks teapot"], ["merge", "../mine", "--output", "merged"]):
+        status, _, err = run(*words)
+        assert status == 2
+        assert "trained on the folder models/sd14, which is not there from here" in err
+    beside = ["generate", tiny_model, "a sks teapot", "--adapter", "../mine", "--count", 1, "--steps", 1]
+    assert run(*beside)[0] == 0  # as the message says
 
 
 def test_an_embedding_is_one_file_of_one_tensor(run: Command, exports: dict[str, Path], tiny_model: Path) -> None:
     export = exports["textual-inversion"]
     status, out, err = run("export", export, "--format", "a1111", "--output", "words")
-    assert (status, out, err) == (0, "words: new.safetensors\n", "")
+    assert (status, out, err) == (0, "words: README.md, new.safetensors\n", "")
     ((name, rows),) = load_file("words/new.safetensors").items()
     assert (name, rows.shape) == ("<new>", (2, 16))
     plain = build_pipeline(str(tiny_model), "cpu")
@@ -168,7 +205,7 @@ def test_every_word_of_several_subjects_is_a_file(run: Command, tiny_model: Path
     both = {"identifier": "<new>", "others": "<zwx>=dog", "initial_word": "teapot"}
     export = make_export(tmp_path / "both", tiny_model, "textual-inversion", **both)
     status, out, err = run("export", export, "--format", "a1111", "--output", "words")
-    assert (status, out, err) == (0, "words: new.safetensors, zwx.safetensors\n", "")
+    assert (status, out, err) == (0, "words: README.md, new.safetensors, zwx.safetensors\n", "")
     for name, number in (("new", ""), ("zwx", "_2")):
         wanted = load_file(export / f"learned_embeds{number}.safetensors")
         ((identifier, rows),) = load_file(f"words/{name}.safetensors").items()
@@ -212,14 +249,16 @@ def test_a_manifest_of_something_else(
 def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     manifest = read_manifest(exports["lora"])
-    config = Config(**{name: value for name, value in manifest.items() if name != "format"})
+    config = Config(
+        **{field.name: manifest[field.name] for field in dataclasses.fields(Config) if field.name in manifest}
+    )
     Run(folder, config).begin([])
     status, _, err = run("export", folder, "--format", "kohya")
     assert (status, "run is not finished; give its training command again" in err) == (2, True)
     shutil.copytree(exports["lora"], folder / "export")
     assert open_run(folder).finished
     status, out, err = run("export", folder, "--format", "kohya")
-    assert (status, out, err) == (0, f"{folder}/export-kohya: sks.safetensors\n", "")
+    assert (status, out, err) == (0, f"{folder}/export-kohya: README.md, run.safetensors\n", "")
     assert run("export", folder, "--format", "diffusers")[0] == 0
     assert tree(folder / "export-diffusers") == tree(folder / "export")
     status, _, err = run("export", folder, "--format", "kohya")

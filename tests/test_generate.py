@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -19,6 +20,7 @@ from jobs import Command
 from lookforward import Config, LookforwardError, __version__, load_personalized
 from lookforward.build import read_manifest
 from lookforward.generate import SchedulerName, draw_images, use_ddim
+from lookforward.latents import encode
 from lookforward.picture import Drawing, read_settings, save_picture
 from lookforward.run import Run
 
@@ -198,9 +200,60 @@ def test_an_image_of_another_prompt_is_never_overwritten(run: Command, teapot: P
         assert image.size == (8, 8)
 
 
+def test_nothing_that_was_drawn_otherwise_is_overwritten(run: Command, teapot: Path, tmp_path: Path) -> None:
+    first = [teapot, "a sks teapot", "--count", 2, "--steps", 1]
+    folder = tmp_path / "images"
+    assert run(*first)[0] == 0
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert kept.keys() == {f"a-sks-teapot-{end}.png" for end in ("0", "1", "sheet")}
+    assert run(*first)[0] == 0  # the very same
+    assert {path.name for path in folder.iterdir()} == kept.keys()
+    for number, other in enumerate((["--steps", 2], ["--guidance", 2], ["--scheduler", "ddpm"]), start=2):
+        like = ["--like", "images/a-sks-teapot-1.png", *other]
+        status, out, _ = run(teapot, *like)
+        assert (status, out) == (0, f"1 images and a-sks-teapot-{number}-sheet.png in images\n")
+        assert (folder / f"a-sks-teapot-{number}-1.png").is_file()
+    status, out, _ = run(*first[:2], "--count", 1, "--steps", 1)  # one of the two: another sheet
+    assert (status, out) == (0, "1 images and a-sks-teapot-sheet-2.png in images\n")
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    Image.new("RGB", (8, 8)).save(folder / "sheet.png")  # somebody else's
+    (tmp_path / "p.txt").write_text("a {}\na red {}\n")
+    status, out, _ = run(teapot, "--prompts", "p.txt", "--count", 1, "--steps", 1)
+    assert (status, out) == (0, "2 images and sheet-2.png in images\n")
+
+
+def test_the_end_of_a_prompt_that_is_not_read_is_told(run: Command, teapot: Path) -> None:
+    status, out, _ = run(teapot, "a sks teapot " + 80 * "very ", "--count", 1, "--steps", 1)
+    assert status == 0
+    assert re.search(
+        r"^Note: 'a sks teapot very .*'… has \d+ tokens; the model reads the first \d+$", out, re.MULTILINE
+    )
+    assert "Note" not in run(teapot, "a sks teapot", "--count", 1, "--steps", 1)[1]
+
+
+def test_large_images_go_through_the_autoencoder_one_by_one(
+    pipeline: StableDiffusionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    pipeline.vae.decoder.register_forward_hook(lambda _, given, __: decoded.append(len(given[0])))
+    together = draw(pipeline, [0, 1, 2])
+    monkeypatch.setattr("lookforward.generate.LARGE", 32)
+    apart = draw(pipeline, [0, 1, 2])
+    assert decoded == [3, 1, 1, 1]
+    assert np.abs(together - apart).max() <= 1
+    draw(pipeline, [0], resolution=16)
+    assert not pipeline.vae.use_slicing
+    images = torch.rand(3, 3, 32, 32)
+    whole = encode(pipeline.vae, images)
+    monkeypatch.setattr("lookforward.latents.LARGE", 32)
+    torch.testing.assert_close(encode(pipeline.vae, images).mean, whole.mean, rtol=1e-4, atol=1e-5)
+
+
 def test_a_run_of_another_machines_device_draws_on_what_is_here(run: Command, teapot: Path, tmp_path: Path) -> None:
     manifest = read_manifest(teapot)
-    given = {name: value for name, value in manifest.items() if name != "format"}
+    given = {
+        name: value for name, value in manifest.items() if name in {field.name for field in dataclasses.fields(Config)}
+    }
     Run(tmp_path / "run", Config(**given, device="cuda:99")).begin([])
     shutil.copytree(teapot, tmp_path / "run" / "export")
     status, out, err = run("run", "a sks teapot", "--count", 1, "--steps", 1)
@@ -250,25 +303,28 @@ def test_several_adapters(run: Command, teapot: Path, lora: Path, tiny_model: Pa
     def drawn(*words: object) -> np.ndarray:
         status, _, err = run(*words, "a sks teapot", "--seeds", 1, "--steps", 2)
         assert (status, err) == (0, "")
-        with Image.open("images/a-sks-teapot-1.png") as image:
+        newest.append(max(Path("images").glob("a-sks-teapot*-1.png"), key=lambda path: path.stat().st_mtime_ns))
+        with Image.open(newest[-1]) as image:
             return np.asarray(image).astype(int)
 
+    newest: list[Path] = []
     alone = drawn(teapot)
     with_style = drawn(teapot, "--adapter", lora)
-    said = read_settings("images/a-sks-teapot-1.png")
+    said = read_settings(newest[-1])
     assert [(a["name"], a["adapter"], a["strength"]) for a in said.adapters] == [("style", "lora", 1.0)]
     assert (drawn(teapot, "--adapter", f"{lora}:0") == alone).all()
     half = drawn(teapot, "--adapter", f"{lora}:0.5")
     assert np.abs(alone - with_style).max() > 1
     assert np.abs(half - alone).max() > 0
     assert np.abs(half - with_style).max() > 0
-    assert read_settings("images/a-sks-teapot-1.png").model_hash == said.model_hash  # of what is beneath the adapters
+    assert read_settings(newest[-1]).model_hash == said.model_hash  # of what is beneath the adapters
     twice = drawn(lora, "--adapter", f"{lora}:-1")  # the second takes back what the first does
-    untouched = read_settings("images/a-sks-teapot-1.png")
+    untouched = read_settings(newest[-1])
     assert [a["strength"] for a in untouched.adapters] == [1.0, -1.0]
     plain = drawn(tiny_model, "--guidance", 3)
     assert np.abs(twice - plain).max() <= 1
     assert np.abs(drawn(lora) - plain).max() > 1
+    assert len(set(newest)) == len(newest) == 7  # none was overwritten by one that was drawn otherwise
 
 
 def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: Path) -> None:
@@ -287,6 +343,8 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "--prompts", "p.txt"], r"p\.txt cannot be read"),
         (["{teapot}", "a", "--seeds", "1", "1"], "names a seed twice"),
         (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count do not go with --seeds"),
+        (["{teapot}", "--like", "no.png", "--seed", "0"], r"no\.png cannot be read"),
+        (["{teapot}", "a", "--seeds", "1", "--seed", "0"], "--seed and --count do not go with --seeds"),
         (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must lie in"),
         (["{teapot}", "a", "--count", "0"], "count = 0: ask for at least one"),
         (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: take a multiple of 8"),

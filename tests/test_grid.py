@@ -162,6 +162,30 @@ def test_a_sheet_shows_what_it_says(subjects: tuple[str, ...], tmp_path: Path, m
     assert "| DreamBooth | **0.600" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("adapters", "given", "called"),
+    [(("full", "lora"), {"identifier": "zwx"}, "a zwx vase in"), (("full", "textual-inversion"), {}, "a vase in")],
+)
+def test_a_sheet_calls_the_subject_as_all_methods_do(
+    adapters: tuple[str, ...], given: dict[str, Any], called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(("vase-0",), grid_methods(("dreambooth",), adapters, TINY | given), (0,), PROMPTS, images=1)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "images").mkdir()
+    cells = [cell("vase-0", method, 0, 0.5) for method in plan.methods]
+    for one in cells:
+        write_cell(tmp_path, {}, one, flat(0, 2))
+    said: list[str] = []
+
+    def note(columns: Any, rows: Any, **more: Any) -> Any:
+        said.extend(rows)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr("lookforward.benchmark.summary.comparison_sheet", note)
+    write_summary(cells, plan, tmp_path)
+    assert said[0].startswith(called)
+
+
 def test_the_sheet_of_an_ablation_shows_each_value_in_its_column(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

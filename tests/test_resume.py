@@ -17,7 +17,7 @@ from jobs import SETTINGS, as_options, exported, logged, server, start, tree
 from lookforward import Config, LookforwardError, personalize
 
 SHORTER = SETTINGS | {"steps": 2, "checkpoint_every": 1, "sample_every": 1, "prior_images": 1}
-LONGER = SETTINGS | {"steps": 16, "checkpoint_every": 3, "sample_every": 4, "prior_images": 6}
+LONGER = SETTINGS | {"steps": 16, "checkpoint_every": 3, "sample_every": 4, "export_every": 5, "prior_images": 6}
 PATIENCE = 250  # seconds for one process
 
 
@@ -40,7 +40,8 @@ class Kills:
         self.seconds = time.perf_counter() - started
         self.changes = int(count.read_text())
         self.export, self.log = exported(whole), logged(whole)
-        self.samples = tree(whole / "samples")
+        self.samples, self.exports = tree(whole / "samples"), tree(whole / "exports")
+        self.names = sorted(path.name for path in whole.iterdir())
         self.kills = self.runs = 0
 
     def run(self, arguments: list[str], **options: Any) -> None:
@@ -80,9 +81,8 @@ class Kills:
         assert exported(folder) == self.export
         assert logged(folder) == self.log
         assert tree(folder / "samples") == self.samples
-        assert sorted(path.name for path in folder.iterdir()) == [
-            "checkpoints", "config.toml", "export", "metrics.jsonl", "photos.json", "samples",
-        ]  # fmt: skip
+        assert tree(folder / "exports") == self.exports
+        assert sorted(path.name for path in folder.iterdir()) == self.names
         self.runs += 1
 
 

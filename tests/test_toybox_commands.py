@@ -1,8 +1,11 @@
 """The commands that draw, train and measure Toybox."""
 
+import json
 import os
 import re
 import signal
+from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +18,13 @@ from torch import nn
 
 from conftest import make_pipeline
 from jobs import Command
+from lookforward.benchmark.figure import Figure
 from lookforward.benchmark.toybox import measure
 from lookforward.errors import LookforwardError
 from lookforward.generate import use_ddim
 from lookforward.toybox import SHIPPED, Weights
 from lookforward.toybox.draw import draw_world
+from lookforward.toybox.training.data import read_description
 from lookforward.toybox.training.loop import Schedule, run_stage
 from lookforward.toybox.training.stages import MINUTES
 
@@ -39,6 +44,26 @@ def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line
     alone, within = (load_file(p / "diffusion_pytorch_model.safetensors")
                      for p in (own.folder / "vae", own.pipeline / "vae"))  # fmt: skip
     assert all(torch.equal(tensor, within[name]) for name, tensor in alone.items())
+    told = {stage: read_description(own.folder / path) for stage, path in {
+        "unet": "pipeline/unet/diffusion_pytorch_model.safetensors", "clip": "clip/model.safetensors",
+        "decoder": "pipeline/vae/diffusion_pytorch_model.safetensors", "judge": "judge/model.safetensors",
+    }.items()}  # fmt: skip
+    for stage, settings in told.items():
+        assert (settings["stage"], settings["steps"], settings["seed"]) == (stage, 1, 0)
+        assert 0 < settings["minutes"] < 2  # the time that it took, not the time that it was given
+        assert settings.get("encoder_training", settings).get("begun_from", "chance") == "chance"
+    assert told["decoder"]["encoder_training"]["stage"] == "vae"
+    assert told["unet"]["encoder"] == told["decoder"]["encoder"]
+
+    # Longer trainings of a part that others stand on are not mixed with what was trained before
+    vae = ("toybox", "train", "--stage", "vae", "--folder", folder, "--minutes", "0.05")
+    assert command_line(*vae)[0] == 0
+    for stage in ("unet", "decoder"):
+        status, _, err = command_line("toybox", "train", "--stage", stage, "--folder", folder, "--minutes", "1")
+        assert (status, "stage vae was trained on since: delete that folder" in err) == (2, True), stage
+    assert command_line("toybox", "draw", "--count", "20", "--seed", "1", "--workers", "1", "--folder", folder)[0] == 0
+    status, _, err = command_line("toybox", "train", "--stage", "judge", "--folder", folder)
+    assert (status, "the pictures were drawn anew since" in err) == (2, True)
 
     (untrained,) = islice(measure(4, 0, weights=own), 1)
     (shipped,) = islice(measure(4, 0), 1)
@@ -98,6 +123,10 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
         (("toybox", "curves", "--folder", folder, "--output", tmp_path / "a"), "a name that ends in .png"),
         (("toybox", "curves", "--folder", folder), "no stage's metrics"),
         (("toybox", "photos", "--subject", "teapot-9"), "teapot-0"),
+        (("toybox", "photos", "--subject", "teapot-0", "--count", "0"), "[1, 20]"),
+        (("toybox", "photos", "--subject", "teapot-0", "--count", "21"), "[1, 20]"),
+        (("toybox", "draw", "--folder", folder, "--seed", "-1"), "0 or more"),
+        (("toybox", "check", "--seed", "-1"), "--seed -1 must lie in"),
     ):
         status, _, err = command_line(*words)
         assert (status, "Traceback" in err) == (2, False), words
@@ -118,6 +147,8 @@ def test_pictures_of_the_world_and_of_its_models(
     assert status == 0
     assert 'lookforward train photos/stuffed-animal-1 --class-noun "stuffed animal"' in out
     assert len(list((tmp_path / "photos" / "stuffed-animal-1").glob("*.png"))) == 4
+    assert command_line("toybox", "photos", "--subject", "stuffed-animal-1", "--count", 3)[0] == 0
+    assert len(list((tmp_path / "photos" / "stuffed-animal-1").glob("*.png"))) == 3  # none of those before
     assert command_line("toybox", "sheet", "--output", "new/sheet.png")[0] == 0
     with Image.open("new/sheet.png") as sheet:
         colours = sheet.convert("RGB").getcolors(sheet.width * sheet.height)
@@ -139,8 +170,54 @@ def test_pictures_of_the_world_and_of_its_models(
         assert plot.width > 300
 
 
-def noise(count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+def test_figures_are_shown_beside_their_goals_also_if_the_rest_never_comes(
+    command_line: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> Iterator[Figure]:
+        yield Figure("ceiling, objects, DINO", None, 0.834, 0.021)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lookforward.benchmark.toybox.bounds", stopped)
+    monkeypatch.setattr(
+        "lookforward.benchmark.toybox.draw_images", lambda p, prompts, *_, **__: noise(len(prompts), 64)
+    )
+    status, out, _ = command_line("toybox", "check", "--images", "4")
+    assert status == 130
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in out.splitlines()]
+    found = {row[0]: row[1:] for row in rows if len(row) == 4}
+    assert found["ceiling, objects, DINO"] == ["", "0.834", "0.021"]
+    goals = {name: row[0] for name, row in found.items() if row[0]}
+    assert goals == {
+        "figure": "goal",
+        "VAE, PSNR on held-out subjects": "27 dB",
+        "DINO, same subject among 30, top 1": "0.8",
+        "CLIP, right caption among 100": "0.9",
+        "drawn images, class right by the judge": "0.9",
+        "drawn images, scene right by the judge": "0.9",
+        "drawn images, colour right by the judge": "0.8",
+    }
+    assert {"drawn images, outfit right by the judge", "drawn images, look right by the judge"} <= found.keys()
+    assert (
+        float(found["the judge on the world's own, class"][1])
+        > 0.5
+        > float(found["drawn images, class right by the judge"][1])
+    )  # of noise
+
+
+def test_a_log_that_was_cut_off_does_not_end_a_training(tmp_path: Path) -> None:
+    module = nn.Linear(2, 1)
+    train = partial(run_stage, folder=tmp_path, module=module, log_every=1,
+                    loss=lambda *_: {"loss": module.weight.square().sum()})  # fmt: skip
+    list(train(schedule=Schedule(steps=3, learning_rate=0.1)))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "minu')
+    list(train(schedule=Schedule(steps=5, learning_rate=0.1)))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def noise(count: int, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
 def test_a_stage_does_not_go_on_with_other_settings(command_line: Command, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lookforward.generate import draw_images
 from lookforward.schedule import scaled_linear
 from lookforward.toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
 from lookforward.toybox.check import (
+    captioned_pictures,
     draw_real,
     draw_requests,
     held_out_pictures,
@@ -39,8 +40,11 @@ def test_weights_are_small_and_say_how_they_were_trained() -> None:
             settings = json.loads(file.metadata()["lookforward"])
             kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
             assert kinds <= {torch.float16, torch.int64}  # whole numbers: how many batches a norm has seen
-        assert {"seed", "minutes"} <= settings.keys()
+        assert {"stage", "seed", "minutes"} <= settings.keys()
+        assert "begun_from" in settings.get("encoder_training", settings)
         assert "/" not in json.dumps(settings)  # no path of the machine that trained them
+        stage = path.parent.name
+        assert settings["stage"] == {"vae": "decoder", "text_encoder": "unet"}.get(stage, stage)
 
 
 def test_plain_diffusers_loads_it_with_stable_diffusions_schedule() -> None:
@@ -57,9 +61,49 @@ def test_it_draws_the_scene_that_is_asked_for() -> None:
     )
     assert images.shape == (len(requests), 64, 64, 3)
     clip = build_judges(TOYBOX, device="cpu").clip
-    texts = clip.text([r.prompt for r in requests])
-    right = [[r.prompt for r in requests].index(r.prompt) for r in requests]
-    assert named_right(clip.image(to_unit(images)), texts, right) > 0.6  # chance: 0.08
+    prompts = [r.prompt for r in requests]
+    assert named_right(clip.image(to_unit(images)), clip.text(prompts), prompts).mean() > 0.6  # chance: 0.08
+
+
+def test_the_judge_finds_in_what_is_drawn_what_was_asked_for() -> None:
+    """On 60 images, a fifth of those of `toybox check`, in half of its steps; goals 0.9, 0.9, 0.8 less two errors."""
+    requests = draw_requests(300)[::5]
+    prompts = [r.prompt for r in requests]
+    images = draw_images(build_pipeline(TOYBOX, "cpu"), prompts, list(range(len(prompts))), steps=25, guidance=4.0)
+    answers = Judge(JUDGE)(to_unit(images))
+    for group, least in (("class_noun", 0.85), ("scene", 0.85), ("colour", 0.7)):
+        right = [answer[group] == getattr(r, group) for answer, r in zip(answers, requests, strict=True)]
+        assert np.mean(right) > least, group
+
+
+def test_clip_finds_the_caption_of_a_held_out_subject() -> None:
+    pictures, captions = captioned_pictures()
+    assert len(pictures) == len(captions) == 600
+    chosen = np.random.default_rng(1).permutation(600)[:100]
+    clip = build_judges(TOYBOX, device="cpu").clip
+    told = [captions[i] for i in chosen]
+    assert named_right(clip.image(to_unit(pictures[chosen])), clip.text(told), told).mean() > 0.85
+
+
+def test_named_right_takes_equal_captions_for_each_others() -> None:
+    images = torch.eye(3)
+    assert named_right(images, images, ["a", "b", "c"]).tolist() == [True] * 3
+    assert named_right(images, images.roll(1, 0), ["a", "b", "c"]).tolist() == [False] * 3
+    assert named_right(images, images[[1, 0, 2]], ["a", "a", "c"]).tolist() == [True] * 3
+
+
+def test_retrieval_is_among_one_picture_of_each_subject() -> None:
+    owners, classes = np.repeat(np.arange(3), 2), np.repeat(["cat", "cat", "vase"], 2)
+    # Subject 1's second picture looks like subject 0; all else is told apart
+    embeddings = torch.eye(3)[[0, 0, 1, 0, 2, 2]]
+    found = retrieval(embeddings, owners, classes)
+    assert found["top1"].tolist() == [1.0, 0.0, 1.0]  # by its first one it finds subject 2's or 0's, by its second 0's
+    assert found["same"].tolist() == [1.0, 0.0, 1.0]
+    assert found["class"][:2].tolist() == [0.5, 0.5]
+    assert np.isnan(found["class"][2])
+    assert found["different"].tolist() == [0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="each as often"):
+        retrieval(embeddings, np.array([0, 1, 0, 1, 2, 2]), classes)
 
 
 def test_dino_finds_the_same_subject_in_another_scene() -> None:
@@ -68,9 +112,9 @@ def test_dino_finds_the_same_subject_in_another_scene() -> None:
     assert judges.identity is not None
     for encoder in (judges.dino, judges.identity):
         found = retrieval(encoder(to_unit(pictures)), owners, classes)
-        assert found["top1"] > 0.5  # chance: 0.03; docs/toybox.md has the figures, and the goal
-        assert found["same"] > found["class"] + 0.1
-        assert found["same"] > found["different"] + 0.1
+        assert found["top1"].mean() > 0.8  # chance: 0.03; docs/toybox.md has the figures
+        assert found["same"].mean() > np.nanmean(found["class"]) + 0.3
+        assert found["same"].mean() > found["different"].mean() + 0.3
 
 
 def test_the_judge_names_what_the_world_drew() -> None:
@@ -90,7 +134,7 @@ def test_no_config_tells_where_it_was_made() -> None:
 def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
     monkeypatch.setattr("lookforward.benchmark.bounds.drawing", lambda subject: None)
-    monkeypatch.setattr("lookforward.benchmark.bounds._model", lambda _, prompts: np.zeros((4, 64, 64, 3), np.uint8))
+    monkeypatch.setattr("lookforward.benchmark.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
     found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu"))}
     for kind, scores in TOYBOX_CEILING.items():
         for score in scores.keys() - {"oracle"}:

@@ -14,23 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.build import Source, Workshop, build, device_of, find_source, manifest_of
-from lookforward.card import Card
+from lookforward.build import Source, Workshop, build, device_of, find_source
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept
 from lookforward.concepts import load_concepts, name_subjects
 from lookforward.config import Config
-from lookforward.errors import LookforwardError, write_error
-from lookforward.export import export
+from lookforward.errors import LookforwardError
 from lookforward.generate import SchedulerName, check_size, draw_images
-from lookforward.prompts import SAMPLE_SCENES
+from lookforward.milestones import export_step, keep_milestones
 from lookforward.recipe import load_config, require_followed
 from lookforward.records import StepResult
-from lookforward.report import contact_sheet
 from lookforward.run import Run, prepare
 from lookforward.train import train
 from lookforward.views import SCALES
@@ -66,7 +62,7 @@ class Personalized:
         scheduler: SchedulerName | None = None,
         resolution: int | None = None,
     ) -> list[Image.Image]:
-        """Draw `count` images of the prompt, from seeds `seed`, `seed` + 1, …
+        """Draw `count` images of the prompt, from seeds `seed`, `seed` + 1, … In it, {} stands for the subject.
 
         steps: of the sampler; guidance: classifier-free guidance, 1 is none; resolution: pixels; each is the
         run's own where None. negative: what to lead away from. scheduler: "ddim", the default, "ddpm", "dpm++",
@@ -82,7 +78,7 @@ class Personalized:
         check_size(self.pipeline, size)
         images = draw_images(
             self.pipeline,
-            [prompt] * count,
+            [prompt.replace("{}", self.source.subject)] * count,
             list(range(seed, seed + count)),
             steps=own["sample_steps"] if steps is None else steps,
             guidance=own["guidance"] if guidance is None else guidance,
@@ -170,18 +166,15 @@ class Job:
         load_newest(trainer, run.checkpoints)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        _draw_samples(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before them
+        keep_milestones(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before
         for result in train(trainer, config.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == config.steps or result.step % config.checkpoint_every == 0
             if due:
                 save_checkpoint(trainer, run.checkpoints)
-            _draw_samples(workshop, run, self.concept, result.step)
+            keep_milestones(workshop, run, self.concept, result.step)
             yield replace(result, checkpoint=due)
-        manifest = manifest_of(config)
-        count = sum(len(one.photos) for one in self.concept.together)
-        card = Card(manifest, config, count, _last_samples(run))
-        export(workshop.adapter, workshop.policy, run.export, manifest, card)
+        export_step(workshop, run, self.concept, config.steps, run.export)
 
 
 def load_personalized(folder: str | Path) -> Personalized:
@@ -225,32 +218,3 @@ def default_output(config: Config) -> Path:
     name = Path(config.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
     adapter = "" if config.adapter == "full" else f"-{config.adapter}"  # a run folder belongs to one adapter
     return Path("runs") / f"{name}-{Path(config.recipe).stem}{adapter}"
-
-
-def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
-    """Draw and keep the samples of a step, if it is to have any and they are not there yet."""
-    every, path = run.config.sample_every, run.samples / f"step-{step:06d}.png"
-    if not every or (step % every and step != run.config.steps) or step == 0 or path.is_file():
-        return
-    prompts = [one.prompt + scene for one in concept.together for scene in SAMPLE_SCENES]
-    images = draw_images(
-        workshop.pipeline,
-        prompts,
-        list(range(len(prompts))),
-        steps=run.config.sample_steps,
-        guidance=run.config.guidance,
-        resolution=run.config.resolution,
-    )
-    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES))
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        run.samples.mkdir(exist_ok=True)
-        sheet.save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        remedy = "The checkpoints are intact: make room and give the same command again."
-        raise write_error(run.samples, error, remedy) from error
-
-
-def _last_samples(run: Run) -> Path | None:
-    return max(run.samples.glob("step-*.png"), default=None)

@@ -25,6 +25,7 @@ _SILENT = {
     "device",
     "checkpoint_every",
     "sample_every",
+    "export_every",
     "allow_few",
     "model",
     "identifier",
@@ -43,10 +44,8 @@ _KINDS = {
 _TAGS = {"full": "dreambooth", "textual-inversion": "textual_inversion"}
 
 _SHOWN_SEED = 1  # of the samples, the one that the card's lines draw
-_SHOWN = f"""\
-![Images drawn with this model]({SAMPLES})
-
-From seeds 0, 1, 2, …; with the lines above you draw that of seed {_SHOWN_SEED}."""
+_SHOWN = f"![Images drawn with this model]({SAMPLES})"
+_DRAWN = f"\n\nFrom seeds 0, 1, 2, …; with the lines above you draw that of seed {_SHOWN_SEED}."
 
 _CONSENT = """\
 The photos behind this model are to be used with the permission of whoever took them and, where they show people, of
@@ -65,8 +64,7 @@ The licence of the base model holds for this one too."""
 class Card:
     """What a card tells. manifest: the export's; config: of the run, if it is known; samples: a sheet of images.
 
-    load: lines of Python that make `pipeline`; those of plain diffusers for the adapter where None.
-    merged: what was baked in, where it was.
+    merged: what was baked in, where it was. loading: how to load it, Markdown; by plain diffusers where empty.
     """
 
     manifest: Mapping[str, Any]
@@ -74,6 +72,7 @@ class Card:
     photos: int | None = None
     samples: Path | None = None
     merged: Sequence[str] = ()
+    loading: str = ""
 
     def write(self, folder: Path) -> None:
         """Write README.md, and samples.png where there are samples, into an export.
@@ -89,7 +88,7 @@ class Card:
             f"# {escape(self._title())}\n\n{self._about()}",
             f"## Prompts\n\n{self._prompts()}",
             f"## Loading\n\n{self._loading()}",
-            f"## Images\n\n{_SHOWN}" if samples is not None else "",
+            f"## Images\n\n{_SHOWN}{'' if self.loading else _DRAWN}" if samples is not None else "",
             f"## Training\n\n{self._settings()}" if self.config else "",
             f"## Consent and use\n\n{_CONSENT}",
         ]
@@ -148,6 +147,8 @@ class Card:
         return f"Call the subject {escape(self._subject)}:\n\n{told}"
 
     def _loading(self) -> str:
+        if self.loading:
+            return self.loading
         lines = loading_code(self.manifest, self._prompt + SAMPLE_SCENES[_SHOWN_SEED], _SHOWN_SEED)
         return "With plain diffusers; `FOLDER` is this folder.\n\n" + _fenced("\n".join(lines), "python")
 

@@ -204,8 +204,8 @@ def _notes(photos: Sequence[Photo], where: str, resolution: int, crops: int) -> 
         name, (width, height) = photo.path.name, photo.size
         if min(width, height) < resolution:
             notes.append(f"{name} is {width}x{height}, smaller than {resolution}: enlarged")
-        if max(width, height) > 2 * min(width, height) and crops == 1:
-            notes.append(f"{name} is {width}x{height}: only its central square is used")
+        if max(width, height) > 1.6 * min(width, height) and crops == 1:
+            notes.append(f"{name} is {width}x{height}: only its central square is used (crops = 3 sees more of it)")
         original = first.setdefault(photo.digest, photo)
         if original is not photo:
             notes.append(f"{name} is the same file as {original.path.name}")

@@ -110,6 +110,7 @@ class Config:
 
     checkpoint_every: int = 100
     sample_every: int = 100  # 0: no samples while training
+    export_every: int = 0  # steps; 0: the last one alone
     sample_steps: int = 50
     allow_few: bool = False
 
@@ -176,6 +177,7 @@ def _check_ranges(config: Config) -> Config:
         "prior_images",
         "weight_decay",
         "sample_every",
+        "export_every",
         "critic_steps",
         "critic_warmup",
         "critic_bins",

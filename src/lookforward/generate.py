@@ -19,6 +19,7 @@ from diffusers import (
 from numpy.typing import NDArray
 
 from lookforward.errors import LookforwardError
+from lookforward.latents import LARGE
 
 # What Stable Diffusion's samplers say, for a pipeline whose own says nothing of it
 _STABLE_DIFFUSION = {"steps_offset": 1, "set_alpha_to_one": False}
@@ -64,7 +65,8 @@ def draw_images(
             f"A negative prompt says nothing at guidance = {guidance:g}: set guidance above 1, or leave it out."
         )
     images = []
-    with _sampling(pipeline, scheduler):
+    large = (resolution or native_size(pipeline)) >= LARGE
+    with _sampling(pipeline, scheduler), _one_by_one(pipeline, large):
         for start in range(0, len(prompts), batch):
             chosen = slice(start, start + batch)
             # One for each image: a scheduler that adds noise at each step draws that of an image from its own too
@@ -102,6 +104,11 @@ def check_steps(pipeline: StableDiffusionPipeline, steps: int, name: str = "step
         raise LookforwardError(f"{name} = {steps} must lie in [1, {most}].")
 
 
+def native_size(pipeline: StableDiffusionPipeline) -> int:
+    """Side in pixels of the images that the model draws where nothing else is asked for."""
+    return int(pipeline.unet.config["sample_size"] * pipeline.vae_scale_factor)
+
+
 def check_size(pipeline: StableDiffusionPipeline, resolution: int | None) -> None:
     """Raise LookforwardError for a resolution that the model cannot draw at; None is its own."""
     # Each level of the VAE and of the UNet halves the image once, but for the last
@@ -124,6 +131,19 @@ def fingerprint(pipeline: StableDiffusionPipeline) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _one_by_one(pipeline: StableDiffusionPipeline, wanted: bool) -> Iterator[None]:
+    """Decode a batch of images one by one for a while, which takes less memory."""
+    if not wanted or pipeline.vae.use_slicing:
+        yield
+        return
+    pipeline.vae.enable_slicing()
+    try:
+        yield
+    finally:
+        pipeline.vae.disable_slicing()
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
+LARGE = 256  # pixels of a side, from which images go through the autoencoder one by one
+
 
 @dataclass(frozen=True)
 class CachedLatents:
@@ -30,9 +32,10 @@ class CachedLatents:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, images: Tensor, batch: int = 8) -> CachedLatents:
+def encode(vae: AutoencoderKL, images: Tensor) -> CachedLatents:
     """Photos (n, 3, h, w) in [0, 1] to their cached latents."""
     means, stds = [], []
+    batch = 8 if images.shape[-1] < LARGE else 1  # at 512 pixels, one takes about a gigabyte
     for some in images.split(batch):
         posterior = vae.encode(some.to(vae.device, vae.dtype) * 2 - 1, return_dict=False)[0]
         means.append(posterior.mean.float())

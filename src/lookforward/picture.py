@@ -1,7 +1,9 @@
 """A drawn image as a PNG file that says how it was drawn, and what such a file says."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from lookforward.errors import LookforwardError
 
 _CHUNK = "lookforward"  # our own, JSON
+_SHEET = "lookforward sheet"  # a hash of how its images were drawn
 _SHOWN = "parameters"  # what viewers of generated images show
 # The names by which those viewers know the samplers
 _SAMPLERS = {"ddim": "DDIM", "ddpm": "DDPM", "dpm++": "DPM++ 2M", "euler": "Euler", "unipc": "UniPC"}
@@ -64,6 +67,32 @@ def save_picture(path: Path, pixels: NDArray[np.uint8], drawing: Drawing) -> Non
     notes.add_text(_CHUNK, json.dumps({"format": 1, **asdict(drawing)}))  # ASCII: other letters are escaped
     notes.add_text(_SHOWN, drawing.shown())
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes)
+
+
+def save_sheet(path: Path, sheet: Image.Image, drawings: Sequence[Drawing]) -> Path:
+    """Write a sheet of these images; returns where: under a number, if `path` holds another one.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    said = json.dumps([asdict(replace(drawing, version="")) for drawing in drawings])
+    shown = hashlib.sha256(said.encode()).hexdigest()
+    notes = PngInfo()
+    notes.add_text(_SHEET, shown)
+    place, number = path, 1
+    while place.exists() and _shown_on(place) != shown:
+        number += 1
+        place = path.with_name(f"{path.stem}-{number}.png")
+    sheet.save(place, format="PNG", pnginfo=notes)
+    return place
+
+
+def _shown_on(path: Path) -> str:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.text.get(_SHEET, "") if isinstance(image, PngImageFile) else ""
+    except Exception:  # Pillow tells of damage by SyntaxError and others
+        return ""
 
 
 def read_settings(path: str | Path) -> Drawing:

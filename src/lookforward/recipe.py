@@ -20,6 +20,10 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
     """
     tables = _with_bases(find_recipe(recipe))
+    if any("recipe" in {*table, *table.get(TOYBOX, ())} for table in (*tables, overrides)):
+        raise LookforwardError(
+            'recipe is no setting but what settings start from: give it as --recipe, or as base = "…" in a recipe file.'
+        )
     model = [table["model"] for table in tables if "model" in table][-1:] or [TOYBOX]
     on_toybox = overrides.get("model", model[0]) == TOYBOX
     settings = [_flatten(table, on_toybox) for table in tables]

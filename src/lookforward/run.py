@@ -6,6 +6,7 @@ RUN/metrics.jsonl   one line a step
 RUN/samples/        images drawn while training
 RUN/checkpoints/    resumable state
 RUN/export/         what other tools load
+RUN/exports/        the same of earlier steps, where asked for
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from lookforward.errors import LookforwardError, write_error
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 
 # What a resumed run may be given otherwise without becoming another run
-_FREE = {"photos", "checkpoint_every", "allow_few", "sample_every", *OF_THE_MACHINE}
+_FREE = {"photos", "checkpoint_every", "allow_few", "sample_every", "export_every", *OF_THE_MACHINE}
 # What a process that was killed may leave of a run that it was about to begin
 _BEGINNING = {"photos.json", ".partial-photos.json", ".partial-config.toml", ".lock"}
 
@@ -47,6 +48,10 @@ class Run:
     @property
     def export(self) -> Path:
         return self.folder / "export"
+
+    @property
+    def exports(self) -> Path:
+        return self.folder / "exports"
 
     @property
     def metrics(self) -> Path:
@@ -86,6 +91,18 @@ class Run:
         self._make_folder()
         write_text(self.folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
         write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
+
+    def require_photos(self, digests: Sequence[str]) -> None:
+        """Raise LookforwardError where these are not the photos that the run learned from."""
+        try:
+            before = json.loads((self.folder / "photos.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return  # nothing is known of them
+        if before != list(digests):
+            raise LookforwardError(
+                f"{self.config.photos} does not hold the photos that {self.folder} learned from. Put them back, "
+                "or go to the folder that training was started from."
+            )
 
     def _make_folder(self) -> None:
         try:

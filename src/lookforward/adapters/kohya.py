@@ -26,8 +26,8 @@ _SUFFIXES = {
 }
 
 
-def write_kohya(folder: Path, path: Path) -> None:
-    """Write the export in `folder` to the file `path` in kohya's layout.
+def write_kohya(folder: Path, path: Path, trigger: str = "") -> None:
+    """Write the export in `folder` to the file `path` in kohya's layout. trigger: what prompts call the subject.
 
     Raises:
         LookforwardError: the folder holds no LoRA, or the file cannot be written.
@@ -42,6 +42,7 @@ def write_kohya(folder: Path, path: Path) -> None:
         "ss_network_dim": ", ".join(map(str, ranks)),
         "ss_network_alpha": ", ".join(str(alpha) for alpha in sorted(set(alphas.values()))),
     }
+    said |= about_the_base(tensors) | ({"modelspec.trigger_phrase": trigger} if trigger else {})
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +51,13 @@ def write_kohya(folder: Path, path: Path) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise write_error(path, error, "The export is intact: make room and give the same command again.") from error
+
+
+def about_the_base(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Which Stable Diffusion it is for, by which A1111 sorts LoRAs: the width of the text that the UNet looks at."""
+    widths = {t.shape[1] for name, t in tensors.items() if name.endswith("attn2_to_k.lora_down.weight")}
+    version = {768: "sd_v1", 1024: "sd_v2"}.get(next(iter(widths))) if len(widths) == 1 else None
+    return {"ss_base_model_version": version, "ss_v2": str(version == "sd_v2")} if version else {}
 
 
 def to_kohya(layers: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[str, Tensor]:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from lookforward.benchmark.figure import Figure, figure_of
 from lookforward.build import Judges, build_scores
 from lookforward.evaluate import score_images
 from lookforward.generate import draw_images
 from lookforward.prompts import fill
-from lookforward.toybox.check import Figure
 from lookforward.toybox.subjects import reference_photos
 from lookforward.toybox.world.picture import draw_picture, draw_view, drawing
 from lookforward.toybox.world.scenes import SCENES
@@ -27,16 +27,19 @@ def bounds(pipeline: StableDiffusionPipeline, judges: Judges) -> Iterator[Figure
     model draws of its class noun in them.
     """
     rows: dict[str, dict[str, list[float]]] = {}
-    for name, subject in held_out().items():
+    for i, (name, subject) in enumerate(held_out().items()):
         kind = "live subjects" if subject.class_noun in LIVE_CLASSES else "objects"
         prompts = [fill(PROMPT, "", subject.class_noun) + " " + SCENES[scene] for scene in ASKED]
         scores = build_scores(judges, reference_photos(name), drawing(subject))
-        for bound, images in (("ceiling", _world(name, subject)), ("floor", _model(pipeline, prompts))):
+        for bound, images in (
+            ("ceiling", _world(name, subject)),
+            ("floor", _model(pipeline, prompts, i * len(prompts))),
+        ):
             for score, values in score_images(scores, images, prompts).items():
                 rows.setdefault(f"{bound}, {kind}", {}).setdefault(score, []).append(float(values.mean()))
     for bound, row in sorted(rows.items()):
         for score, values in row.items():
-            yield Figure(f"{bound}, {score}", None, float(np.mean(values)))
+            yield figure_of(f"{bound}, {score}", np.array(values))
 
 
 def _world(name: str, subject: Subject) -> np.ndarray:
@@ -45,5 +48,6 @@ def _world(name: str, subject: Subject) -> np.ndarray:
 
 
 @torch.no_grad()
-def _model(pipeline: StableDiffusionPipeline, prompts: list[str]) -> np.ndarray:
-    return draw_images(pipeline, prompts, list(range(len(prompts))), steps=25, guidance=4.0)
+def _model(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> np.ndarray:
+    """Other seeds for each subject: those of a class have the same prompts."""
+    return draw_images(pipeline, prompts, list(range(seed, seed + len(prompts))), steps=50, guidance=4.0)

@@ -17,7 +17,16 @@ from lookforward.config import OF_THE_MACHINE, Config
 
 PACKAGES = ("lookforward", "torch", "diffusers", "transformers", "peft", "numpy")
 # What differs from cell to cell of a method, or says where files lie
-_OF_A_CELL = ("photos", "class_noun", "seed", "recipe", "checkpoint_every", "sample_every", *OF_THE_MACHINE)
+_OF_A_CELL = (
+    "photos",
+    "class_noun",
+    "seed",
+    "recipe",
+    "checkpoint_every",
+    "sample_every",
+    "export_every",
+    *OF_THE_MACHINE,
+)
 
 
 @cache

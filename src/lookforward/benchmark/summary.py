@@ -134,23 +134,30 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Group:
     return score_table(rows, optimised=marks)
 
 
+def _identifier(plan: Plan) -> str:
+    """What all methods call the subject beside its class noun; empty where they differ."""
+    configs = [load_config(recipe, given) for name, (recipe, given) in plan.methods.items() if name != UNTOUCHED]
+    called = {config.identifier if config.noun_in_prompt else "" for config in configs}
+    return called.pop() if len(called) == 1 else ""
+
+
 def _sheet(plan: Plan, folder: Path) -> Image.Image:
     """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
-    seed = plan.seeds[0]
+    seed, called = plan.seeds[0], _identifier(plan)
     if len(plan.subjects) == 1:
         subject = plan.subjects[0]
         prompts, noun = plan.prompts_of(subject), find_subject(subject).class_noun
         columns = {"references": list(reference_photos(subject)[: len(prompts) + 1])}
         for method in plan.methods:
             columns[method_label(method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
-        rows = [fill(p, "sks", noun) for p in prompts]
+        rows = [fill(p, called, noun) for p in prompts]
         return comparison_sheet(columns, rows, note=f"{subject}, seed {seed}; every method from the same noise.")
     columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
     rows = []
     for i, subject in enumerate(plan.subjects):
         prompts = plan.prompts_of(subject)
         at = i % len(prompts)
-        rows.append(fill(prompts[at], "sks", find_subject(subject).class_noun))
+        rows.append(fill(prompts[at], called, find_subject(subject).class_noun))
         for method in plan.methods:
             image = cell_images(folder, subject, method, seed)[at * plan.images]
             columns.setdefault(method_label(method), []).append(image)

@@ -1,6 +1,6 @@
 """Measure Toybox's models: `lookforward toybox check`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.benchmark.bounds import bounds
+from lookforward.benchmark.figure import Figure, figure_of
 from lookforward.build import Judges, build_pipeline
 from lookforward.concept import load_concept
 from lookforward.errors import LookforwardError
@@ -16,8 +17,9 @@ from lookforward.generate import draw_images
 from lookforward.latents import decode, encode
 from lookforward.toybox import SHIPPED, Weights
 from lookforward.toybox.check import (
-    Figure,
     Request,
+    captioned_pictures,
+    draw_changes,
     draw_real,
     draw_requests,
     held_out_pictures,
@@ -29,13 +31,13 @@ from lookforward.toybox.check import (
 from lookforward.toybox.judge import Judge
 from lookforward.vision import load_clip, load_dino, load_embedding, to_unit
 
-GOALS = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
+GOALS: dict[str, float | None] = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
 SIDE = 64  # px
 
 
 @torch.no_grad()
 def measure(count: int, seed: int, real_photos: Path | None = None, weights: Weights = SHIPPED) -> Iterator[Figure]:
-    """Yield each figure as it is measured, on `count` images where images are drawn.
+    """Yield each figure as it is measured, on `count` images where images are drawn; of outfits and looks on a quarter.
 
     real_photos: folders of photos, one a subject, that the autoencoder was not trained on.
 
@@ -44,9 +46,11 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     """
     if count < 1:
         raise LookforwardError(f"--images {count}: draw 1 image or more.")
+    if not 0 <= seed < 2**32:
+        raise LookforwardError(f"--seed {seed} must lie in [0, 2^32).")
     for folder in (weights.pipeline, weights.clip, weights.dino, weights.identity, weights.judge):
         require_weights(folder)
-    photos = None if real_photos is None else to_unit(_read_real(real_photos))  # what is wrong with it is told at once
+    photos = None if real_photos is None else _read_real(real_photos)  # what is wrong with it is told at once
     pipeline, judge = build_pipeline(str(weights.pipeline), "cpu"), Judge(weights.judge)
     judges = Judges(
         load_dino(weights.dino, "cpu").published(),
@@ -56,22 +60,24 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     pictures, owners = held_out_pictures(views=5)
     units = to_unit(pictures)
 
-    yield Figure("VAE, PSNR on held-out subjects", 27, restored(pipeline, units), " dB")
+    yield figure_of("VAE, PSNR on held-out subjects", restored(pipeline, units), owners, 27, " dB")
     if photos is not None:
-        yield Figure("VAE, PSNR on real photos", 24, restored(pipeline, photos), " dB")
+        restored_photos = restored(pipeline, to_unit(photos[0]))
+        yield figure_of("VAE, PSNR on real photos", restored_photos, photos[1], 24, " dB")
     yield from _identities(judges, units, owners)
+    yield from _captions(judges)
     requests = draw_requests(count, seed)
-    real = draw_real(requests)
-    yield _captions(judges, requests, real)
-    yield from _drawn(pipeline, judge, requests, real, seed)
+    yield from _drawn(pipeline, judge, requests, seed, GOALS)
+    for asked, group in zip(draw_changes(max(1, count // 4), seed), ("outfit", "look"), strict=True):
+        yield from _drawn(pipeline, judge, asked, seed, {group: None})
     yield from bounds(pipeline, judges)
 
 
-def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> float:
-    """Mean PSNR in dB of images (n, 3, h, w) in [0, 1] after the autoencoder."""
+def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> np.ndarray:
+    """PSNR in dB of images (n, 3, h, w) in [0, 1] after the autoencoder, (n,)."""
     latents = encode(pipeline.vae, units)
     error = ((decode(pipeline.vae, latents.mean * latents.scaling) - units) ** 2).mean(dim=(1, 2, 3))
-    return float((-10 * torch.log10(error)).mean())
+    return (-10 * torch.log10(error)).numpy()
 
 
 def _identities(judges: Judges, units: Tensor, owners: np.ndarray) -> Iterator[Figure]:
@@ -83,23 +89,33 @@ def _identities(judges: Judges, units: Tensor, owners: np.ndarray) -> Iterator[F
             continue
         found = retrieval(encoder(units), owners, classes)
         goal = 0.8 if name == "DINO" else None
-        yield Figure(f"{name}, same subject found among 30 in another scene, top 1", goal, found["top1"])
-        yield Figure("   similarity within a subject", None, found["same"])
-        yield Figure("   similarity between subjects of one class", None, found["class"])
-        yield Figure("   similarity between classes", None, found["different"])
+        yield figure_of(f"{name}, same subject among 30, top 1", found["top1"], goal=goal)
+        yield figure_of("   similarity within a subject", found["same"])
+        yield figure_of("   similarity between subjects of one class", found["class"])
+        yield figure_of("   similarity between classes", found["different"])
 
 
-def _captions(judges: Judges, requests: Sequence[Request], real: np.ndarray) -> Figure:
-    distinct = list(dict.fromkeys(requests))[:100]
-    texts = judges.clip.text([r.prompt for r in distinct])
-    images = judges.clip.image(to_unit(real[[requests.index(r) for r in distinct]]))
-    return Figure(f"CLIP, right caption among {len(distinct)}", 0.9, named_right(images, texts, range(len(distinct))))
+def _captions(judges: Judges) -> Iterator[Figure]:
+    """Whether CLIP finds the caption of a held-out subject's picture, among others by chance and among the like."""
+    pictures, captions = captioned_pictures()
+    images, texts = judges.clip.image(to_unit(pictures)), judges.clip.text(captions)
+    subjects = len(subject_classes())
+    owners = np.arange(len(captions)) % subjects
+    by_chance = np.random.default_rng(0).permutation(len(captions)).reshape(-1, 100)
+    by_scene = np.arange(len(captions)).reshape(-1, subjects)
+    for told, sets, goal in (("100", by_chance, 0.9), (f"{subjects} of one scene", by_scene, None)):
+        hits = [named_right(images[some], texts[some], [captions[i] for i in some]) for some in sets]
+        yield figure_of(f"CLIP, right caption among {told}", np.concatenate(hits), owners[sets.reshape(-1)], goal)
 
 
 def _drawn(
-    pipeline: StableDiffusionPipeline, judge: Judge, requests: Sequence[Request], real: np.ndarray, seed: int
+    pipeline: StableDiffusionPipeline,
+    judge: Judge,
+    requests: Sequence[Request],
+    seed: int,
+    goals: Mapping[str, float | None],
 ) -> Iterator[Figure]:
-    """What the judge says of drawn images, and of the world's own, where it ought to be right."""
+    """What the judge says of drawn images, and of the world's own, where it ought to be right. goals: of its groups."""
     drawn = draw_images(
         pipeline,
         [r.prompt for r in requests],
@@ -108,21 +124,22 @@ def _drawn(
         guidance=4.0,
         batch=20,
     )
-    said, said_of_real = judge(to_unit(drawn)), judge(to_unit(real))
-    for group, goal in GOALS.items():
+    said, said_of_real = judge(to_unit(drawn)), judge(to_unit(draw_real(requests)))
+    for group, goal in goals.items():
         word = group.removesuffix("_noun")
-        yield Figure(f"drawn images, {word} right by the judge", goal, _right(said, requests, group))
-        yield Figure(f"   the judge on the world's own, {word}", None, _right(said_of_real, requests, group))
+        yield figure_of(f"drawn images, {word} right by the judge", _right(said, requests, group), goal=goal)
+        yield figure_of(f"   the judge on the world's own, {word}", _right(said_of_real, requests, group))
 
 
-def _right(said: Sequence[dict[str, str]], requests: Sequence[Request], group: str) -> float:
-    return float(np.mean([answer[group] == getattr(r, group) for answer, r in zip(said, requests, strict=True)]))
+def _right(said: Sequence[dict[str, str]], requests: Sequence[Request], group: str) -> np.ndarray:
+    return np.array([answer[group] == getattr(r, group) for answer, r in zip(said, requests, strict=True)])
 
 
-def _read_real(folder: Path) -> np.ndarray:
-    """The photos of every folder in `folder`, cropped as for training: (n, 64, 64, 3) uint8."""
+def _read_real(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Photos of every folder in `folder`, cropped as for training, (n, 64, 64, 3) uint8; and whose they are, (n,)."""
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not folders:
         raise LookforwardError(f"{folder} holds no folders of photos: give one with a folder for each subject.")
     concepts = [load_concept(path, class_noun="thing", resolution=SIDE, allow_few=True) for path in folders]
-    return np.stack([photo.pixels for concept in concepts for photo in concept.photos])
+    owners = [i for i, concept in enumerate(concepts) for _ in concept.photos]
+    return np.stack([photo.pixels for concept in concepts for photo in concept.photos]), np.array(owners)

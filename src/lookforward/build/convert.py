@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from lookforward.adapters.kohya import write_kohya
 from lookforward.build.merge import merge
 from lookforward.build.source import Source
+from lookforward.card import SAMPLES, Card
 from lookforward.errors import LookforwardError
 from lookforward.export import require_new, whole_folder
 
@@ -52,9 +53,26 @@ def convert(source: Source, layout: Format, folder: Path, strength: float | None
             case "diffusers":
                 shutil.copytree(export, partial, dirs_exist_ok=True)
             case "kohya":
-                write_kohya(export, partial / f"{file_name(source.manifest['identifier'])}.safetensors")
+                name = file_name(source.name)
+                write_kohya(export, partial / f"{name}.safetensors", source.subject)
+                _write_card(source, partial, _KOHYA.format(name=name))
             case "a1111":
                 write_embeddings(export, partial)
+                _write_card(source, partial, _A1111)
+
+
+_KOHYA = """\
+ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader. A1111: put it into
+`models/Lora` and write `<lora:{name}:1>` in the prompt."""
+_A1111 = """\
+ComfyUI: put the file into `models/embeddings` and write `embedding:NAME` in the prompt, NAME being that of the file
+without its ending. A1111: put it into `embeddings` and write NAME."""
+
+
+def _write_card(source: Source, folder: Path, loading: str) -> None:
+    config = source.run.config if source.run else None
+    samples = source.require_export() / SAMPLES
+    Card(source.manifest, config, samples=samples, loading=loading).write(folder)
 
 
 def write_embeddings(folder: Path, target: Path) -> None:

@@ -29,7 +29,7 @@ from lookforward.rewards.per_concept import PerConceptReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
-from lookforward.toybox import IDENTITY, JUDGE
+from lookforward.toybox.training.data import read_description
 from lookforward.vision import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
 from lookforward.vision.perceptual import load_dreamsim, load_lpips, require_package
 
@@ -74,10 +74,11 @@ def check_reward(config: Config) -> None:
 
 
 def _refuse_judges(name: str) -> None:
-    source = Path(name.removeprefix("embedding:"))
-    if source.exists() and source.resolve() in (IDENTITY.resolve(), JUDGE.resolve()):
+    weights = Path(name.removeprefix("embedding:")) / "model.safetensors"
+    stage = read_description(weights).get("stage") if weights.is_file() else None  # wherever it was trained
+    if stage in ("identity", "judge"):
         raise LookforwardError(
-            f"Reward {name!r}: Toybox's {source.name} encoder only ever judges, so that one score is never trained on. "
+            f"Reward {name!r}: Toybox's {stage} encoder only ever judges, so that one score is never trained on. "
             "Take dino, or another encoder."
         )
 

@@ -1,6 +1,7 @@
 """What an export is, in a few words beside it, and an export to a pipeline that draws with it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +24,8 @@ _NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came
 
 def manifest_of(config: Config) -> dict[str, Any]:
     """What `load_export` must know of a run's export."""
-    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}}
+    folder = {"model_is_folder": True} if os.path.isdir(config.model) else {}
+    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}, **folder}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -60,9 +62,24 @@ def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> St
     manifest = read_manifest(folder)
     if manifest["adapter"] == "full":
         return build_pipeline(str(folder), device)
-    pipeline = build_pipeline(manifest["model"], device)
+    pipeline = build_base(manifest, device)
     apply_export(pipeline, folder, strength)
     return pipeline
+
+
+def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusionPipeline:
+    """The pipeline of the model that an export was trained on.
+
+    Raises:
+        LookforwardError: it cannot be loaded; a folder is not there, which is not looked for on a hub then.
+    """
+    model = manifest["model"]
+    if manifest.get("model_is_folder") and not os.path.isdir(model):
+        raise LookforwardError(
+            f"This was trained on the folder {model}, which is not there from here. Go to where it is, or draw by "
+            "lookforward generate FOLDER PROMPT --adapter EXPORT."
+        )
+    return build_pipeline(model, device)
 
 
 def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:

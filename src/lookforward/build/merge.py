@@ -8,8 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters.full import FullAdapter
 from lookforward.adapters.lora import merge_lora
-from lookforward.build.export import apply_export
-from lookforward.build.pipeline import build_pipeline
+from lookforward.build.export import apply_export, build_base
 from lookforward.build.source import Source, notes_on
 from lookforward.card import Card
 from lookforward.errors import LookforwardError
@@ -35,9 +34,9 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     if first.manifest["adapter"] == "full":
         pipeline = first.load(device)
         if strength != 1:
-            interpolate(build_pipeline(first.manifest["model"], device), pipeline, strength)
+            interpolate(build_base(first.manifest, device), pipeline, strength)
     else:
-        pipeline, others = build_pipeline(first.manifest["model"], device), list(sources)
+        pipeline, others = build_base(first.manifest, device), list(sources)
     for source, weight in others:
         bake(pipeline, source, weight)
     named = next((source for source, _ in sources if source.folder), first)

@@ -162,9 +162,24 @@ def _unheeded(config: Config) -> list[str]:
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
             f"foretell little of {', '.join(own)}: recipe state-action has one that does"
         )
-    if config.word_vectors > 1 and config.adapter != "textual-inversion":
-        notes.append("word_vectors is for adapter = 'textual-inversion' and changes nothing here")
+    plain = Config()
+    for names, adapters in _OF_ADAPTERS:
+        for name in names:
+            if getattr(config, name) != getattr(plain, name) and config.adapter not in adapters:
+                notes.append(
+                    f"{name} is for adapter {' or '.join(adapters)} and changes nothing with {config.adapter!r}"
+                )
+    if config.augment_views != plain.augment_views and not config.augment:
+        notes.append("augment_views changes nothing: augment is false")
     return notes
+
+
+_OF_ADAPTERS = (
+    (("lora_rank", "lora_alpha"), ("lora", "dora")),
+    (("word_vectors",), ("textual-inversion",)),
+    (("initial_word",), WORD_ADAPTERS),
+    (("neti_width", "neti_bypass", "neti_dropout"), ("neti",)),
+)
 
 
 def _check_model(config: Config, policy: DiffusionPolicy) -> None:

@@ -38,6 +38,8 @@ class Source:
         if not path.is_dir():
             return self.given
         path = path.resolve()
+        if path.parent.name == "exports":
+            return f"{path.parent.parent.name}-{path.name}"  # dog-look-forward-step-000400
         return path.parent.name if path.name == "export" else path.name
 
     @property
@@ -108,7 +110,9 @@ def find_source(given: str | Path) -> Source:
         )
     run = open_run(folder)
     if not run.finished:
-        raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it.")
+        earlier = max(run.exports.glob("step-*"), default=None)
+        instead = f", or take what it has exported so far: {earlier}" if earlier else ""
+        raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it{instead}.")
     return Source(name, read_manifest(run.export), run.export, run)
 
 

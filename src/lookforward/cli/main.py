@@ -46,6 +46,14 @@ TOYBOX_COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+_TAKE_LESS = {
+    "train": "Take less: --set gradient_checkpointing=true, --adapter lora, --set train_text_encoder=false, "
+    "--precision bf16, a lower --resolution or batch; or --set device=cpu.",
+    "generate": "Draw fewer at once: --count 1, or a lower --resolution.",
+}
+_TAKE_ANY = "Close what else uses it, or take a smaller model or resolution."
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, with 2 where something was wrong with what was asked for, or 3 for parts of it."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -64,16 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, without loading torch for it
             raise
         print(
-            "lookforward: the accelerator's memory is too small for this. Take less: --set "
-            "gradient_checkpointing=true, --set adapter=lora, --set train_text_encoder=false, --precision bf16, a "
-            "lower --resolution or batch; or, of `train`, --set device=cpu. "
+            f"lookforward: the accelerator's memory is too small for this. {_TAKE_LESS.get(words[0], _TAKE_ANY)} "
             f"({str(error).splitlines()[0]})",
             file=sys.stderr,
         )
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            "\nlookforward: stopped. Give the same command again to go on from the last checkpoint.",
+            "\nlookforward: stopped. Given again, the same command goes on from what it has saved.",
             file=sys.stderr,
         )
         sys.exit(130)

@@ -142,6 +142,7 @@ def score(
     model = load_personalized(run)
     config = model.run.config
     concept = read_concept(photos_of(config), config)
+    model.run.require_photos(concept.origins)
     if concept.others:
         console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
     judges = build_judges(config.model, dino, clip, extra=extra, dinov2=dinov2)
@@ -163,12 +164,31 @@ def score(
         "means": means, "optimised": optimised, "images": len(asked), "prompts": list(templates), "seed": seed,
         "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
     }  # fmt: skip
-    write_text(run / "scores.json", json.dumps(record, indent=1) + "\n")
+    place = _place_of_scores(run, record)
+    write_text(place, json.dumps(record, indent=1) + "\n")
     for name, mean in means.items():
         console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
     if optimised:
         console.print("† trained on this very score, so no evidence for the method.")
-    console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {run / 'scores.json'}")
+    console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {place}")
+
+
+def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
+    """scores.json, or that name with a number where it holds scores that were taken otherwise."""
+    import json
+
+    number = 1
+    while True:
+        place = run / ("scores.json" if number == 1 else f"scores-{number}.json")
+        try:
+            before = json.loads(place.read_text(encoding="utf-8"))
+            if {**before, "means": record["means"]} == json.loads(json.dumps(record)):
+                return place
+        except FileNotFoundError:
+            return place
+        except (OSError, ValueError, TypeError):
+            pass  # cut off, or something else: left as it is
+        number += 1
 
 
 def asked_scores(extra: tuple[str, ...], dinov2: str | None, images: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 from lookforward.cli.progress import track
@@ -23,7 +24,10 @@ def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
         count: How many photos.
     """
     from lookforward.toybox.subjects import find_subject, write_photos
+    from lookforward.toybox.world.scenes import SCENES
 
+    if not 1 <= count <= len(SCENES):
+        raise LookforwardError(f"--count {count} must lie in [1, {len(SCENES)}]: each photo is in a scene of its own.")
     noun = find_subject(subject).class_noun
     quoted = f'"{noun}"' if " " in noun else noun
     folder = output or Path("photos") / subject
@@ -91,7 +95,7 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
     """Measure the bundled models, or ones of your own training, and print each figure beside its goal.
 
     Args:
-        images: How many images to draw for the judged figures.
+        images: How many images to draw for the judged figures; a quarter of it each for outfits and for looks.
         seed: Seed of their prompts and noise.
         real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
         weights: Folder of other models to measure: the export of `lookforward toybox train`.
@@ -99,11 +103,13 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
     from lookforward.benchmark.toybox import measure
     from lookforward.toybox import SHIPPED, Weights
 
-    table = Table("figure", "goal", "reached")
-    for figure in measure(images, seed, real_photos, Weights(weights) if weights else SHIPPED):
-        goal = "" if figure.goal is None else f"{figure.goal:g}{figure.unit}"
-        table.add_row(figure.name, goal, f"{figure.reached:.3g}{figure.unit}")
-    console.print(table)
+    table = Table("figure", "goal", "reached", "± (95%)")
+    with Live(table, console=console, auto_refresh=False) as live:  # what was measured is shown if the rest never is
+        for figure in measure(images, seed, real_photos, Weights(weights) if weights else SHIPPED):
+            goal = "" if figure.goal is None else f"{figure.goal:g}{figure.unit}"
+            margin = "" if figure.margin is None else f"{figure.margin:.2g}"
+            table.add_row(figure.name, goal, f"{figure.reached:.3g}{figure.unit}", margin)
+            live.refresh()
 
 
 def sheet(output: Path = Path("toybox.png")) -> None:

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 
-from lookforward.errors import LookforwardError, write_error
-
-_AT_ONCE = 8
+from lookforward.cli.drawing import draw_into
+from lookforward.errors import LookforwardError
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
 
@@ -21,8 +19,8 @@ def generate(
     run: tyro.conf.Positional[str],
     prompt: tyro.conf.Positional[str | None] = None,
     prompts: Path | None = None,
-    count: int = 4,
-    seed: int = 0,
+    count: int | None = None,
+    seed: int | None = None,
     seeds: tuple[int, ...] = (),
     negative: str | None = None,
     scheduler: Literal["ddim", "ddpm", "dpm++", "euler", "unipc"] | None = None,
@@ -40,8 +38,8 @@ def generate(
         prompt: What to draw, with the identifier and the class noun: "a photo of sks dog on the beach", or {} for
             both.
         prompts: Text file instead of PROMPT, one prompt a line, {} for the subject.
-        count: How many images of each prompt.
-        seed: Seed of the first image; the next ones follow.
+        count: How many images of each prompt; 4 where not given.
+        seed: Seed of the first image, the next ones follow; 0 where not given.
         seeds: The seeds themselves, instead of --count and --seed.
         negative: What to lead away from; needs a guidance above 1.
         scheduler: How to sample; ddim where not given.
@@ -82,11 +80,11 @@ def generate(
         "model_hash": digest,
         "adapters": [other.describe(strength) for other, strength in others],
     }
-    _tell((*repeats, *notes), asked, own)
+    _tell((*repeats, *notes, *_too_long(pipeline.tokenizer, asked)), asked, own)
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
         console.print(f"Note: {like} was drawn with another model or other adapters, and will look otherwise.")
     folder = output or (source.run.folder if source.run else Path()) / "images"
-    _draw(pipeline, [(text, number) for text in asked for number in chosen], settings, record, folder)
+    draw_into(folder, pipeline, [(text, number) for text in asked for number in chosen], settings, record)
 
 
 def export(
@@ -171,9 +169,10 @@ def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ..
     return once, (f"{told}: the same seed gives the same image.",)
 
 
-def _seeds(seeds: tuple[int, ...], count: int, seed: int, past: int | None) -> list[int]:
-    if (seeds or past is not None) and (count, seed) != (4, 0):
+def _seeds(seeds: tuple[int, ...], count: int | None, seed: int | None, past: int | None) -> list[int]:
+    if (seeds or past is not None) and (count, seed) != (None, None):
         raise LookforwardError("--seed and --count do not go with --seeds or --like: give all seeds after --seeds.")
+    count, seed = 4 if count is None else count, seed or 0
     if count < 1:
         raise LookforwardError(f"count = {count}: ask for at least one image.")
     if len(set(seeds)) != len(seeds):
@@ -193,65 +192,13 @@ def _tell(notes: tuple[str, ...], asked: list[str], own: dict[str, Any]) -> None
         console.print(f"Note: {which} not hold {own['identifier']!r}, so your subject was not asked for.")
 
 
-def _draw(
-    pipeline: Any, pairs: list[tuple[str, int]], settings: dict[str, Any], record: dict[str, Any], folder: Path
-) -> None:
-    """Draw each pair of prompt and seed into a file of its own, and all of them onto a sheet."""
-    from lookforward import __version__
-    from lookforward.generate import draw_images
-    from lookforward.picture import Drawing, save_picture
-    from lookforward.report import contact_sheet
-
-    names = _file_names(pairs, folder)
-    images: list[np.ndarray] = []
-    sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
-    try:
-        for start in range(0, len(pairs), _AT_ONCE):  # what was drawn is kept if the next is interrupted
-            texts, numbers = zip(*pairs[start : start + _AT_ONCE], strict=True)
-            for text, number, pixels in zip(
-                texts, numbers, draw_images(pipeline, texts, numbers, **settings), strict=True
-            ):
-                drawing = Drawing(
-                    text, number, size=len(pixels), negative=settings["negative"] or "", version=__version__,
-                    **sampling, **record,
-                )  # fmt: skip
-                folder.mkdir(parents=True, exist_ok=True)
-                save_picture(folder / f"{names[text]}-{number}.png", pixels, drawing)
-                images.append(pixels)
-        several = len(names) > 1
-        labels = [f"{text}, seed {number}" if several else f"seed {number}" for text, number in pairs]
-        columns = min(8, len(pairs) // len(names)) if several else 4
-        sheet = "sheet.png" if several else f"{names[pairs[0][0]]}-sheet.png"
-        contact_sheet(images, labels, columns).save(folder / sheet)
-    except OSError as error:
-        raise write_error(folder, error, "Make room, or give another --output.") from error
-    console.print(f"{len(images)} images and {sheet} in {folder}")
-
-
-def _file_names(pairs: list[tuple[str, int]], folder: Path) -> dict[str, str]:
-    """A name for each prompt, that no other has, not even where a disk takes A for a; nor an image of another prompt
-    that lies in the folder."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for text in dict.fromkeys(text for text, _ in pairs):
-        files = [f"-{number}.png" for other, number in pairs if other == text]
-        plain = "-".join("".join(c if c.isalnum() else " " for c in text).split())[:60] or "image"
-        name, i = plain, 1
-        while name.casefold() in taken or any(_shows_another(folder / f"{name}{file}", text) for file in files):
-            name, i = f"{plain}-{i + 1}", i + 1
-        names[text] = name
-        taken.add(name.casefold())
-    return names
-
-
-def _shows_another(path: Path, prompt: str) -> bool:
-    """Whether there is an image already, of another prompt or of another program."""
-    from lookforward.picture import read_settings
-
-    try:
-        return path.exists() and read_settings(path).prompt != prompt
-    except LookforwardError:
-        return True
+def _too_long(tokenizer: Any, asked: list[str]) -> tuple[str, ...]:
+    """Notes of prompts whose end the text encoder does not read."""
+    room = tokenizer.model_max_length - 2  # but for the marks of start and end
+    counts = {text: len(tokenizer(text, add_special_tokens=False).input_ids) for text in asked}
+    return tuple(
+        f"{text[:40]!r}… has {n} tokens; the model reads the first {room}" for text, n in counts.items() if n > room
+    )
 
 
 def _first(*values: Any) -> Any:

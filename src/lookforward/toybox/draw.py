@@ -39,6 +39,8 @@ def draw_world(
     """
     if count < LEAST or workers < 1:
         raise LookforwardError(f"Draw {LEAST} pictures or more (not {count}), by 1 worker or more (not {workers}).")
+    if seed < 0:
+        raise LookforwardError(f"--seed {seed}: give 0 or more.")
     folder.mkdir(parents=True, exist_ok=True)
     count += count % 2
     # Under another name until the last picture is drawn: nothing trains on the black rest of a half.

@@ -37,8 +37,11 @@ def reference_photos(name: str, count: int = 5, size: int = 64) -> np.ndarray:
 
 
 def write_photos(name: str, folder: Path, count: int = 5, size: int = 64) -> list[Path]:
-    """Write the subject's photos as PNG into `folder`, with a card that says who it is."""
+    """Write the subject's photos as PNG into `folder`, with a card that says who it is; replaces earlier ones."""
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CARD).is_file():  # photos that were written here before, more of them or of another subject
+        for i in range(count, len(SCENES)):
+            (folder / f"{i:02d}.png").unlink(missing_ok=True)
     paths = []
     for i, photo in enumerate(reference_photos(name, count, size)):
         paths.append(folder / f"{i:02d}.png")

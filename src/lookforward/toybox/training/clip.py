@@ -16,6 +16,7 @@ from lookforward.errors import LookforwardError
 from lookforward.toybox.training.augment import jitter, random_crops
 from lookforward.toybox.training.data import (
     describe_weights,
+    hash_file,
     load_as_float32,
     open_captions,
     open_images,
@@ -133,7 +134,15 @@ def train_clip(
         loss=loss,
         schedule=schedule,
         seed=seed,
-        settings=describe("clip", dataclasses.asdict(sizes), data, schedule, seed, batch),
+        settings=describe(
+            "clip",
+            dataclasses.asdict(sizes),
+            data,
+            schedule,
+            seed,
+            batch,
+            begun_from=hash_file(init / "model.safetensors") if init else "chance",
+        ),
         after_update=bound_scale,
         batch=batch,
         device=device,
@@ -166,7 +175,9 @@ def _tokenizer(folder: Path, captions: list[list[str]], extra: Iterable[str]) ->
     """The tokenizer of a training folder, built on the first start."""
     path = folder / "tokenizer"
     if not path.is_dir():
-        save_tokenizer(build_tokenizer((text for c in captions for text in c), extra), path)
+        partial = folder / ".partial-tokenizer"  # a folder with the name itself is complete
+        save_tokenizer(build_tokenizer((text for c in captions for text in c), extra), partial)
+        partial.rename(path)
     return CLIPTokenizer.from_pretrained(path)
 
 

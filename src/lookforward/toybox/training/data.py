@@ -1,12 +1,13 @@
 """Reading the data folder of the world, and writing exports that say how they were trained."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,6 +31,28 @@ def open_captions(data: Path) -> list[list[str]]:
     if not path.is_file():
         raise LookforwardError(f"{path} is missing: draw the pictures first, with `lookforward toybox draw`.")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def hash_images(images: Images) -> str:
+    """A short name of a data folder's images, by some of them."""
+    some = np.ascontiguousarray(images[:: max(1, len(images) // 64)])
+    return hashlib.sha256(repr(images.shape).encode() + some.tobytes()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """A short name of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def hash_encoder(vae: Path) -> str:
+    """A short name of what an exported autoencoder makes latents with; its decoder may be trained on."""
+    digest = hashlib.sha256()
+    with safe_open(vae / "diffusion_pytorch_model.safetensors", framework="np") as file:
+        for name in sorted(file.keys()):
+            if name.startswith(("encoder.", "quant_conv.")):
+                digest.update(name.encode() + np.ascontiguousarray(file.get_tensor(name)).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def train_count(n: int) -> int:
@@ -58,8 +81,11 @@ def describe_weights(path: Path, settings: dict[str, Any]) -> None:
 
 def read_description(path: Path) -> dict[str, Any]:
     """The training settings which `describe_weights` wrote; empty where there are none."""
-    with safe_open(path, framework="pt") as handle:
-        return json.loads((handle.metadata() or {}).get("lookforward", "{}"))
+    try:
+        with safe_open(path, framework="np") as handle:
+            return json.loads((handle.metadata() or {}).get("lookforward", "{}"))
+    except (OSError, ValueError, SafetensorError):  # of another origin, or damaged, which whoever loads it will tell
+        return {}
 
 
 def load_as_float32(folder: Path) -> None:

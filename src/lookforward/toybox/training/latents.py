@@ -1,6 +1,5 @@
 """Encode the images of a data folder once, for the denoiser to train on."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from lookforward.toybox.training.data import Images, to_float
+from lookforward.toybox.training.data import Images, hash_encoder, hash_images, to_float
 from lookforward.toybox.training.state import replace_with, write_json
 from lookforward.toybox.training.vae import posterior
 
@@ -26,12 +25,7 @@ def cache_latents(images: Images, vae: Path, folder: Path, device: str = "cpu", 
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "latents.npy", folder / "latents.json"
-    weights = (vae / "diffusion_pytorch_model.safetensors").read_bytes()
-    wanted = {
-        "vae": hashlib.sha256(weights).hexdigest(),
-        "images": list(images.shape),
-        "sample": hashlib.sha256(np.ascontiguousarray(images[:: max(1, len(images) // 64)]).tobytes()).hexdigest(),
-    }
+    wanted = {"encoder": hash_encoder(vae), "pictures": hash_images(images)}
     if path.is_file() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return np.load(path, mmap_mode="r")
     note.unlink(missing_ok=True)

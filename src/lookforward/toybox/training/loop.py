@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.errors import LookforwardError
+from lookforward.toybox.training.data import hash_images, open_images
 from lookforward.toybox.training.interrupts import interrupts_held
 from lookforward.toybox.training.state import (
     TENSORS,
@@ -19,10 +20,15 @@ from lookforward.toybox.training.state import (
     load_state,
     load_weights,
     optimizer_tensors,
+    replace_with,
     save_state,
 )
 
-MAY_CHANGE = {"data", "vae", "clip", "steps", "minutes"}  # when a stage is resumed: where things lie, and its length
+MAY_CHANGE = {"data", "vae", "clip", "steps", "minutes", "begun_from", "encoder_training"}  # when a stage goes on
+_REMEDY = {
+    "pictures": "the pictures were drawn anew since: delete that folder to train on them",
+    "encoder": "stage vae was trained on since: delete that folder to begin this stage anew on its latents",
+}
 Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
 
@@ -111,10 +117,13 @@ class Training:
         then, now = summary["settings"], json.loads(json.dumps(self.settings))
         for key in then.keys() & now.keys() - MAY_CHANGE:
             if then[key] != now[key]:
+                remedy = _REMEDY.get(key, "give the same again, or another folder")
                 raise LookforwardError(
-                    f"{self.folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}). "
-                    "Give the same again, or another folder."
+                    f"{self.folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}): "
+                    f"{remedy}."
                 )
+        if "begun_from" in then:
+            self.settings["begun_from"] = then["begun_from"]  # as it was, whatever is given now
         load_weights(self.module, tensors)
         load_optimizer(self.optimizer, self.names, tensors)
         if self.average is not None:
@@ -132,8 +141,8 @@ class Training:
         """One optimizer step on terms["loss"], in place; returns the rate used."""
         if not bool(torch.isfinite(terms["loss"])):
             raise LookforwardError(
-                f"The loss is not finite at step {self.step} in {self.folder}; "
-                "start again from the saved state with a lower learning rate."
+                f"The loss is not finite at step {self.step} in {self.folder}. The same again would do the same: "
+                "train anew with another --seed, in another --folder."
             )
         rate = self.schedule.rate(self.step, self.progress)
         for group in self.optimizer.param_groups:
@@ -232,11 +241,12 @@ def run_stage(
 def describe(
     stage: str, sizes: dict[str, Any], data: Path, schedule: Schedule, seed: int, batch: int, **more: Any
 ) -> dict[str, Any]:
-    """The settings that a stage keeps beside its state and in the files it exports."""
+    """The settings that a stage keeps beside its state; `load_settings` has what came of them."""
     return {
         "stage": stage,
         "sizes": sizes,
         "data": str(data.resolve()),
+        "pictures": hash_images(open_images(data)),
         "steps": schedule.steps,
         "minutes": schedule.minutes,
         "learning_rate": schedule.learning_rate,
@@ -248,6 +258,15 @@ def describe(
 def _forget_after(path: Path, step: int) -> None:
     """Drop logged rows newer than the state that is resumed: they will be logged again."""
     if path.is_file():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(line + "\n" for line in lines if 0 <= _step(line) <= step), encoding="utf-8")
+        replace_with(temporary, path)
+
+
+def _step(line: str) -> int:
+    """The step of a logged line; -1 for one that was cut off when the process was killed."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return -1

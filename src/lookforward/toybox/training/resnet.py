@@ -1,7 +1,7 @@
 """Train the two convolutional networks that only ever judge: what a picture shows, and whom.
 
-Neither shares a weight, an architecture or a loss with the shipped CLIP and DINO, so that their word on what
-was trained against those is independent.
+Neither shares a weight or an architecture with the shipped CLIP and DINO. The identity encoder learns by the contrast
+of pairs that is half of DINO's loss, on the same pictures: what such a contrast overlooks, both overlook.
 """
 
 import dataclasses

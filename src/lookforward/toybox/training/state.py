@@ -58,12 +58,13 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_settings(folder: Path) -> dict[str, Any]:
-    """The settings a stage was started with, without reading its tensors."""
+    """The settings of a stage, without reading its tensors; steps and minutes are those that it has taken."""
     path = folder / TENSORS
     if not path.is_file():
         raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.")
     with safe_open(path, framework="pt") as handle:
-        return json.loads(handle.metadata()["lookforward"])["settings"]
+        summary = json.loads(handle.metadata()["lookforward"])
+    return summary["settings"] | {"steps": summary["step"], "minutes": round(summary["minutes"], 3)}
 
 
 def load_averaged(folder: Path, module: nn.Module) -> nn.Module:

@@ -15,6 +15,8 @@ from lookforward.errors import LookforwardError
 from lookforward.policies.diffusion import forget_origin
 from lookforward.toybox.training.data import (
     describe_weights,
+    hash_encoder,
+    hash_file,
     load_as_float32,
     open_captions,
     open_images,
@@ -173,6 +175,8 @@ def train_unet(
             batch,
             vae=str(parts.vae.resolve()),
             clip=str(parts.tokenizer.resolve()),
+            encoder=hash_encoder(parts.vae),
+            begun_from=hash_file(parts.unet / "diffusion_pytorch_model.safetensors") if parts.unet else "chance",
         ),
         batch=batch,
         device=device,

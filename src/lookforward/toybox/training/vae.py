@@ -16,7 +16,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lookforward.errors import LookforwardError
-from lookforward.toybox.training.data import describe_weights, draw, open_images, train_count
+from lookforward.toybox.training.data import (
+    describe_weights,
+    draw,
+    hash_encoder,
+    hash_file,
+    open_images,
+    read_description,
+    train_count,
+)
 from lookforward.toybox.training.loop import Schedule, describe, run_stage
 from lookforward.toybox.training.state import load_averaged, load_settings
 
@@ -182,11 +190,32 @@ def train_vae(
         loss=loss,
         schedule=schedule,
         seed=seed,
-        settings=describe("vae", dataclasses.asdict(sizes), data, schedule, seed, batch, photo_count=len(extra)),
+        settings=describe(
+            "decoder" if decoder_only else "vae",
+            dataclasses.asdict(sizes),
+            data,
+            schedule,
+            seed,
+            batch,
+            photo_count=len(extra),
+            **_origin(init, decoder_only),
+        ),
         batch=batch * 5 // 2,
         device=device,
         log_every=log_every,
     )
+
+
+def _origin(init: Path | None, decoder_only: bool) -> dict[str, Any]:
+    """What an autoencoder began from; of a decoder, whose latents it decodes and how that encoder was trained."""
+    if init is None:
+        return {"begun_from": "chance"}
+    weights = init / "diffusion_pytorch_model.safetensors"
+    if not decoder_only:
+        return {"begun_from": hash_file(weights)}
+    earlier = read_description(weights)
+    earlier = earlier.get("encoder_training", earlier)  # it may hold a decoder of that encoder already
+    return {"encoder": hash_encoder(init), "encoder_training": earlier}
 
 
 @torch.no_grad()

@@ -1,0 +1,82 @@
+"""Images into files that tell how they were drawn; nothing that was drawn otherwise is overwritten."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from lookforward.errors import LookforwardError, write_error
+
+_AT_ONCE = 8
+
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
+
+
+def draw_into(
+    folder: Path, pipeline: Any, pairs: list[tuple[str, int]], settings: dict[str, Any], record: dict[str, Any]
+) -> None:
+    """Draw each pair of prompt and seed into a file of its own in `folder`, and all of them onto a sheet.
+
+    settings: of the sampler. record: of the model, for the files.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written, or a setting is out of range.
+    """
+    from lookforward import __version__
+    from lookforward.generate import draw_images, native_size
+    from lookforward.picture import Drawing, save_picture, save_sheet
+    from lookforward.report import contact_sheet
+
+    size = settings["resolution"] or native_size(pipeline)
+    sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
+    drawings = [
+        Drawing(text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record)
+        for text, seed in pairs
+    ]
+    names = _file_names(drawings, folder)
+    images: list[np.ndarray] = []
+    try:
+        for start in range(0, len(pairs), _AT_ONCE):  # what was drawn is kept if the next is interrupted
+            some = drawings[start : start + _AT_ONCE]
+            texts, numbers = [d.prompt for d in some], [d.seed for d in some]
+            for drawing, pixels in zip(some, draw_images(pipeline, texts, numbers, **settings), strict=True):
+                folder.mkdir(parents=True, exist_ok=True)
+                save_picture(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
+                images.append(pixels)
+        several = len(names) > 1
+        labels = [f"{text}, seed {number}" if several else f"seed {number}" for text, number in pairs]
+        columns = min(8, len(pairs) // len(names)) if several else 4
+        name = "sheet" if several else f"{names[pairs[0][0]]}-sheet"
+        sheet = save_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
+    except OSError as error:
+        raise write_error(folder, error, "Make room, or give another --output.") from error
+    console.print(f"{len(images)} images and {sheet.name} in {folder}")
+
+
+def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:
+    """A name for each prompt, that no other has, not even where a disk takes A for a; nor an image that lies in the
+    folder and was drawn otherwise."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for text in dict.fromkeys(drawing.prompt for drawing in drawings):
+        files = [(f"-{drawing.seed}.png", drawing) for drawing in drawings if drawing.prompt == text]
+        plain = "-".join("".join(c if c.isalnum() else " " for c in text).split())[:60] or "image"
+        name, i = plain, 1
+        while name.casefold() in taken or any(_shows_another(folder / f"{name}{file}", one) for file, one in files):
+            name, i = f"{plain}-{i + 1}", i + 1
+        names[text] = name
+        taken.add(name.casefold())
+    return names
+
+
+def _shows_another(path: Path, drawing: Any) -> bool:
+    """Whether there is an image already, that was drawn otherwise or by another program."""
+    from lookforward.picture import read_settings
+
+    try:
+        return path.exists() and replace(read_settings(path), version="") != replace(drawing, version="")
+    except LookforwardError:
+        return True
