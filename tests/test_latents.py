@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from diffusers import AutoencoderKL
 
@@ -21,12 +22,19 @@ def tiny_vae() -> Any:  # diffusers is typed in part only
     return vae.eval().requires_grad_(False)
 
 
-def test_photos_are_encoded_to_mean_and_deviation_in_any_batches() -> None:
+@pytest.mark.parametrize(("large", "batches"), [(256, [8, 1]), (16, [1] * 9)])
+def test_photos_are_encoded_to_mean_and_deviation_in_any_batches(
+    large: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookforward.latents.LARGE", large)
     vae = tiny_vae()
-    photos = torch.rand(5, 3, 16, 16, generator=seeded())
-    latents = encode(vae, photos, batch=2)
+    photos = torch.rand(9, 3, 16, 16, generator=seeded())
     posterior = vae.encode(photos * 2 - 1).latent_dist
-    assert len(latents) == 5
+    seen: list[int] = []
+    vae.encoder.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    latents = encode(vae, photos)
+    assert seen == batches
+    assert len(latents) == 9
     assert latents.scaling == 0.5
     torch.testing.assert_close(latents.mean, posterior.mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(latents.std, posterior.std, rtol=1e-4, atol=1e-5)

@@ -93,5 +93,6 @@ class Fit(nn.Module):
         moments = self.moments.cpu()  # Apple's accelerator has no double precision
         _, target, target2, error, error2 = moments.double().div(moments[0].clamp_min(1e-12)).tolist()
         varied, missed = target2 - target**2, max(error2 - error**2, 0.0)
-        # Single precision leaves about 1e-7 of a square: below that nothing has varied yet, and nothing is explained
-        return 1 - missed / varied if varied > 1e-6 * target2 else 0.0
+        # Single precision leaves about 1e-7 of a square, and less of one near its least number: below that nothing has
+        # varied yet, and nothing is explained
+        return 1 - missed / varied if varied > 1e-6 * target2 and target2 > 1e-30 else 0.0
