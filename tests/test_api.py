@@ -135,6 +135,8 @@ def test_an_export_of_an_earlier_step_is_that_of_a_shorter_run(
     early = tree(exports / "step-000002")
     assert early == tree(tmp_path / "short" / "export")
     assert early != tree(tmp_path / "long" / "export")
+    train("plain", adapter=adapter, steps=4, sample_every=2, **word)  # exporting on the way changes nothing
+    assert tree(tmp_path / "plain" / "export") == tree(tmp_path / "long" / "export")
     prompt = "a photo of <word> teapot" if word else "a photo of sks teapot"
     images = [model.generate(prompt)[0].tobytes() for model in (load_personalized(exports / "step-000002"), short)]
     assert images[0] == images[1]

@@ -17,7 +17,7 @@ from lookforward.build import build, build_pipeline, check
 from lookforward.build.environment import NAMES, build_environment
 from lookforward.checkpoint import load_newest, save_checkpoint
 from lookforward.concept import Concept, load_concept
-from lookforward.config import Config
+from lookforward.config import Config, to_toml
 from lookforward.errors import LookforwardError
 from lookforward.recipe import load_config, recipe_names
 from lookforward.toybox import IDENTITY, JUDGE
@@ -104,6 +104,13 @@ def test_a_recipe_is_no_setting(tmp_path: Path) -> None:
     for recipe, given in (("look-forward", {"recipe": "dreambooth"}), (str(mine), {})):
         with pytest.raises(LookforwardError, match=r"recipe is no setting .* --recipe, or as base"):
             load_config(recipe, given)
+    mine.write_text(to_toml(load_config("best", {"photos": "dog"})))  # a run's own
+    assert load_config(str(mine), {}) == replace(load_config("best", {"photos": "dog"}), recipe=str(mine))
+    mine.write_text("toybox = 3\n")
+    with pytest.raises(LookforwardError, match=r"toybox in recipe .*mine.toml is a table"):
+        load_config(str(mine), {})
+    with pytest.raises(LookforwardError, match="Unknown setting toybox"):
+        load_config("best", {"toybox": 1})
 
 
 def test_a_recipe_may_have_another_below_it(tmp_path: Path) -> None:

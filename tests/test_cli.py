@@ -155,6 +155,7 @@ def test_score_wants_the_photos_that_were_learned_from(
     config.write_text(re.sub(r"^photos = .*$", f'photos = "{tmp_path / "others"}"', config.read_text(), flags=re.M))
     assert_refused(run("score", folder, *judges), "does not hold the photos that .*run learned from")
     shutil.copytree(photos, tmp_path / "others", dirs_exist_ok=True)
+    (tmp_path / "others" / "00.txt").write_text("a photo of a {}")  # captions are not what is scored
     Path("prompts.txt").write_text("a {}\n")
     assert run("score", folder, "--prompts", "prompts.txt", "--images", 1, *judges)[0] == 0
 

@@ -21,6 +21,7 @@ from lookforward import load_personalized
 from lookforward.adapters.kohya import about_the_base, to_kohya
 from lookforward.build import build_pipeline, load_export, read_manifest
 from lookforward.build.convert import FORMATS, file_name
+from lookforward.build.export import manifest_of
 from lookforward.card import CARD
 from lookforward.config import AdapterKind, Config
 from lookforward.generate import draw_images
@@ -171,6 +172,12 @@ def test_a_lora_tells_of_which_stable_diffusion_it_is(width: int, version: str, 
     }
     said = about_the_base(to_kohya(layers, {}))
     assert said == ({"ss_base_model_version": version, "ss_v2": two} if version else {})
+
+
+def test_the_bundled_model_is_no_folder_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toybox").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "model_is_folder" not in manifest_of(Config())
 
 
 def test_a_base_model_in_a_folder_is_not_looked_for_on_a_hub(

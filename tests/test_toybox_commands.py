@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +28,7 @@ from lookforward.toybox.draw import draw_world
 from lookforward.toybox.training.data import read_description
 from lookforward.toybox.training.loop import Schedule, run_stage
 from lookforward.toybox.training.stages import MINUTES
+from lookforward.toybox.training.state import load_state, save_state
 
 
 def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line: Command, tmp_path: Path) -> None:
@@ -54,13 +56,30 @@ def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line
         assert settings.get("encoder_training", settings).get("begun_from", "chance") == "chance"
     assert told["decoder"]["encoder_training"]["stage"] == "vae"
     assert told["unet"]["encoder"] == told["decoder"]["encoder"]
+    scales = [
+        json.loads((p / "config.json").read_text())["scaling_factor"]
+        for p in (own.folder / "vae", own.pipeline / "vae")
+    ]
+    assert scales[0] == scales[1]
 
+    # A decoder's state of before its stage was told so
+    tensors, summary = load_state(tmp_path / "decoder")
+    summary["settings"] = {k: v for k, v in summary["settings"].items() if k in ("seed", "sizes", "data")}
+    save_state(tmp_path / "decoder", tensors, {**summary, "settings": {**summary["settings"], "stage": "vae"}})
+    last = ("toybox", "train", "--stage", "decoder", "--folder", folder, "--minutes", "0.0001")
+    assert command_line(*last)[0] == 0
     # Longer trainings of a part that others stand on are not mixed with what was trained before
     vae = ("toybox", "train", "--stage", "vae", "--folder", folder, "--minutes", "0.05")
     assert command_line(*vae)[0] == 0
-    for stage in ("unet", "decoder"):
+    encoded = (tmp_path / "unet" / "latents" / "latents.npy").stat().st_mtime_ns
+    for stage, said in (("unet", "stage vae was trained on since: delete that folder"),
+                        ("decoder", "Stage vae was trained on since the denoiser")):  # fmt: skip
         status, _, err = command_line("toybox", "train", "--stage", stage, "--folder", folder, "--minutes", "1")
-        assert (status, "stage vae was trained on since: delete that folder" in err) == (2, True), stage
+        assert (status, said in err) == (2, True), err
+        shutil.rmtree(tmp_path / "decoder", ignore_errors=True)  # nor by a decoder that was not there yet
+    assert (tmp_path / "unet" / "latents" / "latents.npy").stat().st_mtime_ns == encoded
+    still = load_file(own.pipeline / "vae" / "diffusion_pytorch_model.safetensors")
+    assert torch.equal(still["encoder.conv_in.weight"], within["encoder.conv_in.weight"])
     assert command_line("toybox", "draw", "--count", "20", "--seed", "1", "--workers", "1", "--folder", folder)[0] == 0
     status, _, err = command_line("toybox", "train", "--stage", "judge", "--folder", folder)
     assert (status, "the pictures were drawn anew since" in err) == (2, True)
@@ -148,7 +167,11 @@ def test_pictures_of_the_world_and_of_its_models(
     assert 'lookforward train photos/stuffed-animal-1 --class-noun "stuffed animal"' in out
     assert len(list((tmp_path / "photos" / "stuffed-animal-1").glob("*.png"))) == 4
     assert command_line("toybox", "photos", "--subject", "stuffed-animal-1", "--count", 3)[0] == 0
-    assert len(list((tmp_path / "photos" / "stuffed-animal-1").glob("*.png"))) == 3  # none of those before
+    folder = tmp_path / "photos" / "stuffed-animal-1"
+    assert len(list(folder.glob("*.png"))) == 3  # none of those before
+    Image.new("RGB", (64, 64)).save(folder / "07.png")  # somebody's own
+    assert command_line("toybox", "photos", "--subject", "vase-0", "--output", str(folder), "--count", 1)[0] == 0
+    assert sorted(path.name for path in folder.glob("*.png")) == ["00.png", "07.png"]
     assert command_line("toybox", "sheet", "--output", "new/sheet.png")[0] == 0
     with Image.open("new/sheet.png") as sheet:
         colours = sheet.convert("RGB").getcolors(sheet.width * sheet.height)

@@ -1,6 +1,7 @@
 """The shipped models: loaded by plain diffusers and transformers, small, and able to draw what is asked for."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from lookforward.benchmark.bounds import bounds
+from lookforward.benchmark.figure import figure_of
 from lookforward.benchmark.report import TOYBOX_CEILING
 from lookforward.build import build_judges, build_pipeline
 from lookforward.config import TOYBOX
@@ -90,6 +92,17 @@ def test_named_right_takes_equal_captions_for_each_others() -> None:
     assert named_right(images, images, ["a", "b", "c"]).tolist() == [True] * 3
     assert named_right(images, images.roll(1, 0), ["a", "b", "c"]).tolist() == [False] * 3
     assert named_right(images, images[[1, 0, 2]], ["a", "a", "c"]).tolist() == [True] * 3
+
+
+def test_a_figure_tells_how_well_it_is_known() -> None:
+    all_right = figure_of("scene", np.ones(300, dtype=bool))
+    assert (all_right.reached, all_right.margin) == (1.0, pytest.approx(0.0063, abs=1e-4))
+    assert figure_of("colour", np.arange(300) < 240).margin == pytest.approx(0.045, abs=1e-3)
+    assert math.isnan(figure_of("of broken weights", np.array([1.0, np.nan, 1.0, 1.0, 1.0, 1.0, 0.5])).reached)
+    grouped = figure_of("PSNR", np.array([26.0, 26.0, 28.0, 28.0]), np.array([0, 0, 1, 1]), 27, " dB")
+    assert (grouped.reached, grouped.goal) == (27.0, 27)
+    assert grouped.margin == pytest.approx(12.706, rel=1e-3)  # Student's, of two subjects
+    assert figure_of("one subject", np.array([0.3]), np.array([0])).margin is None
 
 
 def test_retrieval_is_among_one_picture_of_each_subject() -> None:

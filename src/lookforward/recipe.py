@@ -20,7 +20,12 @@ def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
     """
     tables = _with_bases(find_recipe(recipe))
-    if any("recipe" in {*table, *table.get(TOYBOX, ())} for table in (*tables, overrides)):
+    for table in tables:
+        if "photos" in table:  # a run's own config.toml, which tells what it began from
+            table.pop("recipe", None)
+        if not isinstance(table.get(TOYBOX, {}), Mapping):
+            raise LookforwardError(f"{TOYBOX} in recipe {recipe} is a table of settings: write [{TOYBOX}] above them.")
+    if "recipe" in overrides or any("recipe" in {*table, *table.get(TOYBOX, ())} for table in tables):
         raise LookforwardError(
             'recipe is no setting but what settings start from: give it as --recipe, or as base = "…" in a recipe file.'
         )

@@ -93,12 +93,12 @@ class Run:
         write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
 
     def require_photos(self, digests: Sequence[str]) -> None:
-        """Raise LookforwardError where these are not the photos that the run learned from."""
+        """Raise LookforwardError where these are not the photos that the run learned from, whatever their captions."""
         try:
-            before = json.loads((self.folder / "photos.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            before = [str(line).split()[0] for line in json.loads((self.folder / "photos.json").read_text("utf-8"))]
+        except (OSError, ValueError, TypeError, IndexError):
             return  # nothing is known of them
-        if before != list(digests):
+        if before != [line.split()[0] for line in digests]:
             raise LookforwardError(
                 f"{self.config.photos} does not hold the photos that {self.folder} learned from. Put them back, "
                 "or go to the folder that training was started from."

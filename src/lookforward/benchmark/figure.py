@@ -1,5 +1,6 @@
 """One figure of Toybox's models: what was reached, how well that is known, and the goal."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +24,17 @@ def figure_of(
 ) -> Figure:
     """The mean of `values` (k,) with its interval over `groups` (k,), or over the values where None.
 
-    Values that are not there, NaN, are left out.
+    Of answers that are right or wrong, each its own group, the interval is Wilson's (1927), which knows that all right
+    of a few is not certainty; of others `interval`'s.
     """
     values = np.asarray(values, dtype=np.float64)
-    there = np.isfinite(values)
-    mean, low, high = interval(values[there], None if groups is None else np.asarray(groups)[there])
+    if groups is None and np.isin(values, (0.0, 1.0)).all():
+        return Figure(name, goal, float(values.mean()), _wilson(float(values.mean()), len(values)), unit)
+    mean, low, high = interval(values, groups)
     margin = (high - low) / 2
-    return Figure(name, goal, mean, margin if np.isfinite(margin) else None, unit)
+    return Figure(name, goal, mean, margin if math.isfinite(margin) else None, unit)
+
+
+def _wilson(share: float, count: int, z: float = 1.96) -> float:
+    """Half width of the interval."""
+    return z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))

@@ -13,7 +13,7 @@ from lookforward.adapters.neti import load_neti
 from lookforward.adapters.p_plus import load_p_plus
 from lookforward.adapters.textual_inversion import load_textual_inversion
 from lookforward.build.pipeline import build_pipeline
-from lookforward.config import AdapterKind, Config
+from lookforward.config import TOYBOX, AdapterKind, Config
 from lookforward.errors import LookforwardError
 from lookforward.run import MANIFEST
 
@@ -24,7 +24,8 @@ _NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came
 
 def manifest_of(config: Config) -> dict[str, Any]:
     """What `load_export` must know of a run's export."""
-    folder = {"model_is_folder": True} if os.path.isdir(config.model) else {}
+    is_folder = config.model != TOYBOX and os.path.isdir(config.model)
+    folder = {"model_is_folder": True} if is_folder else {}
     return {"format": 1, **{name: getattr(config, name) for name in _TOLD}, **folder}
 
 

@@ -38,7 +38,7 @@ class Source:
         if not path.is_dir():
             return self.given
         path = path.resolve()
-        if path.parent.name == "exports":
+        if path.parent.name == "exports" and (path.parent.parent / "config.toml").is_file():
             return f"{path.parent.parent.name}-{path.name}"  # dog-look-forward-step-000400
         return path.parent.name if path.name == "export" else path.name
 

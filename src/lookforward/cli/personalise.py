@@ -182,11 +182,11 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
         place = run / ("scores.json" if number == 1 else f"scores-{number}.json")
         try:
             before = json.loads(place.read_text(encoding="utf-8"))
-            if {**before, "means": record["means"]} == json.loads(json.dumps(record)):
+            if {**before, "means": None} == json.loads(json.dumps({**record, "means": None})):
                 return place
-        except FileNotFoundError:
+        except OSError:  # not there, or whoever writes it will tell
             return place
-        except (OSError, ValueError, TypeError):
+        except (ValueError, TypeError):
             pass  # cut off, or something else: left as it is
         number += 1
 

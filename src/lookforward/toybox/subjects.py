@@ -39,15 +39,32 @@ def reference_photos(name: str, count: int = 5, size: int = 64) -> np.ndarray:
 def write_photos(name: str, folder: Path, count: int = 5, size: int = 64) -> list[Path]:
     """Write the subject's photos as PNG into `folder`, with a card that says who it is; replaces earlier ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CARD).is_file():  # photos that were written here before, more of them or of another subject
-        for i in range(count, len(SCENES)):
-            (folder / f"{i:02d}.png").unlink(missing_ok=True)
+    _remove_earlier(folder, size)
     paths = []
     for i, photo in enumerate(reference_photos(name, count, size)):
         paths.append(folder / f"{i:02d}.png")
         Image.fromarray(photo).save(paths[-1])
     (folder / CARD).write_text(json.dumps({"name": name, **asdict(find_subject(name))}, indent=1) + "\n")
     return paths
+
+
+def _remove_earlier(folder: Path, size: int) -> None:
+    """Delete the photos that were written into `folder` before, of this or another subject; whatever else is there
+    stays."""
+    try:
+        name = json.loads((folder / CARD).read_text(encoding="utf-8"))["name"]
+        earlier = reference_photos(name, len(SCENES), size)
+    except (OSError, ValueError, KeyError, TypeError, LookforwardError):
+        return
+    for i, photo in enumerate(earlier):
+        path = folder / f"{i:02d}.png"
+        try:
+            with Image.open(path) as image:
+                same = np.array_equal(np.asarray(image), photo)
+        except OSError:
+            continue
+        if same:
+            path.unlink()
 
 
 def known_drawing(folder: Path, size: int = 64) -> np.ndarray | None:

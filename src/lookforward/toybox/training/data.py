@@ -39,6 +39,12 @@ def hash_images(images: Images) -> str:
     return hashlib.sha256(repr(images.shape).encode() + some.tobytes()).hexdigest()[:16]
 
 
+def hash_data(data: Path) -> str:
+    """A short name of a data folder: of its images and captions."""
+    captions = data / "captions.json"
+    return hash_images(open_images(data)) + (hash_file(captions) if captions.is_file() else "")
+
+
 def hash_file(path: Path) -> str:
     """A short name of a file's content."""
     with path.open("rb") as file:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.errors import LookforwardError
-from lookforward.toybox.training.data import hash_images, open_images
+from lookforward.toybox.training.data import hash_data
 from lookforward.toybox.training.interrupts import interrupts_held
 from lookforward.toybox.training.state import (
     TENSORS,
     load_optimizer,
+    load_settings,
     load_state,
     load_weights,
     optimizer_tensors,
@@ -88,6 +89,23 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -
     )
 
 
+def require_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise LookforwardError where `folder` holds a training with other settings."""
+    if (folder / TENSORS).is_file():
+        _require_same(folder, load_settings(folder), settings)
+
+
+def _require_same(folder: Path, then: dict[str, Any], settings: dict[str, Any]) -> None:
+    now = json.loads(json.dumps(settings))
+    for key in then.keys() & now.keys() - MAY_CHANGE:
+        earlier = key == "stage" and "pictures" not in then  # when the decoder's stage was still called vae
+        if then[key] != now[key] and not earlier:
+            remedy = _REMEDY.get(key, "give the same again, or another folder")
+            raise LookforwardError(
+                f"{folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}): {remedy}."
+            )
+
+
 class Training:
     """What changes while a stage trains, and how it is saved and resumed."""
 
@@ -114,16 +132,10 @@ class Training:
 
     def resume(self) -> None:
         tensors, summary = load_state(self.folder)
-        then, now = summary["settings"], json.loads(json.dumps(self.settings))
-        for key in then.keys() & now.keys() - MAY_CHANGE:
-            if then[key] != now[key]:
-                remedy = _REMEDY.get(key, "give the same again, or another folder")
-                raise LookforwardError(
-                    f"{self.folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}): "
-                    f"{remedy}."
-                )
-        if "begun_from" in then:
-            self.settings["begun_from"] = then["begun_from"]  # as it was, whatever is given now
+        then = summary["settings"]
+        _require_same(self.folder, then, self.settings)
+        if "begun_from" in self.settings:  # as it was, whatever is given now
+            self.settings["begun_from"] = then.get("begun_from", "unknown")
         load_weights(self.module, tensors)
         load_optimizer(self.optimizer, self.names, tensors)
         if self.average is not None:
@@ -246,7 +258,7 @@ def describe(
         "stage": stage,
         "sizes": sizes,
         "data": str(data.resolve()),
-        "pictures": hash_images(open_images(data)),
+        "pictures": hash_data(data),
         "steps": schedule.steps,
         "minutes": schedule.minutes,
         "learning_rate": schedule.learning_rate,

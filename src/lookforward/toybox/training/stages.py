@@ -1,5 +1,6 @@
 """The stages of training Toybox, in order, with the settings of the shipped models."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from lookforward.errors import LookforwardError
 from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.toybox.training.clip import export_clip, train_clip
+from lookforward.toybox.training.data import hash_encoder
 from lookforward.toybox.training.dino import export_dino, train_dino
 from lookforward.toybox.training.resnet import export_resnet, train_identity, train_judge
 from lookforward.toybox.training.unet import export_unet, train_unet
@@ -74,8 +76,10 @@ def train_stage(
             yield from train_identity(data, folder / "identity", **common)
             export_resnet(folder / "identity", out / "identity")
         case "decoder":
+            _require_known_latents(out)
+            scale = json.loads((out / "vae" / "config.json").read_text(encoding="utf-8"))["scaling_factor"]
             yield from train_vae(data, folder / "decoder", photos=photos, init=out / "vae", decoder_only=True, **common)
-            export_vae(folder / "decoder", out / "vae")
+            export_vae(folder / "decoder", out / "vae", scale=scale)
             put_decoder(out / "vae", out / "pipeline" / "vae")
         case _:
             yield from train_unet(
@@ -87,6 +91,16 @@ def train_stage(
 def _require(folder: Path, remedy: str) -> None:
     if not (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
         raise LookforwardError(f"{folder} is missing or incomplete: {remedy}")
+
+
+def _require_known_latents(out: Path) -> None:
+    """Raise LookforwardError where the denoiser has learned the latents of another encoder."""
+    learned = out / "pipeline" / "vae"
+    if learned.is_dir() and hash_encoder(learned) != hash_encoder(out / "vae"):
+        raise LookforwardError(
+            f"Stage vae was trained on since the denoiser in {out / 'pipeline'} learned its latents: delete the folder "
+            "unet beside it and train that stage anew first."
+        )
 
 
 def put_decoder(vae: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ from lookforward.toybox.training.data import (
     train_count,
 )
 from lookforward.toybox.training.latents import cache_latents
-from lookforward.toybox.training.loop import Schedule, describe, run_stage
+from lookforward.toybox.training.loop import Schedule, describe, require_same, run_stage
 from lookforward.toybox.training.state import load_averaged, load_settings
 from lookforward.toybox.training.tokenizer import encode, encode_captions, pick_captions, save_tokenizer
 
@@ -146,6 +146,20 @@ def train_unet(
     model = _start(parts, sizes or UnetSizes())
     tokenizer = CLIPTokenizer.from_pretrained(parts.tokenizer)
     tokens, empty = encode_captions(tokenizer, open_captions(data)), encode(tokenizer, [""]).long()
+    schedule = Schedule(steps, learning_rate, minutes, rates={"text.": 0.2})
+    settings = describe(
+        "unet",
+        _sizes(model),
+        data,
+        schedule,
+        seed,
+        batch,
+        vae=str(parts.vae.resolve()),
+        clip=str(parts.tokenizer.resolve()),
+        encoder=hash_encoder(parts.vae),
+        begun_from=hash_file(parts.unet / "diffusion_pytorch_model.safetensors") if parts.unet else "chance",
+    )
+    require_same(folder, settings)  # before all pictures are encoded
     latents = cache_latents(open_images(data), parts.vae, folder / "latents", device)
     scale = json.loads((parts.vae / "config.json").read_text(encoding="utf-8"))["scaling_factor"]
     scheduler, count = make_scheduler(), train_count(len(latents))
@@ -159,25 +173,13 @@ def train_unet(
         wordless = torch.rand(batch, 1, generator=generator) < 0.1
         return denoising_terms(model, scheduler, x_0, torch.where(wordless, empty, ids), generator)
 
-    schedule = Schedule(steps, learning_rate, minutes, rates={"text.": 0.2})
     yield from run_stage(
         folder=folder,
         module=model,
         loss=loss,
         schedule=schedule,
         seed=seed,
-        settings=describe(
-            "unet",
-            _sizes(model),
-            data,
-            schedule,
-            seed,
-            batch,
-            vae=str(parts.vae.resolve()),
-            clip=str(parts.tokenizer.resolve()),
-            encoder=hash_encoder(parts.vae),
-            begun_from=hash_file(parts.unet / "diffusion_pytorch_model.safetensors") if parts.unet else "chance",
-        ),
+        settings=settings,
         batch=batch,
         device=device,
         log_every=log_every,

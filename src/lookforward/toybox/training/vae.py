@@ -244,16 +244,17 @@ def load_vae(folder: Path) -> AutoencoderKL:
     return vae
 
 
-def export_vae(folder: Path, target: Path, data: Path | None = None) -> None:
+def export_vae(folder: Path, target: Path, data: Path | None = None, scale: float | None = None) -> None:
     """Write the averaged autoencoder in half precision, as diffusers loads it, with its scaling factor.
 
-    `data` defaults to the data folder that it was trained on.
+    `data` defaults to the data folder that it was trained on; `scale` to what brings its latents to unit deviation.
     """
     settings = load_settings(folder)
     vae = load_vae(folder)
-    images = open_images(data or Path(settings["data"]))
-    sample = draw(images, len(images), min(512, len(images)), torch.Generator().manual_seed(0))
-    scale = latent_scale(vae, sample)
+    if scale is None:
+        images = open_images(data or Path(settings["data"]))
+        sample = draw(images, len(images), min(512, len(images)), torch.Generator().manual_seed(0))
+        scale = latent_scale(vae, sample)
     if not math.isfinite(scale):
         raise LookforwardError(f"The latents of {folder} do not vary; train the autoencoder longer.")
     vae.register_to_config(scaling_factor=scale, force_upcast=False)
