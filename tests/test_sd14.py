@@ -115,18 +115,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_dry_run_on_its_configuration(dataset: Path, tmp_path: Path) -> None:
-    """A step of training, two of drawing, at 128 pixels: one subject, one prompt, every part of its true size.
+def test_a_dry_run_on_its_configuration(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of training, two of drawing, at 256 pixels: one subject, one prompt, every part of its true size.
 
     LoRA takes some 10 GiB of memory; all weights, with their gradients and moments, would take 25.
     """
     torch.manual_seed(0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on the processor
     model, dino, clip = sd_14(tmp_path / "sd-1-4"), vit_s16(tmp_path / "dino"), vit_b32(tmp_path / "clip")
     output = tmp_path / "out"
     main([
         *("benchmark", "--dataset", str(dataset), "--model", str(model), "--dino", str(dino), "--clip", str(clip)),
         *("--recipes", "look-forward", "--adapters", "lora", "--images", "1", "--output", str(output)),
-        *("--set", "steps=1", "prior_images=1", "prior_steps=1", "sample_steps=2", "resolution=128", "device=cpu"),
+        *("--set", "steps=1", "prior_images=1", "prior_steps=1", "sample_steps=2", "resolution=256"),
     ])  # fmt: skip
     with open(output / "results.csv", encoding="utf-8", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
