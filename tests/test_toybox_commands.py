@@ -91,7 +91,11 @@ def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stage_that_is_stopped_finishes_its_step_and_saves(tmp_path: Path, number: int) -> None:
+def test_a_stage_that_is_stopped_finishes_its_step_and_saves(
+    tmp_path: Path, number: int, request: pytest.FixtureRequest
+) -> None:
+    # As in a terminal: in the background of a script, Ctrl-C is ignored from the start
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.default_int_handler)))
     module = nn.Linear(2, 1)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
