@@ -66,6 +66,8 @@ def test_photos_in_a_personalised_model_out(
     assert [(image.mode, image.size) for image in images] == [("RGB", (32, 32))] * 2
     again = load_personalized(folder).generate("a photo of sks teapot in the jungle", count=2, seed=7)
     assert [image.tobytes() for image in again] == [image.tobytes() for image in images]
+    with pytest.raises(LookforwardError, match="a plain model knows none"):
+        load_personalized(tiny_model).generate("a photo of {}")
     short = teapot.generate("a photo of {} in the jungle", count=2, seed=7)
     assert [image.tobytes() for image in short] == [image.tobytes() for image in images]
     assert images[0].tobytes() != images[1].tobytes()

@@ -73,12 +73,14 @@ class Personalized:
         """
         if count < 1:
             raise LookforwardError(f"count = {count}: ask for at least one image.")
-        own = self.source.manifest
+        own, subject = self.source.manifest, self.source.subject
+        if "{}" in prompt and not subject:
+            raise LookforwardError("{} stands for a subject, and a plain model knows none: write the prompt in full.")
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
         images = draw_images(
             self.pipeline,
-            [prompt.replace("{}", self.source.subject)] * count,
+            [prompt.replace("{}", subject)] * count,
             list(range(seed, seed + count)),
             steps=own["sample_steps"] if steps is None else steps,
             guidance=own["guidance"] if guidance is None else guidance,
