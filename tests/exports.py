@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from conftest import make_pipeline
-from lookforward.build import build_pipeline, manifest_of
+from lookforward.build import build_pipeline, manifest_of, model_hash
 from lookforward.build.adapter import build_adapter
 from lookforward.card import Card
 from lookforward.export import export
@@ -22,12 +22,12 @@ def make_export(folder: Path, model: Path, adapter: str, seed: int = 1, size: fl
     given = {**SETTINGS, "model": str(model), "adapter": adapter, **settings}
     config = load_config("dreambooth", given)
     policy = DiffusionPolicy(build_pipeline(str(model), "cpu"))
-    made = build_adapter(config, seeded(seed))
+    digest, made = model_hash(policy.pipeline), build_adapter(config, seeded(seed))
     generator = seeded(seed)
     with torch.no_grad():
         for _, parameter in sorted(made.attach(policy).items()):
             parameter += size * torch.randn(parameter.shape, generator=generator)
-    manifest = manifest_of(config)
+    manifest = manifest_of(config, digest)
     export(made, policy, folder, manifest, Card(manifest, config))
     return folder
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exports import make_model
 from fake_cells import FakeRunner, begun, fake_plan, in_fork
 from lookforward.benchmark import runner as runner_module
 from lookforward.benchmark.cell import cell_images, finished_cell
@@ -369,11 +370,12 @@ def test_real_cells_around_a_broken_subject(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fake_plan(tmp_path / "set")
+    model = shutil.copytree(tiny_model, tmp_path / "model")
     for photo in (tmp_path / "set" / "dog6").iterdir():
         photo.write_bytes(b"no picture")
     (tmp_path / "set" / "prompts_and_classes.txt").write_text("subject_name,class\ndog6,dog\nold_vase,vase\n")
     words = [
-        "benchmark", "--dataset", "set", "--model", str(tiny_model), "--images", "1", "--prompts", "2",
+        "benchmark", "--dataset", "set", "--model", str(model), "--images", "1", "--prompts", "2",
         "--recipes", "dreambooth", "--adapters", "full", "lora",
         "--dino", str(save_vit(tmp_path / "dino")), "--clip", str(save_clip(tmp_path / "clip")),
         "--set", "resolution=32", "steps=2", "prior_images=2", "prior_steps=1", "sample_steps=1", "learning_rate=0.01",
@@ -399,6 +401,15 @@ def test_real_cells_around_a_broken_subject(
         (r["method"], r["prompt"], r["DINO"], r["CLIP-T"]) for r in alone
     ]
     assert len({s[2] for s in scores[::2]}) == 3  # methods differ: something was trained
+
+    # Of a model that was trained on in its place, nothing is added
+    shutil.rmtree(model)
+    make_model(model, 7)
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--output", "alone", "--subjects", "old_vase", "--seeds", "2"])
+    assert stopped.value.code == 2
+    assert "alone holds cells of a base model with other weights" in capsys.readouterr().err
+    assert len(list((tmp_path / "alone" / "cells").iterdir())) == 2
 
     # What was written is what the report reads, of a data set that was named from where we stood
     monkeypatch.chdir("/")

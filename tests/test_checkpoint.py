@@ -205,6 +205,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: dict[str,
     assert_equal(whole_state(trainer), before)
 
 
+def test_a_checkpoint_of_other_base_weights_is_refused(tmp_path: Path) -> None:
+    trainer = tiny_trainer()
+    run_to(trainer, 1)
+    save_checkpoint(trainer, tmp_path / "run" / "checkpoints", "a1")
+    other = tiny_trainer(9, weights=7)
+    before = whole_state(other)
+    with pytest.raises(LookforwardError, match=r"run was begun on a base model with other weights .* delete the run"):
+        load_newest(other, tmp_path / "run" / "checkpoints", "b2")
+    assert_equal(whole_state(other), before)
+    assert load_newest(other, tmp_path / "run" / "checkpoints", "a1")
+    save_checkpoint(trainer, tmp_path / "unknown")  # as those of before it was written down
+    assert load_newest(other, tmp_path / "unknown", "b2")
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -196,6 +196,19 @@ def test_a_base_model_in_a_folder_is_not_looked_for_on_a_hub(
     assert run(*beside)[0] == 0  # as the message says
 
 
+def test_an_adapter_is_not_drawn_on_other_weights_of_its_base(run: Command, tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", 1)
+    make_export(tmp_path / "mine", base, "lora")
+    shutil.rmtree(base)
+    make_model(base, 2)
+    for words in (["generate", "mine", "a sks teapot"], ["merge", "mine", "--output", "merged"]):
+        status, _, err = run(*words)
+        assert status == 2
+        assert f"This was trained on {base} when that had other weights" in err
+    beside = ["generate", base, "a sks teapot", "--adapter", "mine", "--count", 1, "--steps", 1]
+    assert run(*beside)[0] == 0  # as the message says
+
+
 def test_an_embedding_is_one_file_of_one_tensor(run: Command, exports: dict[str, Path], tiny_model: Path) -> None:
     export = exports["textual-inversion"]
     status, out, err = run("export", export, "--format", "a1111", "--output", "words")

@@ -24,7 +24,7 @@ from lookforward.benchmark.methods import grid_methods
 from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.report import read_benchmark
 from lookforward.benchmark.summary import differences, optimised_of, summarise, write_summary
-from lookforward.build import Judges, check_extra_scores
+from lookforward.build import Judges, check_extra_scores, model_hash
 from lookforward.errors import LookforwardError
 from lookforward.generate import use_ddim
 from lookforward.report.page import write_report
@@ -75,6 +75,19 @@ def test_a_cell_does_not_depend_on_those_before_it(
         (_, (cell, _)) = run_grid(alone, tmp_path / method, pipeline, judges)
         assert cell.scores == cells[method].scores
     assert len({cells[method].scores["DINO"][0] for method in cells}) == len(cells)  # something was trained
+
+
+def test_cells_of_other_weights_are_not_mixed(
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges
+) -> None:
+    (made, _), *_ = run_grid(plan_of("dreambooth"), tmp_path, pipeline, judges)
+    other = make_pipeline(5)
+    with pytest.raises(LookforwardError, match=r"other weights \(vase-0.dreambooth.0: \w{10}, now .* another --output"):
+        next(run_grid(plan_of("look-forward"), tmp_path, other, judges))
+    assert made.provenance["model_hash"] == model_hash(pipeline) != model_hash(other)
+    for path in (tmp_path / "cells").iterdir():  # as cells of before it was written down
+        path.write_text(path.read_text().replace(made.provenance["model_hash"], ""))
+    assert len(list(run_grid(plan_of("dreambooth"), tmp_path, other, judges))) == 2
 
 
 def test_every_method_is_asked_alike_but_for_the_word(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from conftest import make_pipeline
@@ -141,6 +141,13 @@ def test_the_fingerprint_is_of_the_model_not_of_its_folder(tiny_model: Path, tmp
         with torch.no_grad():
             weight.flatten()[0] += 1e-3
         assert fingerprint(other) != before
+
+
+def test_the_fingerprint_is_not_of_the_sampler() -> None:
+    one, other = make_pipeline(), make_pipeline()
+    other.scheduler = EulerDiscreteScheduler.from_config(one.scheduler.config, timestep_spacing="trailing")
+    assert fingerprint(one) == fingerprint(other)
+    assert fingerprint(make_pipeline(prediction="v_prediction")) != fingerprint(one)
 
 
 def test_a_full_disk_says_where(

@@ -165,7 +165,7 @@ class Job:
 
     def _train(self, workshop: Workshop) -> Iterator[StepResult]:
         run, config, trainer = self.run, self.run.config, workshop.trainer
-        load_newest(trainer, run.checkpoints)
+        load_newest(trainer, run.checkpoints, workshop.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
         keep_milestones(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before
@@ -173,7 +173,7 @@ class Job:
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == config.steps or result.step % config.checkpoint_every == 0
             if due:
-                save_checkpoint(trainer, run.checkpoints)
+                save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
             keep_milestones(workshop, run, self.concept, result.step)
             yield replace(result, checkpoint=due)
         export_step(workshop, run, self.concept, config.steps, run.export)

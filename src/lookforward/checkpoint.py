@@ -23,8 +23,10 @@ KEEP = 2  # the newest, and one before it in case a disk lies about having writt
 _NAME = re.compile(r"step-(\d{6,})")
 
 
-def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
+def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Path:
     """Write the trainer's state under `folder` and drop all but the newest checkpoints.
+
+    model_hash: of the model that was untouched when the run began; empty where unknown.
 
     Raises:
         LookforwardError: the disk is full or cannot be written; earlier checkpoints stay as they are.
@@ -35,6 +37,7 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         tensors, record = _state(trainer)
+        record["model_hash"] = model_hash
         save_file(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         for name in ("state.safetensors", "state.json"):
@@ -63,16 +66,17 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
 
 
-def load_newest(trainer: Trainer, folder: Path) -> bool:
-    """Put back the newest readable checkpoint; False where there is none.
+def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
+    """Put back the newest readable checkpoint; False where there is none. model_hash: of the model as it is now.
 
     Raises:
-        LookforwardError: checkpoints are there, but none can be read or fits this run.
+        LookforwardError: checkpoints are there, but none can be read or fits this run, or its base model had other
+            weights.
     """
     problems = []
     for path in reversed(list_checkpoints(folder)):
         try:
-            _restore(trainer, path)
+            _restore(trainer, path, model_hash)
             return True
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             problems.append(f"{path.name}: {error}")
@@ -97,8 +101,13 @@ def _state(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: t.cpu().contiguous().clone() for name, t in tensors.items()}, record
 
 
-def _restore(trainer: Trainer, path: Path) -> None:
+def _restore(trainer: Trainer, path: Path, model_hash: str) -> None:
     record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    if model_hash and record.get("model_hash") not in (None, "", model_hash):
+        raise LookforwardError(
+            f"{path.parent.parent} was begun on a base model with other weights than it has now, and cannot go on with "
+            "these. Put those back, or delete the run folder to start anew."
+        )
     tensors = load_file(path / "state.safetensors")
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -24,6 +24,12 @@ from lookforward.latents import LARGE
 # What Stable Diffusion's samplers say, for a pipeline whose own says nothing of it
 _STABLE_DIFFUSION = {"steps_offset": 1, "set_alpha_to_one": False}
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
+# Of a scheduler's settings, those that say what noise the model has learned
+_NOISE = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+    "rescale_betas_zero_snr",
+)  # fmt: skip
+
 _SCHEDULERS: dict[str, Any] = {
     "ddim": DDIMScheduler,
     "ddpm": DDPMScheduler,
@@ -121,16 +127,24 @@ def check_size(pipeline: StableDiffusionPipeline, resolution: int | None) -> Non
 
 
 def fingerprint(pipeline: StableDiffusionPipeline) -> str:
-    """A short name of the weights, schedule and vocabulary that images depend on: equal for equal ones only."""
+    """A short name of the weights, noise schedule and vocabulary that images depend on: equal for equal ones only.
+
+    Names of weights are left out, and settings that only the sampler has: both change between versions of libraries.
+    """
     digest = hashlib.blake2b(digest_size=10)
-    schedule = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
+    schedule = {name: pipeline.scheduler.config.get(name) or None for name in _NOISE}
     settings = [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for module in (pipeline.unet, pipeline.text_encoder, pipeline.vae):
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        for one in sorted(_digest(weight) for weight in module.parameters()):
+            digest.update(one)
     return digest.hexdigest()
+
+
+def _digest(weight: torch.Tensor) -> bytes:
+    digest = hashlib.blake2b(f"{tuple(weight.shape)}".encode())
+    digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.digest()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def export_step(workshop: Workshop, run: Run, concept: Concept, step: int, folde
     """
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.config), sum(len(one.photos) for one in concept.together)
+    manifest, count = manifest_of(run.config, workshop.model_hash), sum(len(one.photos) for one in concept.together)
     card = Card(manifest, replace(run.config, steps=step), count, _samples_of(run, step))
     export(workshop.adapter, workshop.policy, folder, manifest, card)
 

@@ -89,6 +89,26 @@ def finished_cell(plan: Plan, folder: Path, key: Key) -> Cell | None:
         return None
 
 
+def require_same_model(folder: Path, model_hash: str) -> None:
+    """Refuse a folder with cells of a base model that had other weights, so that nothing is mixed.
+
+    Cells that do not say what they are of, as those of before they did, pass.
+
+    Raises:
+        LookforwardError: there is one.
+    """
+    for path in sorted((folder / "cells").glob("[!.]*.json")):
+        try:
+            made = str(json.loads(path.read_text(encoding="utf-8"))["provenance"].get("model_hash", ""))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # no cell: it is made anew
+        if made not in ("", model_hash):
+            raise LookforwardError(
+                f"{folder} holds cells of a base model with other weights ({path.stem}: {made}, now {model_hash}); "
+                f"give another --output, or delete {path.parent}."
+            )
+
+
 def unknown_scores(cell: Cell) -> tuple[str, ...]:
     """The scores of which some value is no finite number."""
     return tuple(name for name, values in cell.scores.items() if not np.isfinite(values).all())

@@ -18,6 +18,7 @@ from lookforward.benchmark.cell import (
     cell_images,
     finished_cell,
     last_quarter,
+    require_same_model,
     thin,
     unknown_scores,
     write_cell,
@@ -26,7 +27,7 @@ from lookforward.benchmark.datasets import photos_hash, provide_photos
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, spread_prompts
 from lookforward.benchmark.provenance import config_hash, device_name, now, versions
-from lookforward.build import Judges, Workshop, build, build_scores
+from lookforward.build import Judges, Workshop, build, build_scores, model_hash
 from lookforward.config import Config
 from lookforward.errors import LookforwardError, writing
 from lookforward.evaluate import score_images
@@ -46,13 +47,14 @@ def run_grid(
     """Yield every cell of the plan and whether it was run just now; the pipeline's weights are restored after each.
 
     Raises:
-        LookforwardError: a cell was run before with other settings (nothing is mixed), it cannot be made, or the
-            folder cannot be written.
+        LookforwardError: a cell was run before with other settings or weights (nothing is mixed), it cannot be
+            made, or the folder cannot be written.
     """
     with writing(folder):
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         (folder / "images").mkdir(exist_ok=True)
-    untouched = snapshot(pipeline)
+    untouched, digest = snapshot(pipeline), model_hash(pipeline)
+    require_same_model(folder, digest)
     for key in plan.cells():
         kept = finished_cell(plan, folder, key)
         if kept is not None:
@@ -61,7 +63,7 @@ def run_grid(
         with writing(folder):
             photos = provide_photos(plan.subject(key[0]), folder / "photos")
         try:
-            cell, images = run_cell(plan, key, photos, pipeline, judges)
+            cell, images = run_cell(plan, key, photos, pipeline, judges, digest)
         except LookforwardError as error:
             raise LookforwardError(f"{key[0]}, {key[1]}, seed {key[2]}: {error}") from error
         finally:
@@ -72,11 +74,11 @@ def run_grid(
 
 
 def run_cell(
-    plan: Plan, key: Key, photos: Path, pipeline: StableDiffusionPipeline, judges: Judges, model_hash: str = ""
+    plan: Plan, key: Key, photos: Path, pipeline: StableDiffusionPipeline, judges: Judges, digest: str = ""
 ) -> tuple[Cell, np.ndarray]:
     """Train, draw and score one cell; returns its images too, (n, h, w, 3) uint8. The pipeline is left trained.
 
-    photos: folder of the subject's. model_hash: of the untouched model, to be kept with the cell.
+    photos: folder of the subject's. digest: `model_hash` of the untouched model, to be kept with the cell.
 
     Raises:
         LookforwardError: the photos cannot be used, the training diverges, or a score is no number.
@@ -124,7 +126,7 @@ def run_cell(
             "seconds": round(time.perf_counter() - begun, 2),
             "device": device_name(pipeline.device),
             "gpu_memory": round(peak_gpu_memory()),
-            "model_hash": model_hash,
+            "model_hash": digest,
             "config_hash": config_hash(config) if method != UNTOUCHED else "",
             "photos_hash": photos_hash(photos),
             "versions": versions(),

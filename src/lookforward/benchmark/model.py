@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward.benchmark.cell import Cell
+from lookforward.benchmark.cell import Cell, require_same_model
 from lookforward.benchmark.grid import Weights, restore, run_cell, snapshot
 from lookforward.benchmark.plan import Key, Plan
 from lookforward.build import Judges, build_judges, build_pipeline, model_hash
@@ -18,7 +18,7 @@ from lookforward.build import Judges, build_judges, build_pipeline, model_hash
 class ModelSource:
     """What a worker loads. dino, clip, dinov2: folders or hub ids of other encoders; the benchmark's own where None.
 
-    extra: further scores, see `build_judges`.
+    extra: further scores, see `build_judges`. folder: of the benchmark, whose cells must be of the same weights.
     """
 
     model: str
@@ -26,17 +26,21 @@ class ModelSource:
     clip: str | None = None
     extra: tuple[str, ...] = ()
     dinov2: str | None = None
+    folder: Path | None = None
 
     def start(self, worker: int) -> "ModelRunner":
         """Load it for one of several workers, each on a GPU of its own where there are some.
 
         Raises:
-            LookforwardError: the model or an encoder cannot be loaded.
+            LookforwardError: the model or an encoder cannot be loaded, or `folder` has cells of other weights.
         """
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = f"cuda:{worker % count}" if count else "auto"
         judges = build_judges(self.model, self.dino, self.clip, device, self.extra, self.dinov2)
-        return ModelRunner(self, device, judges)
+        runner = ModelRunner(self, device, judges)
+        if self.folder is not None:
+            require_same_model(self.folder, runner.hash)
+        return runner
 
 
 class ModelRunner:

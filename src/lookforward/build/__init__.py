@@ -1,12 +1,12 @@
 """Config to objects: the only place that knows both."""
 
 from lookforward.build.convert import convert
-from lookforward.build.export import load_export, manifest_of, read_manifest
+from lookforward.build.export import load_export, manifest_of, model_hash, read_manifest
 from lookforward.build.judges import EXTRA_SCORES, Judges, build_judges, build_scores, check_extra_scores
 from lookforward.build.merge import merge
 from lookforward.build.pipeline import build_pipeline, find_device
 from lookforward.build.run import Workshop, build, check
-from lookforward.build.source import Source, add_adapters, device_of, find_adapter, find_source, model_hash
+from lookforward.build.source import Source, add_adapters, device_of, find_adapter, find_source
 
 __all__ = [
     "EXTRA_SCORES",

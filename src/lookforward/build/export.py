@@ -15,6 +15,7 @@ from lookforward.adapters.textual_inversion import load_textual_inversion
 from lookforward.build.pipeline import build_pipeline
 from lookforward.config import TOYBOX, AdapterKind, Config
 from lookforward.errors import LookforwardError
+from lookforward.generate import fingerprint
 from lookforward.run import MANIFEST
 
 _SUBJECT = ("identifier", "class_noun", "noun_in_prompt", "others")
@@ -22,11 +23,17 @@ _TOLD = ("adapter", "model", *_SUBJECT, "resolution", "sample_steps", "guidance"
 _NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came later
 
 
-def manifest_of(config: Config) -> dict[str, Any]:
-    """What `load_export` must know of a run's export."""
+def manifest_of(config: Config, model_hash: str = "") -> dict[str, Any]:
+    """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
     is_folder = config.model != TOYBOX and os.path.isdir(config.model)
-    folder = {"model_is_folder": True} if is_folder else {}
-    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}, **folder}
+    later = {"model_is_folder": True} if is_folder else {}
+    told = {"model_hash": model_hash} if model_hash else {}
+    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}, **later, **told}
+
+
+def model_hash(pipeline: StableDiffusionPipeline) -> str:
+    """`fingerprint`, as short as other programs write it."""
+    return fingerprint(pipeline)[:10]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -72,7 +79,8 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
     """The pipeline of the model that an export was trained on.
 
     Raises:
-        LookforwardError: it cannot be loaded; a folder is not there, which is not looked for on a hub then.
+        LookforwardError: it cannot be loaded; a folder is not there, which is not looked for on a hub then; or its
+            weights are others by now, with which an adapter draws something else.
     """
     model = manifest["model"]
     if manifest.get("model_is_folder") and not os.path.isdir(model):
@@ -80,7 +88,14 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
             f"This was trained on the folder {model}, which is not there from here. Go to where it is, or draw by "
             "lookforward generate FOLDER PROMPT --adapter EXPORT."
         )
-    return build_pipeline(model, device)
+    pipeline = build_pipeline(model, device)
+    known = manifest.get("model_hash")
+    if known and known != model_hash(pipeline):
+        raise LookforwardError(
+            f"This was trained on {model} when that had other weights, and would draw something else on today's. Train "
+            f"it anew; or draw on these all the same by lookforward generate {model} PROMPT --adapter EXPORT."
+        )
+    return pipeline
 
 
 def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:

@@ -13,6 +13,7 @@ from lookforward.build.comparison import build_comparison
 from lookforward.build.critique import build_critique
 from lookforward.build.describe import describe
 from lookforward.build.environment import build_environment, check_reward
+from lookforward.build.export import model_hash
 from lookforward.build.judges import clip_source
 from lookforward.build.pipeline import build_pipeline
 from lookforward.concept import Concept, check_identifier
@@ -32,13 +33,17 @@ from lookforward.vision import load_clip, to_unit
 
 @dataclass(frozen=True)
 class Workshop:
-    """The objects of one run. `notes` tells the user what is worth knowing before it starts."""
+    """The objects of one run. `notes` tells the user what is worth knowing before it starts.
+
+    model_hash: of the untouched model.
+    """
 
     pipeline: StableDiffusionPipeline
     policy: DiffusionPolicy
     adapter: Adapter
     trainer: Trainer
     notes: tuple[str, ...]
+    model_hash: str = ""
 
 
 def check(config: Config, concept: Concept) -> tuple[str, ...]:
@@ -73,7 +78,8 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
-    comparison = build_comparison(config, policy)  # before anything is trained
+    digest = model_hash(pipeline)  # before anything is trained, as is the next line
+    comparison = build_comparison(config, policy)
     references = _build_references(config, concept, policy)
     prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
     adapter_generator = torch.Generator().manual_seed(config.seed + 2)
@@ -113,7 +119,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         comparison=comparison,
         rate_decay=config.rate_decay,
     )
-    return Workshop(pipeline, policy, adapter, trainer, notes)
+    return Workshop(pipeline, policy, adapter, trainer, notes, digest)
 
 
 def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:

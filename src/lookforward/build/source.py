@@ -15,7 +15,6 @@ from lookforward.build.export import apply_export, load_export, read_manifest
 from lookforward.build.pipeline import build_pipeline, find_device
 from lookforward.config import TOYBOX, Config
 from lookforward.errors import LookforwardError
-from lookforward.generate import fingerprint
 from lookforward.run import MANIFEST, Run, open_run
 
 # Of a model that says nothing itself: those of `Config`
@@ -164,11 +163,6 @@ def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[s
         for source, _ in adapters
         if source.manifest["model"] != first.manifest["model"]
     )
-
-
-def model_hash(pipeline: StableDiffusionPipeline) -> str:
-    """`fingerprint`, as short as other programs write it."""
-    return fingerprint(pipeline)[:10]
 
 
 def _hash_files(folder: Path) -> str:

@@ -98,7 +98,7 @@ def benchmark(
     if plan:
         _print_plan(grid, output, model, workers or 1, "" if ray is None or workers else SHARED)
         return
-    start = ModelSource(model, dino, clip, scoring.extra, dinov2).start
+    start = ModelSource(model, dino, clip, scoring.extra, dinov2, output.absolute()).start
     _run(grid, output, model, workers, ray, start)
 
 
