@@ -179,7 +179,7 @@ def test_a_row_needs_its_reward_and_its_route() -> None:
 def test_departures_are_from_the_paper() -> None:
     assert departures("look-forward", load_config("look-forward", {"model": PAPER_MODEL})) == ()
     assert departures("dreambooth", load_config("dreambooth", {})) == (
-        "learning_rate 0.00012 (1e-06)", "steps 300 (1000)", "resolution 64 (512)", "prior_images 32 (8)",
+        "learning_rate 0.00018 (1e-06)", "steps 300 (1000)", "resolution 64 (512)", "prior_images 32 (8)",
     )  # fmt: skip
     assert departures("dino", load_config("dino", {"model": PAPER_MODEL})) == (
         "critic_weight 0.5 (1)",
