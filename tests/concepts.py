@@ -7,13 +7,13 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
-from lookforward.batches import Embeddings, Examples
-from lookforward.generate import draw_images
-from lookforward.policies.diffusion import DiffusionPolicy
-from lookforward.protocols import Adapter
-from lookforward.records import State
-from lookforward.train import Trainer
-from lookforward.update import Objective
+from lookforward.algorithm.examples import Embeddings, Examples
+from lookforward.algorithm.trainer import Trainer
+from lookforward.algorithm.update import Objective
+from lookforward.core.protocols import Adapter
+from lookforward.core.types import State
+from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.sampling import draw_images
 from tiny import cached, paying, seeded
 
 WORD = "<sks>"

@@ -12,8 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from jobs import Command
 from lookforward.cli import main
-from lookforward.toybox.subjects import write_photos
-from lookforward.toybox.training.tokenizer import build_tokenizer
+from lookforward_toybox.subjects import write_photos
+from lookforward_toybox.training.tokenizer import build_tokenizer
 
 settings.register_profile("steady", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("steady")

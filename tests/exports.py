@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from conftest import make_pipeline
-from lookforward.build import build_pipeline, manifest_of, model_hash
-from lookforward.build.adapter import build_adapter
-from lookforward.card import Card
-from lookforward.export import export
-from lookforward.policies.diffusion import DiffusionPolicy
-from lookforward.recipe import load_config
+from lookforward.assembly import build_pipeline, manifest_of, model_hash
+from lookforward.assembly.adapter import build_adapter
+from lookforward.config.recipe import load_config
+from lookforward.exports.card import Card
+from lookforward.exports.write import export
+from lookforward.models.policy import DiffusionPolicy
 from tiny import seeded
 
 SETTINGS: dict[str, Any] = {"resolution": 32, "sample_steps": 2, "guidance": 3.0, "class_noun": "teapot"}

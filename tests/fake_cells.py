@@ -15,7 +15,7 @@ from lookforward.benchmark.cell import Cell
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset
 from lookforward.benchmark.plan import Key, Plan
 from lookforward.benchmark.runner import work
-from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
+from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 
 _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 

@@ -13,17 +13,17 @@ from PIL import Image
 
 from conftest import make_pipeline
 from jobs import Command
+from lookforward.assembly import Judges
 from lookforward.benchmark.ablation import ABLATIONS, ablation_curves, method_of, plan_ablation, write_ablation
 from lookforward.benchmark.grid import Cell, Plan, spread_prompts, thin
 from lookforward.benchmark.summary import optimised_scores
-from lookforward.build import Judges
+from lookforward.config.recipe import load_config, recipe_names
+from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
 from lookforward.examples.rewards import colourfulness, png_size
-from lookforward.generate import use_ddim
-from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
-from lookforward.recipe import load_config, recipe_names
+from lookforward.models.encoders import load_clip, load_dino
+from lookforward.models.sampling import use_ddim
 from lookforward.rewards.call import CallableReward, load_callable
-from lookforward.vision import load_clip, load_dino
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
 SMALL = (
@@ -45,9 +45,9 @@ def run(judges: Judges, command_line: Command, tmp_path: Path, monkeypatch: pyte
     """A command in an empty folder, where Toybox is the tiny model: its status, stdout and stderr."""
     pipeline = make_pipeline()
     use_ddim(pipeline)
-    monkeypatch.setattr("lookforward.build.build_pipeline", lambda *_: pipeline)
-    monkeypatch.setattr("lookforward.build.build_judges", lambda *_: judges)
-    monkeypatch.setattr("lookforward.build.environment.load_dino", lambda *_: judges.dino)
+    monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: pipeline)
+    monkeypatch.setattr("lookforward.assembly.build_judges", lambda *_: judges)
+    monkeypatch.setattr("lookforward.assembly.environment.load_dino", lambda *_: judges.dino)
     monkeypatch.chdir(tmp_path)
     return command_line
 

@@ -19,13 +19,13 @@ from lookforward.adapters.custom_diffusion import (
     merge_custom_diffusion,
 )
 from lookforward.adapters.words import Word
-from lookforward.checkpoint import load_newest, save_checkpoint
+from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
+from lookforward.algorithm.update import Objective
+from lookforward.core.types import State
 from lookforward.errors import LookforwardError
-from lookforward.generate import draw_images
-from lookforward.policies.diffusion import DiffusionPolicy, load_pipeline
-from lookforward.records import State
-from lookforward.train import Embeddings, Examples, Trainer, train
-from lookforward.update import Objective
+from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.sampling import draw_images
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import cached, paying, seeded
 
 PROMPT = "a photo of <new1> dog on the beach"

@@ -20,18 +20,18 @@ from conftest import make_pipeline
 from documented import draw_elsewhere, page_script
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.kohya import to_kohya, write_kohya
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
-from lookforward.build.export import load_export, manifest_of
-from lookforward.checkpoint import load_newest, save_checkpoint
+from lookforward.algorithm.trainer import Trainer, train
+from lookforward.config.recipe import load_config
+from lookforward.core.types import State
 from lookforward.errors import LookforwardError
-from lookforward.export import export
-from lookforward.generate import draw_images
-from lookforward.policies.diffusion import DiffusionPolicy, load_pipeline
-from lookforward.recipe import load_config
-from lookforward.records import State
-from lookforward.toybox import MODEL
-from lookforward.train import Trainer, train
+from lookforward.exports.kohya import to_kohya, write_kohya
+from lookforward.exports.load import load_export, manifest_of
+from lookforward.exports.write import export
+from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.sampling import draw_images
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward_toybox import MODEL
 from tiny import seeded, tiny_trainer
 
 KINDS = list(itertools.product([False, True], [False, True]))  # dora, train_text_encoder

@@ -22,15 +22,15 @@ from documented import draw_elsewhere, page_script
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.neti import NetiAdapter, load_neti
-from lookforward.adapters.pipelines.concept_pipeline import ConceptPipeline, SpaceTimeWords, draw_frequencies
-from lookforward.build import load_export
-from lookforward.build.adapter import build_adapter
-from lookforward.checkpoint import load_newest, save_checkpoint
+from lookforward.algorithm.trainer import Trainer, train
+from lookforward.assembly import load_export
+from lookforward.assembly.adapter import build_adapter
+from lookforward.config.recipe import load_config
 from lookforward.errors import LookforwardError
-from lookforward.policies.diffusion import DiffusionPolicy, load_pipeline
-from lookforward.recipe import load_config
-from lookforward.toybox import MODEL
-from lookforward.train import Trainer, train
+from lookforward.models.families.concept_pipeline import ConceptPipeline, SpaceTimeWords, draw_frequencies
+from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward_toybox import MODEL
 from tiny import seeded
 
 

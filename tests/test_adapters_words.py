@@ -16,12 +16,12 @@ from conftest import make_pipeline
 from documented import PAGES, draw_elsewhere, page_script, replace
 from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_textual_inversion
 from lookforward.adapters.words import Word, forget_words, teach_words
-from lookforward.checkpoint import load_newest, save_checkpoint
+from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
+from lookforward.algorithm.update import Objective
 from lookforward.errors import LookforwardError
-from lookforward.generate import draw_images
-from lookforward.policies.diffusion import DiffusionPolicy
-from lookforward.train import Embeddings, Examples, Trainer, train
-from lookforward.update import Objective
+from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.sampling import draw_images
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import cached, paying, seeded
 
 PROMPT = "a photo of <sks> on the beach"

@@ -12,8 +12,8 @@ import lookforward
 from jobs import SETTINGS, exported, logged, tree
 from lookforward import Config, LookforwardError, Personalized, StepResult, load_config, load_personalized, personalize
 from lookforward.api import Job, default_output, read_concept
-from lookforward.config import AdapterKind
-from lookforward.run import open_run
+from lookforward.config.settings import AdapterKind
+from lookforward.runs.folder import open_run
 
 TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
 CRITIC_TERMS = {"critic_loss", "explained_variance", "q", "q_target", "reward", "value"}

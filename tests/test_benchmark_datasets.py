@@ -12,10 +12,10 @@ import pytest
 from conftest import save_image
 from lookforward.benchmark.datasets import find_dataset, photos_hash, provide_photos, toybox_dataset
 from lookforward.benchmark.datasets.values import require_names
+from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
-from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
-from lookforward.toybox.subjects import reference_photos
-from lookforward.toybox.world.subject import DEVELOPMENT
+from lookforward_toybox.subjects import reference_photos
+from lookforward_toybox.world.subject import DEVELOPMENT
 
 REAL = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth"
 TABLE = """Classes

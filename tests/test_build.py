@@ -13,16 +13,16 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
 from conftest import make_pipeline
-from lookforward.build import build, build_pipeline, check
-from lookforward.build.environment import NAMES, build_environment
-from lookforward.checkpoint import load_newest, save_checkpoint
-from lookforward.concept import Concept, load_concept
-from lookforward.config import Config, to_toml
+from lookforward.algorithm.trainer import Trainer, train
+from lookforward.assembly import build, build_pipeline, check
+from lookforward.assembly.environment import NAMES, build_environment
+from lookforward.config.recipe import load_config, recipe_names
+from lookforward.config.settings import Config, to_toml
+from lookforward.data.subject import Concept, load_concept
 from lookforward.errors import LookforwardError
-from lookforward.recipe import load_config, recipe_names
-from lookforward.toybox import IDENTITY, JUDGE
-from lookforward.train import Trainer, train
-from lookforward.vision import load_clip
+from lookforward.models.encoders import load_clip
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward_toybox import IDENTITY, JUDGE
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -231,7 +231,7 @@ def test_rewards_of_several_subjects_share_their_encoder(concept: Concept, monke
         return load_clip(source, device)
 
     load.__name__ = "load_clip"
-    monkeypatch.setattr("lookforward.build.environment.load_clip", load)
+    monkeypatch.setattr("lookforward.assembly.environment.load_clip", load)
     config = settings(reward="clip-image + clip-text")
     photos = [torch.rand(2, 3, 32, 32) for _ in range(3)]
     build_environment(config, pipeline(), photos)
@@ -258,7 +258,7 @@ def test_a_sum_logs_its_parts(concept: Concept) -> None:
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
     concept: Concept, reward: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.build.run.prior_images", lambda *_, **__: pytest.fail("drew prior images"))
+    monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew prior images"))
     for look in (check, build):
         with pytest.raises(LookforwardError, match=message):
             look(settings(reward=reward), concept)
@@ -363,7 +363,7 @@ def test_models_of_another_kind_are_told_apart(
 ) -> None:
     untouched = build_pipeline("toybox", "cpu")
     untouched.unet.register_to_config(**change)
-    monkeypatch.setattr("lookforward.policies.diffusion._load_parts", lambda _: untouched)
+    monkeypatch.setattr("lookforward.models.policy._load_parts", lambda _: untouched)
     with pytest.raises(LookforwardError, match=message):
         build_pipeline("toybox", "cpu")
 

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from conftest import save_image
-from lookforward.build import manifest_of
-from lookforward.card import CARD, SAMPLES, Card, base_name, escape, loading_code
-from lookforward.config import AdapterKind, Config
+from lookforward.assembly import manifest_of
+from lookforward.config.settings import AdapterKind, Config
+from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
 ADAPTERS = get_args(AdapterKind)
 NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"

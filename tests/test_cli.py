@@ -238,7 +238,7 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
     status, out, err = run(*command, *word)
     assert (status, err) == (0, "")
     assert "lookforward generate 'a word' \"a photo of <sks> on the beach\"" in out  # to be copied
-    monkeypatch.setattr("lookforward.generate.draw_images", draw)
+    monkeypatch.setattr("lookforward.models.sampling.draw_images", draw)
     Path("prompts.txt").write_text("a photo of a {} on the moon\n")
     status, _, err = run("score", "a word", "--prompts", "prompts.txt", "--images", 1, *judges)
     assert (status, err) == (0, "")
@@ -534,7 +534,7 @@ def full_disk(patch: pytest.MonkeyPatch, place: str) -> None:
         case "config.toml" | "metrics.jsonl":
             patch.setattr(Path, "open", open_full if place == "metrics.jsonl" else open_partial(place, error))
         case "checkpoints":
-            patch.setattr("lookforward.checkpoint.save_file", fail)
+            patch.setattr("lookforward.runs.checkpoint.save_file", fail)
         case "tokenizer":
             patch.setattr("transformers.CLIPTokenizer.save_pretrained", raise_plain)
         case "unet":

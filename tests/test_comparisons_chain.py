@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from lookforward.comparisons.chain import (
+from lookforward.baselines.chain import (
     Chain,
     arrive,
     deviation,
@@ -16,9 +16,9 @@ from lookforward.comparisons.chain import (
     timesteps,
     walk,
 )
+from lookforward.core.path import add_noise
+from lookforward.core.types import Batch, State
 from lookforward.errors import LookforwardError
-from lookforward.records import Batch, State
-from lookforward.schedule import add_noise
 from tiny import SCHEDULE, TinyPolicy, seeded
 
 LIKE = torch.zeros(2, 4, 6, 6)

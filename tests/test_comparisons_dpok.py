@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookforward.comparisons.chain import Chain, levels, timesteps
-from lookforward.comparisons.dpok import Dpok, dpok_losses, draw_trajectories, kl_between, pairs_loss
+from lookforward.baselines.chain import Chain, levels, timesteps
+from lookforward.baselines.dpok import Dpok, dpok_losses, draw_trajectories, kl_between, pairs_loss
+from lookforward.core.path import Schedule
+from lookforward.core.types import Batch, State, Transition
 from lookforward.errors import LookforwardError
-from lookforward.records import Batch, State, Transition
-from lookforward.schedule import Schedule
 from tiny import SCHEDULE, TinyPolicy, paying, seeded
 
 STEPS = 3

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookforward.comparisons import draft
-from lookforward.comparisons.chain import Chain, draw_noise
-from lookforward.comparisons.draft import Draft, draft_loss
-from lookforward.environment import Environment
+from lookforward.algorithm.environment import Environment
+from lookforward.baselines import draft
+from lookforward.baselines.chain import Chain, draw_noise
+from lookforward.baselines.draft import Draft, draft_loss
+from lookforward.core.types import Batch, Transition
 from lookforward.errors import LookforwardError
-from lookforward.records import Batch, Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from tiny import TinyPolicy, paying, seeded
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile
 
-from lookforward.concept import Concept, check_identifier, load_concept
+from lookforward.data.photo import central_square
+from lookforward.data.subject import Concept, check_identifier, load_concept
 from lookforward.errors import LookforwardError
-from lookforward.photo import central_square
 
 DOG = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth" / "dog"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookforward.algorithm.update import critic_step
+from lookforward.core.types import Transition
 from lookforward.critics.residual import ResidualCritic
-from lookforward.records import Transition
 from lookforward.rewards.look_forward import LookForwardReward
-from lookforward.update import critic_step
 from tiny import make_transition, random_transition, seeded, valued
 
 

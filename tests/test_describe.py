@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from lookforward.build import build, check
-from lookforward.build.describe import PLACES, describe, find_places
-from lookforward.build.judges import clip_source
-from lookforward.concept import load_concept
+from lookforward.assembly import build, check
+from lookforward.assembly.describe import PLACES, describe, find_places
+from lookforward.assembly.evaluators import clip_source
+from lookforward.config.recipe import load_config
+from lookforward.data.subject import load_concept
+from lookforward.data.views import make_views
 from lookforward.errors import LookforwardError
-from lookforward.recipe import load_config
-from lookforward.toybox.subjects import find_subject
-from lookforward.toybox.world.picture import draw_picture, draw_view
-from lookforward.toybox.world.scenes import SCENES
-from lookforward.views import make_views
-from lookforward.vision import load_clip
+from lookforward.models.encoders import load_clip
+from lookforward_toybox.subjects import find_subject
+from lookforward_toybox.world.picture import draw_picture, draw_view
+from lookforward_toybox.world.scenes import SCENES
 
 SETTINGS = {"class_noun": "vase", "describe": True, "prior_images": 1, "prior_steps": 1, "sample_every": 0}
 
@@ -81,8 +81,8 @@ def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
 def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.build.judges.CLIP", vase / "clip")
-    monkeypatch.setattr("lookforward.build.run.prior_images", lambda *_, **__: pytest.fail("drew"))
+    monkeypatch.setattr("lookforward.assembly.evaluators.CLIP", vase / "clip")
+    monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew"))
     config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
     concept = load_concept(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):

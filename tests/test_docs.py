@@ -16,7 +16,7 @@ import pytest
 
 import lookforward
 from lookforward.api import Personalized, personalize
-from lookforward.config import Config
+from lookforward.config.settings import Config
 
 main = importlib.import_module("lookforward.cli.main")  # the package's own name `main` is the function
 

@@ -12,7 +12,7 @@ from documented import ROOT, draw_elsewhere, replace
 from jobs import SETTINGS, exported
 from lookforward import Personalized, personalize
 from lookforward.errors import LookforwardError
-from lookforward.export import export
+from lookforward.exports.write import export
 
 PROMPT = "a photo of sks teapot on the beach"
 

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
-from lookforward.adapters.kohya import about_the_base, to_kohya
-from lookforward.build import build_pipeline, load_export, read_manifest
-from lookforward.build.convert import FORMATS, file_name
-from lookforward.build.export import manifest_of
-from lookforward.card import CARD
-from lookforward.config import AdapterKind, Config
-from lookforward.generate import draw_images
-from lookforward.run import MANIFEST, Run, open_run
+from lookforward.assembly import build_pipeline, load_export, read_manifest
+from lookforward.config.settings import AdapterKind, Config
+from lookforward.exports.card import CARD
+from lookforward.exports.convert import FORMATS, file_name
+from lookforward.exports.kohya import about_the_base, to_kohya
+from lookforward.exports.load import manifest_of
+from lookforward.models.sampling import draw_images
+from lookforward.runs.folder import MANIFEST, Run, open_run
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

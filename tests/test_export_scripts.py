@@ -9,11 +9,11 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script, replace
 from exports import make_export
-from lookforward.build import build_pipeline, load_export, merge, read_manifest
-from lookforward.build.source import find_adapter
-from lookforward.card import CARD, loading_code
-from lookforward.generate import draw_images
-from lookforward.prompts import SAMPLE_SCENES
+from lookforward.assembly import build_pipeline, load_export, merge, read_manifest
+from lookforward.data.prompts import SAMPLE_SCENES
+from lookforward.exports.card import CARD, loading_code
+from lookforward.exports.source import find_adapter
+from lookforward.models.sampling import draw_images
 
 PAGES = ("lora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
 ADAPTERS = ("full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")

@@ -18,11 +18,11 @@ from conftest import make_pipeline, save_image
 from exports import make_export
 from jobs import Command
 from lookforward import Config, LookforwardError, __version__, load_personalized
-from lookforward.build import read_manifest
-from lookforward.generate import SchedulerName, draw_images, use_ddim
-from lookforward.latents import encode
-from lookforward.picture import Drawing, read_settings, save_picture
-from lookforward.run import Run
+from lookforward.assembly import read_manifest
+from lookforward.exports.png import Drawing, read_settings, save_picture
+from lookforward.models.latents import encode
+from lookforward.models.sampling import SchedulerName, draw_images, use_ddim
+from lookforward.runs.folder import Run
 
 SCHEDULERS = get_args(SchedulerName)
 
@@ -237,7 +237,7 @@ def test_large_images_go_through_the_autoencoder_one_by_one(
     decoded: list[int] = []
     pipeline.vae.decoder.register_forward_hook(lambda _, given, __: decoded.append(len(given[0])))
     together = draw(pipeline, [0, 1, 2])
-    monkeypatch.setattr("lookforward.generate.LARGE", 32)
+    monkeypatch.setattr("lookforward.models.sampling.LARGE", 32)
     apart = draw(pipeline, [0, 1, 2])
     assert decoded == [3, 1, 1, 1]
     assert np.abs(together - apart).max() <= 1
@@ -245,7 +245,7 @@ def test_large_images_go_through_the_autoencoder_one_by_one(
     assert not pipeline.vae.use_slicing
     images = torch.rand(3, 3, 32, 32)
     whole = encode(pipeline.vae, images)
-    monkeypatch.setattr("lookforward.latents.LARGE", 32)
+    monkeypatch.setattr("lookforward.models.latents.LARGE", 32)
     torch.testing.assert_close(encode(pipeline.vae, images).mean, whole.mean, rtol=1e-4, atol=1e-5)
 
 

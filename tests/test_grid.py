@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from conftest import make_pipeline
+from lookforward.assembly import Judges, check_extra_scores, model_hash
 from lookforward.benchmark import grid
 from lookforward.benchmark.ablation import ABLATIONS, ablation_sheet, plan_ablation
 from lookforward.benchmark.ablation.learning import mean_and_error
@@ -24,12 +25,11 @@ from lookforward.benchmark.methods import grid_methods
 from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.report import read_benchmark
 from lookforward.benchmark.summary import differences, optimised_of, summarise, write_summary
-from lookforward.build import Judges, check_extra_scores, model_hash
 from lookforward.errors import LookforwardError
-from lookforward.generate import use_ddim
+from lookforward.models.encoders import load_clip, load_dino
+from lookforward.models.sampling import use_ddim
 from lookforward.report.page import write_report
 from lookforward.rewards.call import CallableReward, load_callable
-from lookforward.vision import load_clip, load_dino
 from tiny_rewards import save_clip, save_vit
 
 TINY = {

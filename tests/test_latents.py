@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from lookforward.latents import decode, encode
+from lookforward.models.latents import decode, encode
 from tiny import seeded
 
 
@@ -26,7 +26,7 @@ def tiny_vae() -> Any:  # diffusers is typed in part only
 def test_photos_are_encoded_to_mean_and_deviation_in_any_batches(
     large: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.latents.LARGE", large)
+    monkeypatch.setattr("lookforward.models.latents.LARGE", large)
     vae = tiny_vae()
     photos = torch.rand(9, 3, 16, 16, generator=seeded())
     posterior = vae.encode(photos * 2 - 1).latent_dist

@@ -6,12 +6,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from lookforward.metrics.clip_image import ClipImageScore
-from lookforward.metrics.clip_text import ClipTextScore
-from lookforward.metrics.dino import DinoScore
-from lookforward.metrics.masked_error import errors_everywhere, errors_nearby
-from lookforward.metrics.oracle import OracleScore
-from lookforward.vision import ClipEncoders, ImageEncoder, Preprocessing
+from lookforward.models.encoders import ClipEncoders, ImageEncoder, Preprocessing
+from lookforward.scores.clip_image import ClipImageScore
+from lookforward.scores.clip_text import ClipTextScore
+from lookforward.scores.dino import DinoScore
+from lookforward.scores.masked_error import errors_everywhere, errors_nearby
+from lookforward.scores.oracle import OracleScore
 
 PLAIN = Preprocessing(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

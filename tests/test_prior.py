@@ -15,9 +15,9 @@ from conftest import make_pipeline
 from jobs import draw_prior, server
 from lookforward import prior
 from lookforward.errors import LookforwardError
-from lookforward.generate import fingerprint
-from lookforward.policies.diffusion import load_pipeline
-from lookforward.prior import cache_folder, prior_images
+from lookforward.models.class_images import cache_folder, prior_images
+from lookforward.models.policy import load_pipeline
+from lookforward.models.sampling import fingerprint
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "resolution": 32}
 

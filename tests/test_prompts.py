@@ -7,8 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lookforward.errors import LookforwardError
-from lookforward.prompts import (
+from lookforward.data.prompts import (
     LIVE_PROMPTS,
     OBJECT_PROMPTS,
     benchmark_prompts,
@@ -17,6 +16,7 @@ from lookforward.prompts import (
     read_prompts_and_classes,
     without_identifier,
 )
+from lookforward.errors import LookforwardError
 
 DATASET_FILE = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth" / "prompts_and_classes.txt"
 needs_dataset = pytest.mark.skipif(

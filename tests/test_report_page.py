@@ -16,14 +16,14 @@ from PIL import Image
 from lookforward.benchmark.plan import prompt_kind
 from lookforward.benchmark.report import TOYBOX_CEILING, read_benchmark
 from lookforward.cli import main
+from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
-from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
+from lookforward.report.blocks import Sheet
+from lookforward.report.numbers import difference, estimate
 from lookforward.report.page import Benchmark, write_report
-from lookforward.report.page.blocks import Sheet
-from lookforward.report.page.numbers import difference, estimate
-from lookforward.report.page.pictures import case_section, cases, data_uris, judge_of, prompts_in_turn, sheet_section
-from lookforward.report.page.plots import _keep_near, fidelity_plots, middle_curve
-from lookforward.report.page.sections import CEILING
+from lookforward.report.pictures import case_section, cases, data_uris, judge_of, prompts_in_turn, sheet_section
+from lookforward.report.plots import _keep_near, fidelity_plots, middle_curve
+from lookforward.report.sections import CEILING
 from lookforward.report.statistics import paired_interval
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ def folder(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plots, which take most of the time."""
     for name in ("fidelity_plots", "curve_plots"):
-        monkeypatch.setattr(f"lookforward.report.page.sections.{name}", lambda *_: [])
+        monkeypatch.setattr(f"lookforward.report.sections.{name}", lambda *_: [])
 
 
 class Page(HTMLParser):

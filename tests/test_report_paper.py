@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lookforward.benchmark.report import read_benchmark
-from lookforward.config import Config
+from lookforward.config.recipe import load_config
+from lookforward.config.settings import Config
 from lookforward.errors import LookforwardError
-from lookforward.recipe import load_config
-from lookforward.report.page.paper import PAPER_MODEL, departures, paper_section, row_of
+from lookforward.report.paper import PAPER_MODEL, departures, paper_section, row_of
 from test_report_page import METHODS, PROMPTS, cell_of, write_cell, written
 
 SETTINGS = {"steps": 300, **METHODS["look-forward"]}
@@ -21,7 +21,7 @@ SETTINGS = {"steps": 300, **METHODS["look-forward"]}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plots, which take most of the time."""
     for name in ("fidelity_plots", "curve_plots"):
-        monkeypatch.setattr(f"lookforward.report.page.sections.{name}", lambda *_: [])
+        monkeypatch.setattr(f"lookforward.report.sections.{name}", lambda *_: [])
 
 
 def write_plan(

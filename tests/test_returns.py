@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lookforward.algorithm.environment import Environment, act, decide, detached
+from lookforward.algorithm.returns import Target, bootstrap, monte_carlo
+from lookforward.core.path import add_noise
+from lookforward.core.types import Batch, State, Transition
 from lookforward.critics.value import ValueFunction
-from lookforward.environment import Environment, act, decide, detached
-from lookforward.records import Batch, State, Transition
-from lookforward.returns import Target, bootstrap, monte_carlo
-from lookforward.schedule import add_noise
 from tiny import SCHEDULE, TinyPolicy, paying, seeded, valued
 
 STRIDE = 100

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lookforward.protocols import Reward
-from lookforward.records import Transition
+from lookforward.core.path import noise_to_signal
+from lookforward.core.protocols import Reward
+from lookforward.core.types import Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
-from lookforward.schedule import noise_to_signal
 from tiny import make_transition, random_transition, seeded
 
 REWARDS = [LookForwardReward(), NoiseReward()]

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from lookforward.errors import LookforwardError
-from lookforward.vision import ImageEncoder, load_clip, load_dino, load_dinov2, load_embedding
+from lookforward.models.encoders import ImageEncoder, load_clip, load_dino, load_dinov2, load_embedding
 from tiny_rewards import SIDE, SIZES, pictures, save_clip, save_dinov2, save_vit
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

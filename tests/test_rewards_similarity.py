@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lookforward.protocols import Reward
+from lookforward.core.protocols import Reward
+from lookforward.models.encoders import ClipEncoders, ImageEncoder, load_clip, load_dino, load_dinov2, load_embedding
 from lookforward.rewards.clip_image import ClipImageReward
 from lookforward.rewards.clip_text import ClipTextReward
 from lookforward.rewards.dino import DinoReward
 from lookforward.rewards.dinov2 import Dinov2Reward
 from lookforward.rewards.embedding import EmbeddingReward
-from lookforward.vision import ClipEncoders, ImageEncoder, load_clip, load_dino, load_dinov2, load_embedding
 from tiny_rewards import (
     PROMPTS,
     assert_gradient,

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lookforward.core.protocols import Reward
+from lookforward.core.types import Transition
 from lookforward.errors import LookforwardError
-from lookforward.protocols import Reward
-from lookforward.records import Transition
 from lookforward.rewards.checked import checked
 from lookforward.rewards.dino import DinoReward
 from lookforward.rewards.look_forward import LookForwardReward

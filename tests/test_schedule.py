@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lookforward.schedule import add_noise, as_noise, look_forward, noise_to_signal
+from lookforward.core.path import add_noise, as_noise, look_forward, noise_to_signal
 from tiny import SCHEDULE, seeded
 
 timesteps = st.integers(0, 999)

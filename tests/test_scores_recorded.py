@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fake_cells import FakeRunner, begun, fake_plan
+from lookforward.assembly import build_pipeline
 from lookforward.benchmark.cell import finished_cell
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.grid import run_cell
@@ -17,10 +18,9 @@ from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.results import write_results
 from lookforward.benchmark.runner import prepare, work
 from lookforward.benchmark.summary import optimised_of, optimised_scores
-from lookforward.build import build_pipeline
+from lookforward.config.recipe import load_config
+from lookforward.data.prompts import fill
 from lookforward.errors import LookforwardError
-from lookforward.prompts import fill
-from lookforward.recipe import load_config
 
 
 def rescored(plan: Plan, **scoring: Any) -> Plan:

@@ -16,14 +16,14 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from lookforward.build import build_judges, build_scores, check_extra_scores
+from lookforward.assembly import build_judges, build_scores, check_extra_scores
 from lookforward.cli import main
 from lookforward.errors import LookforwardError
-from lookforward.evaluate import score_images
-from lookforward.metrics.diversity import DiversityScore
-from lookforward.metrics.dreamsim import DreamsimScore
-from lookforward.toybox import CLIP, DINO
-from lookforward.vision import to_unit
+from lookforward.models.encoders import to_unit
+from lookforward.scores.diversity import DiversityScore
+from lookforward.scores.dreamsim import DreamsimScore
+from lookforward.scores.evaluate import score_images
+from lookforward_toybox import CLIP, DINO
 
 SIZES = [(512, 512), (64, 64), (300, 200), (97, 150), (40, 40)]  # width, height
 PROMPTS = ["a photo of a dog", "a red teapot on the beach", "a cat in the snow"]

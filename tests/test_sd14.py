@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from lookforward.cli import main
-from lookforward.toybox import CLIP
-from lookforward.toybox.subjects import write_photos
-from lookforward.toybox.training.tokenizer import build_tokenizer
+from lookforward_toybox import CLIP
+from lookforward_toybox.subjects import write_photos
+from lookforward_toybox.training.tokenizer import build_tokenizer
 
 PROMPTS = """subject_name,class
 teapot,teapot

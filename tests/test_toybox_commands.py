@@ -22,13 +22,13 @@ from jobs import Command
 from lookforward.benchmark.figure import Figure
 from lookforward.benchmark.toybox import measure
 from lookforward.errors import LookforwardError
-from lookforward.generate import use_ddim
-from lookforward.toybox import SHIPPED, Weights
-from lookforward.toybox.draw import draw_world
-from lookforward.toybox.training.data import read_description
-from lookforward.toybox.training.loop import Schedule, run_stage
-from lookforward.toybox.training.stages import MINUTES
-from lookforward.toybox.training.state import load_state, save_state
+from lookforward.models.sampling import use_ddim
+from lookforward_toybox import SHIPPED, Weights
+from lookforward_toybox.draw import draw_world
+from lookforward_toybox.training.data import read_description
+from lookforward_toybox.training.loop import Schedule, run_stage
+from lookforward_toybox.training.stages import MINUTES
+from lookforward_toybox.training.state import load_state, save_state
 
 
 def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line: Command, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_pictures_of_the_world_and_of_its_models(
     assert len(colours) > 5000  # photos, not an empty sheet
 
     pipeline = make_pipeline()
-    monkeypatch.setattr("lookforward.build.build_pipeline", lambda *_: use_ddim(pipeline) or pipeline)
+    monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: use_ddim(pipeline) or pipeline)
     monkeypatch.setattr("lookforward.benchmark.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
     status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
     assert (status, out) == (0, "150 images on samples.png\n")

@@ -10,15 +10,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
+from lookforward.assembly import build_judges, build_pipeline
 from lookforward.benchmark.bounds import bounds
 from lookforward.benchmark.figure import figure_of
 from lookforward.benchmark.report import TOYBOX_CEILING
-from lookforward.build import build_judges, build_pipeline
-from lookforward.config import TOYBOX
-from lookforward.generate import draw_images
-from lookforward.schedule import scaled_linear
-from lookforward.toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
-from lookforward.toybox.check import (
+from lookforward.config.settings import TOYBOX
+from lookforward.core.path import scaled_linear
+from lookforward.models.encoders import to_unit
+from lookforward.models.sampling import draw_images
+from lookforward_toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
+from lookforward_toybox.check import (
     captioned_pictures,
     draw_real,
     draw_requests,
@@ -27,8 +28,7 @@ from lookforward.toybox.check import (
     retrieval,
     subject_classes,
 )
-from lookforward.toybox.judge import Judge
-from lookforward.vision import to_unit
+from lookforward_toybox.judge import Judge
 
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
 

@@ -15,19 +15,19 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, ViTImageProcessor, ViTModel
 
 from lookforward.errors import LookforwardError
-from lookforward.toybox.draw import draw_world
-from lookforward.toybox.judge import Judge
-from lookforward.toybox.labels import GROUPS
-from lookforward.toybox.training.clip import ClipSizes, evaluate_clip, export_clip, train_clip
-from lookforward.toybox.training.contrast import pair_contrast
-from lookforward.toybox.training.dino import DinoSizes, evaluate_dino, export_dino, train_dino
-from lookforward.toybox.training.loop import Schedule, run_stage
-from lookforward.toybox.training.resnet import ResnetSizes, export_resnet, train_identity, train_judge
-from lookforward.toybox.training.tokenizer import IDENTIFIERS, build_tokenizer, encode, save_tokenizer
-from lookforward.toybox.training.unet import UnetSizes, export_unet, load_denoiser, train_unet
-from lookforward.toybox.training.vae import VaeSizes, export_vae, train_vae
-from lookforward.toybox.world.subject import CLASSES
-from lookforward.vision import load_embedding
+from lookforward.models.encoders import load_embedding
+from lookforward_toybox.draw import draw_world
+from lookforward_toybox.judge import Judge
+from lookforward_toybox.labels import GROUPS
+from lookforward_toybox.training.clip import ClipSizes, evaluate_clip, export_clip, train_clip
+from lookforward_toybox.training.contrast import pair_contrast
+from lookforward_toybox.training.dino import DinoSizes, evaluate_dino, export_dino, train_dino
+from lookforward_toybox.training.loop import Schedule, run_stage
+from lookforward_toybox.training.resnet import ResnetSizes, export_resnet, train_identity, train_judge
+from lookforward_toybox.training.tokenizer import IDENTIFIERS, build_tokenizer, encode, save_tokenizer
+from lookforward_toybox.training.unet import UnetSizes, export_unet, load_denoiser, train_unet
+from lookforward_toybox.training.vae import VaeSizes, export_vae, train_vae
+from lookforward_toybox.world.subject import CLASSES
 
 COUNT = 24
 VAE = VaeSizes(channels=(8, 8, 16), groups=4)

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
-from lookforward.metrics.oracle import OracleScore
-from lookforward.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
-from lookforward.toybox.draw import draw_world
-from lookforward.toybox.labels import GROUPS, LABELS, label_ids
-from lookforward.toybox.subjects import find_subject, known_drawing, reference_photos, write_photos
-from lookforward.toybox.world.captions import caption
-from lookforward.toybox.world.outfits import OUTFITS
-from lookforward.toybox.world.picture import LOOKS, draw_any_view, draw_picture, draw_view, drawing, dressed
-from lookforward.toybox.world.scenes import SCENES, paint_scene
-from lookforward.toybox.world.subject import (
+from lookforward.models.encoders import to_unit
+from lookforward.scores.oracle import OracleScore
+from lookforward_toybox.draw import draw_world
+from lookforward_toybox.labels import GROUPS, LABELS, label_ids
+from lookforward_toybox.subjects import find_subject, known_drawing, reference_photos, write_photos
+from lookforward_toybox.world.captions import caption
+from lookforward_toybox.world.outfits import OUTFITS
+from lookforward_toybox.world.picture import LOOKS, draw_any_view, draw_picture, draw_view, drawing, dressed
+from lookforward_toybox.world.scenes import SCENES, paint_scene
+from lookforward_toybox.world.subject import (
     BODY_COLOURS,
     CLASSES,
     LIVE_CLASSES,
@@ -29,7 +30,6 @@ from lookforward.toybox.world.subject import (
     held_out,
     names_of,
 )
-from lookforward.vision import to_unit
 
 SUBJECT_0 = "backpack-0 backpack purple spotted ring brown green 3"
 SUBJECTS_HASH = "0fdd0fa98c5d6ef4"
@@ -78,7 +78,7 @@ def test_no_held_out_subject_is_drawn_in_pretraining(tmp_path: Path) -> None:
 def test_the_rejection_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subject that is held out is drawn anew: with its key among the kept-out ones, another comes."""
     first = draw_pretraining_subject(np.random.default_rng(5), "vase")
-    monkeypatch.setattr("lookforward.toybox.world.subject._keys", frozenset({first.key}))
+    monkeypatch.setattr("lookforward_toybox.world.subject._keys", frozenset({first.key}))
     assert draw_pretraining_subject(np.random.default_rng(5), "vase").key != first.key
 
 

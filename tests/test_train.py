@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lookforward.algorithm.trainer import Embeddings, Trainer, draw_batch, rate_share, train
+from lookforward.core.types import CachedLatents
 from lookforward.errors import LookforwardError
-from lookforward.latents import CachedLatents
-from lookforward.train import Embeddings, Trainer, draw_batch, rate_share, train
 from tiny import SCHEDULE, TinyPolicy, cached, seeded, tiny_trainer
 
 PHOTO, CLASS = "a photo of sks dog", "a photo of dog"

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lookforward.algorithm.environment import decide
+from lookforward.algorithm.update import Objective, critic_step, policy_loss, policy_step
+from lookforward.core.path import Schedule, add_noise
+from lookforward.core.types import Batch, State, Transition
 from lookforward.critics.residual import ResidualCritic
-from lookforward.environment import decide
 from lookforward.errors import LookforwardError
-from lookforward.records import Batch, State, Transition
 from lookforward.rewards.look_forward import LookForwardReward
-from lookforward.schedule import Schedule, add_noise
-from lookforward.update import Objective, critic_step, policy_loss, policy_step
 from tiny import SCHEDULE, TinyPolicy, random_transition, seeded, valued
 
 DREAMBOOTH = Objective(critic_weight=0.0, noise_weight=1.0, prior_weight=1.0, discount=1.0)

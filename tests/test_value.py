@@ -6,12 +6,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lookforward.algorithm.update import critic_step
+from lookforward.core.path import look_forward
+from lookforward.core.types import State, Transition
 from lookforward.critics.scale import Fit, ReturnScale
 from lookforward.critics.state_action import StateActionCritic
-from lookforward.records import State, Transition
 from lookforward.rewards.look_forward import LookForwardReward
-from lookforward.schedule import look_forward
-from lookforward.update import critic_step
 from tiny import SCHEDULE, make_transition, random_transition, seeded, valued
 
 

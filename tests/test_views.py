@@ -10,23 +10,23 @@ import torch
 from PIL import Image
 
 from conftest import make_pipeline, save_image
+from lookforward.algorithm.trainer import Trainer, draw_batch, train
+from lookforward.algorithm.update import Objective, policy_loss
 from lookforward.api import Job, read_concept
-from lookforward.build import build
-from lookforward.card import CARD
-from lookforward.checkpoint import load_newest, save_checkpoint
-from lookforward.concept import Concept, load_concept
-from lookforward.concepts import name_subjects, subjects_of
-from lookforward.config import Config
+from lookforward.assembly import build
+from lookforward.config.recipe import load_config
+from lookforward.config.settings import Config
+from lookforward.core.types import Transition
+from lookforward.data.photo import squares_along
+from lookforward.data.subject import Concept, load_concept
+from lookforward.data.subjects import name_subjects, subjects_of
+from lookforward.data.views import caption_notes, make_views, prompts_of, scaled, weigh
 from lookforward.errors import LookforwardError
-from lookforward.photo import squares_along
-from lookforward.recipe import load_config
-from lookforward.records import Transition
+from lookforward.exports.card import CARD
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
 from lookforward.rewards.per_concept import PerConceptReward
-from lookforward.train import Trainer, draw_batch, train
-from lookforward.update import Objective, policy_loss
-from lookforward.views import caption_notes, make_views, prompts_of, scaled, weigh
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import ResidualCritic, random_transition, seeded
 
 SIDE = 32

@@ -12,7 +12,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from lookforward.errors import LookforwardError
-from lookforward.vision import (
+from lookforward.models.encoders import (
     ClipEncoders,
     ImageEncoder,
     explain_load_error,
@@ -181,7 +181,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr("lookforward.vision.loading.HfApi.model_info", unreachable)
+    monkeypatch.setattr("lookforward.models.loading.HfApi.model_info", unreachable)
 
 
 @pytest.mark.parametrize("load", [load_dino, load_clip])

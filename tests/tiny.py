@@ -6,20 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookforward.algorithm.environment import Environment
+from lookforward.algorithm.returns import Target
+from lookforward.algorithm.trainer import Critique, Embeddings, Examples, Trainer
+from lookforward.algorithm.update import Objective
+from lookforward.core.path import Schedule, add_noise, look_forward, scaled_linear
+from lookforward.core.protocols import Reward
+from lookforward.core.types import CachedLatents, State, Transition
 from lookforward.critics.residual import ResidualCritic
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
 from lookforward.critics.value import ValueFunction
-from lookforward.environment import Environment
-from lookforward.latents import CachedLatents
-from lookforward.protocols import Reward
-from lookforward.records import State, Transition
-from lookforward.returns import Target
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.weighted import WeightedSum
-from lookforward.schedule import Schedule, add_noise, look_forward, scaled_linear
-from lookforward.train import Critique, Embeddings, Examples, Trainer
-from lookforward.update import Objective
 
 SCHEDULE = scaled_linear()
 

@@ -18,10 +18,10 @@ from transformers import (
     ViTModel,
 )
 
-from lookforward.protocols import Reward
-from lookforward.records import Transition
-from lookforward.toybox.training.tokenizer import build_tokenizer
-from lookforward.vision import ImageEncoder, Preprocessing
+from lookforward.core.protocols import Reward
+from lookforward.core.types import Transition
+from lookforward.models.encoders import ImageEncoder, Preprocessing
+from lookforward_toybox.training.tokenizer import build_tokenizer
 from tiny import random_transition, seeded
 
 SIDE = 32  # px, of images and encoders

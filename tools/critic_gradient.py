@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, mse_loss
 
-from lookforward.build import build
-from lookforward.concept import load_concept
+from lookforward.algorithm.environment import decide, detached
+from lookforward.algorithm.trainer import Trainer
+from lookforward.assembly import build
+from lookforward.config.recipe import load_config
+from lookforward.core.path import look_forward
+from lookforward.core.types import Transition
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
-from lookforward.environment import decide, detached
+from lookforward.data.subject import load_concept
 from lookforward.examples.rewards import is_bright, png_size
-from lookforward.recipe import load_config
-from lookforward.records import Transition
-from lookforward.schedule import look_forward
-from lookforward.toybox.subjects import write_photos
-from lookforward.train import Trainer
+from lookforward_toybox.subjects import write_photos
 
 BATCH = 16
 MOVE = 0.1  # root mean square of the change of an action

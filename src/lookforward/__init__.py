@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookforward.api import Personalized, load_personalized, personalize
-    from lookforward.config import Config
+    from lookforward.config.recipe import load_config
+    from lookforward.config.settings import Config
+    from lookforward.core.types import StepResult
     from lookforward.errors import LookforwardError
-    from lookforward.recipe import load_config
-    from lookforward.records import StepResult
 
 __all__ = [
     "Config",

@@ -17,19 +17,19 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.build import Source, Workshop, build, device_of, find_source
-from lookforward.checkpoint import load_newest, save_checkpoint
-from lookforward.concept import Concept
-from lookforward.concepts import load_concepts, name_subjects
-from lookforward.config import Config
+from lookforward.algorithm.trainer import train
+from lookforward.assembly import Source, Workshop, build, device_of, find_source
+from lookforward.assembly.milestones import export_step, keep_milestones
+from lookforward.config.recipe import load_config, require_followed
+from lookforward.config.settings import Config
+from lookforward.core.types import StepResult
+from lookforward.data.subject import Concept
+from lookforward.data.subjects import load_concepts, name_subjects
+from lookforward.data.views import SCALES
 from lookforward.errors import LookforwardError
-from lookforward.generate import SchedulerName, check_size, draw_images
-from lookforward.milestones import export_step, keep_milestones
-from lookforward.recipe import load_config, require_followed
-from lookforward.records import StepResult
-from lookforward.run import Run, prepare
-from lookforward.train import train
-from lookforward.views import SCALES
+from lookforward.models.sampling import SchedulerName, check_size, draw_images
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward.runs.folder import Run, prepare
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 RECORD = Path(__file__).parent / "golden.json"
 RECIPES = (
-    "best", "dino", "dpok", "draft", "dreambooth", "look-forward", "look-forward+dino", "released", "state-action", "text",
+    "best", "dino", "dpok", "draft", "dreambooth", "look-forward", "look-forward+dino", "released",
+    "state-action", "text",
 )  # fmt: skip
 ADAPTERS = ("lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
 CASES = (*((recipe, "full") for recipe in RECIPES), *(("look-forward", adapter) for adapter in ADAPTERS))
@@ -64,7 +65,7 @@ def run_case(recipe: str, adapter: str, photos: Path, folder: Path) -> dict[str,
 
 
 def main() -> None:
-    from lookforward.toybox.subjects import write_photos
+    from lookforward_toybox.subjects import write_photos
 
     torch.set_num_threads(1)
     record: dict[str, Any] = {"machine": machine(), "cases": {}}

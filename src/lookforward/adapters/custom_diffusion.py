@@ -14,7 +14,7 @@ from torch.nn import functional
 from lookforward.adapters.full import FullAdapter
 from lookforward.adapters.words import Word, add_words, forget_words, teach_words, word_table, write_words
 from lookforward.errors import LookforwardError
-from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.models.policy import DiffusionPolicy
 
 WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"  # diffusers' name for it
 _PROJECTIONS = ("to_k", "to_v")

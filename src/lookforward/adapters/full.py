@@ -7,8 +7,8 @@ from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from lookforward.policies.diffusion import DiffusionPolicy, forget_origin
-from lookforward.vision import no_progress_bars
+from lookforward.models.encoders import no_progress_bars
+from lookforward.models.policy import DiffusionPolicy, forget_origin
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from lookforward.adapters.files import write_tensors
 from lookforward.errors import LookforwardError
-from lookforward.policies.diffusion import DiffusionPolicy
-from lookforward.vision import no_progress_bars
+from lookforward.models.encoders import no_progress_bars
+from lookforward.models.policy import DiffusionPolicy
 
 WEIGHTS = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 TARGETS = {  # what train_dreambooth_lora of diffusers adapts

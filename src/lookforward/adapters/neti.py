@@ -9,10 +9,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
-from lookforward.adapters.pipelines.concept_pipeline import SpaceTimeWords, draw_frequencies
-from lookforward.adapters.pipelines.use import adopt, prepare_word, read_word, release, write_word
+from lookforward.adapters.concept_words import adopt, prepare_word, read_word, release, write_word
 from lookforward.errors import LookforwardError
-from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.models.families.concept_pipeline import SpaceTimeWords, draw_frequencies
+from lookforward.models.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
-from lookforward.adapters.pipelines.concept_pipeline import LayerWords
-from lookforward.adapters.pipelines.use import adopt, prepare_word, read_word, release, write_word
-from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.adapters.concept_words import adopt, prepare_word, read_word, release, write_word
+from lookforward.models.families.concept_pipeline import LayerWords
+from lookforward.models.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from lookforward.adapters.words import Word, add_words, forget_words, teach_words, word_table, write_words
-from lookforward.policies.diffusion import DiffusionPolicy
+from lookforward.models.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)

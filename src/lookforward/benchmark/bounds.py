@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from lookforward.assembly import Judges, build_scores
 from lookforward.benchmark.figure import Figure, figure_of
-from lookforward.build import Judges, build_scores
-from lookforward.evaluate import score_images
-from lookforward.generate import draw_images
-from lookforward.prompts import fill
-from lookforward.toybox.subjects import reference_photos
-from lookforward.toybox.world.picture import draw_picture, draw_view, drawing
-from lookforward.toybox.world.scenes import SCENES
-from lookforward.toybox.world.subject import LIVE_CLASSES, Subject, held_out
+from lookforward.data.prompts import fill
+from lookforward.models.sampling import draw_images
+from lookforward.scores.evaluate import score_images
+from lookforward_toybox.subjects import reference_photos
+from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
+from lookforward_toybox.world.scenes import SCENES
+from lookforward_toybox.world.subject import LIVE_CLASSES, Subject, held_out
 
 ASKED = ("jungle", "beach", "city", "rug")  # scenes that both kinds of prompts have
 PROMPT = "a {identifier} {class_noun} "

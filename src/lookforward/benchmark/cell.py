@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from lookforward.benchmark.plan import Key, Plan, cell_name
-from lookforward.config import OF_THE_MACHINE, Config
+from lookforward.config.settings import OF_THE_MACHINE, Config
 from lookforward.errors import LookforwardError
-from lookforward.run import write_text
+from lookforward.runs.folder import write_text
 
 THINNED = 10  # steps of which a cell keeps the mean
 

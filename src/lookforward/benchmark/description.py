@@ -12,7 +12,7 @@ from lookforward.benchmark.provenance import now, versions
 from lookforward.benchmark.results import settings_columns
 from lookforward.benchmark.summary import optimised_of
 from lookforward.errors import LookforwardError
-from lookforward.run import write_text
+from lookforward.runs.folder import write_text
 
 Json = Mapping[str, Any]
 _AXES = ("subjects", "methods", "seeds")

@@ -8,8 +8,8 @@ from statistics import mean, median
 
 from lookforward.benchmark.cell import Cell, finished_cell
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, cell_name
-from lookforward.config import TOYBOX
-from lookforward.toybox import MODEL
+from lookforward.config.settings import TOYBOX
+from lookforward_toybox import MODEL
 
 # (seconds a step, seconds an image, scores included): Toybox's are measured on one core; with SD 1.4 at 512 pixels
 # it is a guess for a recent GPU in single precision

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from lookforward.algorithm.trainer import train
 from lookforward.api import read_concept
+from lookforward.assembly import Judges, Workshop, build, build_scores, model_hash
 from lookforward.benchmark.cell import (
     Cell,
     cell_images,
@@ -27,14 +29,12 @@ from lookforward.benchmark.datasets import photos_hash, provide_photos
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, spread_prompts
 from lookforward.benchmark.provenance import config_hash, device_name, now, versions
-from lookforward.build import Judges, Workshop, build, build_scores, model_hash
-from lookforward.config import Config
+from lookforward.config.recipe import load_config
+from lookforward.config.settings import Config
+from lookforward.data.prompts import fill
 from lookforward.errors import LookforwardError, writing
-from lookforward.evaluate import score_images
-from lookforward.generate import draw_images
-from lookforward.prompts import fill
-from lookforward.recipe import load_config
-from lookforward.train import train
+from lookforward.models.sampling import draw_images
+from lookforward.scores.evaluate import score_images
 
 __all__ = ["UNTOUCHED", "Cell", "Plan", "cell_images", "run_cell", "run_grid", "spread_prompts", "thin"]
 

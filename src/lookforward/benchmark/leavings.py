@@ -8,11 +8,11 @@ from typing import Any
 
 from lookforward.benchmark.plan import cell_name, prompt_kind
 from lookforward.benchmark.provenance import other_than_default
-from lookforward.config import Config
+from lookforward.config.settings import Config
 from lookforward.errors import LookforwardError
+from lookforward.report.choice import Found, Key, Wanted, planned_cells
+from lookforward.report.origin import Origin
 from lookforward.report.page import UNTOUCHED, Problem, Result
-from lookforward.report.page.choice import Found, Key, Wanted, planned_cells
-from lookforward.report.page.origin import Origin
 
 ENCODERS = ("dino", "clip", "dinov2")
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged file may lead to

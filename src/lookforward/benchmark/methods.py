@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
+from lookforward.assembly.adapter import build_adapter
+from lookforward.assembly.environment import check_reward
 from lookforward.benchmark.plan import UNTOUCHED
-from lookforward.build.adapter import build_adapter
-from lookforward.build.environment import check_reward
-from lookforward.config import TOYBOX, Config
+from lookforward.config.recipe import load_config
+from lookforward.config.settings import TOYBOX, Config
 from lookforward.errors import LookforwardError
-from lookforward.recipe import load_config
 
 RECIPE_LABELS = {
     "dreambooth": "DreamBooth",

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from lookforward.assembly import Judges, build_judges, build_pipeline, model_hash
 from lookforward.benchmark.cell import Cell, require_same_model
 from lookforward.benchmark.grid import Weights, restore, run_cell, snapshot
 from lookforward.benchmark.plan import Key, Plan
-from lookforward.build import Judges, build_judges, build_pipeline, model_hash
 
 
 @dataclass(frozen=True)

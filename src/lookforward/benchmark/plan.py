@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
-from lookforward.config import Config
-from lookforward.recipe import load_config
+from lookforward.config.recipe import load_config
+from lookforward.config.settings import Config
 
 UNTOUCHED = "untouched"
 Key = tuple[str, str, int]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lookforward.config import OF_THE_MACHINE, Config
+from lookforward.config.settings import OF_THE_MACHINE, Config
 
 PACKAGES = ("lookforward", "torch", "diffusers", "transformers", "peft", "numpy")
 # What differs from cell to cell of a method, or says where files lie

@@ -16,16 +16,16 @@ from lookforward.benchmark.leavings import (
 )
 from lookforward.benchmark.methods import RECIPE_LABELS, method_label
 from lookforward.benchmark.summary import optimised_scores
-from lookforward.config import TOYBOX
+from lookforward.config.settings import TOYBOX
+from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError
-from lookforward.prompts import LIVE_CLASSES
+from lookforward.report.choice import Choice, Found, Key, choose, left_sentence
+from lookforward.report.origin import disagreements, made_when, measured_with
+from lookforward.report.originals import drawn_in, noun_of, photo_folder, photos_in
 from lookforward.report.page import UNTOUCHED, Benchmark, Method, Subject
-from lookforward.report.page.choice import Choice, Found, Key, choose, left_sentence
-from lookforward.report.page.origin import disagreements, made_when, measured_with
-from lookforward.report.page.originals import drawn_in, noun_of, photo_folder, photos_in
-from lookforward.report.page.paper import departures, row_of
-from lookforward.toybox.subjects import CARD
-from lookforward.toybox.world.subject import names_of
+from lookforward.report.paper import departures, row_of
+from lookforward_toybox.subjects import CARD
+from lookforward_toybox.world.subject import names_of
 
 # Measured by `lookforward toybox check`; docs/toybox.md has the same figures, and a test holds the two together
 TOYBOX_CEILING = {

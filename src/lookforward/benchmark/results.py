@@ -14,7 +14,7 @@ from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import UNTOUCHED, Plan, prompt_kind
 from lookforward.benchmark.provenance import PACKAGES, config_hash, other_than_default
 from lookforward.benchmark.summary import optimised_of
-from lookforward.run import write_text
+from lookforward.runs.folder import write_text
 
 SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")  # columns that every table has, and in this order
 

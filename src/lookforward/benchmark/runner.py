@@ -23,7 +23,7 @@ from lookforward.benchmark.datasets import provide_photos
 from lookforward.benchmark.plan import Key, Plan, cell_name
 from lookforward.benchmark.provenance import now
 from lookforward.errors import LookforwardError, write_error
-from lookforward.run import write_text
+from lookforward.runs.folder import write_text
 
 CellRunner = Callable[[Plan, Key, Path], tuple[Cell, np.ndarray]]
 """Trains, draws and scores a cell from the folder of its photos: the cell, and images (n, h, w, 3) uint8."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.generate import draw_images
-from lookforward.prompts import fill
+from lookforward.data.prompts import fill
+from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
-from lookforward.toybox.world.subject import CLASSES, LIVE_CLASSES
+from lookforward_toybox.world.subject import CLASSES, LIVE_CLASSES
 
 ANY = (
     "a photo of a {identifier} {class_noun}",

@@ -7,18 +7,18 @@ import numpy as np
 from PIL import Image
 from rich.console import Group
 
+from lookforward.assembly.evaluators import DINOV2, clip_source, dino_source
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import Scoring
-from lookforward.build.judges import DINOV2, clip_source, dino_source
-from lookforward.config import Config
+from lookforward.config.recipe import load_config
+from lookforward.config.settings import Config
+from lookforward.data.prompts import fill
 from lookforward.errors import writing
-from lookforward.prompts import fill
-from lookforward.recipe import load_config
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
-from lookforward.run import write_text
-from lookforward.toybox.subjects import find_subject, reference_photos
+from lookforward.runs.folder import write_text
+from lookforward_toybox.subjects import find_subject, reference_photos
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
 _SCORE_OF_REWARD = {

@@ -8,15 +8,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from lookforward.assembly import Judges, build_pipeline
 from lookforward.benchmark.bounds import bounds
 from lookforward.benchmark.figure import Figure, figure_of
-from lookforward.build import Judges, build_pipeline
-from lookforward.concept import load_concept
+from lookforward.data.subject import load_concept
 from lookforward.errors import LookforwardError
-from lookforward.generate import draw_images
-from lookforward.latents import decode, encode
-from lookforward.toybox import SHIPPED, Weights
-from lookforward.toybox.check import (
+from lookforward.models.encoders import load_clip, load_dino, load_embedding, to_unit
+from lookforward.models.latents import decode, encode
+from lookforward.models.sampling import draw_images
+from lookforward_toybox import SHIPPED, Weights
+from lookforward_toybox.check import (
     Request,
     captioned_pictures,
     draw_changes,
@@ -28,8 +29,7 @@ from lookforward.toybox.check import (
     retrieval,
     subject_classes,
 )
-from lookforward.toybox.judge import Judge
-from lookforward.vision import load_clip, load_dino, load_embedding, to_unit
+from lookforward_toybox.judge import Judge
 
 GOALS: dict[str, float | None] = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
 SIDE = 64  # px

@@ -39,7 +39,7 @@ def ablate(
         set: A setting for all values, such as target=bootstrap.
     """
     from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
-    from lookforward.toybox.world.subject import DEVELOPMENT
+    from lookforward_toybox.world.subject import DEVELOPMENT
 
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)

@@ -47,7 +47,7 @@ def compare(
     """
     from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
-    from lookforward.toybox.world.subject import DEVELOPMENT
+    from lookforward_toybox.world.subject import DEVELOPMENT
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = parse_settings(set)
@@ -89,9 +89,9 @@ def require_some(methods: Collection[str], seeds: int, images: int, prompts: int
 
 def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     """Run what is missing of a grid on the bundled model, with a line a cell."""
+    from lookforward.assembly import build_judges, build_pipeline
     from lookforward.benchmark.grid import run_grid
-    from lookforward.build import build_judges, build_pipeline
-    from lookforward.config import TOYBOX
+    from lookforward.config.settings import TOYBOX
 
     subjects, methods, seeds = plan.subjects, plan.methods, plan.seeds
     total = len(subjects) * len(methods) * len(seeds)

@@ -26,8 +26,8 @@ def draw_into(
         LookforwardError: the disk is full or cannot be written, or a setting is out of range.
     """
     from lookforward import __version__
-    from lookforward.generate import draw_images, native_size
-    from lookforward.picture import Drawing, save_picture, save_sheet
+    from lookforward.exports.png import Drawing, save_picture, save_sheet
+    from lookforward.models.sampling import draw_images, native_size
     from lookforward.report import contact_sheet
 
     size = settings["resolution"] or native_size(pipeline)
@@ -74,7 +74,7 @@ def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:
 
 def _shows_another(path: Path, drawing: Any) -> bool:
     """Whether there is an image already, that was drawn otherwise or by another program."""
-    from lookforward.picture import read_settings
+    from lookforward.exports.png import read_settings
 
     try:
         return path.exists() and replace(read_settings(path), version="") != replace(drawing, version="")

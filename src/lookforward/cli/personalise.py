@@ -57,10 +57,10 @@ def train(
         dry_run: Check everything and show the resolved settings; train nothing.
     """
     from lookforward.api import Job, default_output, photos_name, read_concept
-    from lookforward.build import check
-    from lookforward.concepts import name_subjects
-    from lookforward.config import to_toml
-    from lookforward.recipe import load_config, require_followed
+    from lookforward.assembly import check
+    from lookforward.config.recipe import load_config, require_followed
+    from lookforward.config.settings import to_toml
+    from lookforward.data.subjects import name_subjects
 
     options = {
         "model": model, "reward": reward, "adapter": adapter, "identifier": identifier, "steps": steps, "seed": seed,
@@ -127,14 +127,14 @@ def score(
     import json
 
     from lookforward.api import load_personalized, photos_of, read_concept
+    from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
-    from lookforward.build import build_judges, build_scores
-    from lookforward.evaluate import score_images
-    from lookforward.generate import draw_images
-    from lookforward.prompts import benchmark_prompts, fill, read_prompt_file
-    from lookforward.run import write_text
-    from lookforward.toybox.subjects import known_drawing
+    from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.models.sampling import draw_images
+    from lookforward.runs.folder import write_text
+    from lookforward.scores.evaluate import score_images
+    from lookforward_toybox.subjects import known_drawing
 
     if images < 1:
         raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.")
@@ -193,7 +193,7 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
 
 def asked_scores(extra: tuple[str, ...], dinov2: str | None, images: int) -> tuple[str, ...]:
     """The further scores that are asked for, each once; what they lack is told here."""
-    from lookforward.build import check_extra_scores
+    from lookforward.assembly import check_extra_scores
 
     words = tuple(dict.fromkeys((*split_words(extra), "dinov2") if dinov2 else split_words(extra)))
     check_extra_scores(words, images)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from lookforward.benchmark.memory import peak_memory
-from lookforward.records import StepResult
+from lookforward.core.types import StepResult
 
 _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q", "q_target": "return"}
 

@@ -23,8 +23,8 @@ def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
         output: Folder; photos/SUBJECT where not given.
         count: How many photos.
     """
-    from lookforward.toybox.subjects import find_subject, write_photos
-    from lookforward.toybox.world.scenes import SCENES
+    from lookforward_toybox.subjects import find_subject, write_photos
+    from lookforward_toybox.world.scenes import SCENES
 
     if not 1 <= count <= len(SCENES):
         raise LookforwardError(f"--count {count} must lie in [1, {len(SCENES)}]: each photo is in a scene of its own.")
@@ -45,7 +45,7 @@ def draw(count: int = 80_000, folder: Path = Path("build/toybox"), seed: int = 0
         seed: The same seed draws the same pictures.
         workers: Processes.
     """
-    from lookforward.toybox.draw import draw_world
+    from lookforward_toybox.draw import draw_world
 
     with track("drawing", count, console) as show:
         draw_world(folder / "data", count, seed=seed, workers=workers, show=show)
@@ -75,10 +75,10 @@ def train_stage(
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    from lookforward.build import find_device
-    from lookforward.toybox.training.stages import MINUTES
-    from lookforward.toybox.training.stages import train_stage as run_stage
-    from lookforward.vision import no_progress_bars
+    from lookforward.assembly import find_device
+    from lookforward.models.encoders import no_progress_bars
+    from lookforward_toybox.training.stages import MINUTES
+    from lookforward_toybox.training.stages import train_stage as run_stage
 
     device = find_device(device)
     with no_progress_bars(diffusers_logging, transformers_logging):  # of files that are there in a moment
@@ -101,7 +101,7 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
         weights: Folder of other models to measure: the export of `lookforward toybox train`.
     """
     from lookforward.benchmark.toybox import measure
-    from lookforward.toybox import SHIPPED, Weights
+    from lookforward_toybox import SHIPPED, Weights
 
     table = Table("figure", "goal", "reached", "± (95%)")
     with Live(table, console=console, auto_refresh=False) as live:  # what was measured is shown if the rest never is
@@ -119,8 +119,8 @@ def sheet(output: Path = Path("toybox.png")) -> None:
         output: The picture to write.
     """
     from lookforward.report import contact_sheet
-    from lookforward.toybox.subjects import reference_photos
-    from lookforward.toybox.world.subject import held_out
+    from lookforward_toybox.subjects import reference_photos
+    from lookforward_toybox.world.subject import held_out
 
     _require_place(output)
     names = list(held_out())
@@ -139,10 +139,10 @@ def samples(output: Path = Path("samples.png"), seed: int = 0, weights: Path | N
         seed: Seed of the first image.
         weights: Folder of other models to draw with: the export of `lookforward toybox train`.
     """
+    from lookforward.assembly import build_pipeline
     from lookforward.benchmark.samples import sample_sheet
-    from lookforward.build import build_pipeline
-    from lookforward.toybox import SHIPPED, Weights
-    from lookforward.toybox.check import require_weights
+    from lookforward_toybox import SHIPPED, Weights
+    from lookforward_toybox.check import require_weights
 
     chosen = Weights(weights) if weights else SHIPPED
     require_weights(chosen.pipeline)
@@ -162,7 +162,7 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
     """
     from lookforward.report.curves import curves as plot
     from lookforward.report.curves import read_rows
-    from lookforward.toybox.training.stages import MINUTES
+    from lookforward_toybox.training.stages import MINUTES
 
     _require_place(output, (*PICTURES, ".pdf", ".svg"))
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}

@@ -50,10 +50,10 @@ def generate(
         like: A PNG file of this command, whose prompt, seed and settings hold where not given otherwise.
         output: Folder for the images; RUN/images, or images where RUN is no run folder, where not given.
     """
-    from lookforward.build import add_adapters, device_of, find_adapter, find_source, model_hash
-    from lookforward.card import base_name
-    from lookforward.generate import check_size
-    from lookforward.picture import read_settings
+    from lookforward.assembly import add_adapters, device_of, find_adapter, find_source, model_hash
+    from lookforward.exports.card import base_name
+    from lookforward.exports.png import read_settings
+    from lookforward.models.sampling import check_size
 
     past = read_settings(like) if like else None
     _require_words(prompt, prompts, past.prompt if past else None)
@@ -102,7 +102,7 @@ def export(
         output: New folder; RUN/export-FORMAT where not given.
         strength: Of merged, 0 the base model, 1 the trained one; 1 where not given.
     """
-    from lookforward.build import convert, find_source
+    from lookforward.assembly import convert, find_source
 
     source = find_source(run)
     folder = output or Path(run) / f"export-{format}"
@@ -125,8 +125,8 @@ def merge(
         output: New folder.
         strength: Of those without one of their own: 0 is the base model, 1 the trained one.
     """
-    from lookforward.build import find_adapter
-    from lookforward.build import merge as bake
+    from lookforward.assembly import find_adapter
+    from lookforward.assembly import merge as bake
 
     if not exports:
         raise LookforwardError("Give the run folders or exports to merge.")
@@ -144,7 +144,7 @@ def _require_words(prompt: str | None, file: Path | None, past: str | None) -> N
 
 def _prompts(prompt: str | None, file: Path | None, past: str | None, own: dict[str, Any]) -> list[str]:
     """What to draw, the subject filled in."""
-    from lookforward.prompts import fill, read_prompt_file
+    from lookforward.data.prompts import fill, read_prompt_file
 
     noun = own["class_noun"] if own["noun_in_prompt"] else ""
     if file is not None:
@@ -181,7 +181,7 @@ def _seeds(seeds: tuple[int, ...], count: int | None, seed: int | None, past: in
 
 
 def _tell(notes: tuple[str, ...], asked: list[str], own: dict[str, Any]) -> None:
-    from lookforward.concepts import other_subjects
+    from lookforward.data.subjects import other_subjects
 
     named = [own["identifier"], *(identifier for identifier, _ in other_subjects(own.get("others", "")))]
     for note in notes:

@@ -8,7 +8,7 @@ the error, is negated; and it computes in single precision. It has 262,310 param
 import torch
 from torch import Tensor, nn
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
 
 
 class ResidualCritic(nn.Module):

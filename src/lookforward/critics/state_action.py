@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
 
 Widths = tuple[int, ...]
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookforward.core.types import Transition
 from lookforward.critics.scale import Fit, ReturnScale
-from lookforward.records import Transition
 
 
 class ValueFunction(nn.Module):

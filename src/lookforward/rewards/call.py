@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lookforward.core.types import Transition
 from lookforward.errors import LookforwardError
-from lookforward.records import Transition
 from lookforward.rewards.checked import RESUME, check_values
 from lookforward.rewards.pixels import decoded
 

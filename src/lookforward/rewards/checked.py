@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from lookforward.core.protocols import Reward
+from lookforward.core.types import Transition
 from lookforward.errors import LookforwardError
-from lookforward.protocols import Reward
-from lookforward.records import Transition
 
 RESUME = "Then give the same command again: it goes on from the last checkpoint."
 

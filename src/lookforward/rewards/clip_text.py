@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
+from lookforward.models.encoders import ClipEncoders
 from lookforward.rewards.pixels import decoded
-from lookforward.vision import ClipEncoders
 
 
 class ClipTextReward:

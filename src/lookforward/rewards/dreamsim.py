@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
+from lookforward.models.encoders.perceptual import Distance
 from lookforward.rewards.pixels import image_and_photo
-from lookforward.vision.perceptual import Distance
 
 
 class DreamsimReward:

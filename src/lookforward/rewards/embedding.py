@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
+from lookforward.models.encoders import ImageEncoder
+from lookforward.models.encoders.similarity import Similarity
 from lookforward.rewards.pixels import decoded
-from lookforward.vision import ImageEncoder
-from lookforward.vision.similarity import Similarity
 
 
 class EmbeddingReward:

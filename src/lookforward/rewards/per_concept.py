@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lookforward.protocols import Reward
-from lookforward.records import Transition
+from lookforward.core.protocols import Reward
+from lookforward.core.types import Transition
 from lookforward.rewards.pixels import decoded
 
 

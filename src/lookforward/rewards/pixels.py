@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
 
 
 def decoded(transition: Transition, name: str) -> Tensor:

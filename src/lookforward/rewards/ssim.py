@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from lookforward.records import Transition
+from lookforward.core.types import Transition
 from lookforward.rewards.pixels import image_and_photo
 
 _SIDE, _SIGMA = 11, 1.5  # px, of the Gaussian window

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from lookforward.protocols import Reward
-from lookforward.records import Transition
+from lookforward.core.protocols import Reward
+from lookforward.core.types import Transition
 from lookforward.rewards.terms import format_terms
 
 

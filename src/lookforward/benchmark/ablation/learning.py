@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from lookforward.benchmark.ablation.varied import Ablation, method_of
 from lookforward.benchmark.grid import Cell, Plan
-from lookforward.recipe import load_config
+from lookforward.config.recipe import load_config
 from lookforward.report.curves import Line, curves
 
 _LOSS = "critic loss"

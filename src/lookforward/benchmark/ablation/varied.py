@@ -9,8 +9,8 @@ from typing import Any
 
 from lookforward.benchmark.grid import Plan
 from lookforward.benchmark.methods import require_shared
+from lookforward.config.recipe import load_config
 from lookforward.errors import LookforwardError
-from lookforward.recipe import load_config
 
 Overrides = Mapping[str, Any]
 

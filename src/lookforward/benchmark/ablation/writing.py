@@ -14,12 +14,12 @@ from lookforward.benchmark.ablation.learning import ablation_curves
 from lookforward.benchmark.ablation.varied import Ablation, method_of
 from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
 from lookforward.benchmark.summary import COSTS, optimised_of, summarise
+from lookforward.config.recipe import load_config
+from lookforward.data.prompts import fill
 from lookforward.errors import writing
-from lookforward.prompts import fill
-from lookforward.recipe import load_config
 from lookforward.report import comparison_sheet, markdown_table, paired_interval, score_table
-from lookforward.run import write_text
-from lookforward.toybox.subjects import find_subject, reference_photos
+from lookforward.runs.folder import write_text
+from lookforward_toybox.subjects import find_subject, reference_photos
 
 SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, require_names
+from lookforward.data.prompts import LIVE_CLASSES, read_prompt_file
 from lookforward.errors import LookforwardError
-from lookforward.prompts import LIVE_CLASSES, read_prompt_file
 
 INDEX = "dataset.json"
 _NEEDED = ("class_prompt", "instance_data_dir", "prompt_filename")

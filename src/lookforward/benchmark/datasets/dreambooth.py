@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, require_names
+from lookforward.data.prompts import LIVE_CLASSES, LIVE_PROMPTS, OBJECT_PROMPTS, read_prompts_and_classes
 from lookforward.errors import LookforwardError
-from lookforward.prompts import LIVE_CLASSES, LIVE_PROMPTS, OBJECT_PROMPTS, read_prompts_and_classes
 
 TABLE = "prompts_and_classes.txt"
 _PROMPT = re.compile(r"""^\s*(['"])(.*)\1\s*\.format\(\s*unique_token\s*,\s*class_token\s*\)""")

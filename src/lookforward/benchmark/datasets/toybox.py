@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset
-from lookforward.prompts import benchmark_prompts
-from lookforward.toybox.subjects import CARD, write_photos
-from lookforward.toybox.world.picture import drawing
-from lookforward.toybox.world.subject import LIVE_CLASSES, held_out, names_of
+from lookforward.data.prompts import benchmark_prompts
+from lookforward_toybox.subjects import CARD, write_photos
+from lookforward_toybox.world.picture import drawing
+from lookforward_toybox.world.subject import LIVE_CLASSES, held_out, names_of
 
 PARTS = ("toybox", "toybox-development")
 

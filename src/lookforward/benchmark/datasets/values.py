@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
-from lookforward.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
 

@@ -1,0 +1,33 @@
+"""Config to objects: the only place that knows both."""
+
+from lookforward.assembly.evaluators import EXTRA_SCORES, Judges, build_judges, build_scores, check_extra_scores
+from lookforward.assembly.run import Workshop, build, check
+from lookforward.exports.convert import convert
+from lookforward.exports.load import load_export, manifest_of, model_hash, read_manifest
+from lookforward.exports.merge import merge
+from lookforward.exports.source import Source, add_adapters, device_of, find_adapter, find_source
+from lookforward.models.pipeline import build_pipeline, find_device
+
+__all__ = [
+    "EXTRA_SCORES",
+    "Judges",
+    "Source",
+    "Workshop",
+    "add_adapters",
+    "build",
+    "build_judges",
+    "build_pipeline",
+    "build_scores",
+    "check",
+    "check_extra_scores",
+    "convert",
+    "device_of",
+    "find_adapter",
+    "find_device",
+    "find_source",
+    "load_export",
+    "manifest_of",
+    "merge",
+    "model_hash",
+    "read_manifest",
+]

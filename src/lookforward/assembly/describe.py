@@ -1,0 +1,53 @@
+"""Where each photo was taken, in words: what its prompt tells, the identifier need not learn.
+
+Trained on "a photo of sks dog" alone, a model takes the beach behind the dog for a part of the dog. CLIP picks
+the place for each photo out of a list, as in its zero-shot classification (Radford et al., 2021).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from lookforward.assembly.evaluators import clip_source
+from lookforward.config.settings import TOYBOX, Config
+from lookforward.data.subject import Concept
+from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
+from lookforward_toybox.world.scenes import SCENES
+
+PLACES = (
+    "on a table", "on a shelf", "on a chair", "on a sofa", "on a bed", "on a carpet", "on a wooden floor",
+    "on a tiled floor", "on a white background", "on a black background", "in front of a wall", "at a window",
+    "in a kitchen", "in a living room", "in an office", "in a shop", "in a box", "in a hand", "on someone's lap",
+    "in a car", "on the grass", "in a garden", "among flowers", "on a rock", "on the sand", "on the beach",
+    "in the snow", "in the water", "in a forest", "in a field", "in the mountains", "in a park", "on a path",
+    "on a pavement", "on a street", "on stone steps", "on a balcony", "on a bench", "by a fence", "by a house",
+    "in a city", "in the dark",
+)  # fmt: skip
+
+
+def describe(concept: Concept, config: Config, device: torch.device | str) -> Concept:
+    """The concept with a place for each photo that has no caption, "on the beach".
+
+    Raises:
+        LookforwardError: CLIP cannot be loaded.
+    """
+    # Toybox's models know the words of their world alone
+    places = tuple(SCENES.values()) if config.model == TOYBOX else PLACES
+    clip = load_clip(clip_source(config.model), device)
+    told = [
+        replace(one, photos=tuple(
+            photo if photo.caption else replace(photo, place=place)
+            for photo, place in zip(one.photos, find_places(one, places, clip), strict=True)
+        ))
+        for one in concept.together
+    ]  # fmt: skip
+    return replace(told[0], others=tuple(told[1:]))
+
+
+@torch.no_grad()
+def find_places(concept: Concept, places: tuple[str, ...], clip: ClipEncoders) -> list[str]:
+    """For each photo the place that CLIP finds most like it."""
+    pixels = to_unit(np.stack([photo.squares[0] for photo in concept.photos])).to(clip.image.mean.device)
+    texts = clip.text([f"{concept.class_prompt} {place}" for place in places])  # (p, d)
+    return [places[i] for i in (clip.image(pixels) @ texts.T).argmax(dim=1).tolist()]

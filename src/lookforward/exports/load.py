@@ -1,0 +1,123 @@
+"""What an export is, in a few words beside it, and an export to a pipeline that draws with it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+from diffusers import StableDiffusionPipeline
+
+from lookforward.adapters.custom_diffusion import load_custom_diffusion
+from lookforward.adapters.lora import load_lora
+from lookforward.adapters.neti import load_neti
+from lookforward.adapters.p_plus import load_p_plus
+from lookforward.adapters.textual_inversion import load_textual_inversion
+from lookforward.config.settings import TOYBOX, AdapterKind, Config
+from lookforward.errors import LookforwardError
+from lookforward.models.pipeline import build_pipeline
+from lookforward.models.sampling import fingerprint
+from lookforward.runs.folder import MANIFEST
+
+_SUBJECT = ("identifier", "class_noun", "noun_in_prompt", "others")
+_TOLD = ("adapter", "model", *_SUBJECT, "resolution", "sample_steps", "guidance")
+_NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came later
+
+
+def manifest_of(config: Config, model_hash: str = "") -> dict[str, Any]:
+    """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
+    is_folder = config.model != TOYBOX and os.path.isdir(config.model)
+    later = {"model_is_folder": True} if is_folder else {}
+    told = {"model_hash": model_hash} if model_hash else {}
+    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}, **later, **told}
+
+
+def model_hash(pipeline: StableDiffusionPipeline) -> str:
+    """`fingerprint`, as short as other programs write it."""
+    return fingerprint(pipeline)[:10]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an export.
+
+    Raises:
+        LookforwardError: the folder is no export.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LookforwardError(f"{folder} is no export: its {MANIFEST} cannot be read. Give RUN/export.") from error
+    missing = [name for name in _NEEDED if name not in manifest] if isinstance(manifest, dict) else ["format"]
+    if missing:
+        raise LookforwardError(
+            f"{folder} is no export: its {MANIFEST} does not tell its {missing[0]}. Give RUN/export."
+        )
+    if manifest["format"] != 1 or manifest["adapter"] not in get_args(AdapterKind):
+        raise LookforwardError(
+            f"{folder} holds an adapter {manifest['adapter']!r} in format {manifest['format']!r}, which this version "
+            "of lookforward does not know: take the version that wrote it."
+        )
+    return manifest
+
+
+def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
+    """The pipeline of an export: the pipeline folder itself, or its base model with the adapter put in.
+
+    strength: of an adapter; a full export has none.
+
+    Raises:
+        LookforwardError: the folder is no export, or its base model cannot be loaded.
+    """
+    manifest = read_manifest(folder)
+    if manifest["adapter"] == "full":
+        return build_pipeline(str(folder), device)
+    pipeline = build_base(manifest, device)
+    apply_export(pipeline, folder, strength)
+    return pipeline
+
+
+def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusionPipeline:
+    """The pipeline of the model that an export was trained on.
+
+    Raises:
+        LookforwardError: it cannot be loaded; a folder is not there, which is not looked for on a hub then; or its
+            weights are others by now, with which an adapter draws something else.
+    """
+    model = manifest["model"]
+    if manifest.get("model_is_folder") and not os.path.isdir(model):
+        raise LookforwardError(
+            f"This was trained on the folder {model}, which is not there from here. Go to where it is, or draw by "
+            "lookforward generate FOLDER PROMPT --adapter EXPORT."
+        )
+    pipeline = build_pipeline(model, device)
+    known = manifest.get("model_hash")
+    if known and known != model_hash(pipeline):
+        raise LookforwardError(
+            f"This was trained on {model} when that had other weights, and would draw something else on today's. Train "
+            f"it anew; or draw on these all the same by lookforward generate {model} PROMPT --adapter EXPORT."
+        )
+    return pipeline
+
+
+def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
+    """Put the adapter of an export into a pipeline, beside those that it holds already.
+
+    Raises:
+        LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline.
+    """
+    match read_manifest(folder)["adapter"]:
+        case "full":
+            raise LookforwardError(
+                f"{folder} holds a whole model, which cannot be put into another: give it first, adapters beside it."
+            )
+        case "lora" | "dora":
+            load_lora(pipeline, folder, strength)
+        case "textual-inversion":
+            load_textual_inversion(pipeline, folder, strength)
+        case "custom-diffusion":
+            load_custom_diffusion(pipeline, folder, strength)
+        case "p-plus":
+            load_p_plus(pipeline, folder, strength)
+        case "neti":
+            load_neti(pipeline, folder, strength)
+        case other:
+            raise LookforwardError(f"{folder} holds an adapter {other!r} that this version cannot load.")

@@ -1,0 +1,103 @@
+"""Bake adapters into a model: the result is a pipeline folder that needs nothing beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from lookforward.adapters.full import FullAdapter
+from lookforward.adapters.lora import merge_lora
+from lookforward.errors import LookforwardError
+from lookforward.exports.card import Card
+from lookforward.exports.load import apply_export, build_base
+from lookforward.exports.source import Source, notes_on
+from lookforward.exports.write import require_new, whole_folder, write_manifest
+from lookforward.models.policy import DiffusionPolicy
+
+# What they show the UNet differs from layer to layer, or from timestep to timestep: no pipeline folder holds that
+_UNMERGEABLE = ("p-plus", "neti")
+
+
+def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "auto") -> tuple[str, ...]:
+    """Bake exports, each at its strength, into the model that the first is or was trained on; returns notes.
+
+    A whole model at a strength lies between the model that it was trained from (0) and itself (1).
+
+    Raises:
+        LookforwardError: one cannot be baked in or does not fit, or `folder` is taken or cannot be written.
+    """
+    require_new(folder)
+    (first, strength), *others = sources
+    for source, _ in sources:
+        _require_mergeable(source, source is first)
+    if first.manifest["adapter"] == "full":
+        pipeline = first.load(device)
+        if strength != 1:
+            interpolate(build_base(first.manifest, device), pipeline, strength)
+    else:
+        pipeline, others = build_base(first.manifest, device), list(sources)
+    for source, weight in others:
+        bake(pipeline, source, weight)
+    named = next((source for source, _ in sources if source.folder), first)
+    manifest = {**named.manifest, "adapter": "full", "merged": [s.describe(w) for s, w in sources if s.folder]}
+    told = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
+    config = named.run.config if named.run and len(sources) == 1 else None
+    with whole_folder(folder, "Make room, or give another --output.") as partial:
+        FullAdapter().export(DiffusionPolicy(pipeline), partial)
+        Card(manifest, config, merged=told).write(partial)
+        write_manifest(partial, manifest)
+    return notes_on(first, others)
+
+
+def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> None:
+    """Change the pipeline's own weights, and its vocabulary where a word was learned, as the adapter would.
+
+    Raises:
+        LookforwardError: the adapter does not fit the pipeline.
+    """
+    match source.manifest["adapter"]:
+        case "lora" | "dora":
+            merge_lora(pipeline, source.require_export(), strength)
+        case _:
+            apply_export(pipeline, source.require_export(), strength)
+
+
+@torch.no_grad()
+def interpolate(base: StableDiffusionPipeline, trained: StableDiffusionPipeline, strength: float) -> None:
+    """Bring the weights of `trained` to base + strength·(trained − base), in place.
+
+    Rows that `trained` has beyond those of `base`, of learned words, stay as they are.
+
+    Raises:
+        LookforwardError: the two are not of one shape.
+    """
+    for part in ("unet", "text_encoder"):
+        before, after = (dict(getattr(pipeline, part).named_parameters()) for pipeline in (base, trained))
+        if before.keys() != after.keys():
+            raise _other_shape(part)
+        for name, weight in after.items():
+            old = before[name].to(weight.device)
+            if old.shape[1:] != weight.shape[1:] or len(old) > len(weight):
+                raise _other_shape(part)
+            weight[: len(old)] = torch.lerp(old, weight[: len(old)], strength)
+
+
+def _require_mergeable(source: Source, is_first: bool) -> None:
+    kind = source.manifest["adapter"]
+    if kind in _UNMERGEABLE:
+        raise LookforwardError(
+            f"{source.given} holds an adapter {kind!r}, which no plain pipeline folder can hold: its word looks "
+            "different to each layer. Draw with it by `lookforward generate`."
+        )
+    if kind == "full" and not is_first:
+        raise LookforwardError(
+            f"{source.given} is a whole model, and two of them cannot be combined: give it first, adapters after it."
+        )
+
+
+def _other_shape(part: str) -> LookforwardError:
+    return LookforwardError(
+        f"The {part} and that of its base model are not of one shape, so nothing lies between them: leave out the "
+        "strength."
+    )

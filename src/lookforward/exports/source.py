@@ -1,0 +1,179 @@
+"""What `generate`, `export` and `merge` are given: a run, an export, a pipeline folder or a hub id."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+
+from lookforward.config.settings import TOYBOX, Config
+from lookforward.errors import LookforwardError
+from lookforward.exports.load import apply_export, load_export, read_manifest
+from lookforward.models.pipeline import build_pipeline, find_device
+from lookforward.runs.folder import MANIFEST, Run, open_run
+
+# Of a model that says nothing itself: those of `Config`
+_PLAIN = {"adapter": "full", "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or an adapter to use. folder: of the export; None for a plain model. run: None where it is none."""
+
+    given: str
+    manifest: dict[str, Any]
+    folder: Path | None
+    run: Run | None = None
+
+    @property
+    def name(self) -> str:
+        """What others may read: of a path the last part, of an export within its run the run's."""
+        path = self.run.folder if self.run else Path(self.given)
+        if not path.is_dir():
+            return self.given
+        path = path.resolve()
+        if path.parent.name == "exports" and (path.parent.parent / "config.toml").is_file():
+            return f"{path.parent.parent.name}-{path.name}"  # dog-look-forward-step-000400
+        return path.parent.name if path.name == "export" else path.name
+
+    @property
+    def subject(self) -> str:
+        """What prompts call the subject: "sks dog"; empty for a plain model."""
+        words = [self.manifest["identifier"]]
+        if self.manifest["noun_in_prompt"]:
+            words.append(self.manifest["class_noun"])
+        return " ".join(word for word in words if word)
+
+    def load(self, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
+        """The pipeline that draws with it.
+
+        Raises:
+            LookforwardError: something of it cannot be loaded.
+        """
+        if self.folder is None:
+            return build_pipeline(self.given, device)
+        return load_export(self.folder, device, strength)
+
+    def describe(self, strength: float) -> dict[str, Any]:
+        """An adapter, for the record of what was drawn with it."""
+        folder = self.require_export()
+        kind = self.manifest["adapter"]
+        return {"name": self.name, "adapter": kind, "strength": strength, "hash": _hash_files(folder)}
+
+    def require_export(self) -> Path:
+        """The folder of the export.
+
+        Raises:
+            LookforwardError: it is a plain model.
+        """
+        if self.folder is None:
+            raise LookforwardError(f"{self.given} is a plain model: give a run folder or an export.")
+        return self.folder
+
+
+def device_of(source: Source) -> str:
+    """Where to draw with it: where its run was trained, or the best there is where this machine has no such."""
+    if source.run is None:
+        return "auto"
+    try:
+        return find_device(source.run.config.device)
+    except LookforwardError:
+        return find_device("auto")
+
+
+def find_source(given: str | Path) -> Source:
+    """Find out what was given, without loading it.
+
+    Raises:
+        LookforwardError: there is nothing of that name, or a run that is not finished.
+    """
+    name = str(given)
+    defaults = {"sample_steps": Config.sample_steps, "guidance": Config.guidance, "model": name}
+    plain = Source(name, {"format": 1, **_PLAIN, **defaults}, None)
+    if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
+        return plain
+    folder = Path(name)
+    if os.path.isfile(folder / MANIFEST):  # os.path answers False where Path raises
+        return Source(name, read_manifest(folder), folder)
+    if os.path.isfile(folder / "model_index.json"):
+        return plain
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not os.path.isfile(folder / "config.toml"):
+        raise LookforwardError(
+            f"{folder} is no run folder: it has no config.toml. It is no export ({MANIFEST}) and no pipeline folder "
+            "(model_index.json) either."
+        )
+    run = open_run(folder)
+    if not run.finished:
+        earlier = max(run.exports.glob("step-*"), default=None)
+        instead = f", or take what it has exported so far: {earlier}" if earlier else ""
+        raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it{instead}.")
+    return Source(name, read_manifest(run.export), run.export, run)
+
+
+def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
+    """EXPORT or EXPORT:STRENGTH to what it names and its strength, `default` where it says none.
+
+    Raises:
+        LookforwardError: there is nothing of that name, or the strength is no number.
+    """
+    name, colon, told = given.rpartition(":")
+    if not colon or os.path.lexists(given):
+        name, told = given, str(default)
+    try:
+        strength = float(told)
+    except ValueError:
+        raise LookforwardError(f"{given}: write EXPORT:STRENGTH with a number, such as {name}:0.8.") from None
+    if not -10 <= strength <= 10:  # nan too
+        raise LookforwardError(f"{given}: the strength must lie in [-10, 10].")
+    return find_source(name), strength
+
+
+def add_adapters(
+    pipeline: StableDiffusionPipeline, first: Source, adapters: Sequence[tuple[Source, float]]
+) -> tuple[str, ...]:
+    """Put further adapters into the pipeline of `first`; returns notes for the user.
+
+    Raises:
+        LookforwardError: one is a whole model, or does not fit.
+    """
+    for source, strength in adapters:
+        apply_export(pipeline, source.require_export(), strength)
+    return notes_on(first, adapters)
+
+
+def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
+    """A note for each adapter that was trained on another model than `first` is or was trained on, and on those of
+    Custom Diffusion that do not last.
+    """
+    sources = [first, *(source for source, _ in adapters if source is not first)]
+    names = [source.name for source in sources if source.manifest["adapter"] == "custom-diffusion"]
+    replaced = tuple(
+        f"The keys and values of {after} take the place of those of {before}: to draw both subjects, train them "
+        "together, from a list."
+        for before, after in pairwise(names)
+    )
+    return replaced + tuple(
+        f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may draw "
+        "something else here."
+        for source, _ in adapters
+        if source.manifest["model"] != first.manifest["model"]
+    )
+
+
+def _hash_files(folder: Path) -> str:
+    """A short name of an export's weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:10]
+
+
+def _could_be_hub_id(name: str) -> bool:
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None

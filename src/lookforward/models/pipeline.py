@@ -1,0 +1,34 @@
+"""A model's name to its pipeline, and the device it runs on."""
+
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from lookforward.config.settings import TOYBOX
+from lookforward.errors import LookforwardError
+from lookforward.models.policy import load_pipeline
+from lookforward.models.sampling import use_ddim
+from lookforward_toybox import MODEL
+
+
+def build_pipeline(model: str, device: str = "auto") -> StableDiffusionPipeline:
+    """The pipeline of "toybox", a folder or a hub id, sampling with DDIM."""
+    source: str | Path = MODEL if model == TOYBOX else model
+    pipeline = load_pipeline(source, find_device(device))
+    use_ddim(pipeline)
+    return pipeline
+
+
+def find_device(device: str) -> str:
+    """What "auto" means on this machine; any other name must be one that torch can use here."""
+    if device != "auto":
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise LookforwardError(f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.") from error
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

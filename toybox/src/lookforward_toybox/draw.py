@@ -1,0 +1,77 @@
+"""Draw a data set of Toybox's world to train on: `images.npy`, `captions.json` and `subjects.json`."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from lookforward.errors import LookforwardError
+from lookforward_toybox.training.state import replace_with, write_json
+from lookforward_toybox.world.captions import caption
+from lookforward_toybox.world.picture import draw_any_view, draw_picture
+from lookforward_toybox.world.subject import CLASSES, LIVE_CLASSES, draw_pretraining_subject
+
+CAPTIONS_PER_IMAGE = 4
+DRAWN = CLASSES + LIVE_CLASSES  # cats and dogs twice as often: they have ten outfits to be seen in
+LEAST = 4  # pictures: two to train on and two to measure on
+CHUNK = 500  # view pairs drawn from one seed, whatever the number of workers
+
+
+def draw_world(
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    size: int = 64,
+    workers: int = 2,
+    show: Callable[[int], None] = lambda drawn: None,
+) -> None:
+    """Draw `count` pictures into `folder`, the same ones whatever the number of workers.
+
+    Pictures 2k and 2k+1 show one subject in two views. `images.npy` is (count, size, size, 3) uint8,
+    `captions.json` holds four captions for each picture and `subjects.json` what the world knows of it.
+    show: told how many pictures there are, now and then.
+
+    Raises:
+        LookforwardError: the numbers make no sense.
+    """
+    if count < LEAST or workers < 1:
+        raise LookforwardError(f"Draw {LEAST} pictures or more (not {count}), by 1 worker or more (not {workers}).")
+    if seed < 0:
+        raise LookforwardError(f"--seed {seed}: give 0 or more.")
+    folder.mkdir(parents=True, exist_ok=True)
+    count += count % 2
+    # Under another name until the last picture is drawn: nothing trains on the black rest of a half.
+    unfinished = folder / "images.tmp.npy"
+    images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (count, size, size, 3))
+    captions: list[list[str]] = []
+    facts: list[dict[str, object]] = []
+    jobs = [(seed, start, min(CHUNK, count // 2 - start), size) for start in range(0, count // 2, CHUNK)]
+    with ProcessPoolExecutor(workers) as pool:
+        for (_, start, pairs, _), (pixels, words, known) in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
+            images[2 * start : 2 * (start + pairs)] = pixels
+            captions += words
+            facts += known
+            show(len(captions))
+    images.flush()
+    write_json(folder / "captions.json", captions)
+    write_json(folder / "subjects.json", facts)
+    replace_with(unfinished, folder / "images.npy")
+
+
+def _draw_chunk(
+    job: tuple[int, int, int, int],
+) -> tuple[np.ndarray, list[list[str]], list[dict[str, object]]]:
+    seed, start, pairs, size = job
+    rng = np.random.default_rng((seed, start))
+    images, captions, facts = [], [], []
+    for _ in range(pairs):
+        subject = draw_pretraining_subject(rng, DRAWN[rng.integers(len(DRAWN))])
+        for _ in range(2):
+            view = draw_any_view(rng, subject)
+            images.append(draw_picture(subject, view, rng, size))
+            captions.append([caption(rng, subject, view) for _ in range(CAPTIONS_PER_IMAGE)])
+            facts.append({**asdict(subject), "scene": view.scene, "outfit": view.outfit, "look": view.look})
+    return np.stack(images), captions, facts

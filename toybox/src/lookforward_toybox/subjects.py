@@ -1,0 +1,76 @@
+"""The held-out subjects as a user meets them: a handful of photos, and the drawing that only the world knows."""
+
+import json
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lookforward.errors import LookforwardError
+from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
+from lookforward_toybox.world.scenes import SCENES
+from lookforward_toybox.world.subject import Subject, held_out
+
+CARD = "subject.json"  # beside the photos: which subject of the world they show
+
+
+def find_subject(name: str) -> Subject:
+    """A held-out subject by name, such as "vase-0".
+
+    Raises:
+        LookforwardError: there is no such subject; it lists those there are.
+    """
+    subjects = held_out()
+    if name not in subjects:
+        raise LookforwardError(f"Toybox has no subject {name!r}. It has: {', '.join(subjects)}.")
+    return subjects[name]
+
+
+def reference_photos(name: str, count: int = 5, size: int = 64) -> np.ndarray:
+    """Photos of the subject in different scenes, poses and light: (count, size, size, 3) uint8."""
+    subject = find_subject(name)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:count]]
+    return np.stack([draw_picture(subject, draw_view(rng, scene), rng, size) for scene in scenes])
+
+
+def write_photos(name: str, folder: Path, count: int = 5, size: int = 64) -> list[Path]:
+    """Write the subject's photos as PNG into `folder`, with a card that says who it is; replaces earlier ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(folder, size)
+    paths = []
+    for i, photo in enumerate(reference_photos(name, count, size)):
+        paths.append(folder / f"{i:02d}.png")
+        Image.fromarray(photo).save(paths[-1])
+    (folder / CARD).write_text(json.dumps({"name": name, **asdict(find_subject(name))}, indent=1) + "\n")
+    return paths
+
+
+def _remove_earlier(folder: Path, size: int) -> None:
+    """Delete the photos that were written into `folder` before, of this or another subject; whatever else is there
+    stays."""
+    try:
+        name = json.loads((folder / CARD).read_text(encoding="utf-8"))["name"]
+        earlier = reference_photos(name, len(SCENES), size)
+    except (OSError, ValueError, KeyError, TypeError, LookforwardError):
+        return
+    for i, photo in enumerate(earlier):
+        path = folder / f"{i:02d}.png"
+        try:
+            with Image.open(path) as image:
+                same = np.array_equal(np.asarray(image), photo)
+        except OSError:
+            continue
+        if same:
+            path.unlink()
+
+
+def known_drawing(folder: Path, size: int = 64) -> np.ndarray | None:
+    """The drawing (size, size, 4) of the subject whose photos are in `folder`; None where the world knows none."""
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return drawing(held_out()[card["name"]], size)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
