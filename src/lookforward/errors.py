@@ -7,10 +7,16 @@ from pathlib import Path
 
 
 class LookforwardError(Exception):
-    """A problem with what was asked for, told in one message that names the remedy.
+    """A problem with what the user asked for, in one message that names the remedy.
 
     The command line prints the message alone, without a traceback, and exits with status 2.
+
+    code: a short name of the problem for programs and tests, such as "photos-missing"; it outlives the wording.
     """
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def write_error(where: Path, error: Exception, remedy: str) -> LookforwardError:
