@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lookforward.rewards.dreamsim import DreamsimReward
+from lookforward.rewards.lpips import LpipsReward
 from torch import Tensor, nn
 
 from lookforward.core.protocols import Reward
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders.perceptual import load_dreamsim, load_lpips
-from lookforward.rewards.dreamsim import DreamsimReward
-from lookforward.rewards.lpips import LpipsReward
 from lookforward.rewards.ssim import SsimReward, ssim
 from tiny import seeded
 from tiny_rewards import assert_gradient, grain, pictures, with_images

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookforward.rewards.per_concept import PerConceptReward
 from PIL import Image
 
 from conftest import make_pipeline, save_image
@@ -25,7 +26,6 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import CARD
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
-from lookforward.rewards.per_concept import PerConceptReward
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import ResidualCritic, random_transition, seeded
 

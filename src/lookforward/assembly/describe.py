@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lookforward.assembly.evaluators import clip_source
+from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.settings import TOYBOX, Config
 from lookforward.data.subject import Concept
-from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
+from lookforward.models.encoders import ClipEncoders, Encoders, to_unit
 from lookforward_toybox.world.scenes import SCENES
 
 PLACES = (
@@ -34,7 +34,7 @@ def describe(concept: Concept, config: Config, device: torch.device | str) -> Co
     """
     # Toybox's models know the words of their world alone
     places = tuple(SCENES.values()) if config.model == TOYBOX else PLACES
-    clip = load_clip(clip_source(config.model), device)
+    clip = Encoders(encoder_sources(config.model), device).clip
     told = [
         replace(one, photos=tuple(
             photo if photo.caption else replace(photo, place=place)

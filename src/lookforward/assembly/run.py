@@ -14,8 +14,8 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_comparison
 from lookforward.assembly.critic import build_critique
 from lookforward.assembly.describe import describe
-from lookforward.assembly.environment import build_environment, check_reward
-from lookforward.assembly.evaluators import clip_source
+from lookforward.assembly.environment import build_environment, check_reward, find_reward
+from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.settings import WORD_ADAPTERS, Config
 from lookforward.core.protocols import Adapter
 from lookforward.data.subject import Concept, check_identifier
@@ -23,7 +23,7 @@ from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.models.class_images import prior_images
-from lookforward.models.encoders import load_clip, to_unit
+from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.latents import encode
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
@@ -54,7 +54,7 @@ def check(config: Config, concept: Concept) -> tuple[str, ...]:
     policy = DiffusionPolicy(build_pipeline(config.model, config.device), config.precision)
     notes = _check(config, concept, policy)
     if config.describe:
-        load_clip(clip_source(config.model))  # whether it is there, and whole
+        _ = Encoders(encoder_sources(config.model)).clip  # whether it is there, and whole
     return notes
 
 
@@ -162,7 +162,7 @@ def _unheeded(config: Config) -> list[str]:
         )
     if config.critic == "none" and config.target != "one-step":
         notes.append(f"target = {config.target!r} changes nothing: there is no critic to learn it")
-    own = [name for _, name in parse_terms(config.reward) if ":" in name and not name.startswith("embedding:")]
+    own = [name for _, name in parse_terms(config.reward) if find_reward(name) is None]
     if own and config.critic == "residual" and config.follows_reward:
         notes.append(
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "

@@ -127,7 +127,7 @@ def score(
     import json
 
     from lookforward.api import load_personalized, photos_of, read_concept
-    from lookforward.assembly import build_judges, build_scores
+    from lookforward.assembly import build_evaluators, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
@@ -145,7 +145,7 @@ def score(
     model.run.require_photos(concept.origins)
     if concept.others:
         console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
-    judges = build_judges(config.model, dino, clip, extra=extra, dinov2=dinov2)
+    judges = build_evaluators(config.model, extra=extra, dino=dino, clip=clip, dinov2=dinov2)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
     noun = config.class_noun if config.noun_in_prompt else ""  # as the prompts of training
     asked = [fill(t, config.identifier, noun) for t in templates for _ in range(images)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from lookforward.core.types import Transition
 from lookforward.errors import LookforwardError
 from lookforward.rewards.checked import RESUME, check_values
-from lookforward.rewards.pixels import decoded
+from lookforward.rewards.image import decoded
 
 Function = Callable[[Tensor, Sequence[str]], Any]
 

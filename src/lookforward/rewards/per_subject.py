@@ -8,10 +8,10 @@ from torch import Tensor
 
 from lookforward.core.protocols import Reward
 from lookforward.core.types import Transition
-from lookforward.rewards.pixels import decoded
+from lookforward.rewards.image import decoded
 
 
-class PerConceptReward:
+class PerSubjectReward:
     """One reward for each subject, of one name; a sample gets that of the subject it shows.
 
     Reads `image` and `concept`; differentiable where they are. For rewards that read nothing but `image` beside
