@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lookforward.rewards.per_concept import PerConceptReward
 from PIL import Image
 
 from conftest import make_pipeline, save_image
@@ -26,6 +25,7 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import CARD
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
+from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import ResidualCritic, random_transition, seeded
 
@@ -353,7 +353,7 @@ def test_a_list_trains_all_its_subjects(concepts: Path) -> None:
     assert trainer.references.concepts.tolist() == [0, 0, 0, 1, 1, 1]
     environment: Any = trainer.environment.reward
     dino = environment.terms[1][1].reward
-    assert isinstance(dino, PerConceptReward)
+    assert isinstance(dino, PerSubjectReward)
     assert [len(one.similarity.references) for one in dino.rewards] == [3, 3]
     assert not torch.equal(dino.rewards[0].similarity.references, dino.rewards[1].similarity.references)
     (result,) = train(trainer, 1)
@@ -418,7 +418,7 @@ class Constant:
 def test_each_sample_is_compared_with_its_own_subject() -> None:
     image = torch.arange(4.0)[:, None, None, None].expand(4, 3, 2, 2)
     transition = replace(random_transition(seeded(), 4), image=image, concept=torch.tensor([1, 0, 2, 1]))
-    reward = PerConceptReward([Constant("r", 1.0), Constant("r", 10.0), Constant("r", 100.0)])
+    reward = PerSubjectReward([Constant("r", 1.0), Constant("r", 10.0), Constant("r", 100.0)])
     assert reward(transition).tolist() == [0.0, 1.0, 200.0, 30.0]
     with pytest.raises(ValueError, match=r"give Transition\.concept"):
         reward(replace(transition, concept=None))

@@ -28,11 +28,18 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class Evaluators:
-    """What images are scored with. specs: the scores to take, in this order; functions: the user's own, after them."""
+    """What images are scored with. extra: names of scores on request, and module:function for one of the user's own."""
 
     encoders: Encoders
-    specs: tuple[ScoreSpec, ...]
-    functions: tuple[CallableReward, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def specs(self) -> tuple[ScoreSpec, ...]:
+        """The scores to take, in their order; functions come after them."""
+        return tuple(
+            spec for spec in SCORES
+            if (spec.name in self.extra if spec.on_request else spec.encoder in ("", *self.encoders.names))
+        )  # fmt: skip
 
 
 def encoder_sources(model: str, **others: str | None) -> dict[str, str]:
@@ -56,17 +63,11 @@ def build_evaluators(
         LookforwardError: a model cannot be loaded, or a package is missing.
     """
     sources = encoder_sources(model, **others)
-    encoders = Encoders(sources, find_device(device), published=True)
-    specs = tuple(
-        spec for spec in SCORES
-        if (spec.name in extra if spec.on_request else spec.encoder in ("", *sources))
-    )  # fmt: skip
-    for spec in specs:
+    evaluators = Evaluators(Encoders(sources, find_device(device), published=True), tuple(extra))
+    for spec in evaluators.specs:
         if spec.encoder:
-            getattr(encoders, spec.encoder)  # what cannot be loaded is an error now, not after the training
-    return Evaluators(
-        encoders, specs, tuple(CallableReward(load_callable(name), name) for name in extra if ":" in name)
-    )
+            getattr(evaluators.encoders, spec.encoder)  # what cannot be loaded is an error now, not after the training
+    return evaluators
 
 
 def build_scores(evaluators: Evaluators, references: np.ndarray, drawing: np.ndarray | None = None) -> list[Score]:
@@ -80,7 +81,8 @@ def build_scores(evaluators: Evaluators, references: np.ndarray, drawing: np.nda
         None if drawing is None else torch.from_numpy(drawing).permute(2, 0, 1),
     )
     scores = [spec.build(given) for spec in evaluators.specs if drawing is not None or not spec.needs_drawing]
-    return scores + [MeasureScore(one.name, one.ask, _FUNCTION_BATCH) for one in evaluators.functions]
+    functions = [CallableReward(load_callable(name), name) for name in evaluators.extra if ":" in name]
+    return scores + [MeasureScore(one.name, one.measure, _FUNCTION_BATCH) for one in functions]
 
 
 def check_extra_scores(extra: Sequence[str], images: int) -> None:

@@ -27,6 +27,7 @@ class Encoders:
         self, sources: Mapping[str, str], device: torch.device | str = "cpu", *, published: bool = False, **loaded: Any
     ) -> None:
         self.sources, self.device, self._published = dict(sources), device, published
+        self.names = {*sources, *loaded}
         vars(self).update(loaded)
         self._others: dict[str, ImageEncoder] = {}
 
