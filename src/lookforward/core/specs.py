@@ -88,7 +88,7 @@ class ScoreSpec:
 
     name: as users write it after `--score` and as column of tables. label: as tables show it, "CLIP-T". help: one
     sentence. build: from what a score may ask for to the score. higher_is_better: its direction.
-    when: "always", "asked" (only if the user asks for it) or "world" (only on the bundled world, which knows the truth).
+    when: "always", "asked" (only if the user asks for it) or "world" (only where the subject was drawn and is known).
     package: a package that must be installed, or "". images: how many images of one prompt it needs at least.
     """
 
