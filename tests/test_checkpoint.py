@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lookforward import checkpoint
+from lookforward.runs import checkpoint
 from lookforward.algorithm.environment import TransitionKind
 from lookforward.algorithm.returns import Target, TargetKind
 from lookforward.algorithm.trainer import Trainer, train
