@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lookforward import checkpoint
 from lookforward.algorithm.environment import TransitionKind
 from lookforward.algorithm.returns import Target, TargetKind
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.errors import LookforwardError
+from lookforward.runs import checkpoint
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from tiny import paying, tiny_trainer
 

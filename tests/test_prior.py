@@ -13,8 +13,8 @@ from PIL import Image
 
 from conftest import make_pipeline
 from jobs import draw_prior, server
-from lookforward import prior
 from lookforward.errors import LookforwardError
+from lookforward.models import class_images as prior
 from lookforward.models.class_images import cache_folder, prior_images
 from lookforward.models.policy import load_pipeline
 from lookforward.models.sampling import fingerprint
