@@ -1,11 +1,9 @@
 """Stable Diffusion 1 and 2: a UNet with cross-attention, one CLIP text encoder, a variance-preserving path."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True)
 class StableDiffusion:
     """The family of `StableDiffusionPipeline`."""
 
@@ -17,22 +15,18 @@ class StableDiffusion:
     tokenizers: tuple[str, ...] = ("tokenizer",)
     optional: frozenset[str] = frozenset()
     capabilities: frozenset[str] = frozenset({"cross-attention", "learned-words"})
-    lora_targets: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: {  # what train_dreambooth_lora of diffusers adapts
-            "unet": ("to_k", "to_out.0", "to_q", "to_v"),
-            "text_encoder": ("k_proj", "out_proj", "q_proj", "v_proj"),
-        }
-    )
-    schedulers: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "ddim": "DDIMScheduler",
-            "ddpm": "DDPMScheduler",
-            "dpm++": "DPMSolverMultistepScheduler",
-            "euler": "EulerDiscreteScheduler",
-            "unipc": "UniPCMultistepScheduler",
-        }
-    )
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora of diffusers adapts
+        "unet": ("to_k", "to_out.0", "to_q", "to_v"),
+        "text_encoder": ("k_proj", "out_proj", "q_proj", "v_proj"),
+    }
+    schedulers: Mapping[str, str] = {
+        "ddim": "DDIMScheduler",
+        "ddpm": "DDPMScheduler",
+        "dpm++": "DPMSolverMultistepScheduler",
+        "euler": "EulerDiscreteScheduler",
+        "unipc": "UniPCMultistepScheduler",
+    }
+    defaults: Mapping[str, Any] = {}
 
 
 SD = StableDiffusion()
