@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
 from lookforward.errors import LookforwardError
 
@@ -43,11 +43,13 @@ class Spec:
 
 def _setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
     machine = about.get("machine_only", False)
-    return field(default=default, metadata={"spec": Spec(help, within, **{"free": machine, "of_cell": machine, **about})})
+    return field(
+        default=default, metadata={"spec": Spec(help, within, **{"free": machine, "of_cell": machine, **about})}
+    )
 
 
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
-_WHEN_ONLY = {"free": True, "of_cell": True}  # says when something is written or where something lies
+_WHEN_ONLY: Any = {"free": True, "of_cell": True}  # says when something is written or where something lies
 _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
 _SAMPLED = ("baseline.name", ("draft", "dpok"))
@@ -84,9 +86,7 @@ class DataSettings:
     augment_views: int = _setting(8, "Scaled views of each square.", _POSITIVE, only_with=("data.augment", (True,)))
     allow_few: bool = _setting(False, "Train on fewer than three photos.", free=True)
     resolution: int = _setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
-    class_images: int = _setting(
-        8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE
-    )
+    class_images: int = _setting(8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE)
     class_image_steps: int = _setting(50, "Sampler steps of the class images.", _POSITIVE)
 
 
@@ -210,9 +210,7 @@ class BaselineSettings:
         24, "Pairs in the denoiser at a time; memory depends on it.", _POSITIVE, machine_only=True, only_with=_DPOK
     )
     dpok_reward_weight: float = _setting(100.0, "α, weight of the reward.", _POSITIVE, only_with=_DPOK)
-    dpok_kl: float = _setting(
-        0.01, "β, weight of the distance to the untouched model.", _NOT_NEGATIVE, only_with=_DPOK
-    )
+    dpok_kl: float = _setting(0.01, "β, weight of the distance to the untouched model.", _NOT_NEGATIVE, only_with=_DPOK)
     dpok_clip: float = _setting(
         1e-4, "Largest distance from 1 at which an importance ratio counts.", _POSITIVE, only_with=_DPOK
     )
@@ -240,9 +238,7 @@ class RunSettings:
         1, "Reference photos in a step; as many class images join them.", _POSITIVE, headline=True
     )
     checkpoint_every: int = _setting(100, "Save a resumable checkpoint every so many steps.", _POSITIVE, **_WHEN_ONLY)
-    export_every: int = _setting(
-        0, "Export every so many steps; 0: the last step only.", _NOT_NEGATIVE, **_WHEN_ONLY
-    )
+    export_every: int = _setting(0, "Export every so many steps; 0: the last step only.", _NOT_NEGATIVE, **_WHEN_ONLY)
 
 
 @dataclass(frozen=True)
@@ -314,6 +310,43 @@ def _fields() -> Iterator[Field]:
 GROUPS: dict[str, Any] = {group.name: group.type for group in dataclasses.fields(Settings)}
 FIELDS: dict[str, Field] = {one.name: one for one in _fields()}
 """Every setting by its dotted name."""
+
+
+class Options(TypedDict, total=False):
+    """The settings that change most often, under the short names of the Python and command-line interfaces."""
+
+    model: str | None
+    reward: str | None
+    adapter: str | None
+    identifier: str | None
+    steps: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    resolution: int | None
+    seed: int | None
+    device: str | None
+    precision: str | None
+
+
+SHORT = {
+    "model": "model.name",
+    "reward": "objective.reward",
+    "adapter": "adapter.name",
+    "identifier": "subject.identifier",
+    "class_noun": "subject.class_noun",
+    "steps": "run.steps",
+    "batch_size": "run.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "resolution": "data.resolution",
+    "seed": "run.seed",
+    "device": "model.device",
+    "precision": "model.precision",
+}
+
+
+def dotted(**options: Any) -> dict[str, Any]:
+    """Short options by the dotted names of their settings, without those that are None."""
+    return {SHORT.get(name, name): value for name, value in options.items() if value is not None}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
