@@ -26,10 +26,21 @@ RECIPES = (
 )  # fmt: skip
 ADAPTERS = ("lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
 CASES = (*((recipe, "full") for recipe in RECIPES), *(("look-forward", adapter) for adapter in ADAPTERS))
-SHORT: dict[str, Any] = {"run.steps": 20, "run.seed": 0, "model.device": "cpu", "data.class_images": 4,
-                         "data.class_image_steps": 4, "evaluation.sample_every": 0, "run.checkpoint_every": 20}  # fmt: skip
-DPOK: dict[str, Any] = {"baseline.dpok_trajectories": 4, "baseline.dpok_pairs": 8, "baseline.dpok_micro_batch": 8,
-                        "baseline.sampler_steps": 5}
+SHORT: dict[str, Any] = {
+    "run.steps": 20,
+    "run.seed": 0,
+    "model.device": "cpu",
+    "data.class_images": 4,
+    "data.class_image_steps": 4,
+    "evaluation.sample_every": 0,
+    "run.checkpoint_every": 20,
+}
+DPOK: dict[str, Any] = {
+    "baseline.dpok_trajectories": 4,
+    "baseline.dpok_pairs": 8,
+    "baseline.dpok_micro_batch": 8,
+    "baseline.sampler_steps": 5,
+}
 
 
 def machine() -> dict[str, str]:

@@ -419,7 +419,7 @@ def nearest(name: str) -> str:
     """The setting whose name is most like a wrong one; empty if none is."""
     key = name.split(".")[-1]
     keys = {one.key: full for full, one in FIELDS.items()}
-    alike = [full for full, one in FIELDS.items() if one.key == key]
+    alike = [SHORT[name]] if name in SHORT else [full for full, one in FIELDS.items() if one.key == key]
     alike += difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
     alike += difflib.get_close_matches(name.replace("_", ".", 1), FIELDS, n=1, cutoff=0.8)
     alike += [keys[one] for one in difflib.get_close_matches(key, keys, n=1)]
