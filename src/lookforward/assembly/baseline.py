@@ -24,7 +24,7 @@ def build_comparison(settings: Settings, policy: DiffusionPolicy) -> Comparison 
             )
         case "dpok":
             untouched = copy.copy(policy)
-            untouched.unet = copy.deepcopy(policy.unet).requires_grad_(False)
+            untouched.denoiser = copy.deepcopy(policy.denoiser).requires_grad_(False)
             method = Dpok(
                 Chain(settings.baseline.sampler_steps, settings.baseline.guidance, eta=1.0),
                 updates=settings.baseline.dpok_updates,

@@ -48,7 +48,7 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
     values = model_defaults(families)
     for layer in layers:
         values |= layer
-    if values.get("baseline.name") == "dpok":
+    if (values | overrides).get("baseline.name") == "dpok":
         values["adapter.train_text_encoder"] = False  # DPOK trains the denoiser alone, whatever the adapter needs
     return require_learning(structure(values | {"run.recipe": recipe} | overrides, f"recipe {recipe}"))
 
