@@ -81,8 +81,8 @@ def test_cells_of_other_settings_are_not_averaged(tmp_path: Path) -> None:
     for subject in ("vase-0", "toy-1"):
         write_cell(tmp_path, subject, "dreambooth")
         write_cell(tmp_path, subject, "look-forward")
-    write_cell(tmp_path, "can-0", "look-forward", settings={"run.steps": 5})
-    write_cell(tmp_path, "clock-0", "look-forward", settings={"model.name": "other/model"})
+    write_cell(tmp_path, "can-0", "look-forward", config={"run.steps": 5})
+    write_cell(tmp_path, "clock-0", "look-forward", config={"model.name": "other/model"})
     write_cell(tmp_path, "cat-0", "look-forward", prompts=PROMPTS[:2])
     write_cell(tmp_path, "dog-0", "look-forward", images=1)
     write_plan(tmp_path, ["vase-0", "toy-1", "can-0", "clock-0", "cat-0", "dog-0"], {"look-forward": SETTINGS})
@@ -105,8 +105,8 @@ def test_cells_of_other_settings_are_not_averaged(tmp_path: Path) -> None:
 
 def test_without_a_plan_the_larger_group_counts(tmp_path: Path) -> None:
     for subject in ("can-0", "vase-0", "toy-1"):
-        write_cell(tmp_path, subject, "dreambooth", settings={"run.steps": 5 if subject == "can-0" else 300})
-        write_cell(tmp_path, subject, "untouched", settings={"run.steps": 5 if subject == "can-0" else 300})
+        write_cell(tmp_path, subject, "dreambooth", config={"run.steps": 5 if subject == "can-0" else 300})
+        write_cell(tmp_path, subject, "untouched", config={"run.steps": 5 if subject == "can-0" else 300})
     benchmark, page, _ = written(tmp_path)
     assert cell_of(page.tables["Scores"], "DreamBooth", "cells") == "2"
     assert cell_of(page.tables["Scores"], "untouched model (floor)", "cells") == "3"  # it is not trained
@@ -192,8 +192,8 @@ def test_departures_are_from_the_paper() -> None:
 def test_one_table_by_the_kind_of_data_set(tmp_path: Path) -> None:
     model = {"model.name": PAPER_MODEL, "data.resolution": 512, "run.steps": 800}
     for subject in ("vase-0", "toy-1"):
-        write_cell(tmp_path, subject, "dreambooth", settings=model)
-        write_cell(tmp_path, subject, "look-forward", settings=model)
+        write_cell(tmp_path, subject, "dreambooth", config=model)
+        write_cell(tmp_path, subject, "look-forward", config=model)
     methods = {"dreambooth": model, "look-forward": {**SETTINGS, **model}}
     for kind, number, other in (("dreambooth", 1, 2), ("custom-concept", 2, 1)):
         dataset = {"name": "photos", "kind": kind}
@@ -210,7 +210,7 @@ def test_one_table_by_the_kind_of_data_set(tmp_path: Path) -> None:
     )
     encoders = {"dino": "facebook/dino-vitb8"}
     for method in ("dreambooth", "look-forward"):
-        write_cell(tmp_path, "vase-0", method, settings=model, settings=encoders)
+        write_cell(tmp_path, "vase-0", method, config=model, settings=encoders)
     write_plan(
         tmp_path, ["vase-0"], methods, model=PAPER_MODEL, dataset={"name": "x", "kind": "dreambooth"}, encoders=encoders
     )
