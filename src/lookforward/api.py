@@ -23,8 +23,8 @@ from lookforward.assembly.milestones import export_step, keep_milestones
 from lookforward.config.recipe import load_settings, require_followed
 from lookforward.config.settings import Options, Settings, dotted, flatten
 from lookforward.core.types import StepResult
-from lookforward.data.subject import Concept
-from lookforward.data.subjects import load_concepts, name_subjects
+from lookforward.data.subject import Subject
+from lookforward.data.subjects import load_subjects, name_subjects
 from lookforward.data.views import SCALES
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
@@ -116,10 +116,10 @@ def personalize(
     given = {**flatten(settings or {}), **dotted(**options, class_noun=class_noun or None)}
     resolved = load_settings(recipe, name_subjects(photos, given | {"subject.photos": photos_name(photos)}))
     require_followed(resolved, given)
-    concept = read_concept(photos, resolved)
+    subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(Job(folder, resolved, concept))) as results:
+    with closing(iter(Job(folder, resolved, subject))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)
@@ -137,11 +137,11 @@ class Job:
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, concept: Concept, pipeline: StableDiffusionPipeline | None = None
+        self, folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
     ) -> None:
-        self._digests = concept.origins
-        self.run, self.concept = prepare(folder, settings, self._digests), concept
-        self.notes: tuple[str, ...] = concept.notes
+        self._digests = subject.origins
+        self.run, self.subject = prepare(folder, settings, self._digests), subject
+        self.notes: tuple[str, ...] = subject.notes
         self.resumed_at = 0
         self._pipeline = pipeline
 
@@ -150,7 +150,7 @@ class Job:
         run, settings = self.run, self.run.settings
         if self._finished():
             return
-        workshop = build(settings, self.concept, self._pipeline)
+        workshop = build(settings, self.subject, self._pipeline)
         self.notes = workshop.notes
         with run.hold():  # not earlier: what cannot be built leaves no run behind
             if self._finished():
@@ -167,15 +167,15 @@ class Job:
         load_newest(trainer, run.checkpoints, workshop.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        keep_milestones(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before
+        keep_milestones(workshop, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
         for result in train(trainer, settings.run.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == settings.run.steps or result.step % settings.run.checkpoint_every == 0
             if due:
                 save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
-            keep_milestones(workshop, run, self.concept, result.step)
+            keep_milestones(workshop, run, self.subject, result.step)
             yield replace(result, checkpoint=due)
-        export_step(workshop, run, self.concept, settings.run.steps, run.export)
+        export_step(workshop, run, self.subject, settings.run.steps, run.export)
 
 
 def load_personalized(folder: str | Path) -> Personalized:
@@ -188,9 +188,9 @@ def load_personalized(folder: str | Path) -> Personalized:
     return Personalized(source, source.load(device_of(source)))
 
 
-def read_concept(photos: str | Path | Sequence[str | Path], settings: Settings) -> Concept:
+def read_subject(photos: str | Path | Sequence[str | Path], settings: Settings) -> Subject:
     """The photos of a run, at its resolution. photos: a folder, files, or a TOML list of several subjects."""
-    return load_concepts(
+    return load_subjects(
         photos,
         settings,
         resolution=settings.data.resolution,

@@ -56,7 +56,7 @@ def train(
         allow_few: Train on fewer than three photos.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.api import Job, default_output, photos_name, read_concept
+    from lookforward.api import Job, default_output, photos_name, read_subject
     from lookforward.assembly import check
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.config.settings import dotted, to_toml
@@ -70,16 +70,16 @@ def train(
     given |= parse_settings(set) | {"subject.photos": photos_name(photos)}
     settings = load_settings(recipe, name_subjects(photos, given))
     require_followed(settings, given)
-    concept = read_concept(photos, settings)
+    subject = read_subject(photos, settings)
     folder = output or default_output(settings)
-    job = Job(folder, settings, concept)
+    job = Job(folder, settings, subject)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, settings)}")
     elif dry_run:
-        notes = check(settings, concept)
+        notes = check(settings, subject)
         console.print(to_toml(settings), end="")
         _print_notes(notes)
-        console.print(f"Would train {settings.run.steps} steps on {_tell_photos(concept)} into {folder}.")
+        console.print(f"Would train {settings.run.steps} steps on {_tell_photos(subject)} into {folder}.")
     else:
         _run_job(job, settings.run.steps)
         console.print(f"Done: {folder}. Draw with it: {_example(folder, settings)}")
@@ -88,7 +88,7 @@ def train(
 def _run_job(job: Any, steps: int) -> None:
     from lookforward.cli.progress import TrainingProgress
 
-    console.print(f"Training on {_tell_photos(job.concept)} into {job.run.folder} …")
+    console.print(f"Training on {_tell_photos(job.subject)} into {job.run.folder} …")
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -123,7 +123,7 @@ def score(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    from lookforward.api import load_personalized, photos_of, read_concept
+    from lookforward.api import load_personalized, photos_of, read_subject
     from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
@@ -138,10 +138,10 @@ def score(
     extra = asked_scores(extra_scores, dinov2, images)
     model = load_personalized(run)
     settings = model.run.settings
-    concept = read_concept(photos_of(settings), settings)
-    model.run.require_photos(concept.origins)
-    if concept.others:
-        console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
+    subject = read_subject(photos_of(settings), settings)
+    model.run.require_photos(subject.origins)
+    if subject.others:
+        console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
     judges = build_judges(settings.model.name, dino, clip, extra=extra, dinov2=dinov2)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(settings.subject.class_noun)
     noun = settings.subject.class_noun if settings.subject.noun_in_prompt else ""  # as the prompts of training
@@ -153,7 +153,7 @@ def score(
         steps=settings.evaluation.sampler_steps, guidance=settings.evaluation.guidance,
         resolution=settings.data.resolution,
     )  # fmt: skip
-    references = np.stack([photo.pixels for photo in concept.photos])
+    references = np.stack([photo.pixels for photo in subject.photos])
     values = score_images(build_scores(judges, references, known_drawing(Path(settings.subject.photos))), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
     scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
@@ -217,8 +217,8 @@ def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     return values
 
 
-def _tell_photos(concept: Any) -> str:
-    counts = [len(one.photos) for one in concept.together]
+def _tell_photos(subject: Any) -> str:
+    counts = [len(one.photos) for one in subject.together]
     return f"{sum(counts)} photos" + (f" of {len(counts)} subjects" if len(counts) > 1 else "")
 
 
