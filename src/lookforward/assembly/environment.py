@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lookforward.algorithm.environment import Environment
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.core.protocols import Reward
 from lookforward.core.specs import Resources, RewardSpec, find_spec
 from lookforward.errors import LookforwardError
@@ -26,13 +26,13 @@ from lookforward.rewards.weighted import WeightedSum
 from lookforward_toybox.training.data import read_description
 
 
-def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
+def build_environment(settings: Settings, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
     """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
-    encoders = Encoders(encoder_sources(config.model), photos[0].device)
-    terms = [(weight, checked(build_reward(name, encoders, photos))) for weight, name in parse_terms(config.reward)]
-    reward = WeightedSum(terms)
-    decoder = _build_decoder(config, pipeline) if reward.needs_image else None
-    return Environment(reward, config.transition, config.stride, decoder)
+    encoders = Encoders(encoder_sources(settings.model.name), photos[0].device)
+    terms = parse_terms(settings.objective.reward)
+    reward = WeightedSum([(weight, checked(build_reward(name, encoders, photos))) for weight, name in terms])
+    decoder = _build_decoder(settings, pipeline) if reward.needs_image else None
+    return Environment(reward, settings.objective.transition, settings.objective.stride, decoder)
 
 
 def build_reward(name: str, encoders: Encoders, photos: Sequence[Tensor]) -> Reward:
@@ -62,14 +62,14 @@ def find_reward(name: str) -> RewardSpec | None:
     return find_spec(plain, name, "reward", f", {', '.join(others)}, and module:function for one of your own")
 
 
-def check_reward(config: Config) -> None:
+def check_reward(settings: Settings) -> None:
     """Find what is wrong with the reward before anything is loaded or drawn.
 
     Raises:
         LookforwardError: it is not a sum of rewards, or one of them is not known, lacks its package, is for evaluation
             only, or gives no gradient where one is needed.
     """
-    for _, name in parse_terms(config.reward):
+    for _, name in parse_terms(settings.objective.reward):
         spec = find_reward(name)
         if spec is None:
             load_callable(name)
@@ -77,12 +77,11 @@ def check_reward(config: Config) -> None:
             require_package(spec.package)
         elif spec.name == "embedding":
             _require_reward_encoder(name)
-        needs_gradient = config.route == "direct" or config.method == "draft"
-        if needs_gradient and not (spec and spec.differentiable):
+        draft = settings.baseline.name == "draft"
+        if (draft or settings.objective.reward_gradient == "direct") and not (spec and spec.differentiable):
             raise LookforwardError(
-                f"Reward {name!r} gives no gradient, which "
-                f"{'DRaFT' if config.method == 'draft' else 'route = direct'} needs: train through a critic (route = "
-                "critic, as recipe state-action does).",
+                f"Reward {name!r} gives no gradient, but {'DRaFT' if draft else 'objective.reward_gradient = direct'} "
+                "needs one: train through a critic (objective.reward_gradient = critic, as recipe state-action does).",
                 code="reward-not-differentiable",
             )
 
@@ -98,12 +97,12 @@ def _require_reward_encoder(name: str) -> None:
         )
 
 
-def _build_decoder(config: Config, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
-    if not config.decoder:
+def _build_decoder(settings: Settings, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
+    if not settings.objective.decoder:
         return lambda x_0: decode(pipeline.vae, x_0)
     try:
-        tiny: Any = AutoencoderTiny.from_pretrained(config.decoder, torch_dtype=torch.float32)
+        tiny: Any = AutoencoderTiny.from_pretrained(settings.objective.decoder, torch_dtype=torch.float32)
     except Exception as error:
-        raise explain_load_error(config.decoder, error) from error
+        raise explain_load_error(settings.objective.decoder, error) from error
     tiny = tiny.to(pipeline.device).eval().requires_grad_(False)
     return lambda x_0: decode_tiny(tiny, x_0)
