@@ -372,7 +372,7 @@ def test_subjects_are_named_in_the_settings(subjects: Path) -> None:
     assert subjects_of(config) == [("sks", "dog"), ("zwx", "red cat")]
     subject = read_subject(subjects, config)
     assert [one.name for one in subject.together] == ["sks dog", "zwx red cat"]
-    assert [len(line.split()) for line in subject.origins] == [3, 1, 1, 1, 4, 1, 1, 1]
+    assert [len(line.split()) for line in subject.digests] == [3, 1, 1, 1, 4, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
