@@ -139,7 +139,7 @@ def score(
     model = load_personalized(run)
     settings = model.run.settings
     subject = read_subject(photos_of(settings), settings)
-    model.run.require_photos(subject.origins)
+    model.run.require_photos(subject.digests)
     if subject.others:
         console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
     judges = build_judges(settings.model.name, dino, clip, extra=extra, dinov2=dinov2)

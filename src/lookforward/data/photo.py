@@ -197,7 +197,7 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
         if _reverses(orientation, along_width=whole[0] > whole[1]):
             boxes.reverse()
         squares = tuple(cut(box, resolution) for box in boxes)
-    upright_size = whole[::-1] if orientation in (5, 6, 7, 8) else whole
+    upright_size = (whole[1], whole[0]) if orientation in (5, 6, 7, 8) else whole
     return Photo(
         path, pixels, digest, whole, upright_size, squares, tuple(cut(box, large) for box in boxes) if large else ()
     )
