@@ -19,8 +19,8 @@ from torch import nn
 
 from conftest import make_pipeline
 from jobs import Command
-from lookforward.benchmark.figure import Figure
-from lookforward.benchmark.toybox import measure
+from lookforward_toybox.figure import Figure
+from lookforward_toybox.measure import measure
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import use_ddim
 from lookforward_toybox import SHIPPED, Weights
@@ -184,7 +184,7 @@ def test_pictures_of_the_world_and_of_its_models(
 
     pipeline = make_pipeline()
     monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: use_ddim(pipeline) or pipeline)
-    monkeypatch.setattr("lookforward.benchmark.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
+    monkeypatch.setattr("lookforward_toybox.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
     status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
     assert (status, out) == (0, "150 images on samples.png\n")
 
@@ -204,9 +204,9 @@ def test_figures_are_shown_beside_their_goals_also_if_the_rest_never_comes(
         yield Figure("ceiling, objects, DINO", None, 0.834, 0.021)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lookforward.benchmark.toybox.bounds", stopped)
+    monkeypatch.setattr("lookforward_toybox.measure.bounds", stopped)
     monkeypatch.setattr(
-        "lookforward.benchmark.toybox.draw_images", lambda p, prompts, *_, **__: noise(len(prompts), 64)
+        "lookforward_toybox.measure.draw_images", lambda p, prompts, *_, **__: noise(len(prompts), 64)
     )
     status, out, _ = command_line("toybox", "check", "--images", "4")
     assert status == 130

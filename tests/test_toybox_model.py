@@ -11,8 +11,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from lookforward.assembly import build_judges, build_pipeline
-from lookforward.benchmark.bounds import bounds
-from lookforward.benchmark.figure import figure_of
+from lookforward_toybox.bounds import bounds
+from lookforward_toybox.figure import figure_of
 from lookforward.benchmark.report import TOYBOX_CEILING
 from lookforward.config.settings import TOYBOX
 from lookforward.core.path import scaled_linear
@@ -146,8 +146,8 @@ def test_no_config_tells_where_it_was_made() -> None:
 
 def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
-    monkeypatch.setattr("lookforward.benchmark.bounds.drawing", lambda subject: None)
-    monkeypatch.setattr("lookforward.benchmark.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
+    monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
+    monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
     found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu"))}
     for kind, scores in TOYBOX_CEILING.items():
         for score in scores.keys() - {"oracle"}:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from lookforward.cli import toybox
+from lookforward_toybox import commands as toybox
 from lookforward.cli.ablate import ablate
 from lookforward.cli.benchmark import benchmark
 from lookforward.cli.compare import compare, demo

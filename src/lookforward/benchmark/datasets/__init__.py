@@ -3,7 +3,7 @@
 from lookforward.benchmark.datasets.custom_concept import read_custom_concept
 from lookforward.benchmark.datasets.dreambooth import read_dreambooth
 from lookforward.benchmark.datasets.find import find_dataset
-from lookforward.benchmark.datasets.toybox import provide_photos, toybox_dataset
+from lookforward_toybox.dataset import provide_photos, toybox_dataset
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, photos_hash
 
 __all__ = [

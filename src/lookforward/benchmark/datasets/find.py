@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lookforward.benchmark.datasets.custom_concept import INDEX, read_custom_concept
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
-from lookforward.benchmark.datasets.toybox import PARTS, toybox_dataset
+from lookforward_toybox.dataset import PARTS, toybox_dataset
 from lookforward.benchmark.datasets.values import Dataset
 from lookforward.errors import LookforwardError
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from lookforward.assembly import Judges, build_scores
-from lookforward.benchmark.figure import Figure, figure_of
+from lookforward_toybox.figure import Figure, figure_of
 from lookforward.data.prompts import fill
 from lookforward.models.sampling import draw_images
 from lookforward.scores.evaluate import score_images

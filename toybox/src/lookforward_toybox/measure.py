@@ -9,8 +9,8 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.assembly import Judges, build_pipeline
-from lookforward.benchmark.bounds import bounds
-from lookforward.benchmark.figure import Figure, figure_of
+from lookforward_toybox.bounds import bounds
+from lookforward_toybox.figure import Figure, figure_of
 from lookforward.data.subject import load_concept
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip, load_dino, load_embedding, to_unit

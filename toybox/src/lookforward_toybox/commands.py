@@ -100,7 +100,7 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
         real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
         weights: Folder of other models to measure: the export of `lookforward toybox train`.
     """
-    from lookforward.benchmark.toybox import measure
+    from lookforward_toybox.measure import measure
     from lookforward_toybox import SHIPPED, Weights
 
     table = Table("figure", "goal", "reached", "± (95%)")
@@ -140,7 +140,7 @@ def samples(output: Path = Path("samples.png"), seed: int = 0, weights: Path | N
         weights: Folder of other models to draw with: the export of `lookforward toybox train`.
     """
     from lookforward.assembly import build_pipeline
-    from lookforward.benchmark.samples import sample_sheet
+    from lookforward_toybox.samples import sample_sheet
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.check import require_weights
 
