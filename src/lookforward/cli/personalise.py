@@ -130,11 +130,11 @@ def score(
     from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
+    from lookforward.bundle import find_bundle
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
     from lookforward.models.sampling import draw_images
     from lookforward.runs.folder import write_text
     from lookforward.scores.evaluate import score_images
-    from lookforward_toybox.subjects import known_drawing
 
     if images < 1:
         raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.")
@@ -156,7 +156,9 @@ def score(
         steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution,
     )  # fmt: skip
     references = np.stack([photo.pixels for photo in concept.photos])
-    values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, texts)
+    bundle = find_bundle()
+    drawing = bundle.known_drawing(Path(config.photos)) if bundle else None
+    values = score_images(build_scores(judges, references, drawing), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
     scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
     optimised = [name for name in optimised_scores(config, scoring) if name in means]

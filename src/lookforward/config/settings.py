@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 
 import cattrs
 
+from lookforward.bundle import TOYBOX
 from lookforward.errors import LookforwardError
 
-TOYBOX = "toybox"
 Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
 AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
