@@ -15,10 +15,9 @@ from lookforward.benchmark.plan import Scoring
 from lookforward.config.recipe import load_config
 from lookforward.config.settings import Config
 from lookforward.data.prompts import fill
-from lookforward.errors import writing
+from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
-from lookforward.runs.folder import write_text
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
 _SCORE_OF_REWARD = {

@@ -1,8 +1,5 @@
 """What a benchmark is run on, wherever it comes from."""
 
-import hashlib
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +12,7 @@ from PIL import Image
 from lookforward.bundle import CARD
 from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
+from lookforward.files import atomic_folder, digest_folder
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
 
@@ -90,16 +88,10 @@ def photo_files(folder: Path) -> list[Path]:
 @cache
 def photos_hash(folder: Path) -> str:
     """A short name of the photos in a folder and of what lies beside them, by content; empty where it is unreadable."""
-    digest = hashlib.sha256()
     try:
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith(".") and os.path.isfile(path):
-                digest.update(path.name.encode() + b"\0")
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest_folder(folder)[:16]
     except OSError:
         return ""
-    return digest.hexdigest()[:16]
 
 
 def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
@@ -110,17 +102,12 @@ def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
     photos = folder / subject.name
     if (photos / CARD).is_file():
         return photos
-    partial_folder = folder / f".partial-{subject.name}-{os.getpid()}"
-    shutil.rmtree(partial_folder, ignore_errors=True)
     try:
-        subject.write_photos(partial_folder)
-        shutil.rmtree(photos, ignore_errors=True)  # without its card it was cut off
-        partial_folder.rename(photos)
-    except OSError:
-        if not (photos / CARD).is_file():  # else another process was first
+        with atomic_folder(photos, shared=True) as unfinished:
+            subject.write_photos(unfinished)
+    except LookforwardError:
+        if not (photos / CARD).is_file():  # otherwise another process was first
             raise
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
     return photos
 
 
