@@ -16,7 +16,7 @@ import pytest
 
 import lookforward
 from lookforward.api import Personalized, personalize
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 
 main = importlib.import_module("lookforward.cli.main")  # the package's own name `main` is the function
 
@@ -102,7 +102,7 @@ def test_every_toybox_option_is_documented() -> None:
 def test_every_setting_is_documented_with_its_default() -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").split("\n## Settings\n")[1]
     rows = [line for line in text.splitlines() if line.startswith("| `")]
-    for field in dataclasses.fields(Config):
+    for field in dataclasses.fields(Settings):
         row = next((line for line in rows if f"`{field.name}`" in line.split("|")[1]), "")
         assert row, field.name
         if "," in row.split("|")[1]:  # two settings in a row
@@ -127,7 +127,7 @@ def test_python_is_right(page: str, code: str) -> None:
             match node.func:
                 case ast.Name("personalize"):
                     named = set(inspect.signature(personalize).parameters)
-                    assert keywords <= named | {f.name for f in dataclasses.fields(Config)}, page
+                    assert keywords <= named | {f.name for f in dataclasses.fields(Settings)}, page
                 case ast.Attribute(attr="generate"):
                     assert keywords <= set(inspect.signature(Personalized.generate).parameters), page
                 case _:

@@ -11,7 +11,7 @@ import torch
 
 from lookforward.assembly.evaluators import clip_source
 from lookforward.bundle import bundle_of
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject
 from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
 
@@ -26,15 +26,15 @@ PLACES = (
 )  # fmt: skip
 
 
-def describe(subject: Subject, config: Config, device: torch.device | str) -> Subject:
+def describe(subject: Subject, settings: Settings, device: torch.device | str) -> Subject:
     """The subject with a place for each photo that has no caption, "on the beach".
 
     Raises:
         LookforwardError: CLIP cannot be loaded.
     """
-    bundle = bundle_of(config.model)
+    bundle = bundle_of(settings.model.name)
     places = tuple(bundle.places()) if bundle else PLACES
-    clip = load_clip(clip_source(config.model), device)
+    clip = load_clip(clip_source(settings.model.name), device)
     told = [
         replace(one, photos=tuple(
             photo if photo.caption else replace(photo, place=place)
