@@ -212,8 +212,8 @@ def test_a_sum_logs_its_parts(subject: Subject) -> None:
         ("2 * look-forward +", "reward-syntax"),
         ("no_such_module:f", "module-missing"),
         ("dino + 0.1*lpips", "package-missing"),
-        (f"dino + embedding:{IDENTITY}", "reward-evaluation-only"),
-        (f"embedding:{JUDGE}/../judge", "reward-evaluation-only"),
+        (f"dino + embedding:{IDENTITY}", "encoder-for-evaluation"),
+        (f"embedding:{JUDGE}/../judge", "encoder-for-evaluation"),
     ],
 )
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
@@ -225,9 +225,9 @@ def test_a_wrong_reward_is_found_before_anything_is_drawn(
             look(settings(**{"objective.reward": reward}), subject)
 
 
-def test_a_judge_of_ones_own_training_is_no_reward_either(subject: Subject, tmp_path: Path) -> None:
+def test_an_encoder_for_evaluation_of_ones_own_training_is_no_reward_either(subject: Subject, tmp_path: Path) -> None:
     shutil.copytree(IDENTITY, tmp_path / "mine")
-    with raises("reward-evaluation-only", "identity"):
+    with raises("encoder-for-evaluation", "mine"):
         check(settings(**{"objective.reward": f"embedding:{tmp_path / 'mine'}"}), subject)
 
 

@@ -15,6 +15,7 @@ from lookforward.core.protocols import Reward
 from lookforward.core.specs import Resources, RewardSpec, find_spec
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import Encoders, explain_load_error
+from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.encoders.perceptual import require_package
 from lookforward.models.latents import decode, decode_tiny
 from lookforward.rewards import REWARDS
@@ -23,7 +24,6 @@ from lookforward.rewards.checked import checked
 from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
-from lookforward_toybox.training.data import read_description
 
 
 def build_environment(settings: Settings, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
@@ -75,8 +75,12 @@ def check_reward(settings: Settings) -> None:
             load_callable(name)
         elif spec.package:
             require_package(spec.package)
-        elif spec.name == "embedding":
-            _require_reward_encoder(name)
+        elif spec.takes_argument and is_evaluation_only(Path(name.partition(":")[2])):
+            raise LookforwardError(
+                f"Reward {name!r}: this encoder is for evaluation only, so that no reward trains on every score. "
+                "Use another, such as dino.",
+                code="encoder-for-evaluation",
+            )
         draft = settings.baseline.name == "draft"
         if (draft or settings.objective.reward_gradient == "direct") and not (spec and spec.differentiable):
             raise LookforwardError(
@@ -84,17 +88,6 @@ def check_reward(settings: Settings) -> None:
                 "needs one: train through a critic (objective.reward_gradient = critic, as recipe state-action does).",
                 code="reward-not-differentiable",
             )
-
-
-def _require_reward_encoder(name: str) -> None:
-    weights = Path(name.partition(":")[2]) / "model.safetensors"
-    stage = read_description(weights).get("stage") if weights.is_file() else None  # wherever it was trained
-    if stage in ("identity", "judge"):
-        raise LookforwardError(
-            f"Reward {name!r}: Toybox's {stage} encoder is for evaluation only: no model is trained on it. Take dino, "
-            "or another encoder.",
-            code="reward-evaluation-only",
-        )
 
 
 def _build_decoder(settings: Settings, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import bundle_of
 from lookforward.core.protocols import Score
 from lookforward.core.specs import Resources, ScoreSpec, find_spec
 from lookforward.errors import LookforwardError
@@ -16,7 +16,6 @@ from lookforward.models.pipeline import find_device
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.scores import SCORES
 from lookforward.scores.measure import MeasureScore
-from lookforward_toybox import CLIP, DINO, IDENTITY
 
 _FUNCTION_BATCH = 16  # images at a time that a user's function sees: there may be a network in it
 _PUBLISHED = {
@@ -47,14 +46,16 @@ def encoder_sources(model: str, **others: str | None) -> dict[str, str]:
 
     An encoder named identity is for evaluation only.
     """
-    own = {"dino": str(DINO), "clip": str(CLIP), "identity": str(IDENTITY)} if model == TOYBOX else {}
+    bundle = bundle_of(model)
+    own = {name: str(folder) for name, folder in bundle.ENCODERS.items()} if bundle else {}
     return _PUBLISHED | own | {name: source for name, source in others.items() if source}
 
 
 def build_evaluators(
     model: str, *, device: str = "auto", extra: Sequence[str] = (), **others: str | None
 ) -> Evaluators:
-    """The benchmark's scores, taken with ViT-S/16 DINO and ViT-B/32 CLIP, or with Toybox's own encoders for Toybox.
+    """The benchmark's scores, taken with ViT-S/16 DINO and ViT-B/32 CLIP, or the bundled model's own
+    encoders.
 
     extra: names of further scores, or module:function for a score of one's own. others: see `encoder_sources`; they
     preprocess as their authors do.

@@ -9,8 +9,6 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.assembly import Evaluators, build_evaluators, build_pipeline
-from lookforward.benchmark.bounds import bounds
-from lookforward.benchmark.figure import Figure, figure_of
 from lookforward.config.settings import TOYBOX
 from lookforward.data.subject import load_subject
 from lookforward.errors import LookforwardError
@@ -18,6 +16,7 @@ from lookforward.models.encoders import to_unit
 from lookforward.models.latents import decode, encode
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import SHIPPED, Weights
+from lookforward_toybox.bounds import bounds
 from lookforward_toybox.check import (
     Request,
     captioned_pictures,
@@ -30,6 +29,7 @@ from lookforward_toybox.check import (
     retrieval,
     subject_classes,
 )
+from lookforward_toybox.figure import Figure, figure_of
 from lookforward_toybox.judge import Judge
 
 GOALS: dict[str, float | None] = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
