@@ -32,7 +32,8 @@ from lookforward.benchmark.provenance import config_hash, device_name, now, vers
 from lookforward.config.recipe import load_config
 from lookforward.config.settings import Config
 from lookforward.data.prompts import fill
-from lookforward.errors import LookforwardError, writing
+from lookforward.errors import LookforwardError
+from lookforward.files import writing
 from lookforward.models.sampling import draw_images
 from lookforward.scores.evaluate import score_images
 
