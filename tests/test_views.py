@@ -14,8 +14,8 @@ from lookforward.algorithm.trainer import Trainer, draw_batch, train
 from lookforward.algorithm.update import Objective, policy_loss
 from lookforward.api import Job, read_subject
 from lookforward.assembly import build
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.core.types import Transition
 from lookforward.data.photo import squares_along
 from lookforward.data.subject import Subject, load_subject
@@ -56,13 +56,19 @@ def load(folder: Path, **settings: Any) -> Subject:
     return load_subject(folder, class_noun="dog", resolution=SIDE, **settings)
 
 
-def settings(**overrides: Any) -> Config:
-    base = {"class_noun": "dog", "resolution": SIDE, "prior_images": 1, "prior_steps": 1, "sample_every": 0}
-    return load_config("look-forward", {**base, "model": "none", "learning_rate": 1e-3, **overrides})
+def settings(**overrides: Any) -> Settings:
+    base = {
+        "subject.class_noun": "dog",
+        "data.resolution": SIDE,
+        "data.class_images": 1,
+        "data.class_image_steps": 1,
+        "evaluation.sample_every": 0,
+    }
+    return load_settings("look-forward", {**base, "model.name": "none", "optimizer.learning_rate": 1e-3, **overrides})
 
 
 def trainer_of(photos: Path, **overrides: Any) -> Trainer:
-    config = settings(**name_subjects(photos, overrides | ({} if photos.suffix else {"class_noun": "dog"})))
+    config = settings(**name_subjects(photos, overrides | ({} if photos.suffix else {"subject.class_noun": "dog"})))
     return build(config, read_subject(photos, config), make_pipeline()).trainer
 
 
@@ -113,7 +119,7 @@ def test_each_sample_is_drawn_with_the_prompt_of_its_photo(dog: Path) -> None:
     for i in range(3):
         save_image(dog / f"{i}.png", i)
         (dog / f"{i}.txt").write_text(f"a {{}} number {i}")
-    trainer = trainer_of(dog, batch=8)
+    trainer = trainer_of(dog, **{"run.batch_size": 8})
     batch = draw_batch(trainer)
     assert len(set(batch.prompts)) > 1
     # x_0 is the photo that its prompt tells of: nearest to that photo's latents
@@ -341,7 +347,16 @@ def subjects(dog: Path) -> Path:
 
 def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     reward = "look-forward + 0.1*dino"
-    trainer = trainer_of(subjects, model="toybox", batch=32, prior_images=2, prior_steps=1, reward=reward)
+    trainer = trainer_of(
+        subjects,
+        **{
+            "model.name": "toybox",
+            "run.batch_size": 32,
+            "data.class_images": 2,
+            "data.class_image_steps": 1,
+            "objective.reward": reward,
+        },
+    )
     batch = draw_batch(trainer)
     assert set(zip(batch.prompts, batch.subject.tolist(), strict=True)) == {  # type: ignore[union-attr]
         ("a photo of sks dog", 0),
@@ -362,13 +377,13 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
 
 def test_one_class_noun_needs_its_prior_images_once(subjects: Path) -> None:
     subjects.write_text(subjects.read_text().replace("red  cat", "dog"))
-    trainer = trainer_of(subjects, prior_images=2)
+    trainer = trainer_of(subjects, **{"data.class_images": 2})
     assert trainer.prior is not None
     assert trainer.prior.prompts == ("a photo of dog",) * 2
 
 
 def test_subjects_are_named_in_the_settings(subjects: Path) -> None:
-    config = settings(**name_subjects(subjects, {"class_noun": ""}))
+    config = settings(**name_subjects(subjects, {"subject.class_noun": ""}))
     assert subjects_of(config) == [("sks", "dog"), ("zwx", "red cat")]
     subject = read_subject(subjects, config)
     assert [one.name for one in subject.together] == ["sks dog", "zwx red cat"]
@@ -394,7 +409,7 @@ def test_lists_that_cannot_be_used(subjects: Path, old: str, new: str, message: 
 
 
 def test_the_word_that_is_learned_is_the_one_in_prompts(dog: Path) -> None:
-    config = settings(**name_subjects(dog, {"class_noun": " red  dog", "identifier": "<my  dog> "}))
+    config = settings(**name_subjects(dog, {"subject.class_noun": " red  dog", "subject.identifier": "<my  dog> "}))
     assert subjects_of(config) == [("<my dog>", "red dog")]
     subject = read_subject(dog, config)
     assert (subject.identifier, subject.class_noun) == ("<my dog>", "red dog")
@@ -402,7 +417,7 @@ def test_the_word_that_is_learned_is_the_one_in_prompts(dog: Path) -> None:
 
 def test_a_list_names_its_subjects_alone(subjects: Path) -> None:
     with pytest.raises(LookforwardError, match="names its subjects itself"):
-        name_subjects(subjects, {"class_noun": "dog"})
+        name_subjects(subjects, {"subject.class_noun": "dog"})
 
 
 class Constant:
@@ -433,10 +448,16 @@ def test_resume_is_exact_with_all_kinds_of_views(subjects: Path, tmp_path: Path,
     (tmp_path / "dog" / "0.txt").write_text("a {} beside a vase")
     (tmp_path / "cat" / "1.txt").write_text("{} in the snow")
     mask(tmp_path / "dog" / "1.mask.png", (0, 0, 60, 48))
-    kinds: dict[str, Any] = {"flip": True, "crops": 2, "augment": True, "augment_views": 2, "background_weight": 0.1}
+    kinds: dict[str, Any] = {
+        "data.flip": True,
+        "data.crops": 2,
+        "data.augment": True,
+        "data.augment_views": 2,
+        "data.background_weight": 0.1,
+    }
 
     def fresh() -> Trainer:
-        return trainer_of(subjects, batch=2, train_text_encoder=text_encoder, **kinds)
+        return trainer_of(subjects, **{"run.batch_size": 2, "adapter.train_text_encoder": text_encoder}, **kinds)
 
     straight, first, second = fresh(), fresh(), fresh()
     terms = [r.terms for r in train(straight, 5)]
@@ -451,14 +472,14 @@ def test_the_card_counts_the_photos_of_all_subjects(
     subjects: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookforward.api.train", lambda *_: iter(()))
-    config = settings(**name_subjects(subjects, {"model": str(tiny_model), "prior_weight": 0.0}))
+    config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
     list(Job(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Personalised with lookforward, from 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
 
 @pytest.mark.parametrize("kind", ["caption", "mask", "flip"])
 def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: str) -> None:
-    config = settings(photos=str(dog))
+    config = settings(**{"subject.photos": str(dog)})
     job = Job(tmp_path / "run", config, read_subject(dog, config))
     job.run.begin(job._digests)
     Job(tmp_path / "run", config, read_subject(dog, config))
@@ -470,7 +491,7 @@ def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: 
             mask(dog / "0.mask.png", (0, 0, 60, 48))
             message = "the captions or masks are not the same files"
         case _:
-            config = settings(photos=str(dog), flip=True)
+            config = settings(**{"subject.photos": str(dog), "data.flip": True})
             message = "flip was False, now True"
     with pytest.raises(LookforwardError, match=f"holds another run: {message}"):
         Job(tmp_path / "run", config, read_subject(dog, config))
@@ -478,9 +499,11 @@ def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: 
 
 def test_dpok_wants_one_prompt(dog: Path) -> None:
     (dog / "0.txt").write_text("a {}")
-    config = load_config("dpok", {"class_noun": "dog", "resolution": SIDE, "model": "none", "prior_images": 1})
+    settings = load_settings(
+        "dpok", {"subject.class_noun": "dog", "data.resolution": SIDE, "model.name": "none", "data.class_images": 1}
+    )
     with pytest.raises(LookforwardError, match="all photos need one prompt"):
-        build(config, read_subject(dog, config), make_pipeline())
+        build(settings, read_subject(dog, settings), make_pipeline())
 
 
 @pytest.mark.parametrize(

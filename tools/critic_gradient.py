@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d, interpolate, mse_loss
 from lookforward.algorithm.environment import decide, detached
 from lookforward.algorithm.trainer import Trainer
 from lookforward.assembly import build
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.core.path import look_forward
 from lookforward.core.types import Transition
 from lookforward.critics.scale import ReturnScale
@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_photos("backpack-0", Path(folder))
         subject = load_subject(Path(folder), class_noun="backpack", resolution=64)
-    trainer = build(load_config("dreambooth", {"class_noun": "backpack", "reward": "ssim"}), subject).trainer
+    trainer = build(load_settings("dreambooth", {"class_noun": "backpack", "reward": "ssim"}), subject).trainer
     decode = trainer.environment.decode
     assert decode is not None
     generator = torch.Generator().manual_seed(5)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lookforward.assembly.evaluators import clip_source
-from lookforward.config.settings import TOYBOX, Config
+from lookforward.config.settings import TOYBOX, Settings
 from lookforward.data.subject import Subject
 from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
 from lookforward_toybox.world.scenes import SCENES
@@ -26,15 +26,15 @@ PLACES = (
 )  # fmt: skip
 
 
-def describe(subject: Subject, config: Config, device: torch.device | str) -> Subject:
+def describe(subject: Subject, settings: Settings, device: torch.device | str) -> Subject:
     """The subject with a place for each photo that has no caption, "on the beach".
 
     Raises:
         LookforwardError: CLIP cannot be loaded.
     """
     # Toybox's models know the words of their world alone
-    places = tuple(SCENES.values()) if config.model == TOYBOX else PLACES
-    clip = load_clip(clip_source(config.model), device)
+    places = tuple(SCENES.values()) if settings.model.name == TOYBOX else PLACES
+    clip = load_clip(clip_source(settings.model.name), device)
     told = [
         replace(one, photos=tuple(
             photo if photo.caption else replace(photo, place=place)

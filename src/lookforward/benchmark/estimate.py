@@ -51,10 +51,10 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
     seconds = [_seconds(plan, key, list(timed.values()), model) for key in missing]
     strips = [_size(folder / "images" / f"{cell_name(key)}.png") for key in cells]
     strips = [size for size in strips if size]
-    raw = {key: 3 * plan.config(key[1], key[2]).resolution ** 2 * _images(plan, key) for key in missing}
+    raw = {key: 3 * plan.settings(key[1], key[2]).data.resolution ** 2 * _images(plan, key) for key in missing}
     per_cell = {key: mean(strips) if strips else raw[key] for key in missing}
     weights = weights_bytes(model)
-    whole = any(plan.config(method).adapter == "full" for method in plan.methods if method != UNTOUCHED)
+    whole = any(plan.settings(method).adapter.name == "full" for method in plan.methods if method != UNTOUCHED)
     memory = max((cell.memory for cell in cells.values()), default=0) * 2**20
     if not memory:
         memory = TOYBOX_MEMORY * 2**20 if model == TOYBOX else COPIES[whole] * weights
@@ -81,9 +81,9 @@ def _seconds(plan: Plan, key: Key, timed: Sequence[Cell], model: str) -> float:
     alike = [cell.provenance["seconds"] for cell in timed if cell.method == key[1]]
     if alike:
         return float(median(alike))
-    config = plan.config(key[1], key[2])
+    settings = plan.settings(key[1], key[2])
     step, image = SPEEDS[model == TOYBOX]
-    steps = 0 if key[1] == UNTOUCHED else config.steps
+    steps = 0 if key[1] == UNTOUCHED else settings.run.steps
     return steps * step + _images(plan, key) * image
 
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 
 UNTOUCHED = "untouched"
 Key = tuple[str, str, int]
@@ -80,10 +80,10 @@ class Plan:
                 for method in self.methods:
                     yield subject, method, seed
 
-    def config(self, method: str, seed: int = 0) -> Config:
+    def settings(self, method: str, seed: int = 0) -> Settings:
         """The settings of a method, without its subject."""
         recipe, overrides = self.methods[method]
-        return load_config(recipe, {**overrides, "seed": seed})
+        return load_settings(recipe, {**overrides, "run.seed": seed})
 
     def image_seeds(self, subject: str, seed: int) -> list[int]:
         """Of each image: the same for every method, others for every training seed."""
@@ -93,7 +93,7 @@ class Plan:
         """What a finished cell must have been run with to count as this one."""
         subject, method, seed = key
         settings: dict[str, Any] = {
-            "config": asdict(replace(self.config(method, seed), recipe="")),
+            "config": self.settings(method, seed).flat() | {"run.recipe": ""},
             "prompts": list(self.prompts_of(subject)),
             "images": self.images,
             **self.scoring.settings(),

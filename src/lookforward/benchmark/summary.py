@@ -11,8 +11,8 @@ from lookforward.assembly.evaluators import DINOV2, clip_source, dino_source
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import Scoring
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
@@ -31,22 +31,22 @@ _SCORE_OF_REWARD = {
 _EXTRA = {"DINOv2": "dinov2", "DreamSim": "dreamsim", "diversity": "diversity"}  # taken where asked for
 
 
-def optimised_scores(config: Config, scoring: Scoring | None = None) -> tuple[str, ...]:
+def optimised_scores(settings: Settings, scoring: Scoring | None = None) -> tuple[str, ...]:
     """The scores whose very encoder the run's reward asked, so that they are no evidence for it.
 
     Reward and score of one name count as that, too, where the score's encoder was exchanged.
     """
-    if not config.follows_reward:
+    if not settings.follows_reward:
         return ()
     chosen = scoring or Scoring()
     by_model = {
-        chosen.dino or dino_source(config.model): "DINO",
-        chosen.clip or clip_source(config.model): "CLIP-I",
+        chosen.dino or dino_source(settings.model.name): "DINO",
+        chosen.clip or clip_source(settings.model.name): "CLIP-I",
         chosen.dinov2 or DINOV2: "DINOv2",
     }
     score_of = _SCORE_OF_REWARD | {f"embedding:{model}": score for model, score in by_model.items()}
     score_of |= {name: name for name in chosen.extra if ":" in name}  # of one's own
-    rewards = [name for weight, name in parse_terms(config.reward) if weight]
+    rewards = [name for weight, name in parse_terms(settings.objective.reward) if weight]
     return tuple(dict.fromkeys(score for reward, score in score_of.items() if reward in rewards))
 
 
@@ -55,7 +55,7 @@ def optimised_of(plan: Plan) -> dict[str, tuple[str, ...]]:
     absent = {score for score, word in _EXTRA.items() if word not in plan.scoring.extra}
     optimised: dict[str, tuple[str, ...]] = {}
     for method, (recipe, overrides) in plan.methods.items():
-        scores = () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides), plan.scoring)
+        scores = () if method == UNTOUCHED else optimised_scores(load_settings(recipe, overrides), plan.scoring)
         optimised[method] = tuple(score for score in scores if score not in absent)
     return optimised
 
@@ -135,8 +135,8 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Group:
 
 def _identifier(plan: Plan) -> str:
     """What all methods call the subject beside its class noun; empty where they differ."""
-    configs = [load_config(recipe, given) for name, (recipe, given) in plan.methods.items() if name != UNTOUCHED]
-    called = {config.identifier if config.noun_in_prompt else "" for config in configs}
+    configs = [load_settings(recipe, given) for name, (recipe, given) in plan.methods.items() if name != UNTOUCHED]
+    called = {settings.subject.identifier if settings.subject.noun_in_prompt else "" for settings in configs}
     return called.pop() if len(called) == 1 else ""
 
 

@@ -36,7 +36,7 @@ def ablate(
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
         output: Folder of the ablation; runs/ablate-NAME where not given.
-        set: A setting for all values, such as target=bootstrap.
+        set: A setting for all values, such as critic.target=bootstrap.
     """
     from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
     from lookforward_toybox.world.subject import DEVELOPMENT
@@ -44,7 +44,7 @@ def ablate(
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)
     require_some(ablation.values, seeds, images, prompts)
-    given: dict[str, Any] = ({} if steps is None else {"steps": steps}) | parse_settings(set)
+    given: dict[str, Any] = ({} if steps is None else {"run.steps": steps}) | parse_settings(set)
     plan = plan_ablation(ablation, subjects or DEVELOPMENT, range(seeds), given, images=images, count=prompts)
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)

@@ -43,7 +43,7 @@ def compare(
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
-        set: A setting for all of them, such as steps=300.
+        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods

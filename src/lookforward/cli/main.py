@@ -47,8 +47,9 @@ TOYBOX_COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 _TAKE_LESS = {
-    "train": "Take less: --set gradient_checkpointing=true, --adapter lora, --set train_text_encoder=false, "
-    "--precision bf16, a lower --resolution or batch; or --set device=cpu.",
+    "train": "Take less: --set model.gradient_checkpointing=true, --adapter lora, "
+    "--set adapter.train_text_encoder=false, --precision bf16, a lower --resolution or batch size; "
+    "or --set model.device=cpu.",
     "generate": "Draw fewer at once, one PROMPT with --count 1, or a lower --resolution.",
 }
 _TAKE_ANY = "Close what else uses it, or take a smaller model or resolution."

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lookforward.config.settings import Config, read_toml
+from lookforward.config.settings import Settings, read_toml
 from lookforward.data.subject import Subject, load_subject
 from lookforward.errors import LookforwardError
 
 Photos = str | Path | Sequence[str | Path]
 _KEYS = ("photos", "class_noun", "identifier")
+_NAMES = ("subject.class_noun", "subject.identifier", "subject.others")
 _REMEDY = 'Write [[subject]] with photos = "dog", class_noun = "dog" and identifier = "sks" for each subject.'
 
 
@@ -63,7 +64,7 @@ def name_subjects(photos: Photos, settings: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         LookforwardError: the list is wrong, or the settings name a subject too.
     """
-    named = {name: value for name, value in settings.items() if name in ("class_noun", "identifier", "others")}
+    named = {name: value for name, value in settings.items() if name in _NAMES}
     rest = {name: value for name, value in settings.items() if name not in named}
     if not is_list(photos):
         # As `load_subject` has them: the word that is learned and the one in prompts are the same
@@ -72,32 +73,34 @@ def name_subjects(photos: Photos, settings: Mapping[str, Any]) -> dict[str, Any]
         raise LookforwardError(f"{photos} names its subjects itself: leave out class noun and identifier.")
     first, *others = read_list(Path(str(photos)))
     told = "; ".join(f"{entry.identifier}={entry.class_noun}" for entry in others)
-    return {**rest, "class_noun": first.class_noun, "identifier": first.identifier, "others": told}
+    return {**rest, **dict(zip(_NAMES, (first.class_noun, first.identifier, told), strict=True))}
 
 
-def subjects_of(config: Config) -> list[tuple[str, str]]:
+def subjects_of(settings: Settings) -> list[tuple[str, str]]:
     """Identifier and class noun of each subject of a run."""
-    return [(config.identifier, config.class_noun), *other_subjects(config.others)]
+    return [(settings.subject.identifier, settings.subject.class_noun), *other_subjects(settings.subject.others)]
 
 
 def other_subjects(others: str) -> list[tuple[str, str]]:
-    """The same of the further subjects alone, as `Config.others` has them."""
+    """The same of the further subjects alone, as `subject.others` has them."""
     pairs = [entry.split("=") for entry in others.split("; ") if entry]
     if any(len(pair) != 2 for pair in pairs):
         raise LookforwardError(f"others = {others!r}: leave it out; a list of subjects sets it.")
     return [(identifier, noun) for identifier, noun in pairs]
 
 
-def load_subjects(photos: Photos, config: Config, **options: Any) -> Subject:
+def load_subjects(photos: Photos, settings: Settings, **options: Any) -> Subject:
     """The subject of a run; with a list, the first of them, the rest in its `others`. options: of `load_subject`.
 
     Raises:
         LookforwardError: the list is wrong, or some of the photos are.
     """
     if not is_list(photos):
-        if config.others:
+        if settings.subject.others:
             raise LookforwardError("others is set, but there is one folder of photos; give the list of subjects.")
-        return load_subject(photos, class_noun=config.class_noun, identifier=config.identifier, **options)
+        return load_subject(
+            photos, class_noun=settings.subject.class_noun, identifier=settings.subject.identifier, **options
+        )
     first, *others = [
         load_subject(entry.photos, class_noun=entry.class_noun, identifier=entry.identifier, **options)
         for entry in read_list(Path(str(photos)))

@@ -14,7 +14,7 @@ from lookforward.benchmark.ablation.learning import ablation_curves
 from lookforward.benchmark.ablation.varied import Ablation, method_of
 from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
 from lookforward.benchmark.summary import COSTS, optimised_of, summarise
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, markdown_table, paired_interval, score_table
@@ -97,6 +97,6 @@ def ablation_sheet(plan: Plan, ablation: Ablation, folder: Path) -> Image.Image:
         columns[label] = [images[prompts.index(row)] for row in rows]
     return comparison_sheet(
         columns,
-        [fill(row, load_config(ablation.recipe, {}).identifier, noun) for row in rows],
+        [fill(row, load_settings(ablation.recipe, {}).subject.identifier, noun) for row in rows],
         note=f"{subject}, seed {seed}; a row is one prompt from the same noise.",
     )
