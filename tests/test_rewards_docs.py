@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,16 @@ from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.rewards.terms import format_terms, parse_terms
 from tiny_rewards import assert_gradient, flat, pictures, with_images
 
-PAGE = (Path(__file__).parents[1] / "docs" / "rewards.md").read_text(encoding="utf-8")
-CODE = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, GUIDE = ((DOCS / name).read_text(encoding="utf-8") for name in ("rewards.md", "guides/reward.md"))
+
+
+def _code(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+CODE = _code(PAGE)
+TOML = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 NAMES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
 
 
@@ -42,9 +51,9 @@ def test_the_example_of_a_function_runs(colourful: Callable[..., Any]) -> None:
 
 
 def test_the_example_of_a_plugin_runs() -> None:
-    (code,) = [code for code in CODE if code.startswith("# pixel.py")]
+    (code,) = [code for code in _code(GUIDE) if "PIXEL" in code]
     names: dict[str, Any] = {}
-    exec(compile(code, "docs/rewards.md", "exec"), names)
+    exec(compile(code, "docs/guides/reward.md", "exec"), names)
     reward = names["PIXEL"].build("pixel", Resources(Encoders({}), pictures(1)))
     photo = flat((0, 0, 0), (0.5, 0.5, 0.5))
     values = reward(with_images(flat((1, 1, 1), (0.5, 0.5, 0.5)), photo))
@@ -52,10 +61,13 @@ def test_the_example_of_a_plugin_runs() -> None:
     assert_gradient(reward, with_images(pictures(), pictures(seed=5).double()))
 
 
-def test_the_example_of_a_sum_parses() -> None:
-    (text,) = re.findall(r'^reward = "(.+ \+ .+)"$', PAGE, re.MULTILINE)
-    assert [name for _, name in parse_terms(text)] == ["look-forward", "dino", "colourful:colourful"]
-    assert format_terms(parse_terms(text)) == text
+def test_the_examples_of_a_sum_parse() -> None:
+    sums = [tomllib.loads(text)["objective"]["reward"] for text in TOML]
+    assert [[name for _, name in parse_terms(text)] for text in sums] == [
+        ["look-forward", "dino", "colourful:colourful"],
+        ["colourful:colourful"],
+    ]
+    assert [format_terms(parse_terms(text)) for text in sums] == sums
 
 
 def test_every_reward_has_its_row() -> None:

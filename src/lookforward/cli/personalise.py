@@ -123,12 +123,13 @@ def score(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    from lookforward.api import load_personalized, photos_of, read_subject
+    from lookforward.api import load_personalized
     from lookforward.assembly import build_evaluators, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
     from lookforward.bundle import find_bundle
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.data.subjects import photos_of, read_subject
     from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images
