@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.environment import check_reward
 from lookforward.benchmark.plan import UNTOUCHED
@@ -23,14 +24,6 @@ RECIPE_LABELS = {
     "best": "best",
     "draft": "DRaFT",
     "dpok": "DPOK",
-}
-ADAPTER_LABELS = {
-    "lora": "LoRA",
-    "dora": "DoRA",
-    "custom-diffusion": "Custom Diffusion",
-    "textual-inversion": "Textual Inversion",
-    "p-plus": "P+",
-    "neti": "NeTI",
 }
 
 
@@ -92,4 +85,5 @@ def method_label(method: str) -> str:
         return "untouched model"
     recipe, _, adapter = method.partition("@")
     label = RECIPE_LABELS.get(recipe, recipe)
-    return f"{label}, {ADAPTER_LABELS.get(adapter, adapter)}" if adapter else label
+    labels = {spec.name: spec.label for spec in ADAPTERS}
+    return f"{label}, {labels.get(adapter, adapter)}" if adapter else label
