@@ -27,7 +27,7 @@ _HOMES = {
     "Personalized": "api",
     "Settings": "config.settings",
     "StepResult": "core.types",
-    "load_settings": "config.run.recipe",
+    "load_settings": "config.recipe",
     "load_personalized": "api",
     "personalize": "api",
 }
