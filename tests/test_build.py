@@ -13,6 +13,7 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
 from conftest import make_pipeline
+from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build, build_pipeline, check
 from lookforward.assembly.environment import NAMES, build_environment
@@ -210,8 +211,8 @@ def test_a_sum_logs_its_parts(subject: Subject) -> None:
         ("2 * look-forward +", "was expected"),
         ("no_such_module:f", "no_such_module"),
         ("dino + 0.1*lpips", "needs the package lpips"),
-        (f"dino + embedding:{IDENTITY}", "identity encoder only ever judges"),
-        (f"embedding:{JUDGE}/../judge", "judge encoder only ever judges"),
+        (f"dino + embedding:{IDENTITY}", "identity': this encoder is for evaluation only"),
+        (f"embedding:{JUDGE}/../judge", "judge': this encoder is for evaluation only"),
     ],
 )
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
@@ -223,9 +224,9 @@ def test_a_wrong_reward_is_found_before_anything_is_drawn(
             look(settings(**{"objective.reward": reward}), subject)
 
 
-def test_a_judge_of_ones_own_training_is_no_reward_either(subject: Subject, tmp_path: Path) -> None:
+def test_an_encoder_for_evaluation_of_ones_own_training_is_no_reward_either(subject: Subject, tmp_path: Path) -> None:
     shutil.copytree(IDENTITY, tmp_path / "mine")
-    with pytest.raises(LookforwardError, match="identity encoder only ever judges"):
+    with raises("encoder-for-evaluation", "mine"):
         check(settings(**{"objective.reward": f"embedding:{tmp_path / 'mine'}"}), subject)
 
 

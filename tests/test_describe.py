@@ -11,6 +11,7 @@ from PIL import Image
 from lookforward.assembly import build, check
 from lookforward.assembly.describe import PLACES, describe, find_places
 from lookforward.assembly.evaluators import clip_source
+from lookforward.bundle import require_bundle
 from lookforward.config.recipe import load_settings
 from lookforward.data.subject import load_subject
 from lookforward.data.views import make_views
@@ -86,7 +87,7 @@ def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
 def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.assembly.evaluators.CLIP", vase / "clip")
+    monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
     monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew"))
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     loaded = load_subject(vase, class_noun="vase", resolution=64)

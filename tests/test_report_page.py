@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lookforward.benchmark.plan import prompt_kind
-from lookforward.benchmark.report import TOYBOX_CEILING, read_benchmark
+from lookforward.benchmark.report import read_benchmark
 from lookforward.cli import main
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
@@ -25,6 +25,7 @@ from lookforward.report.pictures import case_section, cases, data_uris, judge_of
 from lookforward.report.plots import _keep_near, fidelity_plots, middle_curve
 from lookforward.report.sections import CEILING
 from lookforward.report.statistics import paired_interval
+from lookforward_toybox import bundle
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = (
@@ -519,9 +520,9 @@ def test_ceiling_is_that_of_the_documentation(folder: Path) -> None:
     names = [cell.strip() for cell in lines[at - 2].strip("|").split("|")][1:]
     for line, group in ((lines[at], "live subjects"), (lines[at + 1], "objects")):
         figures = [float(cell.split("±")[0]) for cell in line.strip("|").split("|")[1:]]
-        assert dict(zip(names, figures, strict=True)) == TOYBOX_CEILING[group]
+        assert dict(zip(names, figures, strict=True)) == bundle.CEILING[group]
     _, page, _ = written(folder)
-    wanted = (TOYBOX_CEILING["live subjects"]["DINO"] + 2 * TOYBOX_CEILING["objects"]["DINO"]) / 3
+    wanted = (bundle.CEILING["live subjects"]["DINO"] + 2 * bundle.CEILING["objects"]["DINO"]) / 3
     assert cell_of(page.tables["Scores"], CEILING, "DINO") == f"{wanted:.3f}"
     assert cell_of(page.tables["Prompts that ask for a scene"], CEILING, "DINO") == f"{wanted:.3f}"
     for kind in ("an outfit", "a changed look"):  # it is measured in scenes

@@ -7,7 +7,6 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
     image.show()
 """
 
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,8 +23,7 @@ from lookforward.config.recipe import load_settings, require_followed
 from lookforward.config.settings import Options, Settings, dotted, flatten
 from lookforward.core.types import StepResult
 from lookforward.data.subject import Subject
-from lookforward.data.subjects import load_subjects, name_subjects
-from lookforward.data.views import SCALES
+from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -139,7 +137,7 @@ class Job:
     def __init__(
         self, folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
     ) -> None:
-        self._digests = subject.origins
+        self._digests = subject.digests
         self.run, self.subject = prepare(folder, settings, self._digests), subject
         self.notes: tuple[str, ...] = subject.notes
         self.resumed_at = 0
@@ -186,32 +184,6 @@ def load_personalized(folder: str | Path) -> Personalized:
     """
     source = find_source(folder)
     return Personalized(source, source.load(device_of(source)))
-
-
-def read_subject(photos: str | Path | Sequence[str | Path], settings: Settings) -> Subject:
-    """The photos of a run, at its resolution. photos: a folder, files, or a TOML list of several subjects."""
-    return load_subjects(
-        photos,
-        settings,
-        resolution=settings.data.resolution,
-        allow_few=settings.data.allow_few,
-        noun_in_prompt=settings.subject.noun_in_prompt,
-        captions=settings.data.captions,
-        crops=settings.data.crops,
-        large=round(SCALES[1] * settings.data.resolution) if settings.data.augment else 0,
-    )
-
-
-def photos_name(photos: str | Path | Sequence[str | Path]) -> str:
-    """How a run remembers where its photos came from; `photos_of` finds them again."""
-    name = str(photos) if isinstance(photos, str | Path) else ", ".join(str(p) for p in photos)
-    return os.fsencode(name).decode("utf-8", "replace")  # a path may be no text, a setting is
-
-
-def photos_of(settings: Settings) -> Path | list[Path]:
-    """Where the photos of a run were: a folder, or files."""
-    whole = Path(settings.subject.photos)
-    return whole if whole.exists() else [Path(name) for name in settings.subject.photos.split(", ")]
 
 
 def default_output(settings: Settings) -> Path:

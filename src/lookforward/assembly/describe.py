@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from lookforward.assembly.evaluators import clip_source
-from lookforward.config.settings import TOYBOX, Settings
+from lookforward.bundle import bundle_of
+from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject
 from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
-from lookforward_toybox.world.scenes import SCENES
 
 PLACES = (
     "on a table", "on a shelf", "on a chair", "on a sofa", "on a bed", "on a carpet", "on a wooden floor",
@@ -32,8 +32,8 @@ def describe(subject: Subject, settings: Settings, device: torch.device | str) -
     Raises:
         LookforwardError: CLIP cannot be loaded.
     """
-    # Toybox's models know the words of their world alone
-    places = tuple(SCENES.values()) if settings.model.name == TOYBOX else PLACES
+    bundle = bundle_of(settings.model.name)
+    places = tuple(bundle.places()) if bundle else PLACES
     clip = load_clip(clip_source(settings.model.name), device)
     told = [
         replace(one, photos=tuple(

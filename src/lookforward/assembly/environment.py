@@ -14,6 +14,7 @@ from lookforward.config.settings import Settings
 from lookforward.core.protocols import Reward
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
+from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.encoders.perceptual import load_dreamsim, load_lpips, require_package
 from lookforward.models.latents import decode, decode_tiny
 from lookforward.rewards.call import CallableReward, load_callable
@@ -31,7 +32,6 @@ from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
-from lookforward_toybox.training.data import read_description
 
 NAMES = (
     "look-forward", "noise", "dino", "dinov2", "clip-image", "clip-text", "ssim", "lpips", "dreamsim",
@@ -53,14 +53,14 @@ def check_reward(settings: Settings) -> None:
     """Find what is wrong with the reward's words before anything is loaded or drawn.
 
     Raises:
-        LookforwardError: it is not a sum of rewards, or one of them is not known, lacks its package, only ever judges,
-            or gives no gradient where one is needed.
+        LookforwardError: it is not a sum of rewards, or one of them is not known, lacks its package, is for
+            evaluation only, or gives no gradient where one is needed.
     """
     for _, name in parse_terms(settings.objective.reward):
         if name in _PACKAGES:
             require_package(name)
         elif name.startswith("embedding:"):
-            _refuse_judges(name)
+            _refuse_evaluation_only(name)
         elif name not in NAMES:
             if ":" not in name:
                 raise _unknown(name)
@@ -73,13 +73,12 @@ def check_reward(settings: Settings) -> None:
                 )
 
 
-def _refuse_judges(name: str) -> None:
-    weights = Path(name.removeprefix("embedding:")) / "model.safetensors"
-    stage = read_description(weights).get("stage") if weights.is_file() else None  # wherever it was trained
-    if stage in ("identity", "judge"):
+def _refuse_evaluation_only(name: str) -> None:
+    if is_evaluation_only(Path(name.removeprefix("embedding:"))):
         raise LookforwardError(
-            f"Reward {name!r}: Toybox's {stage} encoder only ever judges, so that one score is never trained on. "
-            "Take dino, or another encoder."
+            f"Reward {name!r}: this encoder is for evaluation only, so that no reward trains on every score. "
+            "Use another, such as dino.",
+            code="encoder-for-evaluation",
         )
 
 

@@ -141,7 +141,8 @@ def _check(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tup
     if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
         raise LookforwardError(
             "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
-            "data.describe and data.augment to false, and give one subject."
+            "data.describe and data.augment to false, and give one subject.",
+            code="settings-conflict",
         )
     if settings.critic.name == "residual" and settings.critic.bins > 1:
         notes.append(

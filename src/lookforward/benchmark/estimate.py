@@ -8,8 +8,7 @@ from statistics import mean, median
 
 from lookforward.benchmark.cell import Cell, finished_cell
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, cell_name
-from lookforward.config.settings import TOYBOX
-from lookforward_toybox import MODEL
+from lookforward.bundle import TOYBOX, bundle_of
 
 # (seconds a step, seconds an image, scores included): Toybox's are measured on one core; with SD 1.4 at 512 pixels
 # it is a guess for a recent GPU in single precision
@@ -73,7 +72,8 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
 
 def weights_bytes(model: str) -> float:
     """Size of a model's weights in single precision, from its folder where it has one."""
-    folder = MODEL if model == TOYBOX else Path(model)
+    bundle = bundle_of(model)
+    folder = bundle.PIPELINE if bundle else Path(model)
     return float(sum(_size(path) for path in folder.rglob("*.safetensors"))) or WEIGHTS_BYTES
 
 

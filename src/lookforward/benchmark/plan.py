@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
+from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, bundled_dataset, photos_hash
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 
@@ -59,7 +59,7 @@ class Plan:
     prompts: tuple[str, ...] | None = None
     images: int = 1
     count: int | None = None
-    dataset: Dataset = field(default_factory=toybox_dataset)
+    dataset: Dataset = field(default_factory=bundled_dataset)
     scoring: Scoring = Scoring()
 
     def subject(self, name: str) -> BenchmarkSubject:

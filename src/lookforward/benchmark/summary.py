@@ -8,6 +8,7 @@ from PIL import Image
 from rich.console import Group
 
 from lookforward.assembly.evaluators import DINOV2, clip_source, dino_source
+from lookforward.benchmark.datasets import reference_images
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import Scoring
@@ -17,7 +18,6 @@ from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
-from lookforward_toybox.subjects import find_subject, reference_photos
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
 _SCORE_OF_REWARD = {
@@ -142,21 +142,21 @@ def _identifier(plan: Plan) -> str:
 
 def _sheet(plan: Plan, folder: Path) -> Image.Image:
     """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
-    seed, called = plan.seeds[0], _identifier(plan)
+    seed, called, photos = plan.seeds[0], _identifier(plan), folder / "photos"
     if len(plan.subjects) == 1:
         subject = plan.subjects[0]
-        prompts, noun = plan.prompts_of(subject), find_subject(subject).class_noun
-        columns = {"references": list(reference_photos(subject)[: len(prompts) + 1])}
+        prompts, noun = plan.prompts_of(subject), plan.subject(subject).class_noun
+        columns = {"references": reference_images(plan.subject(subject), photos, len(prompts) + 1)}
         for method in plan.methods:
             columns[method_label(method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
         rows = [fill(p, called, noun) for p in prompts]
         return comparison_sheet(columns, rows, note=f"{subject}, seed {seed}; every method from the same noise.")
-    columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
+    columns = {"reference": [reference_images(plan.subject(name), photos, 1)[0] for name in plan.subjects]}
     rows = []
     for i, subject in enumerate(plan.subjects):
         prompts = plan.prompts_of(subject)
         at = i % len(prompts)
-        rows.append(fill(prompts[at], called, find_subject(subject).class_noun))
+        rows.append(fill(prompts[at], called, plan.subject(subject).class_noun))
         for method in plan.methods:
             image = cell_images(folder, subject, method, seed)[at * plan.images]
             columns.setdefault(method_label(method), []).append(image)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from lookforward.cli.compare import ALL_PROMPTS, console, print_table, require_some, run_cells
+from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_table, require_some, run_cells
 from lookforward.cli.options import GridOptions
 from lookforward.config.settings import flatten
 
@@ -37,13 +37,12 @@ def ablate(
         output: Folder of the ablation; runs/ablate-NAME if not given.
     """
     from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
-    from lookforward_toybox.world.subject import DEVELOPMENT
 
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)
     require_some(ablation.values, seeds, images, prompts)
     plan = plan_ablation(
-        ablation, subjects or DEVELOPMENT, range(seeds), flatten(settings), images=images, count=prompts
+        ablation, subjects or development_subjects(), range(seeds), flatten(settings), images=images, count=prompts
     )
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)

@@ -49,12 +49,11 @@ def compare(
     """
     from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
-    from lookforward_toybox.world.subject import DEVELOPMENT
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = flatten(settings)
     methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
-    _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
+    _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
@@ -79,6 +78,13 @@ def _compare(plan: "Plan", output: Path) -> None:
     cells = run_cells(plan, output)
     print_table(write_summary(cells, plan, output))
     console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")
+
+
+def development_subjects() -> tuple[str, ...]:
+    """The names of Toybox's subjects that settings are chosen on."""
+    from lookforward.benchmark.datasets import bundled_dataset
+
+    return tuple(subject.name for subject in bundled_dataset("toybox-development").subjects)
 
 
 def require_some(methods: Collection[str], seeds: int, images: int, prompts: int) -> None:

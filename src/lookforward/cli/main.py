@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from lookforward.bundle import require_bundle
 from lookforward.errors import LookforwardError
 
 COMMANDS = {  # to the module below lookforward.cli; imported only when it is needed
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["toybox"]:
-            _run(_toybox_commands(), words[1:], "lookforward toybox")
+            _run(require_bundle().commands(), words[1:], "lookforward toybox")
         else:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
@@ -89,13 +90,6 @@ def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
 def summary(command: Command) -> str:
     """The first sentence of a command's help."""
     return (inspect.getdoc(command) or "").split("\n")[0]
-
-
-def _toybox_commands() -> Mapping[str, Command]:
-    from lookforward.cli import toybox
-
-    names = ("photos", "sheet", "samples", "check", "curves", "draw")
-    return {name: getattr(toybox, name) for name in names} | {"train": toybox.train_stage}
 
 
 def _exit(status: int, message: str) -> None:

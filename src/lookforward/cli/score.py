@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from lookforward.bundle import find_bundle
 from lookforward.cli.console import console, split_words
 from lookforward.errors import LookforwardError
 
@@ -45,7 +46,6 @@ def score(
     from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images
-    from lookforward_toybox.subjects import known_drawing
 
     if images < 1:
         raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.", code="count-too-small")
@@ -53,7 +53,7 @@ def score(
     model = load_personalized(run)
     settings = model.run.settings
     subject = read_subject(photos_of(settings), settings)
-    model.run.require_photos(subject.origins)
+    model.run.require_photos(subject.digests)
     if subject.others:
         console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
     judges = build_judges(settings.model.name, dino, clip, extra=extra, dinov2=dinov2)
@@ -68,7 +68,9 @@ def score(
         resolution=settings.data.resolution,
     )  # fmt: skip
     references = np.stack([photo.pixels for photo in subject.photos])
-    values = score_images(build_scores(judges, references, known_drawing(Path(settings.subject.photos))), drawn, texts)
+    bundle = find_bundle()
+    drawing = bundle.known_drawing(Path(settings.subject.photos)) if bundle else None
+    values = score_images(build_scores(judges, references, drawing), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
     scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
     optimised = [name for name in optimised_scores(settings, scoring) if name in means]

@@ -7,10 +7,10 @@ what the adapter needs, the user's words.
 """
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lookforward.bundle import find_bundle
 from lookforward.config.settings import GROUPS, TOYBOX, Settings, flatten, read_toml, require_learning, structure
 from lookforward.errors import LookforwardError
 
@@ -60,10 +60,8 @@ def families_of(model: str) -> tuple[str, ...]:
 
 def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:
     """The defaults of the bundled model, which lie beside its weights; nothing for other models."""
-    package = find_spec("lookforward_toybox") if TOYBOX in families else None
-    places = package.submodule_search_locations if package else None
-    file = Path(next(iter(places))) / "defaults.toml" if places else None
-    return flatten(read_toml(file)) if file and file.is_file() else {}
+    bundle = find_bundle() if TOYBOX in families else None
+    return flatten(bundle.defaults()) if bundle else {}
 
 
 def _with_bases(path: Path) -> list[dict[str, Any]]:

@@ -194,5 +194,6 @@ def _require_same(run: Run, settings: Settings, digests: Sequence[str]) -> None:
         differing = ["photos.json cannot be read"]
     if differing:
         raise LookforwardError(
-            f"{run.folder} holds another run: {'; '.join(differing)}. Give another --output, or delete the folder."
+            f"{run.folder} holds another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
+            "run-differs",
         )
