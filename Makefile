@@ -43,7 +43,8 @@ format: $(VENV)/.installed-dev  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.installed-docs  ## build the documentation into site/
+docs: $(VENV)/.installed-docs  ## write the pages that come from the code, and build the documentation into site/
+	$(BIN)/python -m lookforward.cli.reference docs
 	$(BIN)/mkdocs build --strict
 
 # A stamp tells that the environment is complete. The files it depends on are what decides its content.

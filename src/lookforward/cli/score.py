@@ -38,11 +38,12 @@ def score(
     """
     import numpy as np
 
-    from lookforward.api import load_personalized, photos_of, read_subject
+    from lookforward.api import load_personalized
     from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.data.subjects import photos_of, read_subject
     from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images

@@ -28,18 +28,18 @@ def train(
         output: Run folder; runs/PHOTOS-RECIPE if not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.api import Job, default_output, photos_name, read_subject
     from lookforward.assembly import check
+    from lookforward.assembly.job import TrainingJob, default_output
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.config.settings import flatten, to_toml
-    from lookforward.data.subjects import name_subjects
+    from lookforward.data.subjects import name_subjects, photos_name, read_subject
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
     resolved = load_settings(recipe, name_subjects(photos, given))
     require_followed(resolved, given)
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = Job(folder, resolved, subject)
+    job = TrainingJob(folder, resolved, subject)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
