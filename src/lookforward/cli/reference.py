@@ -141,9 +141,10 @@ def _differences(name: str, table: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write both pages into the folder that is given."""
+    """Write both pages into docs, or another folder that is given."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     for name, page in (("cli.md", cli_page()), ("settings.md", settings_page())):
-        (Path(sys.argv[1]) / name).write_text(page, encoding="utf-8")
+        (folder / name).write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
