@@ -39,7 +39,7 @@ def score(
     import numpy as np
 
     from lookforward.api import load_personalized
-    from lookforward.assembly import build_judges, build_scores
+    from lookforward.assembly import build_evaluators, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
@@ -57,7 +57,7 @@ def score(
     model.run.require_photos(subject.digests)
     if subject.others:
         console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
-    judges = build_judges(settings.model.name, dino, clip, extra=extra, dinov2=dinov2)
+    evaluators = build_evaluators(settings.model.name, extra=extra, dino=dino, clip=clip, dinov2=dinov2)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(settings.subject.class_noun)
     noun = settings.subject.class_noun if settings.subject.noun_in_prompt else ""  # as the prompts of training
     asked = [fill(t, settings.subject.identifier, noun) for t in templates for _ in range(images)]
@@ -71,7 +71,7 @@ def score(
     references = np.stack([photo.pixels for photo in subject.photos])
     bundle = find_bundle()
     drawing = bundle.known_drawing(Path(settings.subject.photos)) if bundle else None
-    values = score_images(build_scores(judges, references, drawing), drawn, texts)
+    values = score_images(build_scores(evaluators, references, drawing), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
     scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
     optimised = [name for name in optimised_scores(settings, scoring) if name in means]
