@@ -12,17 +12,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script
-from lookforward.adapters.custom_diffusion import (
-    CustomDiffusionAdapter,
-    cross_attentions,
-    load_custom_diffusion,
-    merge_custom_diffusion,
-)
+from errors import raises
+from lookforward.adapters.full import save_pipeline
+from lookforward.adapters.projections import WEIGHTS, ProjectionAdapter, cross_attentions, load_projections
 from lookforward.adapters.words import Word
 from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
 from lookforward.algorithm.update import Objective
 from lookforward.core.types import State
-from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy, load_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -30,7 +26,7 @@ from tiny import cached, paying, seeded
 
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
-ADAPTER = CustomDiffusionAdapter((Word("<new1>", "red"),))
+ADAPTER = ProjectionAdapter((Word("<new1>", "red"),))
 WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"
 
 
@@ -161,7 +157,7 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(trained: tuple[Dif
     policy, folder = trained
     loaded = {strength: fresh_policy() for strength in (0.0, 0.5, 1.0)}
     for strength, other in loaded.items():
-        load_custom_diffusion(other.pipeline, folder, strength)
+        load_projections(other.pipeline, folder, strength)
     assert (drawn(loaded[1.0]) == drawn(policy)).all()
     base = fresh_policy()
     assert (drawn(loaded[0.0]) == drawn(base, BEGINNING)).all()
@@ -173,7 +169,9 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(trained: tuple[Dif
 
 def test_merged_it_is_a_pipeline_folder_with_the_word(trained: tuple[DiffusionPolicy, Path], tmp_path: Path) -> None:
     policy, folder = trained
-    merge_custom_diffusion(make_pipeline(), folder, tmp_path / "merged")
+    pipeline = make_pipeline()
+    load_projections(pipeline, folder)
+    save_pipeline(DiffusionPolicy(pipeline), tmp_path / "merged")
     merged = load_pipeline(tmp_path / "merged")
     assert "<new1>" in merged.tokenizer.get_vocab()
     assert (drawn(DiffusionPolicy(merged)) == drawn(policy)).all()
@@ -182,14 +180,14 @@ def test_merged_it_is_a_pipeline_folder_with_the_word(trained: tuple[DiffusionPo
 def test_files_that_do_not_fit(trained: tuple[DiffusionPolicy, Path], tmp_path: Path) -> None:
     pipeline = make_pipeline()
     before = weights(DiffusionPolicy(pipeline))
-    with pytest.raises(LookforwardError, match=f"{WEIGHTS} cannot be read"):
-        load_custom_diffusion(pipeline, tmp_path)
+    with raises("export-unreadable", WEIGHTS):
+        load_projections(pipeline, tmp_path)
     tensors = load_file(trained[1] / WEIGHTS)
     name = next(name for name, tensor in tensors.items() if tensor.numel())
     for wrong in ({k: v for k, v in tensors.items() if k != name}, tensors | {name: torch.ones(3, 3)}):
         save_file(wrong, tmp_path / WEIGHTS)
-        with pytest.raises(LookforwardError, match="does not fit this model's cross-attentions"):
-            load_custom_diffusion(pipeline, tmp_path)
+        with raises("export-misfit", WEIGHTS):
+            load_projections(pipeline, tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(DiffusionPolicy(pipeline)).items())
 
 

@@ -4,16 +4,17 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from conftest import save_image
+from lookforward import adapters
 from lookforward.assembly import manifest_of
-from lookforward.config.settings import FIELDS, AdapterKind, structure
+from lookforward.config.settings import FIELDS, structure
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
-ADAPTERS = get_args(AdapterKind)
+ADAPTERS = tuple(spec.name for spec in adapters.ADAPTERS)
 NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"
 
 

@@ -21,7 +21,7 @@ def _build(settings: Any, _: torch.Generator) -> ProjectionAdapter:
     return ProjectionAdapter(words_of(settings))
 
 
-def _load(pipeline: Any, folder: Path, strength: float) -> None:
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
     from lookforward.adapters.projections import load_projections
 
     load_projections(pipeline, folder, strength)

@@ -161,7 +161,7 @@ def write_word(policy: DiffusionPolicy, folder: Path) -> None:
     (folder / CODE).write_bytes(Path(concept_pipeline.__file__).read_bytes())
 
 
-def read_word(pipeline: Any, folder: Path, kind: str, strength: float) -> None:
+def read_word(pipeline: Any, folder: Path, kind: str, strength: float = 1.0) -> None:
     """Put an exported word into a pipeline, in place; it becomes a `ConceptPipeline`.
 
     strength: 0 is the initial word, of NeTI without bypass, 1 the learned one; between and beyond, along the line

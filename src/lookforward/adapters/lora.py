@@ -21,7 +21,7 @@ def _build(settings: Any, generator: torch.Generator) -> LoraAdapter:
     return LoraAdapter(chosen.rank, chosen.alpha, chosen.train_text_encoder, chosen.name == DORA.name, generator)
 
 
-def _load(pipeline: Any, folder: Path, strength: float) -> None:
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
     from lookforward.adapters.low_rank import load_lora
 
     load_lora(pipeline, folder, strength)

@@ -32,7 +32,7 @@ def _build(settings: Any, generator: torch.Generator) -> NetiAdapter:
     )
 
 
-def _load(pipeline: Any, folder: Path, strength: float) -> None:
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
     from lookforward.adapters.layered_words import SpaceTimeWords, read_word
 
     read_word(pipeline, folder, SpaceTimeWords.kind, strength)

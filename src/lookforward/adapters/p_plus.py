@@ -25,7 +25,7 @@ def _build(settings: Any, _: torch.Generator) -> PPlusAdapter:
     return PPlusAdapter(settings.subject.identifier, settings.adapter.initial_word or settings.subject.class_noun)
 
 
-def _load(pipeline: Any, folder: Path, strength: float) -> None:
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
     from lookforward.adapters.layered_words import LayerWords, read_word
 
     read_word(pipeline, folder, LayerWords.kind, strength)

@@ -27,7 +27,7 @@ def _build(settings: Any, _: torch.Generator) -> WordAdapter:
     return WordAdapter(words_of(settings, settings.adapter.vectors))
 
 
-def _load(pipeline: Any, folder: Path, strength: float) -> None:
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
     from lookforward.adapters.words import load_words
 
     load_words(pipeline, folder, strength)
