@@ -27,7 +27,6 @@ from tiny import cached, paying, seeded
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
 ADAPTER = ProjectionAdapter((Word("<new1>", "red"),))
-WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"
 
 
 def fresh_policy() -> DiffusionPolicy:

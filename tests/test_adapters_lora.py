@@ -385,7 +385,7 @@ def test_kohya_says_what_it_cannot_convert(tmp_path: Path) -> None:
 
 
 def test_a_whole_run(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "model": str(tiny_model), "steps": 3}
+    settings = {**SETTINGS, "model.name": str(tiny_model), "run.steps": 3}
     teapot = personalize(photos, "teapot", output=tmp_path / "run", settings={"adapter.name": "lora", **settings})
     names = {path.name for path in teapot.run.export.iterdir()}
     assert {"pytorch_lora_weights.safetensors", "lookforward.json"} <= names

@@ -245,7 +245,7 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
         "model.device": "cpu",
         "run.batch_size": 2,
     }
-    settings["learning_rate"] = 0.03
+    settings["optimizer.learning_rate"] = 0.03
     made = personalize(
         photos,
         "vase",

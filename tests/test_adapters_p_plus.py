@@ -221,7 +221,7 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
         "model.device": "cpu",
         "run.batch_size": 2,
     }
-    settings["learning_rate"] = 0.3
+    settings["optimizer.learning_rate"] = 0.3
     made = personalize(
         photos,
         "vase",
