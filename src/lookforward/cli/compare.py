@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console, Group
 
-from lookforward.cli.personalise import Settings, parse_settings, split_words
+from lookforward.cli.console import split_words
+from lookforward.cli.options import GridOptions
+from lookforward.config.settings import flatten
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def compare(
     prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path = Path("runs/compare"),
-    set: Settings = (),
+    *,
+    settings: GridOptions,
 ) -> None:
     """Train every recipe with every adapter on every subject from every seed, and print scores with 95% intervals.
 
@@ -43,13 +46,12 @@ def compare(
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
-        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
 
     require_some(split_words(recipes), seeds, images, prompts)
-    overrides = parse_settings(set)
+    overrides = flatten(settings)
     methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
     _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
 
@@ -95,7 +97,7 @@ def require_some(methods: Collection[str], seeds: int, images: int, prompts: int
 
 def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     """Run what is missing of a grid on the bundled model, with a line a cell."""
-    from lookforward.assembly import build_judges, build_pipeline
+    from lookforward.assembly import build_evaluators, build_pipeline
     from lookforward.benchmark.grid import run_grid
     from lookforward.config.settings import TOYBOX
 
@@ -105,7 +107,7 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
         f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
     )
     cells = []
-    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_judges(TOYBOX)):
+    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_evaluators(TOYBOX)):
         cells.append(cell)
         scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in cell.scores.items())
         when = f"{cell.seconds:5.0f} s" if fresh else "  kept "
