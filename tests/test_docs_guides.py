@@ -20,7 +20,9 @@ GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 def module_of(guide: str, file: str) -> dict[str, Any]:
     """The names that the block of a guide defines which begins with the comment `# file`."""
     text = (GUIDES / f"{guide}.md").read_text(encoding="utf-8")
-    (code,) = [code for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if f"# {file}\n" in code]
+    (code,) = [
+        code for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if f"# {file}\n" in code
+    ]
     module = ModuleType(Path(file).stem)
     exec(compile(code, f"docs/guides/{guide}.md", "exec"), vars(module))
     return vars(module)
@@ -47,7 +49,7 @@ def test_the_reward_on_latents() -> None:
 
 def test_the_score() -> None:
     spec = module_of("score", "src/lookforward/scores/photo_colour.py")["PHOTO_COLOUR"]
-    score = spec.build(Resources(None, flat((1, 0, 0), (0, 0, 0))))
+    score = spec.build(Resources(None, flat((1.0, 0.0, 0.0), (0.0, 0.0, 0.0))))
     values = score(flat((0.5, 0, 0), (0.5, 0.3, 0.6)), ["", ""])
     torch.testing.assert_close(values, torch.tensor([1.0, 0.7]))
     assert score.name == spec.label
@@ -57,4 +59,6 @@ def test_the_family_guide_names_every_member() -> None:
     text = (GUIDES / "family.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     named = [name for cell in rows for name in re.findall(r"`(\w+)`", cell)]
-    assert sorted(named) == sorted({*Family.__annotations__, *(name for name in vars(Family) if not name.startswith("_"))})
+    assert sorted(named) == sorted(
+        {*Family.__annotations__, *(name for name in vars(Family) if not name.startswith("_"))}
+    )
