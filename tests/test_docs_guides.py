@@ -1,12 +1,10 @@
 """docs/guides: the code of each guide is a plug-in that works."""
 
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
 import torch
 
 from lookforward.core.protocols import Family
