@@ -11,7 +11,7 @@ from PIL import Image
 import lookforward
 from jobs import SETTINGS, exported, logged, tree
 from lookforward import Config, LookforwardError, Personalized, StepResult, load_config, load_personalized, personalize
-from lookforward.api import Job, default_output, read_concept
+from lookforward.api import Job, default_output, read_subject
 from lookforward.config.settings import AdapterKind
 from lookforward.runs.folder import open_run
 
@@ -225,22 +225,22 @@ def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path
 def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
     given = {**SETTINGS, "photos": str(photos), "class_noun": "teapot", "model": str(tiny_model)}
     config = load_config("look-forward", given)
-    concept = read_concept(photos, config)
-    first = iter(Job(tmp_path / "run", config, concept))
+    subject = read_subject(photos, config)
+    first = iter(Job(tmp_path / "run", config, subject))
     next(first)
     rows = logged(tmp_path / "run")
     with pytest.raises(
         LookforwardError, match=r"Another process trains in .*run: wait for it, or give another --output"
     ):
         train()
-    late = Job(tmp_path / "run", config, concept)  # looked before the first one ended
+    late = Job(tmp_path / "run", config, subject)  # looked before the first one ended
     assert logged(tmp_path / "run") == rows
     assert len(list(first)) == 5
     assert not list(late)  # nothing was left to do
     assert len(logged(tmp_path / "run")) == 6
 
     other = tmp_path / "other"
-    begun = Job(other, load_config("look-forward", {**given, "seed": 1}), concept)
+    begun = Job(other, load_config("look-forward", {**given, "seed": 1}), subject)
     train("other")
     with pytest.raises(LookforwardError, match="holds another run: seed was 0, now 1"):
         next(iter(begun))

@@ -13,7 +13,7 @@ from lookforward.assembly import build, check
 from lookforward.assembly.describe import PLACES, describe, find_places
 from lookforward.assembly.evaluators import clip_source
 from lookforward.config.recipe import load_config
-from lookforward.data.subject import load_concept
+from lookforward.data.subject import load_subject
 from lookforward.data.views import make_views
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip
@@ -42,14 +42,14 @@ def test_clip_names_most_scenes_of_the_held_out_subjects() -> None:
         scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:5]]
         pictures = np.stack([draw_picture(subject, draw_view(rng, scene), rng, 64) for scene in scenes])
         photos = [type("Photo", (), {"squares": (picture,)}) for picture in pictures]
-        concept = type("Concept", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
-        right += [a == SCENES[b] for a, b in zip(find_places(concept, places, clip), scenes, strict=True)]
+        loaded = type("Subject", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
+        right += [a == SCENES[b] for a, b in zip(find_places(loaded, places, clip), scenes, strict=True)]
     assert np.mean(right) >= 0.8
 
 
 def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None:
     config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
-    workshop = build(config, load_concept(vase, class_noun="vase", resolution=64))
+    workshop = build(config, load_subject(vase, class_noun="vase", resolution=64))
     references = workshop.trainer.references
     assert references.prompts == (
         "a photo of sks vase", "a photo of sks vase in the snow",
@@ -64,7 +64,7 @@ def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None
 
 def test_a_caption_of_ones_own_stays(vase: Path) -> None:
     (vase / "1.txt").write_text("a {} by the sea")
-    told = describe(load_concept(vase, class_noun="vase", resolution=64), load_config("best", SETTINGS), "cpu")
+    told = describe(load_subject(vase, class_noun="vase", resolution=64), load_config("best", SETTINGS), "cpu")
     assert [photo.place for photo in told.photos] == ["in the snow", "", "in the jungle"]
     views = make_views(told)
     assert [view.prompt for view in views][2:4] == ["a sks vase by the sea"] * 2
@@ -73,7 +73,7 @@ def test_a_caption_of_ones_own_stays(vase: Path) -> None:
 
 def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
     config = load_config("dreambooth", {**SETTINGS, "describe": False, "photos": str(vase)})
-    prompts = build(config, load_concept(vase, class_noun="vase", resolution=64)).trainer.references.prompts
+    prompts = build(config, load_subject(vase, class_noun="vase", resolution=64)).trainer.references.prompts
     assert prompts == ("a photo of sks vase",) * 3
 
 
@@ -84,16 +84,16 @@ def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     monkeypatch.setattr("lookforward.assembly.evaluators.CLIP", vase / "clip")
     monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew"))
     config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
-    concept = load_concept(vase, class_noun="vase", resolution=64)
+    loaded = load_subject(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):
-        job(config, concept)
-    check(replace(config, describe=False), concept)  # which needs none
+        job(config, loaded)
+    check(replace(config, describe=False), loaded)  # which needs none
 
 
 def test_dpok_refuses_it(vase: Path) -> None:
     config = load_config("dpok", {**SETTINGS, "photos": str(vase)})
     with pytest.raises(LookforwardError, match="describe"):
-        check(config, load_concept(vase, class_noun="vase", resolution=64))
+        check(config, load_subject(vase, class_noun="vase", resolution=64))
 
 
 def test_places_are_told_once_and_follow_a_noun() -> None:

@@ -23,8 +23,8 @@ from lookforward.assembly.milestones import export_step, keep_milestones
 from lookforward.config.recipe import load_config, require_followed
 from lookforward.config.settings import Config
 from lookforward.core.types import StepResult
-from lookforward.data.subject import Concept
-from lookforward.data.subjects import load_concepts, name_subjects
+from lookforward.data.subject import Subject
+from lookforward.data.subjects import load_subjects, name_subjects
 from lookforward.data.views import SCALES
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
@@ -118,9 +118,9 @@ def personalize(
         ),
     )
     require_followed(config, settings)
-    concept = read_concept(photos, config)
+    subject = read_subject(photos, config)
     folder = Path(output) if output is not None else default_output(config)
-    with closing(iter(Job(folder, config, concept))) as results:  # lets go of the folder, whatever holds the traceback
+    with closing(iter(Job(folder, config, subject))) as results:  # lets go of the folder, whatever holds the traceback
         for result in results:
             if on_step is not None:
                 on_step(result)
@@ -138,11 +138,11 @@ class Job:
     """
 
     def __init__(
-        self, folder: Path, config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None
+        self, folder: Path, config: Config, subject: Subject, pipeline: StableDiffusionPipeline | None = None
     ) -> None:
-        self._digests = concept.origins
-        self.run, self.concept = prepare(folder, config, self._digests), concept
-        self.notes: tuple[str, ...] = concept.notes
+        self._digests = subject.origins
+        self.run, self.subject = prepare(folder, config, self._digests), subject
+        self.notes: tuple[str, ...] = subject.notes
         self.resumed_at = 0
         self._pipeline = pipeline
 
@@ -151,7 +151,7 @@ class Job:
         run, config = self.run, self.run.config
         if self._finished():
             return
-        workshop = build(config, self.concept, self._pipeline)
+        workshop = build(config, self.subject, self._pipeline)
         self.notes = workshop.notes
         with run.hold():  # not earlier: what cannot be built leaves no run behind
             if self._finished():
@@ -168,15 +168,15 @@ class Job:
         load_newest(trainer, run.checkpoints, workshop.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        keep_milestones(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before
+        keep_milestones(workshop, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
         for result in train(trainer, config.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == config.steps or result.step % config.checkpoint_every == 0
             if due:
                 save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
-            keep_milestones(workshop, run, self.concept, result.step)
+            keep_milestones(workshop, run, self.subject, result.step)
             yield replace(result, checkpoint=due)
-        export_step(workshop, run, self.concept, config.steps, run.export)
+        export_step(workshop, run, self.subject, config.steps, run.export)
 
 
 def load_personalized(folder: str | Path) -> Personalized:
@@ -189,9 +189,9 @@ def load_personalized(folder: str | Path) -> Personalized:
     return Personalized(source, source.load(device_of(source)))
 
 
-def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> Concept:
+def read_subject(photos: str | Path | Sequence[str | Path], config: Config) -> Subject:
     """The photos of a run, at its resolution. photos: a folder, files, or a TOML list of several subjects."""
-    return load_concepts(
+    return load_subjects(
         photos,
         config,
         resolution=config.resolution,

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lookforward.adapters.full import FullAdapter
 from lookforward.adapters.words import Word, add_words, forget_words, teach_words, word_table, write_words
 from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
 from lookforward.models.policy import DiffusionPolicy
 
 WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"  # diffusers' name for it
@@ -84,7 +85,7 @@ class CustomDiffusionAdapter:
             for name in policy.pipeline.unet.attn_processors
             if name.removesuffix(".processor") not in crossing
         }
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
 
 
 def cross_attentions(unet: nn.Module) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def cross_attentions(unet: nn.Module) -> dict[str, Any]:
 def load_custom_diffusion(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
     """Put an export into a pipeline: its words, and its projections in the place of the pipeline's own.
 
-    A second export's projections take the place of the first one's; concepts that are to be drawn together are
+    A second export's projections take the place of the first one's; subjects that are to be drawn together are
     trained together.
 
     strength: 1 is what was learned, 0 the model before with the word that training began with.

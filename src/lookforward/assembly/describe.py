@@ -11,7 +11,7 @@ import torch
 
 from lookforward.assembly.evaluators import clip_source
 from lookforward.config.settings import TOYBOX, Config
-from lookforward.data.subject import Concept
+from lookforward.data.subject import Subject
 from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
 from lookforward_toybox.world.scenes import SCENES
 
@@ -26,8 +26,8 @@ PLACES = (
 )  # fmt: skip
 
 
-def describe(concept: Concept, config: Config, device: torch.device | str) -> Concept:
-    """The concept with a place for each photo that has no caption, "on the beach".
+def describe(subject: Subject, config: Config, device: torch.device | str) -> Subject:
+    """The subject with a place for each photo that has no caption, "on the beach".
 
     Raises:
         LookforwardError: CLIP cannot be loaded.
@@ -40,14 +40,14 @@ def describe(concept: Concept, config: Config, device: torch.device | str) -> Co
             photo if photo.caption else replace(photo, place=place)
             for photo, place in zip(one.photos, find_places(one, places, clip), strict=True)
         ))
-        for one in concept.together
+        for one in subject.together
     ]  # fmt: skip
     return replace(told[0], others=tuple(told[1:]))
 
 
 @torch.no_grad()
-def find_places(concept: Concept, places: tuple[str, ...], clip: ClipEncoders) -> list[str]:
+def find_places(subject: Subject, places: tuple[str, ...], clip: ClipEncoders) -> list[str]:
     """For each photo the place that CLIP finds most like it."""
-    pixels = to_unit(np.stack([photo.squares[0] for photo in concept.photos])).to(clip.image.mean.device)
-    texts = clip.text([f"{concept.class_prompt} {place}" for place in places])  # (p, d)
+    pixels = to_unit(np.stack([photo.squares[0] for photo in subject.photos])).to(clip.image.mean.device)
+    texts = clip.text([f"{subject.class_prompt} {place}" for place in places])  # (p, d)
     return [places[i] for i in (clip.image(pixels) @ texts.T).argmax(dim=1).tolist()]

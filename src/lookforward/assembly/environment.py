@@ -27,7 +27,7 @@ from lookforward.rewards.embedding import EmbeddingReward
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.lpips import LpipsReward
 from lookforward.rewards.noise import NoiseReward
-from lookforward.rewards.per_concept import PerConceptReward
+from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
@@ -100,7 +100,7 @@ class Encoders:
 
 def _build_for_all(name: str, config: Config, photos: Sequence[Tensor], loaded: Encoders) -> Reward:
     if len(photos) > 1 and (name in WITH_REFERENCES or name.startswith("embedding:")):
-        return PerConceptReward([build_reward(name, config, some, loaded) for some in photos])
+        return PerSubjectReward([build_reward(name, config, some, loaded) for some in photos])
     return build_reward(name, config, photos[0], loaded)
 
 

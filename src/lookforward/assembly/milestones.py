@@ -7,28 +7,28 @@ import numpy as np
 
 from lookforward.assembly import Workshop, manifest_of
 from lookforward.data.prompts import SAMPLE_SCENES
-from lookforward.data.subject import Concept
-from lookforward.errors import write_error
+from lookforward.data.subject import Subject
 from lookforward.exports.card import Card
 from lookforward.exports.write import export
+from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
 
 
-def keep_milestones(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
+def keep_milestones(workshop: Workshop, run: Run, subject: Subject, step: int) -> None:
     """Samples and export of a step, where it is to have them and they are not there yet.
 
     Raises:
         LookforwardError: the disk is full or cannot be written; what is there stays.
     """
     if _due(run.config.sample_every, step) or (run.config.sample_every and step == run.config.steps):
-        _draw_samples(workshop, run, concept, step)
+        _draw_samples(workshop, run, subject, step)
     if _due(run.config.export_every, step) and step != run.config.steps:  # the last one's is the run's own
-        export_step(workshop, run, concept, step, run.exports / f"step-{step:06d}")
+        export_step(workshop, run, subject, step, run.exports / f"step-{step:06d}")
 
 
-def export_step(workshop: Workshop, run: Run, concept: Concept, step: int, folder: Path) -> None:
+def export_step(workshop: Workshop, run: Run, subject: Subject, step: int, folder: Path) -> None:
     """Export the weights of a step with a card that shows that step's samples, if it has any.
 
     Raises:
@@ -36,7 +36,7 @@ def export_step(workshop: Workshop, run: Run, concept: Concept, step: int, folde
     """
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.config, workshop.model_hash), sum(len(one.photos) for one in concept.together)
+    manifest, count = manifest_of(run.config, workshop.model_hash), sum(len(one.photos) for one in subject.together)
     card = Card(manifest, replace(run.config, steps=step), count, _samples_of(run, step))
     export(workshop.adapter, workshop.policy, folder, manifest, card)
 
@@ -49,11 +49,11 @@ def _samples_of(run: Run, step: int) -> Path:
     return run.samples / f"step-{step:06d}.png"
 
 
-def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
+def _draw_samples(workshop: Workshop, run: Run, subject: Subject, step: int) -> None:
     path = _samples_of(run, step)
     if path.is_file():
         return
-    prompts = [one.prompt + scene for one in concept.together for scene in SAMPLE_SCENES]
+    prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
     images = draw_images(
         workshop.pipeline,
         prompts,
@@ -64,11 +64,7 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
     )
     cell = max(128, run.config.resolution)  # as they were drawn: details are what is to be judged
     sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)
-        sheet.save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        remedy = "The checkpoints are intact: make room and give the same command again."
-        raise write_error(run.samples, error, remedy) from error
+        with atomic_file(path) as partial:
+            sheet.save(partial, format="PNG")

@@ -1,4 +1,4 @@
-"""A config and a concept to all the objects of one run."""
+"""A config and a subject to all the objects of one run."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from lookforward.assembly.environment import build_environment, check_reward
 from lookforward.assembly.evaluators import clip_source
 from lookforward.config.settings import WORD_ADAPTERS, Config
 from lookforward.core.protocols import Adapter
-from lookforward.data.subject import Concept, check_identifier
+from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
@@ -46,20 +46,20 @@ class Workshop:
     model_hash: str = ""
 
 
-def check(config: Config, concept: Concept) -> tuple[str, ...]:
+def check(config: Config, subject: Subject) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
     policy = DiffusionPolicy(build_pipeline(config.model, config.device), config.precision)
-    notes = _check(config, concept, policy)
+    notes = _check(config, subject, policy)
     if config.describe:
         load_clip(clip_source(config.model))  # whether it is there, and whole
     return notes
 
 
-def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
-    """Everything that a run needs, from its config and its concept.
+def build(config: Config, subject: Subject, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
+    """Everything that a run needs, from its config and its subject.
 
     pipeline: the untouched model if it is already loaded; its weights will be trained in place.
 
@@ -68,10 +68,10 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     """
     pipeline = pipeline or build_pipeline(config.model, config.device)
     policy = DiffusionPolicy(pipeline, config.precision)
-    notes = _check(config, concept, policy)
+    notes = _check(config, subject, policy)
     if config.describe:
-        concept = describe(concept, config, policy.device)
-        notes += tuple(f"{p.path.name}: {p.place}" for one in concept.together for p in one.photos if p.place)
+        subject = describe(subject, config, policy.device)
+        notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
 
     for network in (pipeline.unet, pipeline.vae):  # a pipeline that was handed in may have had it
         if config.gradient_checkpointing:
@@ -80,12 +80,12 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
             network.disable_gradient_checkpointing()
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
     comparison = build_comparison(config, policy)
-    references = _build_references(config, concept, policy)
-    prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
+    references = _build_references(config, subject, policy)
+    prior = _build_prior(config, subject, pipeline) if config.prior_weight > 0 else None
     adapter_generator = torch.Generator().manual_seed(config.seed + 2)
     adapter = build_adapter(config, adapter_generator)
     parameters = adapter.attach(policy)
-    width = policy.embed([concept.prompt]).shape[-1]
+    width = policy.embed([subject.prompt]).shape[-1]
     embeddings = Embeddings(policy, adapter.changes_prompts)
     if len(set(references.prompts)) > 1:
         embeddings.prepare([*references.prompts, *(prior.prompts if prior else ())])
@@ -98,7 +98,7 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
             betas=(config.adam_beta1, config.adam_beta2),
             weight_decay=config.weight_decay,
         ),
-        environment=build_environment(config, pipeline, _photos(concept, policy)),
+        environment=build_environment(config, pipeline, _photos(subject, policy)),
         critique=build_critique(config, policy, references.latents.mean.shape[1:], width),
         direct=config.route == "direct",
         objective=Objective(
@@ -122,20 +122,20 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
     return Workshop(pipeline, policy, adapter, trainer, notes, digest)
 
 
-def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:
+def _check(config: Config, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
     notes: list[str] = []
     learned = config.adapter in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
-    for one in concept.together:
+    for one in subject.together:
         note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
         notes += [*one.notes, *((note,) if note else ())]
     _check_model(config, policy)
-    notes += _check_lengths(concept, policy)
+    notes += _check_lengths(subject, policy)
     check_reward(config)
     adapter = build_adapter(config, torch.Generator())
     if learned:  # a word that cannot be taught is told of before prior images are drawn for it
         adapter.attach(policy)
         adapter.detach(policy)
-    prompts = {prompts_of(one, photo)[0] for one in concept.together for photo in one.photos}
+    prompts = {prompts_of(one, photo)[0] for one in subject.together for photo in one.photos}
     if config.method == "dpok" and (config.augment or config.describe or len(prompts) > 1):
         raise LookforwardError(
             "method = 'dpok' has one baseline, so all photos need one prompt: set captions, describe and augment to"
@@ -149,7 +149,7 @@ def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[s
     notes += _unheeded(config)
     if config.method == "dpg" and config.critic_weight == 0 and (config.critic != "none" or config.route == "direct"):
         notes.append("critic_weight is 0, so that the reward changes nothing that is trained")
-    return (*notes, *caption_notes(concept))
+    return (*notes, *caption_notes(subject))
 
 
 def _unheeded(config: Config) -> list[str]:
@@ -199,11 +199,11 @@ def _check_model(config: Config, policy: DiffusionPolicy) -> None:
         )
 
 
-def _check_lengths(concept: Concept, policy: DiffusionPolicy) -> list[str]:
+def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
     """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
     room = policy.pipeline.tokenizer.model_max_length - 2  # but for the marks of start and end
     notes = []
-    for one in concept.together:
+    for one in subject.together:
         for photo in one.photos:
             prompt = prompts_of(one, photo)[0]
             before, found, _ = prompt.partition(one.identifier)
@@ -217,9 +217,9 @@ def _check_lengths(concept: Concept, policy: DiffusionPolicy) -> list[str]:
     return notes
 
 
-def _build_references(config: Config, concept: Concept, policy: DiffusionPolicy) -> Examples:
+def _build_references(config: Config, subject: Subject, policy: DiffusionPolicy) -> Examples:
     views = make_views(
-        concept, flip=config.flip, augment=config.augment_views if config.augment else 0, seed=config.seed
+        subject, flip=config.flip, augment=config.augment_views if config.augment else 0, seed=config.seed
     )
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline.vae, photos)
@@ -231,20 +231,20 @@ def _build_references(config: Config, concept: Concept, policy: DiffusionPolicy)
         tuple(view.plain_prompt for view in views),
         photos,
         None if masks is None else masks.to(policy.device),
-        torch.tensor([view.concept for view in views], device=policy.device) if concept.others else None,
+        torch.tensor([view.subject for view in views], device=policy.device) if subject.others else None,
     )
 
 
-def _photos(concept: Concept, policy: DiffusionPolicy) -> list[Tensor]:
+def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
     """What rewards compare with: of each subject the squares of its photos (k, 3, h, w), as they are."""
     return [
         to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
-        for one in concept.together
+        for one in subject.together
     ]
 
 
-def _build_prior(config: Config, concept: Concept, pipeline: StableDiffusionPipeline) -> Examples:
-    classes = list(dict.fromkeys(one.class_prompt for one in concept.together))
+def _build_prior(config: Config, subject: Subject, pipeline: StableDiffusionPipeline) -> Examples:
+    classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
     images = [
         prior_images(
             pipeline,

@@ -1,7 +1,6 @@
 """A finished cell of a grid, and its files: `cells/NAME.json`, and `images/NAME.png`, its images in a strip."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from lookforward.benchmark.plan import Key, Plan, cell_name
 from lookforward.config.settings import OF_THE_MACHINE, Config
 from lookforward.errors import LookforwardError
-from lookforward.runs.folder import write_text
+from lookforward.files import atomic_file, write_json
 
 THINNED = 10  # steps of which a cell keeps the mean
 
@@ -48,18 +47,12 @@ def write_cell(folder: Path, settings: Mapping[str, Any], cell: Cell, images: np
     """Keep a cell: first its images (n, h, w, 3) uint8, then, with which it is finished, its scores.
 
     Raises:
-        OSError, LookforwardError: the disk is full or cannot be written; the cell is then not finished.
+        LookforwardError: the disk is full or cannot be written; the cell is then not finished.
     """
     name = cell_name(cell.key)
-    strip = folder / "images" / f"{name}.png"
-    # A name of its own, so that what is read elsewhere is whole
-    partial = strip.with_name(f".partial-{os.getpid()}-{name}.png")
-    try:
+    with atomic_file(folder / "images" / f"{name}.png", shared=True) as partial:
         Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial)
-        partial.replace(strip)
-    finally:
-        partial.unlink(missing_ok=True)
-    write_text(folder / "cells" / f"{name}.json", json.dumps({"settings": settings, **asdict(cell)}) + "\n")
+    write_json(folder / "cells" / f"{name}.json", {"settings": settings, **asdict(cell)}, indent=None)
 
 
 def read_cell(path: Path, settings: Mapping[str, Any] | None = None) -> Cell:

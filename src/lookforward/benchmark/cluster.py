@@ -23,7 +23,8 @@ from lookforward.benchmark.connect import Seats, find_seats, joined
 from lookforward.benchmark.plan import Key, Plan, cell_name
 from lookforward.benchmark.runner import ATTEMPTS, CellRunner, Outcome, find_outcome, run_one
 from lookforward.benchmark.workers import Start
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
+from lookforward.files import write_error
 
 PAUSE = 1.0  # seconds between looks at cells that another command is at
 LOOK_SECONDS = 10.0  # that a file of one machine may take to be seen by another

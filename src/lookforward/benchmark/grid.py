@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from lookforward.algorithm.trainer import train
-from lookforward.api import read_concept
+from lookforward.api import read_subject
 from lookforward.assembly import Judges, Workshop, build, build_scores, model_hash
 from lookforward.benchmark.cell import (
     Cell,
@@ -32,7 +32,8 @@ from lookforward.benchmark.provenance import config_hash, device_name, now, vers
 from lookforward.config.recipe import load_config
 from lookforward.config.settings import Config
 from lookforward.data.prompts import fill
-from lookforward.errors import LookforwardError, writing
+from lookforward.errors import LookforwardError
+from lookforward.files import writing
 from lookforward.models.sampling import draw_images
 from lookforward.scores.evaluate import score_images
 
@@ -89,12 +90,12 @@ def run_cell(
     one = plan.subject(subject)
     recipe, overrides = plan.methods[method]
     config = load_config(recipe, {**overrides, "class_noun": one.class_noun, "seed": seed, "photos": str(photos)})
-    concept = read_concept(photos, config)
+    loaded = read_subject(photos, config)
     started, rows, workshop = begun, [], None
     parameters, size = 0, 0.0
     try:
         if method != UNTOUCHED:
-            workshop = build(config, concept, pipeline)
+            workshop = build(config, loaded, pipeline)
             started = time.perf_counter()
             rows = [(result.step, result.terms) for result in train(workshop.trainer, config.steps)]
         seconds = time.perf_counter() - started if rows else 0.0
@@ -107,7 +108,7 @@ def run_cell(
             workshop.adapter.detach(workshop.policy)
     seen = config.identifier if plan.scoring.identifier_in_clip_text else ""
     texts = [fill(p, seen, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
-    references = np.stack([photo.pixels for photo in concept.photos])
+    references = np.stack([photo.pixels for photo in loaded.photos])
     drawing = None if one.drawing is None else one.drawing()
     scores = score_images(build_scores(judges, references, drawing), images, texts)
     cell = Cell(

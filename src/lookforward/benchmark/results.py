@@ -4,7 +4,6 @@ import csv
 import importlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import UNTOUCHED, Plan, prompt_kind
 from lookforward.benchmark.provenance import PACKAGES, config_hash, other_than_default
 from lookforward.benchmark.summary import optimised_of
-from lookforward.runs.folder import write_text
+from lookforward.errors import LookforwardError
+from lookforward.files import atomic_file, write_text
 
 SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")  # columns that every table has, and in this order
 
@@ -41,14 +41,11 @@ def write_results(plan: Plan, folder: Path, model: str) -> tuple[str, ...]:
     except ImportError:
         (folder / "results.parquet").unlink(missing_ok=True)  # of another call: it would say something else
         return ("results.parquet was not written: install pyarrow for it.",)
-    partial = folder / f".partial-{os.getpid()}.parquet"
     try:
-        parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in names}), partial)
-        partial.replace(folder / "results.parquet")
-    except OSError as error:
-        return (f"results.parquet was not written: {error}. results.csv has the same.",)
-    finally:
-        partial.unlink(missing_ok=True)
+        with atomic_file(folder / "results.parquet", shared=True) as partial:
+            parquet.write_table(arrow.table({name: [row.get(name) for row in rows] for name in names}), partial)
+    except LookforwardError as error:
+        return (f"results.parquet was not written: {error} results.csv has the same.",)
     return ()
 
 

@@ -22,8 +22,8 @@ from lookforward.benchmark.claim import claim
 from lookforward.benchmark.datasets import provide_photos
 from lookforward.benchmark.plan import Key, Plan, cell_name
 from lookforward.benchmark.provenance import now
-from lookforward.errors import LookforwardError, write_error
-from lookforward.runs.folder import write_text
+from lookforward.errors import LookforwardError
+from lookforward.files import write_error, write_json
 
 CellRunner = Callable[[Plan, Key, Path], tuple[Cell, np.ndarray]]
 """Trains, draws and scores a cell from the folder of its photos: the cell, and images (n, h, w, 3) uint8."""
@@ -159,5 +159,5 @@ def _fail(folder: Path, key: Key, error: Exception, call: str) -> Outcome:
         "traceback": "" if told else "".join(traceback.format_exception(error)),
     }  # fmt: skip
     with suppress(LookforwardError):  # the disk is full: the caller still tells
-        write_text(folder / "failed" / f"{cell_name(key)}.json", json.dumps(record, indent=1) + "\n")
+        write_json(folder / "failed" / f"{cell_name(key)}.json", record)
     return Outcome(key, "failed", True, None, message)

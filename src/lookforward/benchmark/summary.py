@@ -14,10 +14,9 @@ from lookforward.benchmark.plan import Scoring
 from lookforward.config.recipe import load_config
 from lookforward.config.settings import Config
 from lookforward.data.prompts import fill
-from lookforward.errors import writing
+from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
-from lookforward.runs.folder import write_text
 from lookforward_toybox.subjects import find_subject, reference_photos
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation

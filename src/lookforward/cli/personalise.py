@@ -56,7 +56,7 @@ def train(
         allow_few: Train on fewer than three photos.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.api import Job, default_output, photos_name, read_concept
+    from lookforward.api import Job, default_output, photos_name, read_subject
     from lookforward.assembly import check
     from lookforward.config.recipe import load_config, require_followed
     from lookforward.config.settings import to_toml
@@ -71,16 +71,16 @@ def train(
     given |= {"class_noun": class_noun} if class_noun else {}  # a recipe, or --set, may name it
     config = load_config(recipe, name_subjects(photos, given))
     require_followed(config, given)
-    concept = read_concept(photos, config)
+    subject = read_subject(photos, config)
     folder = output or default_output(config)
-    job = Job(folder, config, concept)
+    job = Job(folder, config, subject)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, config)}")
     elif dry_run:
-        notes = check(config, concept)
+        notes = check(config, subject)
         console.print(to_toml(config), end="")
         _print_notes(notes)
-        console.print(f"Would train {config.steps} steps on {_tell_photos(concept)} into {folder}.")
+        console.print(f"Would train {config.steps} steps on {_tell_photos(subject)} into {folder}.")
     else:
         _run_job(job, config.steps)
         console.print(f"Done: {folder}. Draw with it: {_example(folder, config)}")
@@ -89,7 +89,7 @@ def train(
 def _run_job(job: Any, steps: int) -> None:
     from lookforward.cli.progress import TrainingProgress
 
-    console.print(f"Training on {_tell_photos(job.concept)} into {job.run.folder} …")
+    console.print(f"Training on {_tell_photos(job.subject)} into {job.run.folder} …")
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -124,15 +124,13 @@ def score(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    import json
-
-    from lookforward.api import load_personalized, photos_of, read_concept
+    from lookforward.api import load_personalized, photos_of, read_subject
     from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.benchmark.summary import optimised_scores
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
-    from lookforward.runs.folder import write_text
     from lookforward.scores.evaluate import score_images
     from lookforward_toybox.subjects import known_drawing
 
@@ -141,10 +139,10 @@ def score(
     extra = asked_scores(extra_scores, dinov2, images)
     model = load_personalized(run)
     config = model.run.config
-    concept = read_concept(photos_of(config), config)
-    model.run.require_photos(concept.origins)
-    if concept.others:
-        console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
+    subject = read_subject(photos_of(config), config)
+    model.run.require_photos(subject.origins)
+    if subject.others:
+        console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
     judges = build_judges(config.model, dino, clip, extra=extra, dinov2=dinov2)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
     noun = config.class_noun if config.noun_in_prompt else ""  # as the prompts of training
@@ -155,7 +153,7 @@ def score(
         model.pipeline, asked, list(range(seed, seed + len(asked))),
         steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution,
     )  # fmt: skip
-    references = np.stack([photo.pixels for photo in concept.photos])
+    references = np.stack([photo.pixels for photo in subject.photos])
     values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
     scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
@@ -165,7 +163,7 @@ def score(
         "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
     }  # fmt: skip
     place = _place_of_scores(run, record)
-    write_text(place, json.dumps(record, indent=1) + "\n")
+    write_json(place, record)
     for name, mean in means.items():
         console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
     if optimised:
@@ -219,8 +217,8 @@ def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     return values
 
 
-def _tell_photos(concept: Any) -> str:
-    counts = [len(one.photos) for one in concept.together]
+def _tell_photos(subject: Any) -> str:
+    counts = [len(one.photos) for one in subject.together]
     return f"{sum(counts)} photos" + (f" of {len(counts)} subjects" if len(counts) > 1 else "")
 
 

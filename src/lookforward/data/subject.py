@@ -1,4 +1,4 @@
-"""Photos of one subject become a `Concept`: upright, square, RGB, and checked before anything is trained."""
+"""Photos of one subject become a `Subject`: upright, square, RGB, and checked before anything is trained."""
 
 import os
 import unicodedata
@@ -11,13 +11,13 @@ from lookforward.data.sidecars import MASK_SUFFIX, is_mask, with_sidecars
 from lookforward.errors import LookforwardError
 
 FEW_PHOTOS = 3
-MAX_PHOTOS = 500  # photos are held in memory, and a concept is one subject, not a photo library
+MAX_PHOTOS = 500  # photos are held in memory, and this is not for a photo library
 _LISTED_PROBLEMS = 20
 _LIST = "the list"
 
 
 @dataclass(frozen=True, eq=False)
-class Concept:
+class Subject:
     """The subject to learn: its photos, its class noun ("dog") and the identifier ("sks") that will name it.
 
     `notes` are sentences for the user about photos that work but may disappoint. `others` are further subjects that
@@ -29,10 +29,10 @@ class Concept:
     photos: tuple[Photo, ...]
     notes: tuple[str, ...] = ()
     noun_in_prompt: bool = True
-    others: tuple["Concept", ...] = ()
+    others: tuple["Subject", ...] = ()
 
     @property
-    def together(self) -> tuple["Concept", ...]:
+    def together(self) -> tuple["Subject", ...]:
         """All subjects of the run, this one first."""
         return (replace(self, others=()), *self.others)
 
@@ -42,22 +42,22 @@ class Concept:
         several = bool(self.others)
         return [
             line
-            for concept in self.together
+            for subject in self.together
             for line in (
-                *([f"concept {concept.identifier} {concept.class_noun}"] if several else []),
-                *(photo.origin for photo in concept.photos),
+                *([f"subject {subject.identifier} {subject.class_noun}"] if several else []),
+                *(photo.origin for photo in subject.photos),
             )
         ]
 
     @property
-    def subject(self) -> str:
+    def name(self) -> str:
         """What prompts call it: "sks dog", or the identifier alone where that stands for the whole subject."""
         return f"{self.identifier} {self.class_noun}" if self.noun_in_prompt else self.identifier
 
     @property
     def prompt(self) -> str:
         """The training prompt, without an article as in diffusers' DreamBooth: "a photo of sks dog"."""
-        return f"a photo of {self.subject}"
+        return f"a photo of {self.name}"
 
     @property
     def class_prompt(self) -> str:
@@ -65,7 +65,7 @@ class Concept:
         return f"a photo of {self.class_noun}"
 
 
-def load_concept(
+def load_subject(
     photos: Path | str | Sequence[Path | str],
     *,
     class_noun: str,
@@ -76,7 +76,7 @@ def load_concept(
     captions: bool = True,
     crops: int = 1,
     large: int = 0,
-) -> Concept:
+) -> Subject:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
     In a folder, hidden files, subfolders, masks and files without an image suffix are skipped.
@@ -107,7 +107,7 @@ def load_concept(
             " pass --allow-few (in Python: allow_few=True) to go on"
         )
     notes = (*_notes(loaded, where, resolution, crops), *(_lonely_masks(paths) if where != _LIST else ()))
-    return Concept(identifier, class_noun, tuple(loaded), notes, noun_in_prompt)
+    return Subject(identifier, class_noun, tuple(loaded), notes, noun_in_prompt)
 
 
 def check_identifier(identifier: str, tokenize: Callable[[str], list[int]]) -> str | None:

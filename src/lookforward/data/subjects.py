@@ -1,6 +1,6 @@
 """Several subjects in one run, from a TOML list.
 
-[[concept]]
+[[subject]]
 photos = "dog"          # a folder, from where the list is
 class_noun = "dog"
 identifier = "sks"
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.config.settings import Config, read_toml
-from lookforward.data.subject import Concept, load_concept
+from lookforward.data.subject import Subject, load_subject
 from lookforward.errors import LookforwardError
 
 Photos = str | Path | Sequence[str | Path]
 _KEYS = ("photos", "class_noun", "identifier")
-_REMEDY = 'Write [[concept]] with photos = "dog", class_noun = "dog" and identifier = "sks" for each subject.'
+_REMEDY = 'Write [[subject]] with photos = "dog", class_noun = "dog" and identifier = "sks" for each subject.'
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Entry:
 
 
 def is_list(photos: Photos) -> bool:
-    """Whether these are no photos but a list of concepts."""
+    """Whether these are no photos but a list of subjects."""
     return isinstance(photos, str | Path) and Path(photos).suffix.lower() == ".toml"
 
 
@@ -41,15 +41,17 @@ def read_list(path: Path) -> list[Entry]:
         LookforwardError: it cannot be read, a subject lacks something, or two share an identifier.
     """
     table = read_toml(path)
-    listed = table.pop("concept", [])
+    if "concept" in table:
+        raise LookforwardError(f"{path}: [[concept]] is now written [[subject]]. {_REMEDY}", "subject-list-old")
+    listed = table.pop("subject", [])
     if table or not isinstance(listed, list) or not listed or not all(isinstance(e, dict) for e in listed):
-        found = f"holds {', '.join(table)}" if table else "holds no concepts"
+        found = f"holds {', '.join(table)}" if table else "holds no subjects"
         raise LookforwardError(f"{path} {found}. {_REMEDY} Settings belong to a recipe.")
     entries = [_entry(path, number, values) for number, values in enumerate(listed, start=1)]
     for i, entry in enumerate(entries):
         # As CLIP reads them: in lower case
         if entry.identifier.lower() in (other.identifier.lower() for other in entries[:i]):
-            raise LookforwardError(f"{path}: two concepts are called {entry.identifier!r}; give each its identifier.")
+            raise LookforwardError(f"{path}: two subjects are called {entry.identifier!r}; give each its identifier.")
     return entries
 
 
@@ -64,7 +66,7 @@ def name_subjects(photos: Photos, settings: Mapping[str, Any]) -> dict[str, Any]
     named = {name: value for name, value in settings.items() if name in ("class_noun", "identifier", "others")}
     rest = {name: value for name, value in settings.items() if name not in named}
     if not is_list(photos):
-        # As `load_concept` has them: the word that is learned and the one in prompts are the same
+        # As `load_subject` has them: the word that is learned and the one in prompts are the same
         return {**rest, **{name: " ".join(v.split()) if isinstance(v, str) else v for name, v in named.items()}}
     if any(named.values()):
         raise LookforwardError(f"{photos} names its subjects itself: leave out class noun and identifier.")
@@ -82,22 +84,22 @@ def other_subjects(others: str) -> list[tuple[str, str]]:
     """The same of the further subjects alone, as `Config.others` has them."""
     pairs = [entry.split("=") for entry in others.split("; ") if entry]
     if any(len(pair) != 2 for pair in pairs):
-        raise LookforwardError(f"others = {others!r}: leave it out; a list of concepts sets it.")
+        raise LookforwardError(f"others = {others!r}: leave it out; a list of subjects sets it.")
     return [(identifier, noun) for identifier, noun in pairs]
 
 
-def load_concepts(photos: Photos, config: Config, **options: Any) -> Concept:
-    """The subject of a run; with a list, the first of them, the rest in its `others`. options: of `load_concept`.
+def load_subjects(photos: Photos, config: Config, **options: Any) -> Subject:
+    """The subject of a run; with a list, the first of them, the rest in its `others`. options: of `load_subject`.
 
     Raises:
         LookforwardError: the list is wrong, or some of the photos are.
     """
     if not is_list(photos):
         if config.others:
-            raise LookforwardError("others is set, but there is one folder of photos; give the list of concepts.")
-        return load_concept(photos, class_noun=config.class_noun, identifier=config.identifier, **options)
+            raise LookforwardError("others is set, but there is one folder of photos; give the list of subjects.")
+        return load_subject(photos, class_noun=config.class_noun, identifier=config.identifier, **options)
     first, *others = [
-        load_concept(entry.photos, class_noun=entry.class_noun, identifier=entry.identifier, **options)
+        load_subject(entry.photos, class_noun=entry.class_noun, identifier=entry.identifier, **options)
         for entry in read_list(Path(str(photos)))
     ]
     return replace(first, others=tuple(others))
@@ -107,10 +109,10 @@ def _entry(path: Path, number: int, values: Mapping[str, Any]) -> Entry:
     wrong = [key for key in values if key not in _KEYS] or [key for key in _KEYS if not _is_text(values.get(key))]
     if wrong:
         what = f"knows no {wrong[0]}" if wrong[0] not in _KEYS else f"needs a text as {wrong[0]}"
-        raise LookforwardError(f"{path}: concept {number} {what}. {_REMEDY}")
+        raise LookforwardError(f"{path}: subject {number} {what}. {_REMEDY}")
     for key in ("class_noun", "identifier"):
         if any(sign in values[key] for sign in "=;"):
-            raise LookforwardError(f"{path}: concept {number} has {key} = {values[key]!r}; leave out = and ;.")
+            raise LookforwardError(f"{path}: subject {number} has {key} = {values[key]!r}; leave out = and ;.")
     class_noun, identifier = (" ".join(values[key].split()) for key in ("class_noun", "identifier"))
     return Entry(path.parent / values["photos"], class_noun, identifier)
 

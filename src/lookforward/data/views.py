@@ -16,7 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
 from lookforward.data.photo import Photo
 from lookforward.data.prompts import without_identifier
-from lookforward.data.subject import Concept
+from lookforward.data.subject import Subject
 
 # Kumari et al., "Multi-Concept Customization of Text-to-Image Diffusion" (Custom Diffusion), 2023, section 4
 SCALES = (0.4, 1.4)
@@ -29,7 +29,7 @@ _GREY = 127
 class View:
     """One picture to learn from, of side s.
 
-    pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier. concept: its place in the run.
+    pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier. subject: its place in the run.
     mask: (s, s) uint8, 255 where the subject is; None where all of the picture counts. valid: (s, s) bool, which
     pixels are of the photo at all; None where all are.
     """
@@ -37,21 +37,21 @@ class View:
     pixels: NDArray[np.uint8]
     prompt: str
     plain_prompt: str
-    concept: int = 0
+    subject: int = 0
     mask: NDArray[np.uint8] | None = None
     valid: NDArray[np.bool_] | None = None
 
 
-def make_views(concept: Concept, *, flip: bool = False, augment: int = 0, seed: int = 0) -> list[View]:
-    """All views of a concept and of those beside it, in the order of the photos.
+def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: int = 0) -> list[View]:
+    """All views of a subject and of those beside it, in the order of the photos.
 
     flip: adds the mirror image of each. augment: how many scaled views are added to each square (Custom Diffusion);
     they need photos loaded with `large`. seed: of their scales, places and words.
     """
     views: list[View] = []
     chance = np.random.default_rng(seed)
-    most = max(len(all_prompts_of(one, photo)) for one in concept.together for photo in one.photos)
-    for index, one in enumerate(concept.together):
+    most = max(len(all_prompts_of(one, photo)) for one in subject.together for photo in one.photos)
+    for index, one in enumerate(subject.together):
         for photo in one.photos:
             pairs = all_prompts_of(one, photo)
             for prompt, plain in pairs * (most // len(pairs)):  # so that all photos are drawn alike
@@ -65,39 +65,39 @@ def make_views(concept: Concept, *, flip: bool = False, augment: int = 0, seed: 
     return [v for view in views for v in ((view, mirrored(view)) if flip else (view,))]
 
 
-def all_prompts_of(concept: Concept, photo: Photo) -> list[tuple[str, str]]:
+def all_prompts_of(subject: Subject, photo: Photo) -> list[tuple[str, str]]:
     """`prompts_of` a photo, and a second pair that tells its place, where that is known.
 
     Both, since a word that was only ever read beside a place does not stand on its own.
     """
-    first = prompts_of(concept, photo)
+    first = prompts_of(subject, photo)
     return [first, *((f"{first[0]} {place}", f"{first[1]} {place}") for place in (photo.place,) if place)]
 
 
-def prompts_of(concept: Concept, photo: Photo) -> tuple[str, str]:
+def prompts_of(subject: Subject, photo: Photo) -> tuple[str, str]:
     """The training prompt of a photo, and the same without the identifier.
 
     A caption that does not name the subject follows it: "sks dog, a caption".
     """
     if not photo.caption:
-        return concept.prompt, concept.class_prompt
-    caption, noun = photo.caption, concept.class_noun
+        return subject.prompt, subject.class_prompt
+    caption, noun = photo.caption, subject.class_noun
     if "{}" in caption:
-        return caption.replace("{}", concept.subject), caption.replace("{}", noun)
-    plain = without_identifier(caption, concept.identifier, "" if concept.noun_in_prompt else noun)
+        return caption.replace("{}", subject.name), caption.replace("{}", noun)
+    plain = without_identifier(caption, subject.identifier, "" if subject.noun_in_prompt else noun)
     if plain == caption:
-        return f"{concept.subject}, {caption}", f"{noun}, {caption}"
+        return f"{subject.name}, {caption}", f"{noun}, {caption}"
     return caption, plain
 
 
-def caption_notes(concept: Concept) -> tuple[str, ...]:
+def caption_notes(subject: Subject) -> tuple[str, ...]:
     """What to tell the user of captions that do not name the subject."""
     return tuple(
         f"the caption of {photo.path.name} has neither {{}} nor {one.identifier!r}: its prompt is"
         f" {prompts_of(one, photo)[0]!r}"
-        for one in concept.together
+        for one in subject.together
         for photo in one.photos
-        if photo.caption and prompts_of(one, photo)[0] not in (photo.caption, photo.caption.replace("{}", one.subject))
+        if photo.caption and prompts_of(one, photo)[0] not in (photo.caption, photo.caption.replace("{}", one.name))
     )
 
 

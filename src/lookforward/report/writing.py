@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lookforward.files import write_text
 from lookforward.report.blocks import Picture, Section, Sheet
 from lookforward.report.data import Benchmark
 from lookforward.report.head import head_section
@@ -18,7 +19,6 @@ from lookforward.report.sections import (
     critic_section,
     score_section,
 )
-from lookforward.runs.folder import write_text
 
 
 def write_report(benchmark: Benchmark, page: Path, version: str) -> tuple[Path, Path]:

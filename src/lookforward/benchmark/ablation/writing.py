@@ -16,9 +16,8 @@ from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
 from lookforward.benchmark.summary import COSTS, optimised_of, summarise
 from lookforward.config.recipe import load_config
 from lookforward.data.prompts import fill
-from lookforward.errors import writing
+from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, markdown_table, paired_interval, score_table
-from lookforward.runs.folder import write_text
 from lookforward_toybox.subjects import find_subject, reference_photos
 
 SHEET_PROMPTS = 8

@@ -1,4 +1,4 @@
-"""Photos become a Concept, or one message that names every bad photo and its remedy."""
+"""Photos become a Subject, or one message that names every bad photo and its remedy."""
 
 import hashlib
 import os
@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile
 
 from lookforward.data.photo import central_square
-from lookforward.data.subject import Concept, check_identifier, load_concept
+from lookforward.data.subject import Subject, check_identifier, load_subject
 from lookforward.errors import LookforwardError
 
 DOG = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth" / "dog"
 
 
-def load(photos: Path | str | list[Path], resolution: int = 64, *, allow_few: bool = True) -> Concept:
-    return load_concept(photos, class_noun="dog", resolution=resolution, allow_few=allow_few)
+def load(photos: Path | str | list[Path], resolution: int = 64, *, allow_few: bool = True) -> Subject:
+    return load_subject(photos, class_noun="dog", resolution=resolution, allow_few=allow_few)
 
 
 def pixels_of(photo: Path, resolution: int = 64) -> np.ndarray:
@@ -71,12 +71,12 @@ def test_folder(dog: Path) -> None:
     for side_file in (".DS_Store", "._1.png", "notes.txt", "metadata.json", "clip.mov"):
         (dog / side_file).write_bytes(b"not a photo")
     (dog / "samples").mkdir()
-    concept = load(dog, allow_few=False)
-    assert [photo.path.name for photo in concept.photos] == ["0.png", "1.png", "2.png", "3.png"]
-    assert concept.notes == ()
-    assert concept.prompt == "a photo of sks dog"
-    assert concept.class_prompt == "a photo of dog"
-    for photo in concept.photos:
+    subject = load(dog, allow_few=False)
+    assert [photo.path.name for photo in subject.photos] == ["0.png", "1.png", "2.png", "3.png"]
+    assert subject.notes == ()
+    assert subject.prompt == "a photo of sks dog"
+    assert subject.class_prompt == "a photo of dog"
+    for photo in subject.photos:
         assert photo.pixels.shape == (64, 64, 3)
         assert photo.pixels.dtype == np.uint8
         assert not photo.pixels.flags.writeable
@@ -358,25 +358,25 @@ def test_notes(dog: Path) -> None:
 @pytest.mark.parametrize("words", ["", "  ", "\n", "\u200b"])
 def test_empty_words(dog: Path, words: str) -> None:
     with pytest.raises(LookforwardError, match="class noun is empty; say what the subject is"):
-        load_concept(dog, class_noun=words, resolution=64)
+        load_subject(dog, class_noun=words, resolution=64)
     with pytest.raises(LookforwardError, match="identifier is empty; choose a rare word"):
-        load_concept(dog, class_noun="dog", identifier=words, resolution=64)
+        load_subject(dog, class_noun="dog", identifier=words, resolution=64)
 
 
 @pytest.mark.parametrize("words", ["a\ndog", "a\tdog", "d\0g", "a\u2028dog", "\udc80dog"])
 def test_control_characters(dog: Path, words: str) -> None:
     with pytest.raises(LookforwardError, match="line break or control character; remove it"):
-        load_concept(dog, class_noun=words, resolution=64)
+        load_subject(dog, class_noun=words, resolution=64)
 
 
 def test_words_are_tidied(dog: Path) -> None:
-    concept = load_concept(dog, class_noun=" stuffed   animal\n", identifier=" sks ", resolution=64)
-    assert concept.prompt == "a photo of sks stuffed animal"
+    subject = load_subject(dog, class_noun=" stuffed   animal\n", identifier=" sks ", resolution=64)
+    assert subject.prompt == "a photo of sks stuffed animal"
 
 
 def test_resolution_must_be_positive(dog: Path) -> None:
     with pytest.raises(LookforwardError, match="resolution is 0; it must be a positive"):
-        load_concept(dog, class_noun="dog", resolution=0)
+        load_subject(dog, class_noun="dog", resolution=0)
 
 
 def test_check_identifier() -> None:
@@ -390,10 +390,10 @@ def test_check_identifier() -> None:
 
 @pytest.mark.skipif(not DOG.is_dir(), reason="the DreamBooth data set is not at ../shared/datasets/dreambooth")
 def test_dreambooth_dog() -> None:
-    concept = load(DOG, allow_few=False)
-    assert [photo.path.name for photo in concept.photos] == [f"0{index}.jpg" for index in range(5)]
-    assert all("enlarged" not in note for note in concept.notes)
-    for photo in concept.photos:
+    subject = load(DOG, allow_few=False)
+    assert [photo.path.name for photo in subject.photos] == [f"0{index}.jpg" for index in range(5)]
+    assert all("enlarged" not in note for note in subject.notes)
+    for photo in subject.photos:
         with Image.open(photo.path) as image:
             plain = image.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)
         difference = photo.pixels.astype(float) - np.asarray(plain)
