@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from lookforward.algorithm.update import Objective
 from torch import Tensor, nn
 
 from lookforward.algorithm.examples import Embeddings, Examples
 from lookforward.algorithm.trainer import Trainer
-from lookforward.algorithm.update import Objective
 from lookforward.core.protocols import Adapter
 from lookforward.core.types import State
 from lookforward.models.policy import DiffusionPolicy

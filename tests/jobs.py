@@ -125,7 +125,7 @@ def _main(
 def draw_prior(cache: Path, model: Path, result: Path, count: int, settings: Mapping[str, Any]) -> None:
     """Prior images of a model into a file, in a process that is to be thrown away."""
     from lookforward.models.class_images import prior_images
-    from lookforward.models.policy import load_pipeline
+    from lookforward.models.loading import load_pipeline
 
     os.environ["LOOKFORWARD_CACHE"] = str(cache)
     np.save(result, prior_images(load_pipeline(model), "a photo of dog", count, **settings))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from lookforward.algorithm.update import Objective
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -20,10 +21,10 @@ from lookforward.adapters.custom_diffusion import (
 )
 from lookforward.adapters.words import Word
 from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
-from lookforward.algorithm.update import Objective
 from lookforward.core.types import State
 from lookforward.errors import LookforwardError
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import cached, paying, seeded

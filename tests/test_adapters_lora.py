@@ -28,7 +28,8 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.kohya import to_kohya, write_kohya
 from lookforward.exports.load import load_export, manifest_of
 from lookforward.exports.write import export
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from lookforward.algorithm.update import Objective
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,7 +18,6 @@ from documented import PAGES, draw_elsewhere, page_script, replace
 from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_textual_inversion
 from lookforward.adapters.words import Word, forget_words, teach_words
 from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
-from lookforward.algorithm.update import Objective
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images

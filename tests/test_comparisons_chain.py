@@ -3,8 +3,6 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
-
 from lookforward.baselines.chain import (
     Chain,
     arrive,
@@ -16,6 +14,8 @@ from lookforward.baselines.chain import (
     timesteps,
     walk,
 )
+from torch import Tensor
+
 from lookforward.core.path import add_noise
 from lookforward.core.types import Batch, State
 from lookforward.errors import LookforwardError

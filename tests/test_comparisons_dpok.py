@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from lookforward.baselines.chain import Chain, levels, timesteps
 from torch import Tensor, nn
 
-from lookforward.baselines.chain import Chain, levels, timesteps
 from lookforward.baselines.dpok import Dpok, dpok_losses, draw_trajectories, kl_between, pairs_loss
 from lookforward.core.path import Schedule
 from lookforward.core.types import Batch, State, Transition

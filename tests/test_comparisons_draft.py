@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lookforward.baselines.chain import Chain, draw_noise
 from torch import Tensor
 
 from lookforward.algorithm.environment import Environment
 from lookforward.baselines import draft
-from lookforward.baselines.chain import Chain, draw_noise
 from lookforward.baselines.draft import Draft, draft_loss
 from lookforward.core.types import Batch, Transition
 from lookforward.errors import LookforwardError

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from lookforward.algorithm.update import critic_step
 from torch import Tensor, nn
 
-from lookforward.algorithm.update import critic_step
 from lookforward.core.types import Transition
 from lookforward.critics.residual import ResidualCritic
 from lookforward.rewards.look_forward import LookForwardReward

@@ -17,7 +17,7 @@ from jobs import draw_prior, server
 from lookforward.errors import LookforwardError
 from lookforward.models import class_images as prior
 from lookforward.models.class_images import cache_folder, prior_images
-from lookforward.models.policy import load_pipeline
+from lookforward.models.loading import load_pipeline
 from lookforward.models.sampling import fingerprint
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "resolution": 32}

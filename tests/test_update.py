@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lookforward.algorithm.update import Objective, critic_step, policy_loss, policy_step
 from torch import Tensor, nn
 
 from lookforward.algorithm.environment import decide
-from lookforward.algorithm.update import Objective, critic_step, policy_loss, policy_step
 from lookforward.core.path import Schedule, add_noise
 from lookforward.core.types import Batch, State, Transition
 from lookforward.critics.residual import ResidualCritic

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from lookforward.algorithm.update import critic_step
 from torch import Tensor, nn
 
-from lookforward.algorithm.update import critic_step
 from lookforward.core.path import look_forward
 from lookforward.core.types import State, Transition
 from lookforward.critics.scale import Fit, ReturnScale

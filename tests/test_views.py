@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookforward.algorithm.update import Objective, policy_loss
 from PIL import Image
 
 from conftest import make_pipeline, save_image
 from lookforward.algorithm.trainer import Trainer, draw_batch, train
-from lookforward.algorithm.update import Objective, policy_loss
 from lookforward.api import Job, read_subject
 from lookforward.assembly import build
 from lookforward.config.recipe import load_config

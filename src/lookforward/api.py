@@ -18,7 +18,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from lookforward.algorithm.trainer import train
-from lookforward.assembly import Source, Workshop, build, device_of, find_source
+from lookforward.assembly import RunComponents, Source, build, device_of, find_source
 from lookforward.assembly.milestones import export_step, keep_milestones
 from lookforward.config.recipe import load_config, require_followed
 from lookforward.config.settings import Config
@@ -151,32 +151,32 @@ class Job:
         run, config = self.run, self.run.config
         if self._finished():
             return
-        workshop = build(config, self.subject, self._pipeline)
-        self.notes = workshop.notes
+        components = build(config, self.subject, self._pipeline)
+        self.notes = components.notes
         with run.hold():  # not earlier: what cannot be built leaves no run behind
             if self._finished():
                 return
             run.begin(self._digests)
-            yield from self._train(workshop)
+            yield from self._train(components)
 
     def _finished(self) -> bool:
         """Whether the run is; raises where another process began another one in its folder meanwhile."""
         return prepare(self.run.folder, self.run.config, self._digests).finished
 
-    def _train(self, workshop: Workshop) -> Iterator[StepResult]:
-        run, config, trainer = self.run, self.run.config, workshop.trainer
-        load_newest(trainer, run.checkpoints, workshop.model_hash)
+    def _train(self, components: RunComponents) -> Iterator[StepResult]:
+        run, config, trainer = self.run, self.run.config, components.trainer
+        load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        keep_milestones(workshop, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
+        keep_milestones(components, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
         for result in train(trainer, config.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == config.steps or result.step % config.checkpoint_every == 0
             if due:
-                save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
-            keep_milestones(workshop, run, self.subject, result.step)
+                save_checkpoint(trainer, run.checkpoints, components.model_hash)
+            keep_milestones(components, run, self.subject, result.step)
             yield replace(result, checkpoint=due)
-        export_step(workshop, run, self.subject, config.steps, run.export)
+        export_step(components, run, self.subject, config.steps, run.export)
 
 
 def load_personalized(folder: str | Path) -> Personalized:

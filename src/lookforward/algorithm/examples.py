@@ -80,7 +80,7 @@ class PromptCache:
         distinct = list(dict.fromkeys(prompts))
         if self.trained:
             encoded = self.policy.encode_prompts(distinct)
-            return encoded.rows(torch.tensor([distinct.index(p) for p in prompts], device=encoded.tokens.device))
+            return encoded.pick([distinct.index(p) for p in prompts])
         if missing := [p for p in distinct if p not in self._kept]:
             with torch.no_grad():
                 encoded = self.policy.encode_prompts(missing)

@@ -1,35 +1,37 @@
-"""The critic that a config names, with what it learns from."""
+"""The critic that a config names, with what it learns."""
 
 import torch
 from torch import nn
 
 from lookforward.algorithm.returns import Target
-from lookforward.algorithm.trainer import Critique
+from lookforward.algorithm.trainer import CriticUpdater
 from lookforward.config.settings import Config
 from lookforward.critics.residual import ResidualCritic
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
-from lookforward.critics.value import ValueFunction
+from lookforward.critics.value import ScaledCritic
 from lookforward.models.policy import DiffusionPolicy
 
 
-def build_critique(config: Config, policy: DiffusionPolicy, latents: torch.Size, embedding: int) -> Critique | None:
-    """latents: (c, h, w). embedding: width of an encoded prompt."""
-    critic = _build_critic(config, latents, embedding)
-    if critic is None:
+def build_critic_updater(
+    config: Config, policy: DiffusionPolicy, latents: torch.Size, conditioning: int
+) -> CriticUpdater | None:
+    """latents: (c, h, w). conditioning: width of an encoded token. None for no critic."""
+    network = _build_network(config, latents, conditioning)
+    if network is None:
         return None
-    scale = ReturnScale(policy.schedule.timesteps, config.critic_bins)
-    value = ValueFunction(critic, scale, config.slow_critic if config.target == "bootstrap" else None)
-    value = value.to(policy.device)
+    scale = ReturnScale(policy.path.timesteps, config.critic_bins)
+    critic = ScaledCritic(network, scale, config.slow_critic if config.target == "bootstrap" else None)
+    critic = critic.to(policy.device)
     rate = config.critic_learning_rate
     optimizer: torch.optim.Optimizer
     match config.critic_optimizer:
         case "sgd":
-            optimizer = torch.optim.SGD(value.trained_parameters(), lr=rate)
+            optimizer = torch.optim.SGD(critic.trained_parameters(), lr=rate)
         case "adam":
-            optimizer = torch.optim.Adam(value.trained_parameters(), lr=rate)
-    return Critique(
-        value,
+            optimizer = torch.optim.Adam(critic.trained_parameters(), lr=rate)
+    return CriticUpdater(
+        critic,
         optimizer,
         Target(config.target, config.discount, config.target_samples),
         config.critic_max_grad_norm,
@@ -39,7 +41,7 @@ def build_critique(config: Config, policy: DiffusionPolicy, latents: torch.Size,
     )
 
 
-def _build_critic(config: Config, latents: torch.Size, embedding: int) -> nn.Module | None:
+def _build_network(config: Config, latents: torch.Size, conditioning: int) -> nn.Module | None:
     # Its own generator: recipes with and without a critic see the same photos, noise and timesteps for a seed
     generator = torch.Generator().manual_seed(config.seed)
     channels, height, width = latents
@@ -49,4 +51,4 @@ def _build_critic(config: Config, latents: torch.Size, embedding: int) -> nn.Mod
         case "residual":
             return ResidualCritic(channels, height, width, generator=generator)
         case "state-action":
-            return StateActionCritic(channels, embedding, generator=generator)
+            return StateActionCritic(channels, conditioning, generator=generator)

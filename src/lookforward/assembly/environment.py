@@ -148,7 +148,7 @@ def _unknown(name: str) -> LookforwardError:
 
 def _build_decoder(config: Config, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
     if not config.decoder:
-        return lambda x_0: decode(pipeline.vae, x_0)
+        return lambda x_0: decode(pipeline, x_0)
     try:
         tiny: Any = AutoencoderTiny.from_pretrained(config.decoder, torch_dtype=torch.float32)
     except Exception as error:

@@ -1,22 +1,23 @@
 """A config and a subject to all the objects of one run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from lookforward.algorithm.examples import Embeddings, Examples
-from lookforward.algorithm.trainer import Trainer
-from lookforward.algorithm.update import Objective
+from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.step import train_step
+from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.baseline import build_comparison
-from lookforward.assembly.critic import build_critique
+from lookforward.assembly.baseline import build_baseline
+from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment, check_reward
 from lookforward.assembly.evaluators import clip_source
 from lookforward.config.settings import WORD_ADAPTERS, Config
+from lookforward.core.prediction import Prediction
 from lookforward.core.protocols import Adapter
 from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
@@ -32,13 +33,10 @@ from lookforward.rewards.terms import parse_terms
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """The objects of one run. `notes` tells the user what is worth knowing before it starts.
+class RunComponents:
+    """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model."""
 
-    model_hash: of the untouched model.
-    """
-
-    pipeline: StableDiffusionPipeline
+    pipeline: Any
     policy: DiffusionPolicy
     adapter: Adapter
     trainer: Trainer
@@ -58,7 +56,7 @@ def check(config: Config, subject: Subject) -> tuple[str, ...]:
     return notes
 
 
-def build(config: Config, subject: Subject, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
+def build(config: Config, subject: Subject, pipeline: Any = None) -> RunComponents:
     """Everything that a run needs, from its config and its subject.
 
     pipeline: the untouched model if it is already loaded; its weights will be trained in place.
@@ -73,23 +71,24 @@ def build(config: Config, subject: Subject, pipeline: StableDiffusionPipeline | 
         subject = describe(subject, config, policy.device)
         notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
 
-    for network in (pipeline.unet, pipeline.vae):  # a pipeline that was handed in may have had it
+    for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
-    comparison = build_comparison(config, policy)
+    baseline = build_baseline(config, policy)
     references = _build_references(config, subject, policy)
-    prior = _build_prior(config, subject, pipeline) if config.prior_weight > 0 else None
+    class_images = _build_class_images(config, subject, pipeline) if config.prior_weight > 0 else None
     adapter_generator = torch.Generator().manual_seed(config.seed + 2)
     adapter = build_adapter(config, adapter_generator)
     parameters = adapter.attach(policy)
-    width = policy.embed([subject.prompt]).shape[-1]
-    embeddings = Embeddings(policy, adapter.changes_prompts)
+    width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
+    prompts = PromptCache(policy, adapter.changes_prompts)
     if len(set(references.prompts)) > 1:
-        embeddings.prepare([*references.prompts, *(prior.prompts if prior else ())])
+        prompts.prepare([*references.prompts, *(class_images.prompts if class_images else ())])
     trainer = Trainer(
+        take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
         optimizer=torch.optim.AdamW(
@@ -99,34 +98,33 @@ def build(config: Config, subject: Subject, pipeline: StableDiffusionPipeline | 
             weight_decay=config.weight_decay,
         ),
         environment=build_environment(config, pipeline, _photos(subject, policy)),
-        critique=build_critique(config, policy, references.latents.mean.shape[1:], width),
-        direct=config.route == "direct",
+        critic_updater=build_critic_updater(config, policy, references.latents.mean.shape[1:], width),
+        reward_gradient=config.route == "direct",
         objective=Objective(
             config.critic_weight,
             config.noise_weight,
             config.prior_weight,
-            # Returns of more than one reward, which only a critic is taught, are discounted themselves
+            # Returns of more than one reward, which only a critic learns, are discounted themselves
             config.discount if config.target == "one-step" or config.critic == "none" else 1.0,
         ),
         references=references,
-        prior=prior,
-        embeddings=embeddings,
-        batch=config.batch,
+        class_images=class_images,
+        prompts=prompts,
+        batch_size=config.batch,
         max_grad_norm=config.max_grad_norm,
         generator=torch.Generator().manual_seed(config.seed),
         critic_generator=torch.Generator().manual_seed(config.seed + 1),
         adapter_generator=adapter_generator,
-        comparison=comparison,
         rate_decay=config.rate_decay,
     )
-    return Workshop(pipeline, policy, adapter, trainer, notes, digest)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
 
 
 def _check(config: Config, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
     notes: list[str] = []
     learned = config.adapter in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
     for one in subject.together:
-        note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
+        note = None if learned else check_identifier(one.identifier, policy.known_tokens)
         notes += [*one.notes, *((note,) if note else ())]
     _check_model(config, policy)
     notes += _check_lengths(subject, policy)
@@ -143,7 +141,7 @@ def _check(config: Config, subject: Subject, policy: DiffusionPolicy) -> tuple[s
         )
     if config.critic == "residual" and config.critic_bins > 1:
         notes.append(
-            "the residual critic does not see the timestep, so it cannot foretell returns that have a scale of their "
+            "the residual critic does not see the timestep, so it cannot predict returns that have a scale of their "
             f"own in each of {config.critic_bins} ranges of timesteps: critic_bins = 1 gives all of them one"
         )
     notes += _unheeded(config)
@@ -166,7 +164,7 @@ def _unheeded(config: Config) -> list[str]:
     if own and config.critic == "residual" and config.follows_reward:
         notes.append(
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
-            f"foretell little of {', '.join(own)}: recipe state-action has one that does"
+            f"predict little of {', '.join(own)}: recipe state-action has one that does"
         )
     plain = Config()
     for names, adapters in _OF_ADAPTERS:
@@ -192,16 +190,17 @@ def _check_model(config: Config, policy: DiffusionPolicy) -> None:
     check_size(policy.pipeline, config.resolution)
     for name in ("prior_steps", "sample_steps", *(("chain_steps",) if config.method != "dpg" else ())):
         check_steps(policy.pipeline, getattr(config, name), name)
-    if policy.schedule.alpha_bar.min() < 1e-6:
+    if policy.prediction is Prediction.EPSILON and policy.path.signal.min() < 1e-3:
         raise LookforwardError(
-            "This model's noise schedule ends in noise alone (rescale_betas_zero_snr), from which no image can be "
-            "foretold: Eq. 7 divides by nought there. Take a model without it."
+            "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
+            "Eq. 7 divides by zero. Take a model without that, or one that predicts v.",
+            code="zero-snr",
         )
 
 
 def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
     """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
-    room = policy.pipeline.tokenizer.model_max_length - 2  # but for the marks of start and end
+    room = policy.prompt_length
     notes = []
     for one in subject.together:
         for photo in one.photos:
@@ -222,7 +221,7 @@ def _build_references(config: Config, subject: Subject, policy: DiffusionPolicy)
         subject, flip=config.flip, augment=config.augment_views if config.augment else 0, seed=config.seed
     )
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    latents = encode(policy.pipeline.vae, photos)
+    latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
     masks = weigh(views, height, width, config.background_weight)
     return Examples(
@@ -243,7 +242,7 @@ def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
     ]
 
 
-def _build_prior(config: Config, subject: Subject, pipeline: StableDiffusionPipeline) -> Examples:
+def _build_class_images(config: Config, subject: Subject, pipeline: Any) -> Examples:
     classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
     images = [
         prior_images(
@@ -257,10 +256,4 @@ def _build_prior(config: Config, subject: Subject, pipeline: StableDiffusionPipe
         for prompt in classes
     ]
     prompts = tuple(prompt for prompt in classes for _ in range(config.prior_images))
-    return Examples(encode(pipeline.vae, to_unit(np.concatenate(images))), prompts)
-
-
-def _tokens(policy: DiffusionPolicy, text: str) -> list[int]:
-    # An unknown piece becomes the end-of-text token, which says nothing
-    silent = set(policy.pipeline.tokenizer.all_special_ids)
-    return [token for token in policy.count_tokens(text) if token not in silent]
+    return Examples(encode(pipeline, to_unit(np.concatenate(images))), prompts)

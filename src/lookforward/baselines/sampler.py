@@ -19,6 +19,7 @@ precision throughout; random numbers come from a generator on the CPU.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -63,7 +64,8 @@ def sampler_timesteps(path: NoisePath, steps: int) -> Tensor:
     """
     if not 1 <= steps < path.timesteps:
         raise LookforwardError(
-            f"baseline.sampler_steps = {steps} must lie in [1, {path.timesteps - 1}].", code="sampler-steps-out-of-range"
+            f"baseline.sampler_steps = {steps} must lie in [1, {path.timesteps - 1}].",
+            code="sampler-steps-out-of-range",
         )
     falling = torch.arange(steps - 1, -1, -1) * (path.timesteps // steps)
     first = 1 if path.signal[-1] > 0 else path.timesteps - 1 - int(falling[0])
@@ -90,7 +92,7 @@ def guided(act: Act, state: State, empty: Conditioning | None, guidance: float) 
 
 def deviation(path: NoisePath, timestep: Tensor, later: Tensor, eta: float) -> Tensor:
     """s of the step from timestep to later, each (b,): (b,), DDIM's Eq. 16."""
-    (a2, s2), (a2_later, s2_later) = _squares(path, timestep), _squares(path, later)
+    (a2, s2), (a2_later, s2_later) = path.squares_at(timestep), path.squares_at(later)
     return eta * (s2_later / s2).sqrt() * ((a2 + s2) - a2 / a2_later * (a2_later + s2_later)).clamp(min=0).sqrt()
 
 
@@ -102,7 +104,7 @@ def ddim_step(
     output = guided(act, state, empty, sampler.guidance)
     levels = path.at(state.timestep)
     s = deviation(path, state.timestep, later, sampler.eta)
-    direction = (_squares(path, later)[1] - s**2).clamp(min=0).sqrt()  # (b,)
+    direction = (path.squares_at(later)[1] - s**2).clamp(min=0).sqrt()  # (b,)
     x_0_hat = prediction.x_0_hat(output, state.x_t, *levels)
     noise = prediction.noise(output, state.x_t, *levels)
     mean = like(path.at(later)[0], x_0_hat) * x_0_hat + like(direction, noise) * noise
@@ -125,7 +127,7 @@ def sample_steps(
     """
     timesteps = sampler_timesteps(policy.path, sampler.steps).tolist()
     track = torch.is_grad_enabled()
-    for i, (t, later) in enumerate(zip(timesteps, timesteps[1:], strict=False)):
+    for i, (t, later) in enumerate(pairwise(timesteps)):
         with torch.set_grad_enabled(track and i >= sampler.steps - last):
             now = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
             step = ddim_step(
@@ -172,9 +174,3 @@ def final_transition(policy: Policy, end: SamplerStep, start: Batch) -> Transiti
         mask=start.mask,
         subject=start.subject,
     )
-
-
-def _squares(path: NoisePath, timestep: Tensor) -> tuple[Tensor, Tensor]:
-    """a_t² and σ_t² of each sample, (b,) float32."""
-    signal, noise = ((table**2).float().to(timestep.device) for table in (path.signal, path.noise))
-    return signal[timestep], noise[timestep]

@@ -22,14 +22,15 @@ Density = Literal["uniform", "logit-normal", "shifted"]
 
 @dataclass(frozen=True)
 class NoisePath:
-    """Tables of a_t and σ_t, (T,) float64, so that a square in single precision is exact.
+    """Tables of a_t and σ_t, (T,) float32, and of their squares, which rounded roots do not give exactly.
 
-    density: of the timesteps to train at. "uniform"; "logit-normal": the sigmoid of a normal number, most of them in
-    the middle (Esser et al., 2024); "shifted": uniform levels u moved towards noise, s u / (1 + (s-1) u) with s = shift.
+    density: of the timesteps to train at. "uniform"; "logit-normal": the sigmoid of a normal number, most in the
+    middle (Esser et al., 2024); "shifted": uniform u moved towards noise, s u / (1 + (s-1) u) where s = shift.
     """
 
     signal: Tensor
     noise: Tensor
+    squares: tuple[Tensor, Tensor]
     density: Density = "uniform"
     shift: float = 1.0
 
@@ -40,7 +41,11 @@ class NoisePath:
 
     def at(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """a_t and σ_t of each sample: (b,) int64 to two (b,) float32, on the timestep's device."""
-        signal, noise = (table.float().to(timestep.device) for table in (self.signal, self.noise))
+        return self.signal.to(timestep.device)[timestep], self.noise.to(timestep.device)[timestep]
+
+    def squares_at(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t² and σ_t² of each sample, as `at`."""
+        signal, noise = (table.to(timestep.device) for table in self.squares)
         return signal[timestep], noise[timestep]
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -57,12 +62,15 @@ class NoisePath:
 
 def variance_preserving(alpha_bar: Tensor) -> NoisePath:
     """The path of DDPM and Stable Diffusion, from its cumulative signal levels ᾱ_t, (T,) float32, falling with t."""
-    return NoisePath(alpha_bar.double().sqrt().cpu(), (1 - alpha_bar).double().sqrt().cpu())
+    signal, noise = alpha_bar.float().cpu(), 1 - alpha_bar.float().cpu()
+    return NoisePath(signal.sqrt(), noise.sqrt(), (signal, noise))
 
 
 def rectified_flow(sigma: Tensor, density: Density = "logit-normal", shift: float = 1.0) -> NoisePath:
     """A straight path, from its noise levels σ_t, (T,) in (0, 1], rising with t."""
-    return NoisePath(1 - sigma.double().cpu(), sigma.double().cpu(), density, shift)
+    sigma = sigma.double().cpu()
+    squares = ((1 - sigma) ** 2).float(), (sigma**2).float()
+    return NoisePath((1 - sigma).float(), sigma.float(), squares, density, shift)
 
 
 def scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> NoisePath:

@@ -115,10 +115,10 @@ class Family(Protocol):
 
     name: as in settings tables, `[family.sd]`. label: for people. pipeline_class: diffusers' class, as in
     model_index.json. denoiser, text_encoders, tokenizers: attributes of that pipeline, in this order; those that a
-    pipeline may lack are in `optional`. load_options: further arguments of `from_pretrained`. capabilities: what adapters may need of it: "cross-attention" (a layer that
-    reads the prompt alone), "learned-words" (one text encoder that can learn tokens). lora_targets: the layers that
-    LoRA adapts, for each component. schedulers: samplers by the names that users know, to diffusers' classes; the
-    first is the default. defaults: dotted settings that differ for this family.
+    pipeline may lack are in `optional`. load_options: further arguments of `from_pretrained`. capabilities: what
+    adapters may need of it: "cross-attention" (layers that read the prompt alone), "learned-words" (one text encoder
+    that can learn tokens). lora_targets: the layers that LoRA adapts, for each component. schedulers: samplers by the
+    names that users know, to diffusers' classes; the first is the default. defaults: dotted settings that differ.
     """
 
     name: str

@@ -34,6 +34,14 @@ class Conditioning:
         """Some prompts of the batch; an index may name one more than once."""
         return rows(self, index)
 
+    def pick(self, places: Sequence[int]) -> "Conditioning":
+        """Prompts of the batch by their places; one that is named more than once gathers the gradient of all."""
+
+        def stack(each: Sequence[Tensor]) -> Tensor:
+            return torch.stack([each[i] for i in places])
+
+        return map_tensors(self, lambda x: stack(x.unbind()))
+
     def expand(self, count: int) -> "Conditioning":
         """One prompt, for `count` samples; a batch of as many stays as it is."""
         return map_tensors(self, lambda x: x.expand(count, *x.shape[1:]))

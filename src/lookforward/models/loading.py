@@ -199,6 +199,14 @@ def check_vocabulary(folder: Path, tokenizer: Any) -> None:
         raise explain_load_error(folder, FileNotFoundError(missing))
 
 
+def forget_origin(folder: Path) -> None:
+    """Take out of a saved pipeline's configs where its parts were loaded from: a path of this machine."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def _cached_or_downloaded(name: str, fetch: Fetch) -> Path:
     if not _could_be_hub_id(name):
         raise FileNotFoundError(name)

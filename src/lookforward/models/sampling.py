@@ -41,7 +41,9 @@ def draw_images(
         LookforwardError: prompts and seeds are not as many, or a number is out of range.
     """
     if len(prompts) != len(seeds) or not prompts:
-        raise LookforwardError(f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed for each prompt.", code="seeds-prompts")
+        raise LookforwardError(
+            f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed for each prompt.", code="seeds-prompts"
+        )
     check_steps(pipeline, steps)
     if not 0 <= min(seeds) <= max(seeds) < 2**63:
         raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).", code="seed-out-of-range")

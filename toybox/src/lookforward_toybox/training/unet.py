@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lookforward.errors import LookforwardError
-from lookforward.models.policy import forget_origin
+from lookforward.models.loading import forget_origin
 from lookforward_toybox.training.data import (
     describe_weights,
     hash_encoder,
