@@ -20,6 +20,7 @@ from jobs import Command
 from lookforward import Config, LookforwardError, __version__, load_personalized
 from lookforward.assembly import read_manifest
 from lookforward.exports.png import Drawing, read_settings, save_picture
+from lookforward.models.families.sd import SD
 from lookforward.models.latents import encode
 from lookforward.models.sampling import SchedulerName, draw_images
 from lookforward.runs.folder import Run

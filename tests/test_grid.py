@@ -27,6 +27,7 @@ from lookforward.benchmark.report import read_benchmark
 from lookforward.benchmark.summary import differences, optimised_of, summarise, write_summary
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip, load_dino
+from lookforward.models.families.sd import SD
 from lookforward.report.page import write_report
 from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import save_clip, save_vit

@@ -22,6 +22,7 @@ from jobs import Command
 from lookforward.benchmark.figure import Figure
 from lookforward.benchmark.toybox import measure
 from lookforward.errors import LookforwardError
+from lookforward.models.families.sd import SD
 from lookforward_toybox import SHIPPED, Weights
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.training.data import read_description

@@ -97,7 +97,7 @@ def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transiti
 
 def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor) -> dict[str, float]:
     """One step of the critic towards the returns (b,) of a transition (line 8)."""
-    critic, timestep = updater.critic, transition.state.timestep
+    critic, transition, timestep = updater.critic, transition.detach(), transition.state.timestep
     require_finite(q_target, "q_target", "the reward, or the critic that predicts it, diverged; lower critic.weight")
     critic.scale.observe(q_target, timestep)
     wanted = critic.scale.normalise(q_target, timestep)  # (b,)
