@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from errors import raises
-from lookforward.baselines.dpok import Dpok, draw_trajectories, kl_between, pairs_loss
-from lookforward.baselines.sampler import Sampler, sampler_timesteps
+from lookforward.baselines.dpok import Dpok, Part, Trajectories, draw_trajectories, kl_between, pairs_loss
+from lookforward.baselines.sampler import Act, Sampler, sampler_timesteps
 from lookforward.core.path import variance_preserving
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import Batch, Conditioning, State, Transition
@@ -71,17 +71,17 @@ def expected_reward(line: Tensor) -> Tensor:
 
 
 def losses_of(
-    policy: Any, environment: Any, start: Batch, settings: Dpok, *arguments: Any
+    policy: Any, environment: Any, start: Batch, settings: Dpok, words: Conditioning, empty: Any, act: Act, rng: Any
 ) -> Iterator[tuple[Tensor, dict[str, float]]]:
-    """Of settings by which every update is one part."""
-    for parts in settings.losses(policy, environment, start, *arguments):
+    """Of settings by which every update is one part. act: the pretrained policy's."""
+    settings = replace(settings, reference_act=act)
+    for parts in settings.losses(policy, environment, start, words, empty, rng):
         ((loss, terms),) = parts
         yield loss, terms
 
 
-def dpok(policy: Any, sampler: Sampler = RANDOM, **settings: Any) -> Dpok:
-    """policy: the pretrained one."""
-    return Dpok(policy.act, sampler, **settings)
+def loss_of(policy: Any, drawn: Trajectories, pairs: Tensor, settings: Dpok, act: Act, untouched: bool = False) -> Part:
+    return pairs_loss(policy, drawn, pairs, replace(settings, reference_act=act), untouched)
 
 
 def test_the_gradient_is_that_of_the_expected_reward() -> None:
@@ -104,8 +104,8 @@ def test_a_minibatch_has_the_gradient_of_all_pairs_in_the_mean() -> None:
     settings = Dpok(RANDOM, pairs=5, reward_weight=1.0, kl_weight=0.1)
     drawn = draw_trajectories(policy, environment, start, settings, words, None, seeded())
     other = LinePolicy(0.5, 0.1)
-    each = [pairs_loss(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
-    whole, _ = pairs_loss(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
+    each = [loss_of(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
+    whole, _ = loss_of(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
     assert whole.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-4, abs=1e-5)
 
 
@@ -114,9 +114,8 @@ def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
     words = policy.encode_prompts(["a", "b"]).detach()
     settings = Dpok(Sampler(4, eta=1.0))
     drawn = draw_trajectories(policy, paying(Near()), batch(2, 4, 5), settings, words, None, seeded())
-    level = levels(SCHEDULE, 4)
-    for i, t in enumerate(timesteps(SCHEDULE, 4)):
-        x, now, later = drawn.x[i], level[i], level[i + 1]
+    for i, (t, next_t) in enumerate(pairwise(sampler_timesteps(PATH, 4))):
+        x, now, later = drawn.x[i], PATH.squares[0][t], PATH.squares[0][next_t]
         action = policy.act(State(x, t.expand(2), words))
         variance = (1 - later) / (1 - now) * (1 - now / later)
         mean = later.sqrt() * (x - (1 - now).sqrt() * action) / now.sqrt() + (1 - later - variance).sqrt() * action
@@ -126,7 +125,9 @@ def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
 
 def test_a_baseline_is_the_mean_of_the_others() -> None:
     policy = LinePolicy()
-    drawn = draw_trajectories(policy, paying(Near()), batch(3), Dpok(RANDOM), policy.encode_prompts([""] * 3), None, seeded())
+    drawn = draw_trajectories(
+        policy, paying(Near()), batch(3), Dpok(RANDOM), policy.encode_prompts([""] * 3), None, seeded()
+    )
     reward = -((drawn.x[-1, :, 0, 0, 0] - 1) ** 2)
     wanted = torch.stack([reward[i] - reward[[j for j in range(3) if j != i]].mean() for i in range(3)])
     torch.testing.assert_close(drawn.advantage, wanted)
@@ -159,7 +160,14 @@ def test_kl_alone_leads_back_to_the_pretrained_policy() -> None:
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
     for step in range(60):
         for loss, _ in losses_of(
-            policy, paying(Near()), batch(8), settings, policy.encode_prompts([""] * 8), None, pretrained.act, seeded(step)
+            policy,
+            paying(Near()),
+            batch(8),
+            settings,
+            policy.encode_prompts([""] * 8),
+            None,
+            pretrained.act,
+            seeded(step),
         ):
             optimizer.zero_grad()
             loss.backward()
@@ -195,9 +203,8 @@ def test_parts_of_an_update_sum_to_it() -> None:
     found = []
     for micro_batch in (11, 4, 1):
         settings = Dpok(RANDOM, pairs=11, micro_batch=micro_batch, reward_weight=2.0, kl_weight=1.0)
-        (parts,) = dpok_losses(
-            policy, paying(Near()), batch(4), settings, words, None, LinePolicy(0.5).act, seeded()
-        )
+        settings = replace(settings, reference_act=LinePolicy(0.5).act)
+        (parts,) = settings.losses(policy, paying(Near()), batch(4), words, None, seeded())
         losses, terms = [], {}
         for loss, told in parts:
             losses.append(loss)
@@ -216,11 +223,13 @@ def test_before_the_first_update_no_ratio_is_clipped_whatever_was_noted() -> Non
     """Half precision in a batch of another size gives other last digits, beyond a clip of 1e-4."""
     policy = LinePolicy()
     settings = Dpok(RANDOM, pairs=100, kl_weight=0.0)
-    drawn = draw_trajectories(policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded())
+    drawn = draw_trajectories(
+        policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded()
+    )
     noted = replace(drawn, log_p=drawn.log_p + 1e-3)
     every = torch.arange(4 * STEPS)
-    loss, terms = pairs_loss(policy, noted, every, settings, policy.act, untouched=True)
-    right, _ = pairs_loss(policy, drawn, every, settings, policy.act)
+    loss, terms = loss_of(policy, noted, every, settings, policy.act, untouched=True)
+    right, _ = loss_of(policy, drawn, every, settings, policy.act)
     assert (terms["ratio"], terms["clipped"]) == (1, 0)
     torch.testing.assert_close(*(torch.autograd.grad(x, policy.line)[0] for x in (loss, right)))
 
@@ -238,9 +247,11 @@ def test_there_are_as_many_losses_as_updates() -> None:
 def test_a_ratio_beyond_the_clip_moves_nothing_further_and_may_come_back(sign: float, moves: bool) -> None:
     policy = LinePolicy()
     settings = Dpok(RANDOM, pairs=100, kl_weight=0.0, ratio_clip=0.1)
-    drawn = draw_trajectories(policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded())
+    drawn = draw_trajectories(
+        policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded()
+    )
     likelier = replace(drawn, log_p=drawn.log_p - 0.5, advantage=torch.full((4,), sign))  # ratio 1.65 everywhere
-    loss, terms = pairs_loss(policy, likelier, torch.arange(4 * STEPS), settings, policy.act)
+    loss, terms = loss_of(policy, likelier, torch.arange(4 * STEPS), settings, policy.act)
     gradient = torch.autograd.grad(loss, policy.line)[0]
     assert terms["ratio"] == pytest.approx(1.6487, rel=1e-3)
     assert terms["clipped"] == 1
@@ -260,21 +271,23 @@ def test_guidance_and_the_pretrained_policy_see_the_same_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "count", "trained", "named"),
-    [
-        (Dpok(Sampler(3)), 2, False, "chain_eta"),
-        (Dpok(RANDOM), 1, False, "dpok_trajectories"),
-        (Dpok(RANDOM), 2, True, "train_text_encoder"),
-    ],
+    ("count", "trained", "code", "named"),
+    [(1, False, "dpok-trajectories", "dpok_trajectories"), (2, True, "dpok-text-encoder", "train_text_encoder")],
 )
-def test_settings_that_do_not_go_together_are_named(settings: Dpok, count: int, trained: bool, named: str) -> None:
+def test_settings_that_do_not_go_together_are_named(count: int, trained: bool, code: str, named: str) -> None:
     policy = LinePolicy()
-    words = policy.encode_prompts([""] * count).requires_grad_(trained)
-    with pytest.raises(LookforwardError, match=named):
-        next(losses_of(policy, paying(), batch(count), settings, words, None, policy.act, seeded()))
+    words = Conditioning(policy.encode_prompts([""] * count).tokens.requires_grad_(trained))
+    with raises(code, named):
+        next(losses_of(policy, paying(), batch(count), Dpok(RANDOM), words, None, policy.act, seeded()))
+    with raises("dpok-deterministic", "eta"):
+        Dpok(Sampler(3))
 
 
 def test_latents_that_are_not_finite_stop_the_step() -> None:
     policy = LinePolicy(b=torch.nan)
-    with pytest.raises(LookforwardError, match="x_0 is nan"):
-        next(losses_of(policy, paying(), batch(2), Dpok(RANDOM), policy.encode_prompts([""] * 2), None, policy.act, seeded()))
+    with raises("not-finite", "x_0"):
+        next(
+            losses_of(
+                policy, paying(), batch(2), Dpok(RANDOM), policy.encode_prompts([""] * 2), None, policy.act, seeded()
+            )
+        )

@@ -27,9 +27,9 @@ def run_to(trainer: Trainer, steps: int) -> list[dict[str, float]]:
 def whole_state(trainer: Trainer) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {f"policy/{name}": p for name, p in trainer.parameters.items()}
     optimizers = {"optimizer": trainer.optimizer}
-    if trainer.critique is not None:
-        tensors |= {f"critic/{name}": tensor for name, tensor in trainer.critique.value.state_dict().items()}
-        optimizers["critic_optimizer"] = trainer.critique.optimizer
+    if trainer.critic_updater is not None:
+        tensors |= {f"critic/{name}": tensor for name, tensor in trainer.critic_updater.critic.state_dict().items()}
+        optimizers["critic_optimizer"] = trainer.critic_updater.optimizer
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value for key, value in state.items() if value is not None}

@@ -10,15 +10,15 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from lookforward.assembly import build_judges, build_pipeline
-from lookforward.benchmark.bounds import bounds
-from lookforward.benchmark.figure import figure_of
-from lookforward.benchmark.report import TOYBOX_CEILING
+from lookforward.assembly import build_evaluators, build_pipeline
 from lookforward.config.settings import TOYBOX
 from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit
+from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
+from lookforward_toybox.bounds import bounds
+from lookforward_toybox.bundle import CEILING
 from lookforward_toybox.check import (
     captioned_pictures,
     draw_real,
@@ -28,6 +28,7 @@ from lookforward_toybox.check import (
     retrieval,
     subject_classes,
 )
+from lookforward_toybox.figure import figure_of
 from lookforward_toybox.judge import Judge
 
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
@@ -51,7 +52,7 @@ def test_weights_are_small_and_say_how_they_were_trained() -> None:
 
 def test_plain_diffusers_loads_it_with_stable_diffusions_schedule() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(MODEL, safety_checker=None)
-    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, scaled_linear().alpha_bar)
+    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, scaled_linear().squares[0])
     assert len(pipeline.tokenizer("sks", add_special_tokens=False).input_ids) == 1
 
 
@@ -62,7 +63,7 @@ def test_it_draws_the_scene_that_is_asked_for() -> None:
         build_pipeline(TOYBOX, "cpu"), [r.prompt for r in requests], list(range(len(requests))), steps=10, guidance=4.0
     )
     assert images.shape == (len(requests), 64, 64, 3)
-    clip = build_judges(TOYBOX, device="cpu").clip
+    clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
     prompts = [r.prompt for r in requests]
     assert named_right(clip.image(to_unit(images)), clip.text(prompts), prompts).mean() > 0.6  # chance: 0.08
 
@@ -82,7 +83,7 @@ def test_clip_finds_the_caption_of_a_held_out_subject() -> None:
     pictures, captions = captioned_pictures()
     assert len(pictures) == len(captions) == 600
     chosen = np.random.default_rng(1).permutation(600)[:100]
-    clip = build_judges(TOYBOX, device="cpu").clip
+    clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
     told = [captions[i] for i in chosen]
     assert named_right(clip.image(to_unit(pictures[chosen])), clip.text(told), told).mean() > 0.85
 
@@ -121,9 +122,8 @@ def test_retrieval_is_among_one_picture_of_each_subject() -> None:
 
 def test_dino_finds_the_same_subject_in_another_scene() -> None:
     pictures, owners = held_out_pictures(views=4)
-    classes, judges = subject_classes()[owners], build_judges(TOYBOX, device="cpu")
-    assert judges.identity is not None
-    for encoder in (judges.dino, judges.identity):
+    classes, encoders = subject_classes()[owners], build_evaluators(TOYBOX, device="cpu").encoders
+    for encoder in (encoders.dino, encoders.identity):
         found = retrieval(encoder(to_unit(pictures)), owners, classes)
         assert found["top1"].mean() > 0.8  # chance: 0.03; docs/toybox.md has the figures
         assert found["same"].mean() > np.nanmean(found["class"]) + 0.3
@@ -146,10 +146,15 @@ def test_no_config_tells_where_it_was_made() -> None:
 
 def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
-    monkeypatch.setattr("lookforward.benchmark.bounds.drawing", lambda subject: None)
-    monkeypatch.setattr("lookforward.benchmark.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
-    found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu"))}
-    for kind, scores in TOYBOX_CEILING.items():
+    monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
+    monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
+    found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_evaluators(TOYBOX, device="cpu"))}
+    for kind, scores in CEILING.items():
         for score in scores.keys() - {"oracle"}:
             assert found[f"ceiling, {kind}, {score}"] == pytest.approx(scores[score], abs=0.002)
             assert found[f"floor, {kind}, {score}"] < scores[score]
+
+
+def test_encoders_for_evaluation_are_marked() -> None:
+    marked = {folder.name: is_evaluation_only(folder) for folder in (CLIP, DINO, IDENTITY, JUDGE)}
+    assert marked == {"clip": False, "dino": False, "identity": True, "judge": True}

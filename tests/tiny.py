@@ -13,7 +13,7 @@ from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import CriticUpdater, Objective, Trainer
 from lookforward.core.path import NoisePath, add_noise, scaled_linear
 from lookforward.core.prediction import Prediction
-from lookforward.core.protocols import Reward
+from lookforward.core.protocols import Adapter, Reward
 from lookforward.core.types import CachedLatents, Conditioning, State, Transition
 from lookforward.critics.residual import ResidualCritic
 from lookforward.critics.scale import ReturnScale
@@ -145,6 +145,31 @@ def tiny_trainer(
         batch_size=2,
         max_grad_norm=1.0,
         generator=generator,
+        critic_generator=seeded(seed + 1),
+        adapter_generator=seeded(seed + 2),
+    )
+
+
+def pipeline_trainer(
+    policy: Any, adapter: Adapter, prompt: str, *, seed: int = 0, rate: float = 0.01, class_images: bool = False
+) -> Trainer:
+    """A trainer of an adapter in a pipeline, by reconstruction alone."""
+    parameters = adapter.attach(policy)
+    return Trainer(
+        take_step=train_step,
+        policy=policy,
+        parameters=parameters,
+        optimizer=torch.optim.AdamW(parameters.values(), lr=rate),
+        environment=paying(),
+        critic_updater=None,
+        reward_gradient=False,
+        objective=Objective(critic_weight=0.0, reconstruction_weight=1.0, prior_weight=1.0, discount=1.0),
+        references=Examples(cached(1), (prompt,) * 3, ("a photo of dog",) * 3),
+        class_images=Examples(cached(2), ("a photo of dog",) * 3) if class_images else None,
+        prompts=PromptCache(policy, adapter.changes_prompts),
+        batch_size=2,
+        max_grad_norm=1.0,
+        generator=seeded(seed),
         critic_generator=seeded(seed + 1),
         adapter_generator=seeded(seed + 2),
     )

@@ -1,39 +1,45 @@
 """lookforward: personalised text-to-image generation by deterministic policy gradient with Look Forward."""
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookforward.api import Personalized, load_personalized, personalize
-    from lookforward.config.recipe import load_config
-    from lookforward.config.settings import Config
+    from lookforward.config.recipe import load_settings
+    from lookforward.config.settings import Settings
     from lookforward.core.types import StepResult
     from lookforward.errors import LookforwardError
 
+    __version__: str
+
 __all__ = [
-    "Config",
     "LookforwardError",
     "Personalized",
+    "Settings",
     "StepResult",
-    "load_config",
     "load_personalized",
+    "load_settings",
     "personalize",
 ]
-__version__ = "0.1.0"
-
 # Names are fetched when they are first used: torch and diffusers take seconds to import, help texts need neither.
 _HOMES = {
-    "Config": "config.settings",
     "LookforwardError": "errors",
     "Personalized": "api",
+    "Settings": "config.settings",
     "StepResult": "core.types",
-    "load_config": "config.recipe",
+    "load_settings": "config.recipe",
     "load_personalized": "api",
     "personalize": "api",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("lookforward")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            return "unknown"
     if name not in _HOMES:
         raise AttributeError(f"module 'lookforward' has no attribute {name!r}")
     return getattr(import_module(f"lookforward.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The step of the baseline that a config names."""
+"""The step of the baseline that the settings name."""
 
 import copy
 
@@ -6,29 +6,30 @@ from lookforward.baselines.dpok import Dpok
 from lookforward.baselines.draft import Draft
 from lookforward.baselines.sampler import Sampler
 from lookforward.baselines.step import BaselineStep
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.models.policy import DiffusionPolicy
 
 
-def build_baseline(config: Config, policy: DiffusionPolicy) -> BaselineStep | None:
+def build_baseline(settings: Settings, policy: DiffusionPolicy) -> BaselineStep | None:
     """policy: still untouched; DPOK keeps a frozen copy of its denoiser. None for the paper's own method."""
-    match config.method:
-        case "dpg":
+    chosen = settings.baseline
+    match chosen.name:
+        case "none":
             return None
         case "draft":
-            sampler = Sampler(config.chain_steps, config.chain_guidance)
-            return BaselineStep(Draft(sampler, config.draft_last, config.draft_noises), config.batch)
+            sampler = Sampler(chosen.sampler_steps, chosen.guidance)
+            return BaselineStep(Draft(sampler, chosen.draft_last, chosen.draft_noises), settings.run.batch_size)
         case "dpok":
             untouched = copy.copy(policy)
             untouched.denoiser = copy.deepcopy(policy.denoiser).requires_grad_(False)
             method = Dpok(
-                untouched.act,
-                Sampler(config.chain_steps, config.chain_guidance, eta=1.0),
-                updates=config.dpok_updates,
-                pairs=config.dpok_pairs,
-                micro_batch=config.dpok_at_once,
-                reward_weight=config.dpok_reward_weight,
-                kl_weight=config.dpok_kl,
-                ratio_clip=config.dpok_clip,
+                Sampler(chosen.sampler_steps, chosen.guidance, eta=1.0),
+                updates=chosen.dpok_updates,
+                pairs=chosen.dpok_pairs,
+                micro_batch=chosen.dpok_micro_batch,
+                reward_weight=chosen.dpok_reward_weight,
+                kl_weight=chosen.dpok_kl,
+                ratio_clip=chosen.dpok_clip,
+                reference_act=untouched.act,
             )
-            return BaselineStep(method, config.dpok_trajectories)
+            return BaselineStep(method, chosen.dpok_trajectories)

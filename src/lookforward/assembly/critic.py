@@ -5,7 +5,7 @@ from torch import nn
 
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.trainer import CriticUpdater
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.critics.residual import ResidualCritic
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
@@ -14,18 +14,18 @@ from lookforward.models.policy import DiffusionPolicy
 
 
 def build_critic_updater(
-    config: Config, policy: DiffusionPolicy, latents: torch.Size, conditioning: int
+    settings: Settings, policy: DiffusionPolicy, latents: torch.Size, conditioning: int
 ) -> CriticUpdater | None:
     """latents: (c, h, w). conditioning: width of an encoded token. None for no critic."""
-    network = _build_network(config, latents, conditioning)
+    network = _build_network(settings, latents, conditioning)
     if network is None:
         return None
-    scale = ReturnScale(policy.path.timesteps, config.critic_bins)
-    critic = ScaledCritic(network, scale, config.slow_critic if config.target == "bootstrap" else None)
-    critic = critic.to(policy.device)
-    rate = config.critic_learning_rate
+    scale = ReturnScale(policy.path.timesteps, settings.critic.bins)
+    momentum = settings.critic.target_momentum if settings.critic.target == "bootstrap" else None
+    critic = ScaledCritic(network, scale, momentum).to(policy.device)
+    rate = settings.critic.learning_rate
     optimizer: torch.optim.Optimizer
-    match config.critic_optimizer:
+    match settings.critic.optimizer:
         case "sgd":
             optimizer = torch.optim.SGD(critic.trained_parameters(), lr=rate)
         case "adam":
@@ -33,19 +33,19 @@ def build_critic_updater(
     return CriticUpdater(
         critic,
         optimizer,
-        Target(config.target, config.discount, config.target_samples),
-        config.critic_max_grad_norm,
-        config.critic_steps,
-        config.critic_warmup,
-        config.critic_every,
+        Target(settings.critic.target, settings.objective.discount, settings.critic.target_samples),
+        settings.critic.max_grad_norm,
+        settings.critic.steps,
+        settings.critic.warmup,
+        settings.critic.every,
     )
 
 
-def _build_network(config: Config, latents: torch.Size, conditioning: int) -> nn.Module | None:
+def _build_network(settings: Settings, latents: torch.Size, conditioning: int) -> nn.Module | None:
     # Its own generator: recipes with and without a critic see the same photos, noise and timesteps for a seed
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(settings.run.seed)
     channels, height, width = latents
-    match config.critic:
+    match settings.critic.name:
         case "none":
             return None
         case "residual":

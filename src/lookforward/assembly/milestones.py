@@ -1,6 +1,5 @@
 """What a run leaves at some of its steps: images to look at, and exports to choose from."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,11 @@ def keep_milestones(components: RunComponents, run: Run, subject: Subject, step:
     Raises:
         LookforwardError: the disk is full or cannot be written; what is there stays.
     """
-    if _due(run.config.sample_every, step) or (run.config.sample_every and step == run.config.steps):
+    if _due(run.settings.evaluation.sample_every, step) or (
+        run.settings.evaluation.sample_every and step == run.settings.run.steps
+    ):
         _draw_samples(components, run, subject, step)
-    if _due(run.config.export_every, step) and step != run.config.steps:  # the last one's is the run's own
+    if _due(run.settings.run.export_every, step) and step != run.settings.run.steps:  # the last one's is the run's own
         export_step(components, run, subject, step, run.exports / f"step-{step:06d}")
 
 
@@ -36,8 +37,8 @@ def export_step(components: RunComponents, run: Run, subject: Subject, step: int
     """
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.config, components.model_hash), sum(len(one.photos) for one in subject.together)
-    card = Card(manifest, replace(run.config, steps=step), count, _samples_of(run, step))
+    manifest, count = manifest_of(run.settings, components.model_hash), sum(len(one.photos) for one in subject.together)
+    card = Card(manifest, run.settings.with_values({"run.steps": step}), count, _samples_of(run, step))
     export(components.adapter, components.policy, folder, manifest, card)
 
 
@@ -58,11 +59,11 @@ def _draw_samples(components: RunComponents, run: Run, subject: Subject, step: i
         components.pipeline,
         prompts,
         list(range(len(prompts))),
-        steps=run.config.sample_steps,
-        guidance=run.config.guidance,
-        resolution=run.config.resolution,
+        steps=run.settings.evaluation.sampler_steps,
+        guidance=run.settings.evaluation.guidance,
+        resolution=run.settings.data.resolution,
     )
-    cell = max(128, run.config.resolution)  # as they were drawn: details are what is to be judged
+    cell = max(128, run.settings.data.resolution)  # as they were drawn: details are what is to be judged
     sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
     with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)

@@ -58,13 +58,12 @@ class Dpok:
     sampler: η > 0. updates: optimizer steps for one draw of trajectories. pairs: of trajectory and timestep in one.
     micro_batch: how many of these pairs go through the denoiser together; only the memory depends on it.
     reward_weight: α. kl_weight: β ≥ 0. ratio_clip: how far from 1 an importance ratio may count.
-    reference_act: the pretrained policy's action; not asked where kl_weight is 0.
+    reference_act: the pretrained policy's action; needed where kl_weight is above 0.
 
     Raises:
         LookforwardError: the sampler is not random.
     """
 
-    reference_act: Act
     sampler: Sampler = field(default_factory=lambda: Sampler(steps=50, guidance=7.5, eta=1.0))
     updates: int = 1
     pairs: int = 24
@@ -72,6 +71,7 @@ class Dpok:
     reward_weight: float = 100.0
     kl_weight: float = 0.01
     ratio_clip: float = 1e-4
+    reference_act: Act | None = None
 
     def __post_init__(self) -> None:
         if not self.sampler.eta > 0:
@@ -192,6 +192,8 @@ def pairs_loss(policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dp
         "clipped": (ratio != clipped).float().mean().item(),
     }
     if settings.kl_weight > 0:
+        if settings.reference_act is None:
+            raise ValueError("kl_weight needs the pretrained policy's action")
         with torch.no_grad():
             before = ddim_step(policy, settings.reference_act, state, later, settings.sampler, empty).mean
         kl = kl_between(step.mean, before, step.deviation).mean()

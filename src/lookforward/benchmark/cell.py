@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lookforward.benchmark.plan import Key, Plan, cell_name
-from lookforward.config.settings import OF_THE_MACHINE, Config
+from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_json
 
@@ -148,8 +148,9 @@ def last_quarter(rows: Sequence[tuple[int, Mapping[str, float]]], steps: int) ->
 
 def _in_full(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A cell's settings, with the defaults of those that were not there when it was run, and without the machine's."""
-    config = asdict(Config()) | settings["config"]
-    return {**settings, "config": {name: value for name, value in config.items() if name not in OF_THE_MACHINE}}
+    config = Settings().flat() | settings["config"]
+    machine = {name for name, one in FIELDS.items() if one.spec.machine_only}
+    return {**settings, "config": {name: value for name, value in config.items() if name not in machine}}
 
 
 def _short(value: Any) -> float:

@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
-from lookforward.assembly import Judges, Workshop, build, build_scores, model_hash
+from lookforward.assembly import Evaluators, RunComponents, build, build_scores, model_hash
 from lookforward.benchmark.cell import (
     Cell,
     cell_images,
@@ -29,8 +29,8 @@ from lookforward.benchmark.datasets import photos_hash, provide_photos
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import UNTOUCHED, Key, Plan, spread_prompts
 from lookforward.benchmark.provenance import config_hash, device_name, now, versions
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.data.prompts import fill
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
@@ -43,7 +43,7 @@ Weights = list[dict[str, torch.Tensor]]
 
 
 def run_grid(
-    plan: Plan, folder: Path, pipeline: StableDiffusionPipeline, judges: Judges
+    plan: Plan, folder: Path, pipeline: StableDiffusionPipeline, judges: Evaluators
 ) -> Iterator[tuple[Cell, bool]]:
     """Yield every cell of the plan and whether it was run just now; the pipeline's weights are restored after each.
 
@@ -75,7 +75,7 @@ def run_grid(
 
 
 def run_cell(
-    plan: Plan, key: Key, photos: Path, pipeline: StableDiffusionPipeline, judges: Judges, digest: str = ""
+    plan: Plan, key: Key, photos: Path, pipeline: StableDiffusionPipeline, judges: Evaluators, digest: str = ""
 ) -> tuple[Cell, np.ndarray]:
     """Train, draw and score one cell; returns its images too, (n, h, w, 3) uint8. The pipeline is left trained.
 
@@ -89,24 +89,26 @@ def run_cell(
     subject, method, seed = key
     one = plan.subject(subject)
     recipe, overrides = plan.methods[method]
-    config = load_config(recipe, {**overrides, "class_noun": one.class_noun, "seed": seed, "photos": str(photos)})
-    loaded = read_subject(photos, config)
-    started, rows, workshop = begun, [], None
+    settings = load_settings(
+        recipe, {**overrides, "subject.class_noun": one.class_noun, "run.seed": seed, "subject.photos": str(photos)}
+    )
+    loaded = read_subject(photos, settings)
+    started, rows, components = begun, [], None
     parameters, size = 0, 0.0
     try:
         if method != UNTOUCHED:
-            workshop = build(config, loaded, pipeline)
+            components = build(settings, loaded, pipeline)
             started = time.perf_counter()
-            rows = [(result.step, result.terms) for result in train(workshop.trainer, config.steps)]
+            rows = [(result.step, result.terms) for result in train(components.trainer, settings.run.steps)]
         seconds = time.perf_counter() - started if rows else 0.0
-        if workshop is not None:
-            parameters = sum(p.numel() for p in workshop.trainer.parameters.values())
-            size = _export_size(workshop)
-        images = _draw(plan, subject, config, pipeline, config.identifier if method != UNTOUCHED else "")
+        if components is not None:
+            parameters = sum(p.numel() for p in components.trainer.parameters.values())
+            size = _export_size(components)
+        images = _draw(plan, subject, settings, pipeline, settings.subject.identifier if method != UNTOUCHED else "")
     finally:
-        if workshop is not None:
-            workshop.adapter.detach(workshop.policy)
-    seen = config.identifier if plan.scoring.identifier_in_clip_text else ""
+        if components is not None:
+            components.adapter.detach(components.policy)
+    seen = settings.subject.identifier if plan.scoring.identifier_in_clip_text else ""
     texts = [fill(p, seen, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in loaded.photos])
     drawing = None if one.drawing is None else one.drawing()
@@ -118,7 +120,7 @@ def run_cell(
         {name: [round(float(x), 6) for x in values] for name, values in scores.items()},
         round(seconds, 2),
         round(peak_memory()),
-        last_quarter(rows, config.steps),
+        last_quarter(rows, settings.run.steps),
         thin(rows),
         parameters,
         size,
@@ -128,7 +130,7 @@ def run_cell(
             "device": device_name(pipeline.device),
             "gpu_memory": round(peak_gpu_memory()),
             "model_hash": digest,
-            "config_hash": config_hash(config) if method != UNTOUCHED else "",
+            "config_hash": config_hash(settings) if method != UNTOUCHED else "",
             "photos_hash": photos_hash(photos),
             "versions": versions(),
         },
@@ -153,22 +155,24 @@ def restore(pipeline: StableDiffusionPipeline, weights: Weights) -> None:
         module.requires_grad_(False)
 
 
-def _export_size(workshop: Workshop) -> float:
+def _export_size(components: RunComponents) -> float:
     """MiB of the weights in an export; the parts of a pipeline folder that the run did not train count too."""
     with tempfile.TemporaryDirectory() as folder:
-        workshop.adapter.export(workshop.policy, Path(folder))
+        components.adapter.export(components.policy, Path(folder))
         return round(sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors")) / 2**20, 3)
 
 
-def _draw(plan: Plan, subject: str, config: Config, pipeline: StableDiffusionPipeline, identifier: str) -> np.ndarray:
-    noun = config.class_noun if config.noun_in_prompt or not identifier else ""
+def _draw(
+    plan: Plan, subject: str, settings: Settings, pipeline: StableDiffusionPipeline, identifier: str
+) -> np.ndarray:
+    noun = settings.subject.class_noun if settings.subject.noun_in_prompt or not identifier else ""
     prompts = [fill(p, identifier, noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
-    seeds: Sequence[int] = plan.image_seeds(subject, config.seed)
+    seeds: Sequence[int] = plan.image_seeds(subject, settings.run.seed)
     return draw_images(
         pipeline,
         prompts,
         seeds,
-        steps=config.sample_steps,
-        guidance=config.guidance,
-        resolution=config.resolution,
+        steps=settings.evaluation.sampler_steps,
+        guidance=settings.evaluation.guidance,
+        resolution=settings.data.resolution,
     )

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.plan import cell_name, prompt_kind
 from lookforward.benchmark.provenance import other_than_default
-from lookforward.config.settings import Config
+from lookforward.config.settings import FIELDS, Settings, structure
 from lookforward.errors import LookforwardError
 from lookforward.report.choice import Found, Key, Wanted, planned_cells
 from lookforward.report.origin import Origin
@@ -16,9 +15,14 @@ from lookforward.report.page import UNTOUCHED, Problem, Result
 
 ENCODERS = ("dino", "clip", "dinov2")
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged file may lead to
-_SETTINGS = {field.name for field in fields(Config)}
 # The untouched model is not trained: no other setting has a part in what it draws
-_OF_SAMPLER = ("model", "precision", "resolution", "sample_steps", "guidance")
+_OF_SAMPLER = (
+    "model.name",
+    "model.precision",
+    "data.resolution",
+    "evaluation.sampler_steps",
+    "evaluation.guidance",
+)
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -91,7 +95,7 @@ def _one(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path, unplan
     settings, made = values["settings"], values.get("provenance", {})
     result, config = _result(values, kinds), known_settings(settings["config"])
     shared = {
-        "base model": config.model,
+        "base model": config.model.name,
         "images for each prompt": result.images,
         "identifier in CLIP-T": bool(settings.get("identifier_in_clip_text")),
         "extra scores": sorted(settings.get("extra_scores", ())),
@@ -101,7 +105,7 @@ def _one(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path, unplan
         shared["prompts for each subject"] = len(result.prompts)
     of_method = other_than_default(config)
     if result.method == UNTOUCHED:
-        of_method = {name: getattr(config, name) for name in _OF_SAMPLER}
+        of_method = {name: config.flat()[name] for name in _OF_SAMPLER}
     versions = {str(name): str(version) for name, version in made.get("versions", {}).items()}
     origin = Origin(
         str(made.get("date", "")), versions, str(made.get("model_hash", "")), str(made.get("config_hash", ""))
@@ -109,9 +113,9 @@ def _one(values: Mapping[str, Any], kinds: Mapping[str, str], path: Path, unplan
     return Found(result, shared, of_method, path, origin)
 
 
-def known_settings(settings: Mapping[str, Any]) -> Config:
+def known_settings(settings: Mapping[str, Any]) -> Settings:
     """With the defaults of what was no setting yet, and without what is none any more."""
-    return Config(**{name: value for name, value in settings.items() if name in _SETTINGS})
+    return structure({name: value for name, value in settings.items() if name in FIELDS}, "a cell")
 
 
 def _result(values: Mapping[str, Any], kinds: Mapping[str, str]) -> Result:
@@ -130,7 +134,7 @@ def _result(values: Mapping[str, Any], kinds: Mapping[str, str]) -> Result:
         gpu_memory=float(values.get("provenance", {}).get("gpu_memory") or 0.0),
         parameters=int(values.get("parameters", 0)),
         size=float(values.get("size", 0.0)),
-        steps=int(settings["config"].get("steps", 0)),
+        steps=int(settings["config"].get("run.steps", 0)),
         curves={name: [[float(x), float(y)] for x, y in rows] for name, rows in values.get("curves", {}).items()},
     )
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, bundled_dataset, photos_hash
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 
 UNTOUCHED = "untouched"
 Key = tuple[str, str, int]
@@ -19,8 +19,8 @@ class Scoring:
     """How images are scored, where it is not as always.
 
     identifier_in_clip_text: CLIP-T sees the identifier before the class noun; of every method, the untouched model
-    too, so that all are asked alike. extra: further scores, of `build.EXTRA_SCORES`. dino, clip, dinov2: folders or hub
-    ids of other encoders than the model's own.
+    too, so that all are asked alike. extra: further scores, those of `scores.SCORES` on request.
+    dino, clip, dinov2: folders or hub ids of other encoders than the model's own.
     """
 
     identifier_in_clip_text: bool = False
@@ -59,7 +59,7 @@ class Plan:
     prompts: tuple[str, ...] | None = None
     images: int = 1
     count: int | None = None
-    dataset: Dataset = field(default_factory=toybox_dataset)
+    dataset: Dataset = field(default_factory=bundled_dataset)
     scoring: Scoring = Scoring()
 
     def subject(self, name: str) -> BenchmarkSubject:
@@ -80,10 +80,10 @@ class Plan:
                 for method in self.methods:
                     yield subject, method, seed
 
-    def config(self, method: str, seed: int = 0) -> Config:
+    def settings(self, method: str, seed: int = 0) -> Settings:
         """The settings of a method, without its subject."""
         recipe, overrides = self.methods[method]
-        return load_config(recipe, {**overrides, "seed": seed})
+        return load_settings(recipe, {**overrides, "run.seed": seed})
 
     def image_seeds(self, subject: str, seed: int) -> list[int]:
         """Of each image: the same for every method, others for every training seed."""
@@ -93,7 +93,7 @@ class Plan:
         """What a finished cell must have been run with to count as this one."""
         subject, method, seed = key
         settings: dict[str, Any] = {
-            "config": asdict(replace(self.config(method, seed), recipe="")),
+            "config": self.settings(method, seed).flat() | {"run.recipe": ""},
             "prompts": list(self.prompts_of(subject)),
             "images": self.images,
             **self.scoring.settings(),

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -13,20 +11,9 @@ from typing import Any
 
 import torch
 
-from lookforward.config.settings import OF_THE_MACHINE, Config
+from lookforward.config.settings import FIELDS, Settings
 
 PACKAGES = ("lookforward", "torch", "diffusers", "transformers", "peft", "numpy")
-# What differs from cell to cell of a method, or says where files lie
-_OF_A_CELL = (
-    "photos",
-    "class_noun",
-    "seed",
-    "recipe",
-    "checkpoint_every",
-    "sample_every",
-    "export_every",
-    *OF_THE_MACHINE,
-)
 
 
 @cache
@@ -46,16 +33,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def config_hash(config: Config) -> str:
+def config_hash(settings: Settings) -> str:
     """A short name of a method's settings: alike for all subjects and seeds."""
-    values = {name: value for name, value in asdict(config).items() if name not in _OF_A_CELL}
+    values = {name: value for name, value in settings.flat().items() if not FIELDS[name].spec.of_cell}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def other_than_default(config: Config) -> dict[str, Any]:
+def other_than_default(settings: Settings) -> dict[str, Any]:
     """The settings of a method that are not the defaults."""
-    default: Mapping[str, Any] = asdict(Config())
-    return {n: v for n, v in asdict(config).items() if n not in _OF_A_CELL and v != default[n]}
+    return {name: value for name, value in settings.changed().items() if not FIELDS[name].spec.of_cell}
 
 
 def device_name(device: torch.device) -> str:

@@ -16,7 +16,7 @@ from lookforward.benchmark.leavings import (
 )
 from lookforward.benchmark.methods import RECIPE_LABELS, method_label
 from lookforward.benchmark.summary import optimised_scores
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import CARD, TOYBOX, find_bundle
 from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError
 from lookforward.report.choice import Choice, Found, Key, choose, left_sentence
@@ -24,18 +24,6 @@ from lookforward.report.origin import disagreements, made_when, measured_with
 from lookforward.report.originals import drawn_in, noun_of, photo_folder, photos_in
 from lookforward.report.page import UNTOUCHED, Benchmark, Method, Subject
 from lookforward.report.paper import departures, row_of
-from lookforward_toybox.subjects import CARD
-from lookforward_toybox.world.subject import names_of
-
-# Measured by `lookforward toybox check`; docs/toybox.md has the same figures, and a test holds the two together
-TOYBOX_CEILING = {
-    "live subjects": {"DINO": 0.805, "CLIP-I": 0.661, "CLIP-T": 0.709, "identity": 0.911, "oracle": 0.912},
-    "objects": {"DINO": 0.834, "CLIP-I": 0.680, "CLIP-T": 0.713, "identity": 0.894, "oracle": 0.912},
-}
-_PARTS = {
-    "development": "development subjects (recipes were tuned on them, so that they are no final word)",
-    "test": "test subjects (no setting was chosen on them)",
-}
 
 
 def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") -> Benchmark:
@@ -57,7 +45,7 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     seeds = sorted({seed for _, _, seed in keys})
     planned = wanted.cells or tuple((s, m, seed) for s in subjects for seed in seeds for m in methods)
     model, kind = str(choice.shared.get("base model", "")), _kind(told, choice)
-    origins = [f.origin for f in choice.kept]
+    origins, bundle = [f.origin for f in choice.kept], find_bundle()
     times = [f.path.stat().st_mtime for f in choice.kept]
     listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in told.get("subjects", ())}
     return Benchmark(
@@ -77,7 +65,7 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
         encoders=any(choice.shared.get(f"encoder of {name}") for name in ENCODERS),
         left_out=left_sentence(choice.left),
         warnings=(*_mixed(choice, bool(told)), *_gone(listed), *disagreements(origins, model)),
-        ceiling=TOYBOX_CEILING if kind == model == TOYBOX else {},
+        ceiling=bundle.CEILING if bundle and kind == model == TOYBOX else {},
         baseline=baseline,
     )
 
@@ -163,17 +151,8 @@ def _kind(told: Mapping[str, Any], choice: Choice) -> str:
 
 
 def _dataset(told: Mapping[str, Any], kind: str, subjects: Sequence[str]) -> str:
-    dataset = told.get("dataset", {})
-    name = _toybox(subjects) if kind == TOYBOX else str(dataset.get("name") or "not recorded")
+    dataset, bundle = told.get("dataset", {}), find_bundle()
+    name = str(dataset.get("name") or "not recorded")
+    if kind == TOYBOX and bundle is not None:
+        name = bundle.describe_subjects(subjects)
     return "; ".join([name, *(str(note) for note in dataset.get("notes", ()))])
-
-
-def _toybox(subjects: Sequence[str]) -> str:
-    """Which of the world's subjects, as recipes were chosen on some of them."""
-    counts = {"development": 0, "test": 0}
-    for part in ("development", "test"):
-        counts[part] = len(set(subjects) & set(names_of(part)))
-    told = [f"{count} {_PARTS[part]}" for part, count in counts.items() if count]
-    others = len(subjects) - sum(counts.values())
-    told += [f"{others} that its world does not know"] if others else []
-    return f"Toybox, the bundled world: {'; '.join(told)}"

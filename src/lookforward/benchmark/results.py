@@ -99,16 +99,16 @@ def tidy(plan: Plan, cells: Sequence[Cell], model: str) -> Iterator[dict[str, An
 
 def settings_columns(plan: Plan, method: str) -> dict[str, Any]:
     """The columns that are of a method. settings: JSON of those that are not the defaults."""
-    config, known = plan.config(method), method != UNTOUCHED
+    settings, known = plan.settings(method), method != UNTOUCHED
     return {
         "label": method_label(method),
         "recipe": Path(plan.methods[method][0]).name.removesuffix(".toml") if known else "",
-        "adapter": config.adapter if known else "",
-        "reward": config.reward if known else "",
-        "steps": config.steps if known else 0,
-        "sample_steps": config.sample_steps,
-        "guidance": config.guidance,
-        "resolution": config.resolution,
-        "settings": json.dumps(other_than_default(config), sort_keys=True) if known else "{}",
-        "config_hash": config_hash(config) if known else "",
+        "adapter": settings.adapter.name if known else "",
+        "reward": settings.objective.reward if known else "",
+        "steps": settings.run.steps if known else 0,
+        "sample_steps": settings.evaluation.sampler_steps,
+        "guidance": settings.evaluation.guidance,
+        "resolution": settings.data.resolution,
+        "settings": json.dumps(other_than_default(settings), sort_keys=True) if known else "{}",
+        "config_hash": config_hash(settings) if known else "",
     }

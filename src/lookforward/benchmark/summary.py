@@ -7,55 +7,41 @@ import numpy as np
 from PIL import Image
 from rich.console import Group
 
-from lookforward.assembly.evaluators import DINOV2, clip_source, dino_source
+from lookforward.assembly.evaluators import encoder_sources, scores_trained_on
+from lookforward.benchmark.datasets import reference_images
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
 from lookforward.benchmark.plan import Scoring
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
-from lookforward_toybox.subjects import find_subject, reference_photos
+from lookforward.scores import SCORES
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
-_SCORE_OF_REWARD = {
-    "dino": "DINO",
-    "clip-image": "CLIP-I",
-    "clip-text": "CLIP-T",
-    "dinov2": "DINOv2",
-    "dreamsim": "DreamSim",
-    "lpips": "diversity",
-}
-_EXTRA = {"DINOv2": "dinov2", "DreamSim": "dreamsim", "diversity": "diversity"}  # taken where asked for
 
 
-def optimised_scores(config: Config, scoring: Scoring | None = None) -> tuple[str, ...]:
+def optimised_scores(settings: Settings, scoring: Scoring | None = None) -> tuple[str, ...]:
     """The scores whose very encoder the run's reward asked, so that they are no evidence for it.
 
     Reward and score of one name count as that, too, where the score's encoder was exchanged.
     """
-    if not config.follows_reward:
+    if not settings.follows_reward:
         return ()
     chosen = scoring or Scoring()
-    by_model = {
-        chosen.dino or dino_source(config.model): "DINO",
-        chosen.clip or clip_source(config.model): "CLIP-I",
-        chosen.dinov2 or DINOV2: "DINOv2",
-    }
-    score_of = _SCORE_OF_REWARD | {f"embedding:{model}": score for model, score in by_model.items()}
-    score_of |= {name: name for name in chosen.extra if ":" in name}  # of one's own
-    rewards = [name for weight, name in parse_terms(config.reward) if weight]
-    return tuple(dict.fromkeys(score for reward, score in score_of.items() if reward in rewards))
+    sources = encoder_sources(settings.model.name, dino=chosen.dino, clip=chosen.clip, dinov2=chosen.dinov2)
+    rewards = [name for weight, name in parse_terms(settings.objective.reward) if weight]
+    return scores_trained_on(rewards, sources, chosen.extra)
 
 
 def optimised_of(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Method to the scores that it optimised, of every method and among the scores of the plan."""
-    absent = {score for score, word in _EXTRA.items() if word not in plan.scoring.extra}
+    absent = {spec.label for spec in SCORES if spec.on_request and spec.name not in plan.scoring.extra}
     optimised: dict[str, tuple[str, ...]] = {}
     for method, (recipe, overrides) in plan.methods.items():
-        scores = () if method == UNTOUCHED else optimised_scores(load_config(recipe, overrides), plan.scoring)
+        scores = () if method == UNTOUCHED else optimised_scores(load_settings(recipe, overrides), plan.scoring)
         optimised[method] = tuple(score for score in scores if score not in absent)
     return optimised
 
@@ -135,28 +121,28 @@ def write_summary(cells: Sequence[Cell], plan: Plan, folder: Path) -> Group:
 
 def _identifier(plan: Plan) -> str:
     """What all methods call the subject beside its class noun; empty where they differ."""
-    configs = [load_config(recipe, given) for name, (recipe, given) in plan.methods.items() if name != UNTOUCHED]
-    called = {config.identifier if config.noun_in_prompt else "" for config in configs}
+    configs = [load_settings(recipe, given) for name, (recipe, given) in plan.methods.items() if name != UNTOUCHED]
+    called = {settings.subject.identifier if settings.subject.noun_in_prompt else "" for settings in configs}
     return called.pop() if len(called) == 1 else ""
 
 
 def _sheet(plan: Plan, folder: Path) -> Image.Image:
     """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
-    seed, called = plan.seeds[0], _identifier(plan)
+    seed, called, photos = plan.seeds[0], _identifier(plan), folder / "photos"
     if len(plan.subjects) == 1:
         subject = plan.subjects[0]
-        prompts, noun = plan.prompts_of(subject), find_subject(subject).class_noun
-        columns = {"references": list(reference_photos(subject)[: len(prompts) + 1])}
+        prompts, noun = plan.prompts_of(subject), plan.subject(subject).class_noun
+        columns = {"references": reference_images(plan.subject(subject), photos, len(prompts) + 1)}
         for method in plan.methods:
             columns[method_label(method)] = list(cell_images(folder, subject, method, seed)[:: plan.images])
         rows = [fill(p, called, noun) for p in prompts]
         return comparison_sheet(columns, rows, note=f"{subject}, seed {seed}; every method from the same noise.")
-    columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
+    columns = {"reference": [reference_images(plan.subject(name), photos, 1)[0] for name in plan.subjects]}
     rows = []
     for i, subject in enumerate(plan.subjects):
         prompts = plan.prompts_of(subject)
         at = i % len(prompts)
-        rows.append(fill(prompts[at], called, find_subject(subject).class_noun))
+        rows.append(fill(prompts[at], called, plan.subject(subject).class_noun))
         for method in plan.methods:
             image = cell_images(folder, subject, method, seed)[at * plan.images]
             columns.setdefault(method_label(method), []).append(image)

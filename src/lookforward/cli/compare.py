@@ -43,16 +43,15 @@ def compare(
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
-        set: A setting for all of them, such as steps=300.
+        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
-    from lookforward_toybox.world.subject import DEVELOPMENT
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = parse_settings(set)
     methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
-    _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
+    _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
@@ -79,6 +78,13 @@ def _compare(plan: "Plan", output: Path) -> None:
     console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")
 
 
+def development_subjects() -> tuple[str, ...]:
+    """The names of Toybox's subjects that settings are chosen on."""
+    from lookforward.benchmark.datasets import bundled_dataset
+
+    return tuple(subject.name for subject in bundled_dataset("toybox-development").subjects)
+
+
 def require_some(methods: Collection[str], seeds: int, images: int, prompts: int) -> None:
     """Refuse a grid without cells or images."""
     if not methods or seeds < 1 or images < 1:
@@ -89,7 +95,7 @@ def require_some(methods: Collection[str], seeds: int, images: int, prompts: int
 
 def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     """Run what is missing of a grid on the bundled model, with a line a cell."""
-    from lookforward.assembly import build_judges, build_pipeline
+    from lookforward.assembly import build_evaluators, build_pipeline
     from lookforward.benchmark.grid import run_grid
     from lookforward.config.settings import TOYBOX
 
@@ -99,7 +105,7 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
         f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
     )
     cells = []
-    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_judges(TOYBOX)):
+    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_evaluators(TOYBOX)):
         cells.append(cell)
         scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in cell.scores.items())
         when = f"{cell.seconds:5.0f} s" if fresh else "  kept "

@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import bundle_of
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_of
 from lookforward.models.loading import load_pipeline
-from lookforward_toybox import MODEL
 
 
 def build_pipeline(model: str, device: str = "auto") -> Any:
     """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler."""
-    source: str | Path = MODEL if model == TOYBOX else model
+    bundle = bundle_of(model)
+    source: str | Path = bundle.PIPELINE if bundle else model
     pipeline = load_pipeline(source, find_device(device))
     family_of(pipeline).set_sampler(pipeline)
     return pipeline

@@ -15,7 +15,7 @@ from lookforward.errors import LookforwardError
 from lookforward.models.families import family_of
 from lookforward.models.latents import LARGE
 
-SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc", "heun"]
+SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from lookforward.benchmark.ablation.varied import Ablation, method_of
 from lookforward.benchmark.grid import Cell, Plan
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.report.curves import Line, curves
 
 _LOSS = "critic loss"
@@ -21,7 +21,7 @@ def ablation_curves(cells: Sequence[Cell], plan: Plan, ablation: Ablation) -> Fi
     A line is the mean over subjects of the mean over seeds, its band the standard error over subjects; one subject
     has no band. Rewards of different kinds have a panel each.
     """
-    rewards = {load_config(recipe, overrides).reward for recipe, overrides in plan.methods.values()}
+    rewards = {load_settings(recipe, overrides).objective.reward for recipe, overrides in plan.methods.values()}
     panels: dict[str, dict[str, Line]] = {}
     bands: dict[str, dict[str, Line]] = {}
     for label in ablation.values:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lookforward.benchmark.grid import Plan
 from lookforward.benchmark.methods import require_shared
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.errors import LookforwardError
 
 Overrides = Mapping[str, Any]
@@ -48,50 +48,53 @@ def _label(symbol: str, value: float) -> str:
 
 
 # Returns on one scale, so that λ means the same whatever they are sums of
-_SCALED = {"critic_bins": 1, "critic_weight": 0.5}
-_ADAM = {"critic_optimizer": "adam", "critic_learning_rate": 1e-3}
+_SCALED = {"critic.bins": 1, "critic.weight": 0.5}
+_ADAM = {"critic.optimizer": "adam", "critic.learning_rate": 1e-3}
 _IS_BRIGHT = "lookforward.examples.rewards:is_bright"
 
 ABLATIONS = {
     ablation.name: ablation
     for ablation in (
         _numeric(
-            "discount", "the discount γ (Table 4)", "look-forward", "discount", "γ", (1.0, 0.9986, 0.99, 0.9)
+            "discount", "the discount γ (Table 4)", "look-forward", "objective.discount", "γ", (1.0, 0.9986, 0.99, 0.9)
         ),
         _numeric(
-            "critic-weight", "the weight λ of the DINO reward's critic (Table 5, Figure 6)", "dino", "critic_weight",
+            "critic-weight", "the weight λ of the DINO reward's critic (Table 5, Figure 6)", "dino", "critic.weight",
             "λ", (0.1, 0.3, 1.0, 3.0, 10.0), shown="toy-1",
         ),
         Ablation(
             "target", "the critic's target (Eqs. 4 and 9), where later states follow from the action", "look-forward",
-            {kind: {"target": kind} for kind in ("one-step", "monte-carlo", "bootstrap")},
-            {**_SCALED, "transition": "policy"},
+            {kind: {"critic.target": kind} for kind in ("one-step", "monte-carlo", "bootstrap")},
+            {**_SCALED, "objective.transition": "policy"},
         ),
         Ablation(
             "transition", "where an action leads, with the target of Eq. 9", "look-forward",
-            {kind: {"transition": kind} for kind in ("reference", "policy")},
-            {**_SCALED, "target": "bootstrap"},
+            {kind: {"objective.transition": kind} for kind in ("reference", "policy")},
+            {**_SCALED, "critic.target": "bootstrap"},
         ),
         Ablation(
             "critic", "what the critic sees", "dino",
-            {kind: {"critic": kind} for kind in ("residual", "state-action")},
+            {kind: {"critic.name": kind} for kind in ("residual", "state-action")},
             _ADAM,
         ),
         Ablation(
             "reward", "the reward, all else alike", "look-forward+dino",
-            {reward: {"reward": reward} for reward in (
+            {reward: {"objective.reward": reward} for reward in (
                 "look-forward", "dino", "look-forward + dino", "look-forward + clip-text",
             )},
             {},
         ),
         _numeric(
             "scale", "in how many ranges of timesteps returns are brought to one scale; 0: as they are",
-            "look-forward+dino", "critic_bins", "bins", (0, 1, 20),
+            "look-forward+dino", "critic.bins", "bins", (0, 1, 20),
         ),
         Ablation(
             "frozen", "whether the critic learns, of a reward without a gradient (section 3.4)", "look-forward",
-            {"critic learns": {"critic_steps": 4}, "critic never learns": {"critic_steps": 0}},
-            {"reward": _IS_BRIGHT, "critic": "state-action", "critic_bins": 1, "critic_weight": 0.3, **_ADAM},
+            {"critic learns": {"critic.steps": 4}, "critic never learns": {"critic.steps": 0}},
+            {
+                "objective.reward": _IS_BRIGHT, "critic.name": "state-action", "critic.bins": 1, "critic.weight": 0.3,
+                **_ADAM,
+            },
             baseline="critic never learns",
         ),
     )
@@ -164,6 +167,6 @@ def plan_ablation(
         if both:
             raise LookforwardError(f"--set {', '.join(both)}: that is what {ablation.name} varies; leave it out.")
         settings = {**ablation.common, **overrides, **values}
-        require_shared(load_config(ablation.recipe, settings))
+        require_shared(load_settings(ablation.recipe, settings))
         methods[method_of(ablation, label)] = (ablation.recipe, settings)
     return Plan(tuple(subjects), methods, tuple(seeds), None, images, count)

@@ -12,13 +12,13 @@ from rich.console import Group
 
 from lookforward.benchmark.ablation.learning import ablation_curves
 from lookforward.benchmark.ablation.varied import Ablation, method_of
+from lookforward.benchmark.datasets import reference_images
 from lookforward.benchmark.grid import Cell, Plan, cell_images, spread_prompts
 from lookforward.benchmark.summary import COSTS, optimised_of, summarise
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, markdown_table, paired_interval, score_table
-from lookforward_toybox.subjects import find_subject, reference_photos
 
 SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6
@@ -88,15 +88,15 @@ def _csv(cells: Sequence[Cell], labels: Mapping[str, str], optimised: Mapping[st
 def ablation_sheet(plan: Plan, ablation: Ablation, folder: Path) -> Image.Image:
     """One subject: a column for each value, a row for each of some prompts, the same noise along a row."""
     subject = ablation.shown if ablation.shown in plan.subjects else plan.subjects[0]
-    seed, noun, prompts = plan.seeds[0], find_subject(subject).class_noun, plan.prompts_of(subject)
+    seed, noun, prompts = plan.seeds[0], plan.subject(subject).class_noun, plan.prompts_of(subject)
     water = [p for p in prompts if p.endswith(WATER)]
     rows = (water + [p for p in spread_prompts(prompts, SHEET_PROMPTS) if p not in water])[:SHEET_PROMPTS]
-    columns = {"references": list(reference_photos(subject)[: len(rows) + 1])}
+    columns = {"references": reference_images(plan.subject(subject), folder / "photos", len(rows) + 1)}
     for label in ablation.values:
         images = cell_images(folder, subject, method_of(ablation, label), seed)[:: plan.images]
         columns[label] = [images[prompts.index(row)] for row in rows]
     return comparison_sheet(
         columns,
-        [fill(row, load_config(ablation.recipe, {}).identifier, noun) for row in rows],
+        [fill(row, load_settings(ablation.recipe, {}).subject.identifier, noun) for row in rows],
         note=f"{subject}, seed {seed}; a row is one prompt from the same noise.",
     )
