@@ -16,13 +16,13 @@ from errors import raises
 from lookforward.adapters.full import save_pipeline
 from lookforward.adapters.projections import WEIGHTS, ProjectionAdapter, cross_attentions, load_projections
 from lookforward.adapters.words import Word
-from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
-from lookforward.algorithm.update import Objective
-from lookforward.core.types import State
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.algorithm.trainer import Trainer, train
+from lookforward.core.types import Conditioning, State
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from tiny import cached, paying, seeded
+from tiny import pipeline_trainer, seeded
 
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
@@ -34,28 +34,11 @@ def fresh_policy() -> DiffusionPolicy:
 
 
 def custom_trainer(policy: DiffusionPolicy, seed: int = 0) -> Trainer:
-    parameters = ADAPTER.attach(policy)
-    return Trainer(
-        policy=policy,
-        parameters=parameters,
-        optimizer=torch.optim.AdamW(parameters.values(), lr=0.05),
-        environment=paying(),
-        critique=None,
-        direct=False,
-        objective=Objective(critic_weight=0.0, noise_weight=1.0, prior_weight=1.0, discount=1.0),
-        references=Examples(cached(1), (PROMPT,) * 3, ("a photo of dog",) * 3),
-        prior=Examples(cached(2), ("a photo of dog",) * 3),
-        embeddings=Embeddings(policy, ADAPTER.changes_prompts),
-        batch=2,
-        max_grad_norm=1.0,
-        generator=seeded(seed),
-        critic_generator=seeded(seed + 1),
-        adapter_generator=seeded(seed + 2),
-    )
+    return pipeline_trainer(policy, ADAPTER, PROMPT, seed=seed, rate=0.05, class_images=True)
 
 
 def weights(policy: DiffusionPolicy) -> dict[str, Tensor]:
-    parts = {"unet": policy.unet, "text_encoder": policy.text_encoder}
+    parts = policy.components
     return {f"{part}.{name}": p.clone() for part, module in parts.items() for name, p in module.state_dict().items()}
 
 
@@ -64,7 +47,9 @@ def drawn(policy: DiffusionPolicy, prompt: str = PROMPT) -> np.ndarray:
 
 
 def state(policy: DiffusionPolicy) -> State:
-    return State(torch.randn(2, 4, 8, 8, generator=seeded(1)), torch.tensor([10, 700]), policy.embed([PROMPT] * 2))
+    return State(
+        torch.randn(2, 4, 8, 8, generator=seeded(1)), torch.tensor([10, 700]), policy.encode_prompts([PROMPT] * 2)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +69,10 @@ def test_keys_values_and_the_word_learn_and_detach_leaves_the_model_as_it_was() 
         trainer = custom_trainer(policy)
         start = {name: p.detach().clone() for name, p in trainer.parameters.items()}
         assert {name.rpartition("attn2.")[2] for name in start} == {"word.<new1>", "to_k.weight", "to_v.weight"}
-        assert len(start) == 1 + 2 * len(cross_attentions(policy.unet))
+        assert len(start) == 1 + 2 * len(cross_attentions(policy.denoiser))
         list(train(trainer, 2))
         assert all((p != start[name]).any() for name, p in trainer.parameters.items())
-        learning = [p for module in (policy.unet, policy.text_encoder) for p in module.parameters() if p.requires_grad]
+        learning = [p for module in policy.components.values() for p in module.parameters() if p.requires_grad]
         assert {id(p) for p in learning} == {id(p) for p in trainer.parameters.values()}
         assert (drawn(policy) != plain).any()
         ADAPTER.detach(policy)
@@ -100,13 +85,15 @@ def test_keys_values_and_the_word_learn_and_detach_leaves_the_model_as_it_was() 
 
 def test_attaching_changes_nothing_yet_and_the_start_of_a_prompt_teaches_nothing() -> None:
     policy = fresh_policy()
-    words = policy.embed(["a photo of red dog"])
+    words = policy.encode_prompts(["a photo of red dog"])
     x_t, timestep = torch.randn(1, 4, 8, 8, generator=seeded(1)), torch.tensor([300])
     plain = policy.act(State(x_t, timestep, words))
     parameters = ADAPTER.attach(policy)
     assert torch.equal(policy.act(State(x_t, timestep, words)), plain)
     parameters.pop("word.<new1>")
-    policy.act(State(x_t, timestep, words[:, :1])).sum().backward()  # a prompt of nothing but its start
+    policy.act(
+        State(x_t, timestep, Conditioning(words.tokens[:, :1]))
+    ).sum().backward()  # a prompt of nothing but its start
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
     policy.act(State(x_t, timestep, words)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in parameters.values())
@@ -118,7 +105,7 @@ def test_the_same_gradient_with_gradient_checkpointing() -> None:
         policy = fresh_policy()
         if checkpointed:
             policy.pipeline.unet.enable_gradient_checkpointing()
-            policy.unet.train()
+            policy.denoiser.train()
         parameters = ADAPTER.attach(policy)
         policy.act(state(policy)).square().mean().backward()
         gradients.append({name: p.grad for name, p in parameters.items()})
@@ -160,9 +147,9 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(trained: tuple[Dif
     assert (drawn(loaded[1.0]) == drawn(policy)).all()
     base = fresh_policy()
     assert (drawn(loaded[0.0]) == drawn(base, BEGINNING)).all()
-    learned = cross_attentions(policy.unet)
-    for name, attention in cross_attentions(loaded[0.5].unet).items():
-        middle = (cross_attentions(base.unet)[name].to_k.weight + learned[name].to_k.weight) / 2
+    learned = cross_attentions(policy.denoiser)
+    for name, attention in cross_attentions(loaded[0.5].denoiser).items():
+        middle = (cross_attentions(base.denoiser)[name].to_k.weight + learned[name].to_k.weight) / 2
         assert torch.allclose(attention.to_k.weight, middle, atol=1e-6)
 
 

@@ -23,13 +23,16 @@ from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.kohya import to_kohya, write_kohya
 from lookforward.adapters.low_rank import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
+from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.config.recipe import load_settings
 from lookforward.core.types import State
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import load_export, manifest_of
 from lookforward.exports.write import export
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.families.sd import SD
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL
@@ -123,7 +126,7 @@ def test_half_precision_reaches_every_parameter(dora: bool, text: bool) -> None:
     for name, parameter in parameters.items():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.1, generator=seeded())
-    words = policy.embed(["a red dog", "a vase"])
+    words = policy.encode_prompts(["a red dog", "a vase"])
     action = policy.act(State(torch.randn(2, 4, 8, 8, generator=seeded()), torch.tensor([3, 700]), words))
     assert action.dtype == torch.float32
     action.square().mean().backward()
@@ -140,7 +143,7 @@ def fresh(dora: bool, text: bool, seed: int = 0) -> Trainer:
     policy = DiffusionPolicy(make_pipeline())
     adapter = LoraAdapter(2, 2.0, text, dora, trainer.adapter_generator)
     trainer.policy, trainer.parameters = policy, adapter.attach(policy)
-    trainer.embeddings = type(trainer.embeddings)(policy, adapter.changes_prompts)
+    trainer.prompts = PromptCache(policy, adapter.changes_prompts)
     trainer.optimizer = torch.optim.AdamW(trainer.parameters.values(), lr=0.01)
     return trainer
 
@@ -295,7 +298,8 @@ def sd_14() -> Any:
         text = CLIPTextConfig(
             hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408
         )
-        return SimpleNamespace(unet=unet, text_encoder=CLIPTextModel(text))
+        parts = {"unet": unet, "text_encoder": CLIPTextModel(text)}
+        return SimpleNamespace(components=parts, denoiser=unet, family=SD)
 
 
 def kohya_names() -> Iterator[tuple[str, int, int]]:
@@ -327,7 +331,7 @@ def test_stable_diffusion_1_4(dora: bool, counts: tuple[int, int]) -> None:
     assert sum(p.numel() for name, p in parameters.items() if name.startswith("unet.")) == counts[0]
     assert sum(p.numel() for p in parameters.values()) == counts[1]
     parts = ("unet", "text_encoder")
-    layers = {f"{part}.{name}": t for part in parts for name, t in layers_of(getattr(model, part)).items()}
+    layers = {f"{part}.{name}": t for part in parts for name, t in layers_of(model.components[part]).items()}
     made = to_kohya(layers, {"unet": 2.0, "text_encoder": 2.0})
     wanted: dict[str, tuple[int, ...]] = {}
     for name, width_in, width_out in kohya_names():
@@ -390,5 +394,5 @@ def test_a_whole_run(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     names = {path.name for path in teapot.run.export.iterdir()}
     assert {"pytorch_lora_weights.safetensors", "lookforward.json"} <= names
     assert teapot.generate("a photo of sks teapot", steps=2)[0].size == (32, 32)
-    with pytest.raises(LookforwardError, match=r"adapter was 'lora', now 'dora'"):
+    with pytest.raises(LookforwardError, match=r"adapter.name was 'lora', now 'dora'"):
         personalize(photos, "teapot", output=tmp_path / "run", settings={"adapter.name": "dora", **settings})

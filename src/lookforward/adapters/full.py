@@ -48,8 +48,7 @@ def save_pipeline(policy: DiffusionPolicy, folder: Path) -> None:
     from tokenizers.models import BPE
     from transformers.utils import logging as transformers_logging
 
-    from lookforward.models.loading import no_progress_bars
-    from lookforward.models.policy import forget_origin
+    from lookforward.models.loading import forget_origin, no_progress_bars
 
     names = [name for name in policy.family.tokenizers if getattr(policy.pipeline, name, None) is not None]
     tokenizers = {name: getattr(policy.pipeline, name).backend_tokenizer for name in names}
