@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import save_image
-from jobs import SETTINGS, as_options, exported, logged, server, start, tree
 from errors import raises
+from jobs import SETTINGS, as_options, exported, logged, server, start, tree
 from lookforward import Settings, personalize
 
 SHORTER = SETTINGS | {"run.steps": 2, "run.checkpoint_every": 1, "evaluation.sample_every": 1, "data.class_images": 1}
@@ -112,7 +112,7 @@ def test_ten_kills_at_random_moments_change_nothing(kills: Kills) -> None:
             case 1:
                 kills.attempt(die_before=chance.randint(1, kills.changes // 2))
             case _:
-                kills.attempt(lines=chance.randint(1, LONGER["steps"]))
+                kills.attempt(lines=chance.randint(1, LONGER["run.steps"]))
     kills.finish()
 
 
@@ -158,11 +158,11 @@ def test_files_that_the_system_refuses_to_write(
     shutil.rmtree(folder / "export")
     (folder / "samples" / "step-000006.png").unlink()
     for limit, where in ((50_000, "run/samples"), (110_000, "run/export")):
-        assert re.fullmatch(f"lookforward: .*{where} cannot be written: .*[Ff]ile too large.*\n", go_on(limit, 2))
+        assert re.fullmatch(f"lookforward: .*{where}.* cannot be written: .*[Ff]ile too large.*\n", go_on(limit, 2))
         assert not list(folder.rglob(".partial*"))
     go_on(0, 0)
     assert tree(folder) == whole
-    assert [row["step"] for row in logged(folder)] == list(range(1, SETTINGS["steps"] + 1))
+    assert [row["step"] for row in logged(folder)] == list(range(1, SETTINGS["run.steps"] + 1))
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_a_folder_that_is_no_run_is_left_alone(again: Any, tmp_path: Path) -> No
 def test_an_empty_folder_is_used(again: Any, tmp_path: Path) -> None:
     again.folder = tmp_path / "empty"
     again.folder.mkdir()
-    assert len(again()) == SETTINGS["steps"]
+    assert len(again()) == SETTINGS["run.steps"]
     assert again.same()
 
 
@@ -313,7 +313,7 @@ def test_a_run_that_was_killed_as_it_began_begins_again(again: Any, tmp_path: Pa
     again.folder.mkdir()
     for name in left:
         (again.folder / name).write_text("[")
-    assert len(again()) == SETTINGS["steps"]
+    assert len(again()) == SETTINGS["run.steps"]
     assert again.same()
 
 
