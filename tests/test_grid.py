@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from conftest import make_pipeline
-from lookforward.assembly import Judges, check_extra_scores, model_hash
+from lookforward.assembly import Evaluators, check_extra_scores, model_hash
 from lookforward.benchmark import grid
 from lookforward.benchmark.ablation import ABLATIONS, ablation_sheet, plan_ablation
 from lookforward.benchmark.ablation.learning import mean_and_error
@@ -26,10 +26,9 @@ from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.report import read_benchmark
 from lookforward.benchmark.summary import differences, optimised_of, summarise, write_summary
 from lookforward.errors import LookforwardError
-from lookforward.models.encoders import load_clip, load_dino
+from lookforward.models.encoders import Encoders
 from lookforward.models.sampling import use_ddim
 from lookforward.report.page import write_report
-from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import save_clip, save_vit
 
 TINY = {
@@ -47,9 +46,9 @@ def pipeline() -> StableDiffusionPipeline:
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
     folder = tmp_path_factory.mktemp("judges")
-    return Judges(load_dino(save_vit(folder / "dino"), "cpu"), load_clip(save_clip(folder / "clip"), "cpu"))
+    return Evaluators(Encoders({"dino": str(save_vit(folder / "dino")), "clip": str(save_clip(folder / "clip"))}))
 
 
 def plan_of(*methods: str, subjects: Sequence[str] = ("vase-0",), seeds: int = 1) -> Plan:
@@ -63,7 +62,7 @@ def weights_of(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
 
 
 def test_a_cell_does_not_depend_on_those_before_it(
-    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Evaluators
 ) -> None:
     before = weights_of(pipeline)
     many = plan_of("dreambooth", "look-forward", "dreambooth@lora", "dreambooth@custom-diffusion")
@@ -79,7 +78,7 @@ def test_a_cell_does_not_depend_on_those_before_it(
 
 
 def test_cells_of_other_weights_are_not_mixed(
-    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Evaluators
 ) -> None:
     (made, _), *_ = run_grid(plan_of("dreambooth"), tmp_path, pipeline, judges)
     other = make_pipeline(5)
@@ -92,7 +91,7 @@ def test_cells_of_other_weights_are_not_mixed(
 
 
 def test_every_method_is_asked_alike_but_for_the_word(
-    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Evaluators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[list[str], list[int]]] = []
     drawn = grid.draw_images
@@ -263,7 +262,7 @@ def test_a_grid_does_not_take_another_model_or_device(settings: dict[str, Any], 
 
 
 def test_a_score_of_ones_own_is_taken_and_marked(
-    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Evaluators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine_of_test_grid.py").write_text(
         "def red(images, prompts):\n"
@@ -275,7 +274,7 @@ def test_a_score_of_ones_own_is_taken_and_marked(
     check_extra_scores((name,), 1)
     with pytest.raises(LookforwardError, match="there is no module 'no_such'"):
         check_extra_scores(("no_such:f",), 1)
-    own = replace(judges, own=(CallableReward(load_callable(name), name),))
+    own = replace(judges, extra=(name,))
     methods = grid_methods(("dreambooth", "state-action"), ("full",), {**TINY, "objective.reward": name})
     plan = Plan(("vase-0",), methods, (0,), PROMPTS, images=2, scoring=Scoring(extra=(name,)))
     cells = [cell for cell, _ in run_grid(plan, tmp_path / "out", pipeline, own)]
@@ -308,7 +307,7 @@ def test_methods_of_one_label_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told(
-    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Judges, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Evaluators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LookforwardError, match="cannot be written"):

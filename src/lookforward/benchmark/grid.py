@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
-from lookforward.assembly import Judges, Workshop, build, build_scores, model_hash
+from lookforward.assembly import Evaluators, Workshop, build, build_scores, model_hash
 from lookforward.benchmark.cell import (
     Cell,
     cell_images,
@@ -43,7 +43,7 @@ Weights = list[dict[str, torch.Tensor]]
 
 
 def run_grid(
-    plan: Plan, folder: Path, pipeline: StableDiffusionPipeline, judges: Judges
+    plan: Plan, folder: Path, pipeline: StableDiffusionPipeline, judges: Evaluators
 ) -> Iterator[tuple[Cell, bool]]:
     """Yield every cell of the plan and whether it was run just now; the pipeline's weights are restored after each.
 
@@ -75,7 +75,7 @@ def run_grid(
 
 
 def run_cell(
-    plan: Plan, key: Key, photos: Path, pipeline: StableDiffusionPipeline, judges: Judges, digest: str = ""
+    plan: Plan, key: Key, photos: Path, pipeline: StableDiffusionPipeline, judges: Evaluators, digest: str = ""
 ) -> tuple[Cell, np.ndarray]:
     """Train, draw and score one cell; returns its images too, (n, h, w, 3) uint8. The pipeline is left trained.
 

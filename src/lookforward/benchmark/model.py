@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward.assembly import Judges, build_judges, build_pipeline, model_hash
+from lookforward.assembly import Evaluators, build_evaluators, build_pipeline, model_hash
 from lookforward.benchmark.cell import Cell, require_same_model
 from lookforward.benchmark.grid import Weights, restore, run_cell, snapshot
 from lookforward.benchmark.plan import Key, Plan
@@ -18,7 +18,7 @@ from lookforward.benchmark.plan import Key, Plan
 class ModelSource:
     """What a worker loads. dino, clip, dinov2: folders or hub ids of other encoders; the benchmark's own where None.
 
-    extra: further scores, see `build_judges`. folder: of the benchmark, whose cells must be of the same weights.
+    extra: further scores, see `build_evaluators`. folder: of the benchmark, whose cells must be of the same weights.
     """
 
     model: str
@@ -36,7 +36,9 @@ class ModelSource:
         """
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = f"cuda:{worker % count}" if count else "auto"
-        judges = build_judges(self.model, self.dino, self.clip, device, self.extra, self.dinov2)
+        judges = build_evaluators(
+            self.model, device=device, extra=self.extra, dino=self.dino, clip=self.clip, dinov2=self.dinov2
+        )
         runner = ModelRunner(self, device, judges)
         if self.folder is not None:
             require_same_model(self.folder, runner.hash)
@@ -46,7 +48,7 @@ class ModelSource:
 class ModelRunner:
     """A `CellRunner` that holds the untouched model between cells."""
 
-    def __init__(self, source: ModelSource, device: str, judges: Judges) -> None:
+    def __init__(self, source: ModelSource, device: str, judges: Evaluators) -> None:
         self.source, self.device, self.judges = source, device, judges
         self.pipeline: StableDiffusionPipeline | None = None
         self.weights: Weights = []

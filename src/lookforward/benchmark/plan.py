@@ -19,8 +19,8 @@ class Scoring:
     """How images are scored, where it is not as always.
 
     identifier_in_clip_text: CLIP-T sees the identifier before the class noun; of every method, the untouched model
-    too, so that all are asked alike. extra: further scores, of `build.EXTRA_SCORES`. dino, clip, dinov2: folders or hub
-    ids of other encoders than the model's own.
+    too, so that all are asked alike. extra: further scores, those of `scores.SCORES` on request.
+    dino, clip, dinov2: folders or hub ids of other encoders than the model's own.
     """
 
     identifier_in_clip_text: bool = False

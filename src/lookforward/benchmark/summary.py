@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Group
 
-from lookforward.assembly.evaluators import DINOV2, clip_source, dino_source
+from lookforward.assembly.evaluators import encoder_sources, scores_trained_on
 from lookforward.benchmark.datasets import reference_images
 from lookforward.benchmark.grid import UNTOUCHED, Cell, Plan, cell_images
 from lookforward.benchmark.methods import method_label
@@ -18,17 +18,9 @@ from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report import comparison_sheet, interval, markdown_table, paired_interval, score_table
 from lookforward.rewards.terms import parse_terms
+from lookforward.scores import SCORES
 
 COSTS = ("memory, MiB", "parameters, k", "file, MiB")  # alike in all values of an ablation
-_SCORE_OF_REWARD = {
-    "dino": "DINO",
-    "clip-image": "CLIP-I",
-    "clip-text": "CLIP-T",
-    "dinov2": "DINOv2",
-    "dreamsim": "DreamSim",
-    "lpips": "diversity",
-}
-_EXTRA = {"DINOv2": "dinov2", "DreamSim": "dreamsim", "diversity": "diversity"}  # taken where asked for
 
 
 def optimised_scores(settings: Settings, scoring: Scoring | None = None) -> tuple[str, ...]:
@@ -39,20 +31,14 @@ def optimised_scores(settings: Settings, scoring: Scoring | None = None) -> tupl
     if not settings.follows_reward:
         return ()
     chosen = scoring or Scoring()
-    by_model = {
-        chosen.dino or dino_source(settings.model.name): "DINO",
-        chosen.clip or clip_source(settings.model.name): "CLIP-I",
-        chosen.dinov2 or DINOV2: "DINOv2",
-    }
-    score_of = _SCORE_OF_REWARD | {f"embedding:{model}": score for model, score in by_model.items()}
-    score_of |= {name: name for name in chosen.extra if ":" in name}  # of one's own
+    sources = encoder_sources(settings.model.name, dino=chosen.dino, clip=chosen.clip, dinov2=chosen.dinov2)
     rewards = [name for weight, name in parse_terms(settings.objective.reward) if weight]
-    return tuple(dict.fromkeys(score for reward, score in score_of.items() if reward in rewards))
+    return scores_trained_on(rewards, sources, chosen.extra)
 
 
 def optimised_of(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Method to the scores that it optimised, of every method and among the scores of the plan."""
-    absent = {score for score, word in _EXTRA.items() if word not in plan.scoring.extra}
+    absent = {spec.label for spec in SCORES if spec.on_request and spec.name not in plan.scoring.extra}
     optimised: dict[str, tuple[str, ...]] = {}
     for method, (recipe, overrides) in plan.methods.items():
         scores = () if method == UNTOUCHED else optimised_scores(load_settings(recipe, overrides), plan.scoring)

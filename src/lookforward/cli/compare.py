@@ -95,7 +95,7 @@ def require_some(methods: Collection[str], seeds: int, images: int, prompts: int
 
 def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     """Run what is missing of a grid on the bundled model, with a line a cell."""
-    from lookforward.assembly import build_judges, build_pipeline
+    from lookforward.assembly import build_evaluators, build_pipeline
     from lookforward.benchmark.grid import run_grid
     from lookforward.config.settings import TOYBOX
 
@@ -105,7 +105,7 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
         f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
     )
     cells = []
-    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_judges(TOYBOX)):
+    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_evaluators(TOYBOX)):
         cells.append(cell)
         scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in cell.scores.items())
         when = f"{cell.seconds:5.0f} s" if fresh else "  kept "
