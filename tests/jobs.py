@@ -36,8 +36,7 @@ _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 
 def as_options(settings: Mapping[str, Any]) -> list[str]:
     """Settings as words of the command line."""
-    words = [f"{name}={value}" for name, value in settings.items()]
-    return [part for word in words for part in ("--set", word)]
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def exported(folder: Path) -> dict[str, bytes]:

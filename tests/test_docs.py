@@ -17,6 +17,7 @@ import pytest
 import lookforward
 from lookforward.api import Personalized, personalize
 from lookforward.bundle import require_bundle
+from lookforward.cli.reference import cli_page, settings_page
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, structure
 
 main = importlib.import_module("lookforward.cli.main")  # the package's own name `main` is the function
@@ -67,8 +68,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return note
 
-    for command_name, command in main.COMMANDS.items():
-        monkeypatch.setitem(main.COMMANDS, command_name, noting(command_name, command))
+    for command_name in main.COMMANDS:
+        monkeypatch.setitem(main.COMMANDS, command_name, noting(command_name, main.find_command(command_name)))
     noted = {command_name: noting(command_name, command) for command_name, command in TOYBOX_COMMANDS.items()}
     monkeypatch.setattr("lookforward_toybox.bundle.commands", lambda: noted)
     return called
@@ -88,6 +89,11 @@ def test_command_parses(page: str, line: str, parsed: list[str]) -> None:
     if complete and any(word.startswith("-") for word in words):  # else a bare mention
         main.main(words)
         assert parsed == [named], page
+
+
+@pytest.mark.parametrize(("file", "page"), [("cli.md", cli_page), ("settings.md", settings_page)])
+def test_generated_pages_are_fresh(file: str, page: Callable[[], str]) -> None:
+    assert (ROOT / "docs" / file).read_text(encoding="utf-8") == page(), "run `make docs`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -13,14 +13,14 @@ from conftest import make_pipeline, save_image
 from errors import raises
 from lookforward.algorithm.trainer import Trainer, draw_batch, train
 from lookforward.algorithm.update import Objective, policy_loss
-from lookforward.api import Job, read_subject
 from lookforward.assembly import build
+from lookforward.assembly.job import TrainingJob
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.core.types import Transition
 from lookforward.data.photo import squares_along
 from lookforward.data.subject import Subject, load_subject
-from lookforward.data.subjects import name_subjects, subjects_of
+from lookforward.data.subjects import name_subjects, read_subject, subjects_of
 from lookforward.data.views import caption_notes, make_views, prompts_of, scaled, weigh
 from lookforward.exports.card import CARD
 from lookforward.rewards.look_forward import LookForwardReward
@@ -473,16 +473,16 @@ def test_the_card_counts_the_photos_of_all_subjects(
 ) -> None:
     monkeypatch.setattr("lookforward.api.train", lambda *_: iter(()))
     config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
-    list(Job(tmp_path / "run", config, read_subject(subjects, config)))
+    list(TrainingJob(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Personalised with lookforward, from 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
 
 @pytest.mark.parametrize("kind", ["caption", "mask", "flip"])
 def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: str) -> None:
     config = settings(**{"subject.photos": str(dog)})
-    job = Job(tmp_path / "run", config, read_subject(dog, config))
+    job = TrainingJob(tmp_path / "run", config, read_subject(dog, config))
     job.run.begin(job._digests)
-    Job(tmp_path / "run", config, read_subject(dog, config))
+    TrainingJob(tmp_path / "run", config, read_subject(dog, config))
     match kind:
         case "caption":
             (dog / "0.txt").write_text("a {}")
@@ -494,7 +494,7 @@ def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: 
             config = settings(**{"subject.photos": str(dog), "data.flip": True})
             fact = "data.flip was False, now True"
     with raises("run-differs", tmp_path / "run", fact):
-        Job(tmp_path / "run", config, read_subject(dog, config))
+        TrainingJob(tmp_path / "run", config, read_subject(dog, config))
 
 
 def test_dpok_wants_one_prompt(dog: Path) -> None:
