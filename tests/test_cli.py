@@ -610,10 +610,10 @@ def test_a_full_disk_after_training(
 
 def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the user can do something about is told in one sentence."""
-    monkeypatch.setattr("lookforward.api.load_newest", lambda *_: 1 / 0)
+    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr("lookforward.api.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
+    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
     assert_refused(run(*command), "^lookforward: told$")
 
 

@@ -201,6 +201,14 @@ def open_run(folder: Path) -> Run:
     return Run(folder, settings)
 
 
+def default_output(settings: Settings) -> Path:
+    """runs/<name of the photos' folder>-<recipe>, with -<adapter> behind it unless that is full."""
+    name = Path(settings.subject.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
+    # A run folder belongs to one adapter
+    adapter = "" if settings.adapter.name == "full" else f"-{settings.adapter.name}"
+    return Path("runs") / f"{name}-{Path(settings.run.recipe).stem}{adapter}"
+
+
 def _files(digests: Sequence[str]) -> list[str]:
     """The digests of the photos alone: in each line, those of a caption and a mask follow."""
     return [word for line in digests for word in line.split()[:1]]
