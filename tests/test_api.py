@@ -30,13 +30,10 @@ CRITIC_TERMS = {"critic_loss", "explained_variance", "q", "q_target", "reward", 
 
 @pytest.fixture
 def train(tiny_model: Path, photos: Path, tmp_path: Path) -> Any:
-    def call(name: str = "run", **settings: Any) -> Personalized:
-        return personalize(
-            photos,
-            "teapot",
-            output=tmp_path / name,
-            settings={**SETTINGS, "model.name": str(tiny_model), **settings},
-        )
+    def call(name: str = "run", **given: Any) -> Personalized:
+        settings = {**SETTINGS, "model.name": str(tiny_model), **{k: v for k, v in given.items() if "." in k}}
+        options = {k: v for k, v in given.items() if "." not in k}
+        return personalize(photos, "teapot", output=tmp_path / name, settings=settings, **options)
 
     return call
 
