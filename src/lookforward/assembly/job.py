@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from diffusers import StableDiffusionPipeline
 
-from lookforward.assembly import Workshop, build, manifest_of
+from lookforward.assembly import RunComponents, build, manifest_of
 from lookforward.config.settings import Settings
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
@@ -21,7 +21,7 @@ from lookforward.runs.job import TrainingJob
 
 def training_job(
     folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
-) -> TrainingJob[Workshop]:
+) -> TrainingJob[RunComponents]:
     """The training of a run in `folder`, new or to continue; iterate over it to train.
 
     pipeline: the untouched model if it is loaded already; its weights are trained in place.
@@ -30,47 +30,47 @@ def training_job(
         LookforwardError: `folder` is another run or has other files, or cannot be written.
     """
 
-    def export_result(workshop: Workshop, run: Run) -> None:
-        _export(subject, workshop, run, settings.run.steps, run.export)
+    def export_result(components: RunComponents, run: Run) -> None:
+        _export(subject, components, run, settings.run.steps, run.export)
 
     return TrainingJob(
         folder, settings, subject, partial(build, settings, subject, pipeline), partial(_keep, subject), export_result
     )
 
 
-def _keep(subject: Subject, workshop: Workshop, run: Run, step: int) -> None:
+def _keep(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
     """Samples and export of a step, where they are due and not there yet."""
     asked, every = run.settings.run, run.settings.evaluation.sample_every
     if _due(every, step) or (every and step == asked.steps):
-        _draw_samples(subject, workshop, run, step)
+        _draw_samples(subject, components, run, step)
     if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
-        _export(subject, workshop, run, step, run.exports / f"step-{step:06d}")
+        _export(subject, components, run, step, run.exports / f"step-{step:06d}")
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
 
 
-def _export(subject: Subject, workshop: Workshop, run: Run, step: int, folder: Path) -> None:
+def _export(subject: Subject, components: RunComponents, run: Run, step: int, folder: Path) -> None:
     """Export the weights of a step, with a card that shows that step's samples if there are any."""
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.settings, workshop.model_hash), sum(len(one.photos) for one in subject.together)
+    manifest, count = manifest_of(run.settings, components.model_hash), sum(len(one.photos) for one in subject.together)
     card = Card(manifest, run.settings.with_values({"run.steps": step}), count, _samples_of(run, step))
-    export(workshop.adapter, workshop.policy, folder, manifest, card)
+    export(components.adapter, components.policy, folder, manifest, card)
 
 
 def _samples_of(run: Run, step: int) -> Path:
     return run.samples / f"step-{step:06d}.png"
 
 
-def _draw_samples(subject: Subject, workshop: Workshop, run: Run, step: int) -> None:
+def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
     path = _samples_of(run, step)
     if path.is_file():
         return
     prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
     images = draw_images(
-        workshop.pipeline,
+        components.pipeline,
         prompts,
         list(range(len(prompts))),
         steps=run.settings.evaluation.sampler_steps,

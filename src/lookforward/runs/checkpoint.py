@@ -19,7 +19,7 @@ from lookforward.algorithm.trainer import Trainer
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_folder, read_json, write_json
 
-FORMAT = 3
+FORMAT = 4
 KEEP = 2  # the newest, and the one before it in case a disk only claims to have written
 _NAME = re.compile(r"step-(\d{6,})")
 _GENERATORS = ("generator", "critic_generator", "adapter_generator")
@@ -48,7 +48,9 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(trainer).items()}
     with atomic_folder(target) as partial:
         save_file(tensors, partial / "state.safetensors")
-        write_json(partial / "state.json", vars(Record(trainer.step, FORMAT, trainer.critique is not None, model_hash)))
+        write_json(
+            partial / "state.json", vars(Record(trainer.step, FORMAT, trainer.critic_updater is not None, model_hash))
+        )
     found = list_checkpoints(folder)
     # A later one could not be read, or this run would have resumed from it
     kept = found[: found.index(target) + 1][-KEEP:]
@@ -100,9 +102,9 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         "policy": trainer.parameters,
         "optimizer": _moments(trainer.optimizer),
     }
-    if trainer.critique is not None:
-        groups["critic"] = trainer.critique.value.state_dict()
-        groups["critic_optimizer"] = _moments(trainer.critique.optimizer)
+    if trainer.critic_updater is not None:
+        groups["critic"] = trainer.critic_updater.critic.state_dict()
+        groups["critic_optimizer"] = _moments(trainer.critic_updater.optimizer)
     tensors = {f"{group}/{name}": tensor for group, of_group in groups.items() for name, tensor in of_group.items()}
     return tensors | {name: getattr(trainer, name).get_state() for name in _GENERATORS}
 
@@ -117,15 +119,15 @@ def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> No
         raise ValueError("it has other parameters than this run trains")
     if record.format != FORMAT:
         raise ValueError(f"it has format {record.format} of another version of lookforward")
-    if record.has_critic != (trainer.critique is not None):
+    if record.has_critic != (trainer.critic_updater is not None):
         raise ValueError("a run with another critic wrote it")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(saved[name])
     _restore_moments(trainer.optimizer, groups.get("optimizer", {}))
-    if trainer.critique is not None:
-        trainer.critique.value.load_state_dict(groups["critic"])
-        _restore_moments(trainer.critique.optimizer, groups.get("critic_optimizer", {}))
+    if trainer.critic_updater is not None:
+        trainer.critic_updater.critic.load_state_dict(groups["critic"])
+        _restore_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
     for name in _GENERATORS:
         getattr(trainer, name).set_state(tensors[name])
     trainer.step = record.step
