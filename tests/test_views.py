@@ -361,16 +361,16 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     assert trainer.class_images.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
     assert trainer.references.subjects is not None
     assert trainer.references.subjects.tolist() == [0, 0, 0, 1, 1, 1]
-    environment: Any = trainer.environment.reward
-    dino = environment.terms[1][1].reward
+    rewards: Any = trainer.environment.rewards
+    dino = rewards.terms[1][1].reward
     assert isinstance(dino, PerSubjectReward)
     assert [len(one.measure.references) for one in dino.rewards] == [3, 3]
-    assert not torch.equal(dino.rewards[0].similarity.references, dino.rewards[1].similarity.references)
+    assert not torch.equal(dino.rewards[0].measure.references, dino.rewards[1].measure.references)
     (result,) = train(trainer, 1)
     assert "reward/dino" in result.terms
 
 
-def test_one_class_noun_needs_its_prior_images_once(subjects: Path) -> None:
+def test_one_class_noun_needs_its_class_images_once(subjects: Path) -> None:
     subjects.write_text(subjects.read_text().replace("red  cat", "dog"))
     trainer = trainer_of(subjects, **{"data.class_images": 2})
     assert trainer.class_images is not None

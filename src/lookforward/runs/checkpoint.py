@@ -46,11 +46,10 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
     target = folder / f"step-{trainer.step:06d}"
     # Cloned where tensors share memory (tied weights), which safetensors refuses
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(trainer).items()}
+    record = Record(trainer.step, FORMAT, trainer.critic_updater is not None, model_hash)
     with atomic_folder(target) as partial:
         save_file(tensors, partial / "state.safetensors")
-        write_json(
-            partial / "state.json", vars(Record(trainer.step, FORMAT, trainer.critic_updater is not None, model_hash))
-        )
+        write_json(partial / "state.json", vars(record))
     found = list_checkpoints(folder)
     # A later one could not be read, or this run would have resumed from it
     kept = found[: found.index(target) + 1][-KEEP:]
