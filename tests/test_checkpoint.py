@@ -93,7 +93,7 @@ def test_every_target_resumes_exactly(tmp_path: Path, kind: TargetKind, transiti
     assert_equal(whole_state(second), whole_state(straight))
     assert ("critic/target_network.first.weight" in whole_state(second)) == (kind == "bootstrap")
     assert whole_state(second)["critic/scale.count"].sum() > 0
-    assert whole_state(second)["critic/fit.moments"][0] > 0
+    assert whole_state(second)["critic/explained_variance.moments"][0] > 0
 
 
 def test_saving_changes_nothing(tmp_path: Path) -> None:
