@@ -15,14 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from conftest import make_pipeline
 from documented import PAGES, draw_elsewhere, page_script, replace
 from errors import raises
-<<<<<<< HEAD
 from lookforward.adapters.words import Word, WordAdapter, add_words, load_words, remove_words
-=======
-from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_textual_inversion
-from lookforward.adapters.words import Word, forget_words, teach_words
->>>>>>> main
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -159,13 +153,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         "policy/word.<sks>": (3, 16)
     }
     assert (path / "state.safetensors").stat().st_size < 30_000  # most of it the generators'
-<<<<<<< HEAD
     other = word_trainer(DiffusionPolicy(make_pipeline()), WordAdapter((Word("<sks>", "dog"),)))
-    with pytest.raises(LookforwardError, match="other parameters than this run trains"):
-=======
-    other = word_trainer(DiffusionPolicy(make_pipeline()), TextualInversionAdapter((Word("<sks>", "dog"),)))
     with raises("checkpoint-unusable", "other parameters"):
->>>>>>> main
         load_newest(other, tmp_path)
 
 

@@ -19,14 +19,9 @@ from lookforward import (
     load_settings,
     personalize,
 )
-<<<<<<< HEAD
 from lookforward.adapters import ADAPTERS
-from lookforward.assembly.job import TrainingJob, default_output
-from lookforward.config.settings import structure
-=======
 from lookforward.assembly.job import training_job
-from lookforward.config.settings import AdapterKind, structure
->>>>>>> main
+from lookforward.config.settings import structure
 from lookforward.data.subjects import read_subject
 from lookforward.runs.folder import default_output, open_run
 
