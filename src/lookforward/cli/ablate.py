@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from lookforward.cli.compare import ALL_PROMPTS, console, print_table, require_some, run_cells
+from lookforward.cli.compare import ALL_PROMPTS, console, print_blocks, require_some, run_cells
 from lookforward.cli.personalise import Settings, parse_settings
 
 
@@ -33,12 +33,13 @@ def ablate(
         subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
         seeds: How many seeds, from 0.
         steps: Training steps; the recipe's where not given.
-        prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
+        prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
         images: Images for each prompt.
         output: Folder of the ablation; runs/ablate-NAME where not given.
         set: A setting for all values, such as target=bootstrap.
     """
-    from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
+    from lookforward.benchmark.ablations import find_ablation, plan_ablation, with_values
+    from lookforward.benchmark.comparison import write_ablation
     from lookforward_toybox.world.subject import DEVELOPMENT
 
     ablation = with_values(find_ablation(name), values)
@@ -48,8 +49,7 @@ def ablate(
     plan = plan_ablation(ablation, subjects or DEVELOPMENT, range(seeds), given, images=images, count=prompts)
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)
-    table, said = write_ablation(cells, plan, ablation, folder)
-    print_table(table)
-    for line in said:
-        console.print(line)
-    console.print(f"Look at {folder / 'sheet.png'} and {folder / 'curves.png'}; the table is in {folder / 'table.md'}.")
+    print_blocks(write_ablation(cells, plan, ablation, folder))
+    console.print(
+        f"Look at {folder / 'sheet.png'} and {folder / 'curves.png'}; the tables are in {folder / 'table.md'}."
+    )

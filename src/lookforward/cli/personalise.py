@@ -128,8 +128,8 @@ def score(
 
     from lookforward.api import load_personalized, photos_of, read_concept
     from lookforward.assembly import build_judges, build_scores
+    from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
-    from lookforward.benchmark.summary import optimised_scores
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
     from lookforward.models.sampling import draw_images
     from lookforward.runs.folder import write_text
