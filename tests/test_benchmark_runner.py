@@ -158,7 +158,7 @@ def test_disk_that_fills_while_writing_leaves_no_half_cell(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr("lookforward.runs.folder.os.fsync", refuse)  # of the cell, once its images are there
+        full.setattr("lookforward.files.os.fsync", refuse)  # of the cell, once its images are there
         outcomes = finish(plan, folder, fake)
     assert {o.state for o in outcomes} == {"failed"}
     assert all("the disk is full" in o.message for o in outcomes)

@@ -10,11 +10,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lookforward import checkpoint
+from errors import raises
 from lookforward.algorithm.environment import TransitionKind
 from lookforward.algorithm.returns import Target, TargetKind
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.errors import LookforwardError
+from lookforward.runs import checkpoint
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from tiny import paying, tiny_trainer
 
@@ -240,7 +241,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(
         raise error
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(LookforwardError, match=r"the disk is full.*make room and give the same command again"):
+    with raises("disk-full", "step-000002"):
         save_checkpoint(trainer, tmp_path)
     assert list(tmp_path.iterdir()) == [earlier]
     assert {path.name: path.read_bytes() for path in earlier.iterdir()} == content
@@ -250,7 +251,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
-    with pytest.raises(LookforwardError, match=r"checkpoints cannot be written: .*Earlier checkpoints are intact"):
+    with raises("not-writable", "checkpoints"):
         save_checkpoint(tiny_trainer(), tmp_path / "checkpoints")
 
 

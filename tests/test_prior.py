@@ -12,9 +12,10 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from conftest import make_pipeline
+from errors import raises
 from jobs import draw_prior, server
-from lookforward import prior
 from lookforward.errors import LookforwardError
+from lookforward.models import class_images as prior
 from lookforward.models.class_images import cache_folder, prior_images
 from lookforward.models.policy import load_pipeline
 from lookforward.models.sampling import fingerprint
@@ -158,9 +159,7 @@ def test_a_full_disk_says_where(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
-        with pytest.raises(
-            LookforwardError, match=r"cache.prior.* the disk is full. Make room, or set LOOKFORWARD_CACHE"
-        ):
+        with raises("disk-full", cache / "prior", "LOOKFORWARD_CACHE"):
             prior_images(pipeline, "a photo of dog", 2, **SETTINGS)
     assert not images_in(cache)
     assert prior_images(pipeline, "a photo of dog", 2, **SETTINGS).shape == (2, 32, 32, 3)

@@ -23,11 +23,11 @@ __version__ = "0.1.0"
 
 # Names are fetched when they are first used: torch and diffusers take seconds to import, help texts need neither.
 _HOMES = {
-    "Config": "config",
+    "Config": "config.settings",
     "LookforwardError": "errors",
     "Personalized": "api",
-    "StepResult": "records",
-    "load_config": "recipe",
+    "StepResult": "core.types",
+    "load_config": "config.recipe",
     "load_personalized": "api",
     "personalize": "api",
 }

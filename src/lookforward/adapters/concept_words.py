@@ -7,9 +7,9 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
-from lookforward.adapters.files import write_tensors
 from lookforward.adapters.words import Word, check_words, initial_vector
 from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
 from lookforward.models.families import concept_pipeline
 from lookforward.models.families.concept_pipeline import (
     WEIGHTS,

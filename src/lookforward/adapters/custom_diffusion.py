@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lookforward.adapters.full import FullAdapter
 from lookforward.adapters.words import Word, add_words, forget_words, teach_words, word_table, write_words
 from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
 from lookforward.models.policy import DiffusionPolicy
 
 WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"  # diffusers' name for it
@@ -84,7 +85,7 @@ class CustomDiffusionAdapter:
             for name in policy.pipeline.unet.attn_processors
             if name.removesuffix(".processor") not in crossing
         }
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
 
 
 def cross_attentions(unet: nn.Module) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from lookforward.adapters.files import write_tensors
 from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
 from lookforward.models.encoders import no_progress_bars
 from lookforward.models.policy import DiffusionPolicy
 

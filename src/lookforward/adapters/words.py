@@ -15,8 +15,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lookforward.adapters.files import write_tensors
 from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
 
 LEARNED = "learned_embeds.safetensors"  # diffusers' name; it holds one word, further ones follow as learned_embeds_2 …
 

@@ -20,7 +20,7 @@ def build_comparison(config: Config, policy: DiffusionPolicy) -> Comparison | No
             return Comparison(Draft(chain, config.draft_last, config.draft_noises), config.batch, policy.act)
         case "dpok":
             untouched = copy.copy(policy)
-            untouched.unet = copy.deepcopy(policy.unet).requires_grad_(False)
+            untouched.denoiser = copy.deepcopy(policy.denoiser).requires_grad_(False)
             method = Dpok(
                 Chain(config.chain_steps, config.chain_guidance, eta=1.0),
                 updates=config.dpok_updates,

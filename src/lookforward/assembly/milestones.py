@@ -8,9 +8,9 @@ import numpy as np
 from lookforward.assembly import Workshop, manifest_of
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Concept
-from lookforward.errors import write_error
 from lookforward.exports.card import Card
 from lookforward.exports.write import export
+from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
@@ -64,11 +64,7 @@ def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> 
     )
     cell = max(128, run.config.resolution)  # as they were drawn: details are what is to be judged
     sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)
-        sheet.save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        remedy = "The checkpoints are intact: make room and give the same command again."
-        raise write_error(run.samples, error, remedy) from error
+        with atomic_file(path) as partial:
+            sheet.save(partial, format="PNG")

@@ -1,7 +1,6 @@
 """A finished cell of a grid and its files: `cells/NAME.json`, and `images/NAME.png` with its images in one strip."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.config.settings import OF_THE_MACHINE, Config
 from lookforward.errors import LookforwardError
-from lookforward.runs.folder import write_text
+from lookforward.files import atomic_file, write_json
 
 CURVE_WINDOW = 10  # steps that one point of a cell's curves averages
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file may raise
@@ -53,17 +52,12 @@ def write_cell(folder: Path, cell: Cell, images: np.ndarray) -> None:
     """Write the images (n, h, w, 3) uint8, then the JSON file, whose presence means that the cell is finished.
 
     Raises:
-        OSError, LookforwardError: the disk is full or cannot be written; the cell is then not finished.
+        LookforwardError: the disk is full or cannot be written; the cell is then not finished.
     """
     name = cell_name(cell.key)
-    strip = folder / "images" / f"{name}.png"
-    partial = strip.with_name(f".partial-{os.getpid()}-{name}.png")
-    try:
+    with atomic_file(folder / "images" / f"{name}.png", shared=True) as partial:
         Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial)
-        partial.replace(strip)
-    finally:
-        partial.unlink(missing_ok=True)
-    write_text(folder / "cells" / f"{name}.json", json.dumps(asdict(cell)) + "\n")
+    write_json(folder / "cells" / f"{name}.json", asdict(cell), indent=None)
 
 
 def read_cell(path: Path) -> Cell:

@@ -14,7 +14,7 @@ from lookforward.benchmark.plan import UNTOUCHED, Plan, cell_name, spread_prompt
 from lookforward.benchmark.tables import planned_benchmark, write_results
 from lookforward.config.settings import TOYBOX
 from lookforward.data.prompts import fill
-from lookforward.errors import writing
+from lookforward.files import write_text, writing
 from lookforward.report.aggregate import over_subjects
 from lookforward.report.blocks import Block, Section, Text
 from lookforward.report.curves import Line, curves
@@ -22,7 +22,6 @@ from lookforward.report.data import Benchmark
 from lookforward.report.render import markdown_page
 from lookforward.report.sections import comparison_tables
 from lookforward.report.sheet import comparison_sheet
-from lookforward.runs.folder import write_text
 from lookforward_toybox.subjects import reference_photos
 
 SHEET_PROMPTS = 8

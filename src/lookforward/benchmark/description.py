@@ -12,7 +12,7 @@ from lookforward.benchmark.plan import Plan, prompt_kind
 from lookforward.benchmark.provenance import now, versions
 from lookforward.benchmark.tables import method_columns
 from lookforward.errors import LookforwardError
-from lookforward.runs.folder import write_text
+from lookforward.files import write_json
 
 Json = Mapping[str, Any]
 _AXES = ("subjects", "methods", "seeds")
@@ -47,7 +47,7 @@ def write_description(plan: Plan, folder: Path, model: str) -> None:
         new["prompt_kinds"] = {**old["prompt_kinds"], **new["prompt_kinds"]}
         new["seeds"] = sorted({*old["seeds"], *new["seeds"]})
         new["grids"] = _join(grids(old), new["grids"][0])
-    write_text(path, json.dumps(new, indent=1) + "\n")
+    write_json(path, new)
 
 
 def grids(described: Json) -> list[dict[str, list[Any]]]:

@@ -17,7 +17,8 @@ import torch
 
 from lookforward.benchmark.plan import CellKey, Plan
 from lookforward.benchmark.runner import CellRunner, Outcome, Report, StartWorker, run_one
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
+from lookforward.files import write_error
 
 ANSWER_SECONDS = 5.0  # for an address to answer
 LOOK_SECONDS = 10.0  # that a file of one machine may take to be visible on another

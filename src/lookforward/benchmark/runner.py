@@ -22,8 +22,8 @@ from lookforward.benchmark.cell import Cell, finished_cell, write_cell
 from lookforward.benchmark.datasets import provide_photos
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.provenance import now
-from lookforward.errors import LookforwardError, write_error
-from lookforward.runs.folder import write_text
+from lookforward.errors import LookforwardError
+from lookforward.files import write_error, write_json
 
 CellRunner = Callable[[Plan, CellKey, Path], tuple[Cell, np.ndarray]]
 """Trains, draws and scores a cell, given the folder of its photos: the cell, and its images (n, h, w, 3) uint8."""
@@ -209,5 +209,5 @@ def _fail(folder: Path, key: CellKey, error: Exception) -> Outcome:
         "traceback": "" if known else "".join(traceback.format_exception(error)),
     }
     with suppress(LookforwardError):  # the disk is full: the caller still prints the message
-        write_text(folder / "failed" / f"{cell_name(key)}.json", json.dumps(record, indent=1) + "\n")
+        write_json(folder / "failed" / f"{cell_name(key)}.json", record)
     return Outcome(key, "failed", True, None, message)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from lookforward.benchmark.cell import Cell
 from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import UNTOUCHED, Plan, image_seed, prompt_kind
 from lookforward.benchmark.provenance import PACKAGES, config_hash, known_settings, other_than_default
+from lookforward.errors import LookforwardError
+from lookforward.files import atomic_file, write_text
 from lookforward.report.data import CELL, Benchmark, Method, ReportSubject
-from lookforward.runs.folder import write_text
 
 SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")  # columns that every exported table has, in this order
 _COLUMNS = (
@@ -166,12 +166,9 @@ def write_results(plan: Plan, cells: Sequence[Cell], folder: Path, model: str) -
     if importlib.util.find_spec("pyarrow") is None:
         (folder / "results.parquet").unlink(missing_ok=True)  # an earlier call's would contradict the CSV
         return ("results.parquet was not written: install pyarrow for it.",)
-    partial = folder / f".partial-{os.getpid()}.parquet"
     try:
-        table.to_parquet(partial, index=False)
-        partial.replace(folder / "results.parquet")
-    except OSError as error:
-        return (f"results.parquet was not written: {error}. results.csv has the same.",)
-    finally:
-        partial.unlink(missing_ok=True)
+        with atomic_file(folder / "results.parquet", shared=True) as partial:
+            table.to_parquet(partial, index=False)
+    except LookforwardError as error:
+        return (f"results.parquet was not written: {error} results.csv has the same.",)
     return ()

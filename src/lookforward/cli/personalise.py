@@ -124,15 +124,13 @@ def score(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    import json
-
     from lookforward.api import load_personalized, photos_of, read_concept
     from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
-    from lookforward.runs.folder import write_text
     from lookforward.scores.evaluate import score_images
     from lookforward_toybox.subjects import known_drawing
 
@@ -165,7 +163,7 @@ def score(
         "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
     }  # fmt: skip
     place = _place_of_scores(run, record)
-    write_text(place, json.dumps(record, indent=1) + "\n")
+    write_json(place, record)
     for name, mean in means.items():
         console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
     if optimised:

@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 
 from lookforward.cli.progress import track
-from lookforward.errors import LookforwardError, writing
+from lookforward.errors import LookforwardError
+from lookforward.files import writing
 
 console = Console(highlight=False, soft_wrap=True)
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")

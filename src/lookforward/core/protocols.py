@@ -85,3 +85,46 @@ class Adapter(Protocol):
     def export(self, policy: Any, folder: Path) -> None:
         """Write what users load elsewhere into `folder`, which is empty."""
         ...
+
+
+class Score(Protocol):
+    """Rates finished images; for evaluation only, never for training (that is a reward)."""
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """images (n, 3, h, w), float in [0, 1]; n prompts → one score per image (n,)."""
+        ...
+
+
+class Family(Protocol):
+    """Model architectures that differ in their weights alone, such as Stable Diffusion 1's and 2's.
+
+    Everything that only one family knows is in its one file in `models/families/`: the names of the pipeline's
+    components, how prompts and images are encoded, what the denoiser is called with.
+
+    name: as in settings tables, `[family.sd]`. label: for people. pipeline_class: diffusers' class, as in
+    model_index.json. denoiser, text_encoders, tokenizers: attributes of that pipeline, in this order; those that a
+    pipeline may lack are in `optional`. capabilities: what adapters may need of it: "cross-attention" (a layer that
+    reads the prompt alone), "learned-words" (one text encoder that can learn tokens). lora_targets: the layers that
+    LoRA adapts, for each component. schedulers: samplers by the names that users know, to diffusers' classes; the
+    first is the default. defaults: dotted settings that differ for this family.
+    """
+
+    name: str
+    label: str
+    pipeline_class: str
+    denoiser: str
+    text_encoders: tuple[str, ...]
+    tokenizers: tuple[str, ...]
+    optional: frozenset[str]
+    capabilities: frozenset[str]
+    lora_targets: Mapping[str, tuple[str, ...]]
+    schedulers: Mapping[str, str]
+    defaults: Mapping[str, Any]

@@ -5,14 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import SAMPLES, Card
 from lookforward.exports.kohya import write_kohya
 from lookforward.exports.merge import merge
 from lookforward.exports.source import Source
-from lookforward.exports.write import require_new, whole_folder
+from lookforward.exports.write import require_new
+from lookforward.files import atomic_folder, write_tensors
 
 Format = Literal["diffusers", "kohya", "a1111", "merged"]
 FORMATS: dict[str, tuple[Format, ...]] = {
@@ -48,7 +49,7 @@ def convert(source: Source, layout: Format, folder: Path, strength: float | None
     if layout == "merged":
         merge([(source, 1.0 if strength is None else strength)], folder)
         return
-    with whole_folder(folder, _REMEDY) as partial:
+    with atomic_folder(folder, _REMEDY) as partial:
         match layout:
             case "diffusers":
                 shutil.copytree(export, partial, dirs_exist_ok=True)
@@ -92,7 +93,7 @@ def write_embeddings(folder: Path, target: Path) -> None:
         file = target / f"{file_name(identifier)}.safetensors"
         if file.exists():
             raise LookforwardError(f"{folder} holds two words that would both be {file.name}: give it in diffusers.")
-        save_file({identifier: rows.reshape(-1, rows.shape[-1]).contiguous()}, file)
+        write_tensors(file, {identifier: rows.reshape(-1, rows.shape[-1])}, {})
 
 
 def file_name(identifier: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lookforward.adapters.files import write_tensors
 from lookforward.adapters.lora import read_lora
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors, writing
 
 _PARTS = {"unet": "lora_unet", "text_encoder": "lora_te"}
 _SUFFIXES = {
@@ -43,14 +43,9 @@ def write_kohya(folder: Path, path: Path, trigger: str = "") -> None:
         "ss_network_alpha": ", ".join(str(alpha) for alpha in sorted(set(alphas.values()))),
     }
     said |= about_the_base(tensors) | ({"modelspec.trigger_phrase": trigger} if trigger else {})
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(partial, tensors, said)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise write_error(path, error, "The export is intact: make room and give the same command again.") from error
+        write_tensors(path, tensors, said)
 
 
 def about_the_base(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -12,7 +12,8 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
 from lookforward.exports.load import apply_export, build_base
 from lookforward.exports.source import Source, notes_on
-from lookforward.exports.write import require_new, whole_folder, write_manifest
+from lookforward.exports.write import require_new, write_manifest
+from lookforward.files import atomic_folder
 from lookforward.models.policy import DiffusionPolicy
 
 # What they show the UNet differs from layer to layer, or from timestep to timestep: no pipeline folder holds that
@@ -43,7 +44,7 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     manifest = {**named.manifest, "adapter": "full", "merged": [s.describe(w) for s, w in sources if s.folder]}
     told = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
     config = named.run.config if named.run and len(sources) == 1 else None
-    with whole_folder(folder, "Make room, or give another --output.") as partial:
+    with atomic_folder(folder, "Make room, or give another --output.") as partial:
         FullAdapter().export(DiffusionPolicy(pipeline), partial)
         Card(manifest, config, merged=told).write(partial)
         write_manifest(partial, manifest)

@@ -1,6 +1,5 @@
 """What `generate`, `export` and `merge` are given: a run, an export, a pipeline folder or a hub id."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from lookforward.config.settings import TOYBOX, Config
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import apply_export, load_export, read_manifest
+from lookforward.files import digest_folder
 from lookforward.models.pipeline import build_pipeline, find_device
 from lookforward.runs.folder import MANIFEST, Run, open_run
 
@@ -167,12 +167,7 @@ def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[s
 
 def _hash_files(folder: Path) -> str:
     """A short name of an export's weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:10]
+    return digest_folder(folder, "**/*.safetensors")[:10]
 
 
 def _could_be_hub_id(name: str) -> bool:

@@ -1,17 +1,15 @@
 """Write what users load elsewhere: whole or not at all."""
 
-import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lookforward.core.protocols import Adapter
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
-from lookforward.runs.folder import MANIFEST, write_text
+from lookforward.files import atomic_folder, write_json
+from lookforward.runs.folder import MANIFEST
 
 
 def export(adapter: Adapter, policy: Any, folder: Path, manifest: Mapping[str, Any], card: Card | None = None) -> None:
@@ -22,38 +20,16 @@ def export(adapter: Adapter, policy: Any, folder: Path, manifest: Mapping[str, A
     Raises:
         LookforwardError: the disk is full or cannot be written; an earlier export stays as it is.
     """
-    with whole_folder(folder, "The checkpoints are intact: make room and give the same command again.") as partial:
+    with atomic_folder(folder) as partial:
         adapter.export(policy, partial)
         if card is not None:
             card.write(partial)
         write_manifest(partial, manifest)
 
 
-@contextmanager
-def whole_folder(folder: Path, remedy: str) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder`, or nothing where writing fails; replaces what is there.
-
-    Raises:
-        LookforwardError: the disk is full or cannot be written; what was there before stays as it is.
-    """
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except LookforwardError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except Exception as error:  # safetensors and tokenizers tell of a full disk by errors of their own
-        shutil.rmtree(partial, ignore_errors=True)
-        raise write_error(folder, error, remedy) from error
-
-
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `lookforward.json`, with which a folder is an export."""
-    write_text(folder / MANIFEST, json.dumps(dict(manifest), indent=1) + "\n")
+    write_json(folder / MANIFEST, dict(manifest))
 
 
 def require_new(folder: Path) -> None:

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookforward.errors import write_error
+from lookforward.files import atomic_file, writing
 from lookforward.models.sampling import draw_images, fingerprint
 
 # Images are drawn so many at once, always: in a batch of another size each may differ in its last bit, and a run
@@ -70,13 +70,9 @@ def _read(path: Path, resolution: int) -> NDArray[np.uint8] | None:
 
 
 def _keep(images: Sequence[NDArray[np.uint8]], paths: Sequence[Path]) -> None:
-    folder = paths[0].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for image, path in zip(images, paths, strict=True):
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
+    remedy = "Make room, or set LOOKFORWARD_CACHE to a folder that can be written."
+    with writing(paths[0].parent, remedy):
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+    for image, path in zip(images, paths, strict=True):
+        with atomic_file(path, remedy, shared=True) as partial:
             Image.fromarray(image).save(partial, format="PNG")
-            partial.replace(path)
-    except OSError as error:
-        remedy = "Make room, or set LOOKFORWARD_CACHE to a folder that can be written."
-        raise write_error(folder, error, remedy) from error

@@ -22,6 +22,7 @@ from lookforward.models.encoders import (
     local_folder,
     no_progress_bars,
 )
+from lookforward.models.families import family_of
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -38,12 +39,27 @@ class DiffusionPolicy:
 
     def __init__(self, pipeline: StableDiffusionPipeline, precision: str = "fp32") -> None:
         self.pipeline = pipeline
-        self.unet: nn.Module = pipeline.unet
-        self.text_encoder: nn.Module = pipeline.text_encoder
+        self.family = family_of(pipeline)
+        self.denoiser: nn.Module = getattr(pipeline, self.family.denoiser)
+        found = {name: getattr(pipeline, name, None) for name in self.family.text_encoders}
+        self.text_encoders: dict[str, nn.Module] = {name: one for name, one in found.items() if one is not None}
         self.dtype = PRECISIONS[precision]
         config = pipeline.scheduler.config
         self.prediction: Prediction = getattr(config, "prediction_type", "epsilon")
         self._schedule = Schedule(pipeline.scheduler.alphas_cumprod.float().cpu())
+
+    @property
+    def unet(self) -> nn.Module:  # to be removed once adapters take `denoiser`
+        return self.denoiser
+
+    @property
+    def text_encoder(self) -> nn.Module:  # to be removed once adapters take `text_encoders`
+        return self.text_encoders[self.family.text_encoders[0]]
+
+    @property
+    def components(self) -> dict[str, nn.Module]:
+        """What can be trained, by the pipeline's own names: the denoiser, then the text encoders."""
+        return {self.family.denoiser: self.denoiser, **self.text_encoders}
 
     @property
     def schedule(self) -> Schedule:
@@ -51,7 +67,7 @@ class DiffusionPolicy:
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return next(self.denoiser.parameters()).device
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """τ(y): b texts to (b, l, d) float32, as the pipeline encodes them itself.
@@ -64,7 +80,7 @@ class DiffusionPolicy:
     def act(self, state: State) -> Tensor:
         """ẑ_t: (b, c, h, w) float32, whichever of ε, v and x_0 the model was trained to predict."""
         with self._autocast():
-            output = self.unet(state.x_t, state.timestep, state.embedding, return_dict=False)[0]
+            output = self.denoiser(state.x_t, state.timestep, state.embedding, return_dict=False)[0]
         return as_noise(output, state.x_t, self._schedule.level(state.timestep), self.prediction)
 
     def count_tokens(self, text: str) -> list[int]:

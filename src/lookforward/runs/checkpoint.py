@@ -4,8 +4,6 @@ A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors` and 
 under another name, flushed to the disk and then renamed, so that a folder with that name is complete.
 """
 
-import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
+from lookforward.files import atomic_folder, read_json, write_json
 
 KEEP = 2  # the newest, and one before it in case a disk lies about having written
 _NAME = re.compile(r"step-(\d{6,})")
@@ -32,25 +31,10 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
         LookforwardError: the disk is full or cannot be written; earlier checkpoints stay as they are.
     """
     target = folder / f"step-{trainer.step:06d}"
-    partial = folder / f".partial-{target.name}"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tensors, record = _state(trainer)
-        record["model_hash"] = model_hash
+    tensors, record = _state(trainer)
+    with atomic_folder(target) as partial:
         save_file(tensors, partial / "state.safetensors")
-        (partial / "state.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        for name in ("state.safetensors", "state.json"):
-            sync(partial / name)
-        sync(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        sync(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise write_error(
-            folder, error, "Earlier checkpoints are intact: make room and give the same command again."
-        ) from error
+        write_json(partial / "state.json", {**record, "model_hash": model_hash})
     found = list_checkpoints(folder)
     # A later one is there only if it could not be read, or this run would have resumed from it
     kept = found[: found.index(target) + 1][-KEEP:]
@@ -78,7 +62,9 @@ def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
         try:
             _restore(trainer, path, model_hash)
             return True
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (LookforwardError, OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if isinstance(error, LookforwardError) and error.code == "model-changed":
+                raise
             problems.append(f"{path.name}: {error}")
     if problems:
         raise LookforwardError(
@@ -102,11 +88,12 @@ def _state(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _restore(trainer: Trainer, path: Path, model_hash: str) -> None:
-    record = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    record = read_json(path / "state.json", dict[str, Any])
     if model_hash and record.get("model_hash") not in (None, "", model_hash):
         raise LookforwardError(
             f"{path.parent.parent} was begun on a base model with other weights than it has now, and cannot go on with "
-            "these. Put those back, or delete the run folder to start anew."
+            "these. Put those back, or delete the run folder to start anew.",
+            "model-changed",
         )
     tensors = load_file(path / "state.safetensors")
     groups: dict[str, dict[str, Tensor]] = {}
@@ -151,12 +138,3 @@ def _put_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> N
         state.setdefault(int(index), {})[name] = value
     whole = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,7 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lookforward.config.settings import OF_THE_MACHINE, Config, read_toml, structure, to_toml
-from lookforward.errors import LookforwardError, write_error
+from lookforward.errors import LookforwardError
+from lookforward.files import read_json_lines, write_error, write_json, write_text
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 
@@ -89,7 +90,7 @@ class Run:
     def begin(self, digests: Sequence[str]) -> None:
         """Make the folder, or bring its config up to date. digests: of the photos' files, in order."""
         self._make_folder()
-        write_text(self.folder / "photos.json", json.dumps(list(digests), indent=1) + "\n")
+        write_json(self.folder / "photos.json", list(digests))
         write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
 
     def require_photos(self, digests: Sequence[str]) -> None:
@@ -108,7 +109,7 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -116,7 +117,7 @@ class Run:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps after `step`: they will be taken, and logged, again."""
@@ -128,8 +129,7 @@ class Run:
         """The logged steps, oldest first."""
         if not self.metrics.is_file():
             return []
-        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [json.loads(line) for line in lines if _step(line) >= 0]
+        return read_json_lines(self.metrics, dict[str, Any])
 
 
 def prepare(folder: Path, config: Config, digests: Sequence[str]) -> Run:
@@ -197,33 +197,3 @@ def _require_same(run: Run, config: Config, digests: Sequence[str]) -> None:
         raise LookforwardError(
             f"{run.folder} holds another run: {'; '.join(differing)}. Give another --output, or delete the folder."
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
-
-    Raises:
-        LookforwardError: the disk is full or cannot be written; what the file held before stays as it was.
-    """
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        with partial.open("w", encoding="utf-8", errors="replace") as file:  # names of files may be no text
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-
-
-def _step(line: str) -> int:
-    """The step of a logged line; -1 for a line that was cut off when the process was killed."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return -1
-
-
-def _cannot_write(where: Path, error: OSError) -> LookforwardError:
-    return write_error(where, error, "What is there is intact: make room and give the same command again.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lookforward.errors import LookforwardError
-from lookforward_toybox.training.state import replace_with, write_json
+from lookforward.files import atomic_file, write_json
 from lookforward_toybox.world.captions import caption
 from lookforward_toybox.world.picture import draw_any_view, draw_picture
 from lookforward_toybox.world.subject import CLASSES, LIVE_CLASSES, draw_pretraining_subject
@@ -43,22 +43,20 @@ def draw_world(
         raise LookforwardError(f"--seed {seed}: give 0 or more.")
     folder.mkdir(parents=True, exist_ok=True)
     count += count % 2
-    # Under another name until the last picture is drawn: nothing trains on the black rest of a half.
-    unfinished = folder / "images.tmp.npy"
-    images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (count, size, size, 3))
     captions: list[list[str]] = []
     facts: list[dict[str, object]] = []
     jobs = [(seed, start, min(CHUNK, count // 2 - start), size) for start in range(0, count // 2, CHUNK)]
-    with ProcessPoolExecutor(workers) as pool:
+    # Atomic, so that nothing trains on the black rest of a half
+    with ProcessPoolExecutor(workers) as pool, atomic_file(folder / "images.npy") as unfinished:
+        images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (count, size, size, 3))
         for (_, start, pairs, _), (pixels, words, known) in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
             images[2 * start : 2 * (start + pairs)] = pixels
             captions += words
             facts += known
             show(len(captions))
-    images.flush()
-    write_json(folder / "captions.json", captions)
-    write_json(folder / "subjects.json", facts)
-    replace_with(unfinished, folder / "images.npy")
+        images.flush()
+        write_json(folder / "captions.json", captions)
+        write_json(folder / "subjects.json", facts)
 
 
 def _draw_chunk(

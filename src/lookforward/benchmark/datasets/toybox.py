@@ -1,12 +1,12 @@
 """Toybox's held-out subjects as a data set: the world draws their photos and knows what they look like."""
 
-import os
-import shutil
 from functools import partial
 from pathlib import Path
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset
 from lookforward.data.prompts import benchmark_prompts
+from lookforward.errors import LookforwardError
+from lookforward.files import atomic_folder
 from lookforward_toybox.subjects import CARD, write_photos
 from lookforward_toybox.world.picture import drawing
 from lookforward_toybox.world.subject import LIVE_CLASSES, held_out, names_of
@@ -38,15 +38,10 @@ def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
     photos = folder / subject.name
     if (photos / CARD).is_file():
         return photos
-    partial_folder = folder / f".partial-{subject.name}-{os.getpid()}"
-    shutil.rmtree(partial_folder, ignore_errors=True)
     try:
-        write_photos(subject.name, partial_folder)
-        shutil.rmtree(photos, ignore_errors=True)  # without its card it was cut off
-        partial_folder.rename(photos)
-    except OSError:
+        with atomic_folder(photos, shared=True) as partial_folder:
+            write_photos(subject.name, partial_folder)
+    except LookforwardError:
         if not (photos / CARD).is_file():  # else another process was first
             raise
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
     return photos

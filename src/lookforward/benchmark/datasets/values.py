@@ -1,7 +1,5 @@
 """What a benchmark is run on, wherever it comes from."""
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +10,7 @@ import numpy as np
 
 from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
+from lookforward.files import digest_folder
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
 
@@ -85,13 +84,7 @@ def photo_files(folder: Path) -> list[Path]:
 @cache
 def photos_hash(folder: Path) -> str:
     """A short name of the photos in a folder and of what lies beside them, by content; empty where it is unreadable."""
-    digest = hashlib.sha256()
     try:
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith(".") and os.path.isfile(path):
-                digest.update(path.name.encode() + b"\0")
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest_folder(folder)[:16]
     except OSError:
         return ""
-    return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from lookforward.errors import LookforwardError
+from lookforward.files import atomic_folder
 from lookforward_toybox.training.augment import jitter, random_crops
 from lookforward_toybox.training.data import (
     describe_weights,
@@ -175,9 +176,8 @@ def _tokenizer(folder: Path, captions: list[list[str]], extra: Iterable[str]) ->
     """The tokenizer of a training folder, built on the first start."""
     path = folder / "tokenizer"
     if not path.is_dir():
-        partial = folder / ".partial-tokenizer"  # a folder with the name itself is complete
-        save_tokenizer(build_tokenizer((text for c in captions for text in c), extra), partial)
-        partial.rename(path)
+        with atomic_folder(path) as partial:
+            save_tokenizer(build_tokenizer((text for c in captions for text in c), extra), partial)
     return CLIPTokenizer.from_pretrained(path)
 
 

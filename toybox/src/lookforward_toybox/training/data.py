@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lookforward.errors import LookforwardError
-from lookforward_toybox.training.state import write_json, write_tensors
+from lookforward.files import digest_file, write_json, write_tensors
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -47,8 +47,7 @@ def hash_data(data: Path) -> str:
 
 def hash_file(path: Path) -> str:
     """A short name of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return digest_file(path)[:16]
 
 
 def hash_encoder(vae: Path) -> str:

@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from lookforward.files import atomic_file, write_json
 from lookforward_toybox.training.data import Images, hash_encoder, hash_images, to_float
-from lookforward_toybox.training.state import replace_with, write_json
 from lookforward_toybox.training.vae import posterior
 
 Latents = np.ndarray[Any, np.dtype[np.float16]]
@@ -29,21 +29,20 @@ def cache_latents(images: Images, vae: Path, folder: Path, device: str = "cpu", 
     if path.is_file() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return np.load(path, mmap_mode="r")
     note.unlink(missing_ok=True)
-    temporary = folder / "latents.tmp.npy"
     model = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).eval()
     nn.Module.to(model, device)
     target: Latents | None = None
-    for start in range(0, len(images), batch):
-        part = to_float(images[start : start + batch]).to(device)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
-            encoded = posterior(model, part)
-        values = torch.cat([encoded.mean, encoded.std], dim=1).half().cpu().numpy()
-        if target is None:
-            shape = (len(images), *values.shape[1:])
-            target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        target[start : start + batch] = values
-    if target is not None:
-        target.flush()
-    replace_with(temporary, path)
+    with atomic_file(path) as temporary:
+        for start in range(0, len(images), batch):
+            part = to_float(images[start : start + batch]).to(device)
+            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+                encoded = posterior(model, part)
+            values = torch.cat([encoded.mean, encoded.std], dim=1).half().cpu().numpy()
+            if target is None:
+                shape = (len(images), *values.shape[1:])
+                target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+            target[start : start + batch] = values
+        if target is not None:
+            target.flush()
     write_json(note, wanted)
     return np.load(path, mmap_mode="r")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.errors import LookforwardError
+from lookforward.files import write_text
 from lookforward_toybox.training.data import hash_data
 from lookforward_toybox.training.interrupts import interrupts_held
 from lookforward_toybox.training.state import (
@@ -21,7 +22,6 @@ from lookforward_toybox.training.state import (
     load_state,
     load_weights,
     optimizer_tensors,
-    replace_with,
     save_state,
 )
 
@@ -271,9 +271,7 @@ def _forget_after(path: Path, step: int) -> None:
     """Drop logged rows newer than the state that is resumed: they will be logged again."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(line + "\n" for line in lines if 0 <= _step(line) <= step), encoding="utf-8")
-        replace_with(temporary, path)
+        write_text(path, "".join(line + "\n" for line in lines if 0 <= _step(line) <= step))
 
 
 def _step(line: str) -> int:

@@ -1,39 +1,19 @@
 """The resumable state of a training stage on disk: one safetensors file and one readable JSON."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lookforward.errors import LookforwardError
+from lookforward.files import write_json, write_tensors
 
 TENSORS = "state.safetensors"
 SUMMARY = "state.json"
-
-
-def replace_with(temporary: Path, target: Path) -> None:
-    """Put a finished temporary file in place of `target`, so that a crash leaves the old or the new."""
-    with temporary.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, target)
-
-
-def write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    replace_with(temporary, path)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-    replace_with(temporary, path)
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], summary: dict[str, Any]) -> None:

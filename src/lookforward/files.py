@@ -1,0 +1,265 @@
+"""Files that are written whole or not at all, and JSON that is checked as it is read.
+
+A file or folder is written beside its place as `.partial-NAME`, flushed to the disk and then renamed. After a crash, a
+kill or a full disk its place holds what it held before, or all of the new content.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lookforward.errors import LookforwardError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+    from torch import Tensor
+
+T = TypeVar("T")
+
+PARTIAL = ".partial-"  # begins the name of what is not finished
+REMEDY = "The earlier files are intact: make room and give the same command again."
+_OUTPUT = "The earlier files are intact: make room, or give another --output."
+
+
+@contextmanager
+def atomic_file(path: Path, remedy: str = REMEDY, *, shared: bool = False) -> Iterator[Path]:
+    """Yield the path of a partial file to write; afterwards it replaces `path`.
+
+    remedy: the sentence that follows an error of writing. shared: whether other processes may write the same path at
+    this time, so that each needs a partial file of its own. The folder of `path` must exist.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written; `path` is as it was before.
+    """
+    partial = _partial(path, shared)
+    try:
+        with writing(path, remedy):
+            yield partial
+            sync(partial)
+            partial.replace(path)
+    except BaseException:
+        _discard(partial)
+        raise
+
+
+@contextmanager
+def atomic_folder(folder: Path, remedy: str = REMEDY, *, shared: bool = False) -> Iterator[Path]:
+    """Yield an empty partial folder to fill; afterwards it replaces `folder` and everything in it.
+
+    remedy, shared: as for `atomic_file`. Makes the parents of `folder` where they are missing.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written; `folder` is as it was before.
+    """
+    partial = _partial(folder, shared)
+    try:
+        with writing(folder, remedy):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            for path in partial.rglob("*"):
+                if not path.is_symlink():
+                    sync(path)
+            sync(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+            sync(folder.parent)
+    except BaseException:
+        _discard(partial)
+        raise
+
+
+def write_text(path: Path, text: str, remedy: str = REMEDY) -> None:
+    """Write a text file in UTF-8, atomically. Raises LookforwardError where that fails."""
+    with atomic_file(path, remedy) as partial, partial.open("w", encoding="utf-8", errors="replace") as file:
+        file.write(text)  # `replace`, since the names of files may be no text
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write JSON, atomically. Raises LookforwardError where that fails."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, atomically. The same content gives the same bytes.
+
+    safetensors itself writes the metadata in random order; here it is sorted.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path) as partial:
+        save_file(contiguous, partial, dict(metadata))
+        if metadata:
+            _sort_metadata(partial)
+
+
+def read_json(path: Path, shape: type[T]) -> T:
+    """The JSON in a file, as a `shape`: a dataclass, a TypedDict, or a type such as `dict[str, list[float]]`.
+
+    Raises:
+        LookforwardError: the file cannot be read (code "file-unreadable"), or is not JSON or of another shape (code
+            "file-damaged"); the message names the file and the field.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
+        raise _damaged(path, f"it is not JSON ({error})") from error
+    return structure(value, shape, path)
+
+
+def read_json_lines(path: Path, shape: type[T]) -> list[T]:
+    """The lines of a JSONL file, each as a `shape`. Leaves out lines that are cut off, as a kill leaves them.
+
+    Raises:
+        LookforwardError: as `read_json` does.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        found.append(structure(value, shape, f"{path}, line {number},"))
+    return found
+
+
+def structure(value: Any, shape: type[T], where: object) -> T:
+    """`value`, as JSON gives it, as a `shape`. Nothing is converted but whole numbers to floats.
+
+    where: what the message calls it.
+
+    Raises:
+        LookforwardError: it has another shape; the message names the field.
+    """
+    import cattrs
+
+    try:
+        return _converter().structure(value, shape)
+    except Exception as error:  # of cattrs, or of the class itself
+        problems = cattrs.transform_error(error, path="$", format_exception=_format)
+        raise _damaged(where, "; ".join(problems).replace(" @ ", " at ")) from error
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(folder: Path, pattern: str = "*") -> str:
+    """The SHA-256, in hexadecimal, of the names and contents of the files that match; hidden ones are left out.
+
+    pattern: of `Path.glob`, such as "**/*.safetensors". Raises OSError where a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    next(folder.iterdir(), None)  # raises where the folder cannot be read; glob finds nothing there
+    for path in sorted(folder.glob(pattern)):
+        if not path.name.startswith(".") and path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(bytes.fromhex(digest_file(path)))
+    return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(where: Path, remedy: str = _OUTPUT) -> Iterator[None]:
+    """Turn errors of writing into one message that names `where` and the remedy. Read nothing inside.
+
+    Raises:
+        LookforwardError: instead of OSError, of safetensors' own error, and of the plain Exception that tokenizers
+            raises for a full disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or type(error) is Exception:
+            raise write_error(where, error, remedy) from error
+        raise
+
+
+def write_error(where: Path, error: Exception, remedy: str = REMEDY) -> LookforwardError:
+    """What to raise when `where` cannot be written."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return LookforwardError(f"{where} cannot be written: the disk is full. {remedy}", "disk-full")
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return LookforwardError(f"{where} cannot be written: {reason}. {remedy}", "not-writable")
+
+
+def unreadable(path: Path, error: OSError) -> LookforwardError:
+    """What to raise when `path` cannot be read."""
+    return LookforwardError(f"{path} cannot be read: {error.strerror or error}.", "file-unreadable")
+
+
+def _damaged(where: object, problem: str) -> LookforwardError:
+    return LookforwardError(f"{where} is damaged: {problem}.", "file-damaged")
+
+
+def _partial(path: Path, shared: bool) -> Path:
+    return path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}" if shared else f"{PARTIAL}{path.name}")
+
+
+def _discard(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            partial.unlink()
+
+
+@cache
+def _converter() -> "Converter":
+    from cattrs import Converter
+
+    converter = Converter()
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, _exactly)
+    return converter
+
+
+def _sort_metadata(path: Path) -> None:
+    """Write the header of a safetensors file anew, in its place, with the metadata in order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > size:
+            raise ValueError(f"the header of {path.name} takes {len(text)} bytes and has {size}")
+        file.seek(8)
+        file.write(text.ljust(size))
+
+
+def _format(error: BaseException, _: type[Any] | None) -> str:
+    return "a value is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _exactly(value: Any, kind: type[Any]) -> Any:
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    raise TypeError(f"expected {kind.__name__}, found {value!r}")
