@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 from PIL import Image
 
 from conftest import make_pipeline
+from errors import raises
 from jobs import Command
 from lookforward.assembly import Judges
-from lookforward.benchmark.ablation import ABLATIONS, ablation_curves, method_of, plan_ablation, write_ablation
-from lookforward.benchmark.grid import Cell, Plan, spread_prompts, thin
-from lookforward.benchmark.summary import optimised_scores
+from lookforward.benchmark.ablations import ABLATIONS, method_of, plan_ablation
+from lookforward.benchmark.cell import Cell, smooth_curves
+from lookforward.benchmark.comparison import ablation_curves, reward_differences
+from lookforward.benchmark.optimised import optimised_scores
+from lookforward.benchmark.plan import Plan, spread_prompts
+from lookforward.benchmark.tables import planned_benchmark
 from lookforward.config.recipe import load_config, recipe_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
-from lookforward.errors import LookforwardError
 from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.models.encoders import load_clip, load_dino
 from lookforward.models.sampling import use_ddim
@@ -58,20 +62,19 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
     assert (status, err) == (0, "")
     folder = Path("runs/ablate-frozen")
     table = (folder / "table.md").read_text()
-    assert table.startswith("| | DINO | CLIP-I | CLIP-T | identity | oracle | explained variance | seconds |\n")
-    told = (
+    assert "| method | cells | DINO | CLIP-I | CLIP-T | identity | oracle |\n" in table
+    pattern = (
         r"Reward over the last quarter of the run, critic learns minus critic never learns: [+-][\d.e-]+, "
         r"95% interval \[[+-][\d.e-]+, [+-][\d.e-]+\], 2 pairs of one subject and seed\."
     )
-    assert re.search(told, table)
-    assert re.search(told, out)
+    assert re.search(pattern, table.replace("\\", ""))
+    assert re.search(pattern, out)
     assert "†" not in table
 
-    with (folder / "cells.csv").open() as file:
+    with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 2 * 5  # values, subjects, scores
-    assert {row["value"] for row in rows} == {"critic learns", "critic never learns"}
-    assert {row["images"] for row in rows} == {"2"}
+    assert len(rows) == 2 * 2 * 2  # values, subjects, images
+    assert {row["label"] for row in rows} == {"critic learns", "critic never learns"}
     learns, never = (
         json.loads((folder / "cells" / f"dog-0.frozen-critic-{part}.0.json").read_text())
         for part in ("learns", "never-learns")
@@ -84,14 +87,14 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
         with Image.open(folder / name) as image:
             assert min(image.size) > 200
 
-    monkeypatch.setattr("lookforward.benchmark.grid.train", lambda *_: 1 / 0)
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.train", lambda *_: 1 / 0)
     status, again, err = run(*command)
     assert (status, err) == (0, "")
     assert again.count("kept") == 4
     assert (folder / "table.md").read_text() == table
     status, _, err = run(*command, "--set", "batch=2")
     assert status == 2
-    assert "was run with other settings; give another --output" in err
+    assert "was run with other settings" in err
 
 
 def test_other_values_join_what_was_run(run: Command) -> None:
@@ -101,17 +104,20 @@ def test_other_values_join_what_was_run(run: Command) -> None:
     assert "2 cells" in out
     status, out, _ = run(*start, "--values", "1", "0.5", "--images", "1")
     assert (status, out.count("kept")) == (0, 1)
-    assert [line.split(" |")[0] for line in Path("out/table.md").read_text().splitlines()[2:]] == [
-        "| γ = 1",
-        "| γ = 0.5",
-    ]
+    assert list(rows_of(Path("out/table.md"))) == ["γ = 1", "γ = 0.5"]
     assert {path.stem for path in Path("out/cells").iterdir()} == {
         f"vase-0.discount-{value}.0" for value in ("0.9986", "0.5", "1")
     }
 
 
+def rows_of(path: Path) -> dict[str, str]:
+    """The lines of the first table of a Markdown file, by their first cell."""
+    lines = path.read_text().split("**Scores**")[1].split("\n\n")[1].splitlines()
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
+
+
 def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
-    note = "† trained on this very score"
+    note = "† The method's reward optimised this very score"
     status, out, err = run("compare", "--recipes", "dreambooth", "dino", "--subjects", "vase-0", "cat-0", "--seeds", 1,
                            "--output", "out", "--set", "steps=2", *SMALL)  # fmt: skip
     assert (status, err) == (0, "")
@@ -119,17 +125,17 @@ def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
     assert note in text
     assert note in out
     marked = [line for line in text.splitlines() if "†" in line and note not in line]
-    assert len(marked) == 2
-    assert re.search(r"^\| DINO reward \| \d\.\d+ ± \d\.\d+ † \| [^†]+$", marked[0])
-    assert re.search(r"^DINO reward against DreamBooth: DINO † [+-][^†]+$", marked[1])
+    assert len(marked) == 2  # of the scores and of the differences
+    assert re.search(r"^\| DINO reward \| 2 \| \d\.\d+ ± \d\.\d+ † \| [^†]+$", marked[0])
+    assert re.search(r"^\| DINO reward \| 2 \| [+−][^†|]+ † \| [^†]+$", marked[1])
 
     status, out, err = run("ablate", "reward", "--subjects", "vase-0", "--seeds", 1, "--steps", 2, *SMALL)
     assert (status, err) == (0, "")
-    rows = {line.split(" | ")[0]: line for line in Path("runs/ablate-reward/table.md").read_text().splitlines()}
-    assert [rows[f"| {reward}"].count("†") for reward in ABLATIONS["reward"].values] == [0, 1, 1, 1]
-    with Path("runs/ablate-reward/cells.csv").open() as file:
-        optimised = {(row["value"], row["score"]) for row in csv.DictReader(file) if row["optimised"] == "yes"}
-    assert optimised == {("dino", "DINO"), ("look-forward + dino", "DINO"), ("look-forward + clip-text", "CLIP-T")}
+    rows = rows_of(Path("runs/ablate-reward/table.md"))
+    assert [rows[reward].count("†") for reward in ABLATIONS["reward"].values] == [0, 1, 1, 1]
+    with Path("runs/ablate-reward/results.csv").open() as file:
+        optimised = {row["label"]: row["optimised"] for row in csv.DictReader(file)}
+    assert optimised == dict(zip(ABLATIONS["reward"].values, ("", "DINO", "DINO", "CLIP-T"), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +211,9 @@ def cells_of(name: str, count: int = 3) -> tuple[Plan, list[Cell]]:
         for method in plan.methods:
             reward = i + 0.1 - 0.25 * (method == list(plan.methods)[-1])
             curves = {t: [[10, 9.0], [20, reward]] for t in ("reward", "critic_loss", "explained_variance")}
-            cells.append(Cell(subject, method, 0, {"DINO": [0.5]}, 1.0, 1.0, {"reward": reward}, curves))
+            settings = {"config": {}, "prompts": ["a {class_noun}"], "images": 1}
+            terms = {"reward": reward}
+            cells.append(Cell(subject, method, 0, {"DINO": [0.5]}, 1.0, 1.0, terms, curves, settings=settings))
     return plan, cells
 
 
@@ -218,7 +226,7 @@ def cells_of(name: str, count: int = 3) -> tuple[Plan, list[Cell]]:
 )
 def test_curves_are_means_over_subjects(name: str, titles: list[str]) -> None:
     plan, cells = cells_of(name)
-    figure = ablation_curves(cells, plan, ABLATIONS[name])
+    figure = ablation_curves(planned_benchmark(plan, cells), ABLATIONS[name])
     assert figure is not None
     panels = {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
     assert list(panels) == titles
@@ -228,22 +236,41 @@ def test_curves_are_means_over_subjects(name: str, titles: list[str]) -> None:
     np.testing.assert_allclose(lines[-1].get_xydata(), [[10, 9], [20, 0.85]])
     assert len(panels["explained variance"].collections) == len(lines)  # a band each
     assert panels["critic loss"].get_yscale() == "log"
-    assert ablation_curves([], plan, ABLATIONS[name]) is None
+    without = [replace(cell, curves={}) for cell in cells]
+    assert ablation_curves(planned_benchmark(plan, without), ABLATIONS[name]) is None
+
+
+def test_the_error_of_a_curve_is_over_subjects() -> None:
+    """Three seeds of one subject are no three subjects: the standard deviation of means 1 and 3 is √2, over √2."""
+    plan = plan_ablation(ABLATIONS["discount"], ["dog-0", "cat-0"], [0, 1, 2], {})
+    method = next(iter(plan.methods))
+    settings = {"config": {}, "prompts": ["a {class_noun}"], "images": 1}
+    values = [("dog-0", 0, 0.0), ("dog-0", 1, 1.0), ("dog-0", 2, 2.0), ("cat-0", 0, 3.0)]
+    cells = [
+        Cell(subject, method, seed, {"DINO": [0.5]}, 1.0, 1.0, {}, {"reward": [[10, value]]}, settings=settings)
+        for subject, seed, value in values
+    ]
+    figure = ablation_curves(planned_benchmark(plan, cells), ABLATIONS["discount"])
+    assert figure is not None
+    axis = figure.axes[0]
+    np.testing.assert_allclose(axis.get_lines()[0].get_xydata(), [[10, 2.0]])
+    (band,) = axis.collections
+    assert [band.get_datalim(axis.transData).y0, band.get_datalim(axis.transData).y1] == pytest.approx([1.0, 3.0])
+    alone = ablation_curves(planned_benchmark(plan, cells[:3]), ABLATIONS["discount"])
+    assert alone is not None
+    assert not alone.axes[0].collections
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(3, r"95% interval \[\+0\.25, \+0\.25\], 3 pairs"), (1, "no interval, 1 pair")]
+    ("count", "facts"), [(3, r"95% interval \[\+0\.25, \+0\.25\], 3 pairs"), (1, "no interval, 1 pair")]
 )
-def test_the_difference_of_rewards_is_paired(
-    count: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_difference_of_rewards_is_paired(count: int, facts: str) -> None:
     """Subjects differ by 1 and more, learning and not by 0.25 exactly."""
     plan, cells = cells_of("frozen", count)
-    monkeypatch.setattr("lookforward.benchmark.ablation.writing.ablation_sheet", lambda *_: Image.new("RGB", (1, 1)))
-    _, (line,) = write_ablation(cells, plan, ABLATIONS["frozen"], tmp_path)
-    assert re.search(rf"critic learns minus critic never learns: \+0\.25, .*{said}", line)
-    _, lines = write_ablation(*reversed(cells_of("discount", count)), ABLATIONS["discount"], tmp_path)
-    assert lines == []
+    baseline = method_of(ABLATIONS["frozen"], "critic never learns")
+    (line,) = reward_differences(cells, plan, baseline)
+    assert re.search(rf"critic learns minus critic never learns: \+0\.25, .*{facts}", line)
+    assert reward_differences(cells, plan, "") == []
 
 
 def test_methods_have_names_for_files() -> None:
@@ -251,10 +278,10 @@ def test_methods_have_names_for_files() -> None:
     assert method_of(ABLATIONS["discount"], "γ = 0.9986") == "discount-0.9986"
 
 
-def test_curves_are_thinned() -> None:
-    rows = [(step, {"loss": float(step)} | ({"q": 1.0} if step % 20 == 1 else {})) for step in range(1, 26)]
-    assert thin(rows) == {"loss": [[10, 5.5], [20, 15.5], [25, 23.0]], "q": [[1, 1.0], [21, 1.0]]}
-    assert thin([]) == {}
+def test_curves_are_means_of_ten_steps() -> None:
+    rows = [{"loss": float(step)} | ({"q": 1.0} if step % 20 == 1 else {}) for step in range(1, 26)]
+    assert smooth_curves(rows) == {"loss": [[10, 5.5], [20, 15.5], [25, 23.0]], "q": [[1, 1.0], [21, 1.0]]}
+    assert smooth_curves([]) == {}
 
 
 def test_cells_of_before_there_were_curves_are_read() -> None:
@@ -293,5 +320,5 @@ def test_colourfulness_by_hand() -> None:
 
 
 def test_an_error_of_a_plan_names_the_remedy() -> None:
-    with pytest.raises(LookforwardError, match="leave it out"):
+    with raises("ablation-varied-setting", "target"):
         plan_ablation(ABLATIONS["target"], ["vase-0"], [0], {"target": "one-step"})

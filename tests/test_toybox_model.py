@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from lookforward.benchmark.report import TOYBOX_CEILING
 from safetensors import safe_open
 
 from lookforward.assembly import build_judges, build_pipeline
 from lookforward.benchmark.bounds import bounds
 from lookforward.benchmark.figure import figure_of
-from lookforward.benchmark.report import TOYBOX_CEILING
 from lookforward.config.settings import TOYBOX
 from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit

@@ -162,10 +162,14 @@ def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outco
     Raises:
         LookforwardError: it was run before with other settings.
     """
+    lock = folder / "locks" / f"{cell_name(key)}.lock"
     try:
-        with FileLock(folder / "locks" / f"{cell_name(key)}.lock", timeout=0):
-            cell = finished_cell(plan, folder, key)
-            return Outcome(key, "finished", False, cell) if cell else _attempt(plan, folder, key, runner)
+        with FileLock(lock, timeout=0):
+            try:
+                cell = finished_cell(plan, folder, key)
+                return Outcome(key, "finished", False, cell) if cell else _attempt(plan, folder, key, runner)
+            finally:
+                lock.unlink(missing_ok=True)  # while it is held: filelock tells a lock of a removed file
     except Timeout:
         return None
     except OSError as error:

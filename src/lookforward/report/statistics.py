@@ -27,7 +27,9 @@ class Interval(NamedTuple):
         return math.isfinite(self.low)
 
 
-def interval(values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator | None = None) -> Interval:
+def interval(
+    values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator | None = None, resamples: int = RESAMPLES
+) -> Interval:
     """Mean and 95% interval by the cluster bootstrap (Davison and Hinkley, 1997, section 3.8).
 
     values: (k,). groups: (k,), the subject of each value; None if every value is its own. Images of one subject are
@@ -55,7 +57,7 @@ def interval(values: np.ndarray, groups: np.ndarray | None, rng: np.random.Gener
     level = 1 - 2 * widened_tail(count)
     rng = rng or np.random.default_rng(0)
     found = stats.bootstrap(
-        (means,), np.mean, n_resamples=RESAMPLES, confidence_level=level, method="percentile", rng=rng
+        (means,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", rng=rng
     )
     return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
