@@ -8,19 +8,24 @@ import torch
 from conftest import make_pipeline
 from lookforward.assembly import build_pipeline, manifest_of, model_hash
 from lookforward.assembly.adapter import build_adapter
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.exports.card import Card
 from lookforward.exports.write import export
 from lookforward.models.policy import DiffusionPolicy
 from tiny import seeded
 
-SETTINGS: dict[str, Any] = {"resolution": 32, "sample_steps": 2, "guidance": 3.0, "class_noun": "teapot"}
+SETTINGS: dict[str, Any] = {
+    "data.resolution": 32,
+    "evaluation.sampler_steps": 2,
+    "evaluation.guidance": 3.0,
+    "subject.class_noun": "teapot",
+}
 
 
 def make_export(folder: Path, model: Path, adapter: str, seed: int = 1, size: float = 0.3, **settings: Any) -> Path:
     """An export of `adapter` on `model`, its parameters moved by up to `size` from where training would begin."""
-    given = {**SETTINGS, "model": str(model), "adapter": adapter, **settings}
-    config = load_config("dreambooth", given)
+    given = {**SETTINGS, "model.name": str(model), "adapter.name": adapter, **settings}
+    config = load_settings("dreambooth", given)
     policy = DiffusionPolicy(build_pipeline(str(model), "cpu"))
     digest, made = model_hash(policy.pipeline), build_adapter(config, seeded(seed))
     generator = seeded(seed)

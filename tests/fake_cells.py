@@ -32,7 +32,7 @@ def fake_plan(folder: Path, seeds: int = 2, model: str = "toybox", **overrides: 
             pixels = np.random.default_rng(10 * i + j).integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{j}.png")
         subjects.append(BenchmarkSubject(name, noun, noun == "dog", prompts, folder / name))
-    methods = grid_methods(("dreambooth", "dino"), ("full",), {"steps": 20, **overrides}, model)
+    methods = grid_methods(("dreambooth", "dino"), ("full",), {"run.steps": 20, **overrides}, model)
     data = Dataset("things", "dreambooth", tuple(subjects), str(folder))
     return Plan(("dog6", "old_vase"), methods, tuple(range(seeds)), None, 2, 2, data)
 

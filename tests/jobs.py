@@ -21,14 +21,14 @@ import pytest
 
 Command = Callable[..., tuple[int, str, str]]
 SETTINGS: dict[str, Any] = {
-    "steps": 6,
-    "resolution": 32,
-    "learning_rate": 1e-3,
-    "prior_images": 2,
-    "prior_steps": 2,
-    "sample_steps": 2,
-    "sample_every": 3,
-    "checkpoint_every": 2,
+    "run.steps": 6,
+    "data.resolution": 32,
+    "optimizer.learning_rate": 1e-3,
+    "data.class_images": 2,
+    "data.class_image_steps": 2,
+    "evaluation.sampler_steps": 2,
+    "evaluation.sample_every": 3,
+    "run.checkpoint_every": 2,
 }
 _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 

@@ -22,7 +22,7 @@ from lookforward.benchmark.comparison import ablation_curves, reward_differences
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import Plan, spread_prompts
 from lookforward.benchmark.tables import planned_benchmark
-from lookforward.config.recipe import load_config, recipe_names
+from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.models.encoders import load_clip, load_dino
@@ -31,7 +31,8 @@ from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
 SMALL = (
-    "--set", "resolution=32", "prior_images=2", "prior_steps=1", "sample_steps=1", "learning_rate=1e-3",
+    "--set", "data.resolution=32", "data.class_images=2", "data.class_image_steps=1", "evaluation.sampler_steps=1",
+    "optimizer.learning_rate=1e-3",
     "--prompts", "2",
 )  # fmt: skip
 
@@ -92,7 +93,7 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
     assert (status, err) == (0, "")
     assert again.count("kept") == 4
     assert (folder / "table.md").read_text() == table
-    status, _, err = run(*command, "--set", "batch=2")
+    status, _, err = run(*command, "--set", "run.batch_size=2")
     assert status == 2
     assert "was run with other settings" in err
 
@@ -119,7 +120,7 @@ def rows_of(path: Path) -> dict[str, str]:
 def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
     note = "† The method's reward optimised this very score"
     status, out, err = run("compare", "--recipes", "dreambooth", "dino", "--subjects", "vase-0", "cat-0", "--seeds", 1,
-                           "--output", "out", "--set", "steps=2", *SMALL)  # fmt: skip
+                           "--output", "out", "--set", "run.steps=2", *SMALL)  # fmt: skip
     assert (status, err) == (0, "")
     text = Path("out/table.md").read_text()
     assert note in text
@@ -141,19 +142,22 @@ def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
 @pytest.mark.parametrize(
     ("settings", "scores"),
     [
-        ({"reward": "dino"}, ("DINO",)),
-        ({"reward": "look-forward"}, ()),
-        ({"reward": "look-forward + 0*dino"}, ()),
-        ({"reward": "clip-text - 0.5*clip-image + 2*dino"}, ("DINO", "CLIP-I", "CLIP-T")),
-        ({"reward": "dino", "critic": "none", "route": "direct"}, ("DINO",)),
-        ({"reward": "dino", "critic": "none"}, ()),
-        ({"reward": "dino", "critic_weight": 0.0}, ()),
-        ({"reward": "dino", "critic_steps": 0}, ()),
-        ({"reward": "dino", "method": "draft", "critic": "none", "critic_weight": 0.0}, ("DINO",)),
+        ({"objective.reward": "dino"}, ("DINO",)),
+        ({"objective.reward": "look-forward"}, ()),
+        ({"objective.reward": "look-forward + 0*dino"}, ()),
+        ({"objective.reward": "clip-text - 0.5*clip-image + 2*dino"}, ("DINO", "CLIP-I", "CLIP-T")),
+        ({"objective.reward": "dino", "critic.name": "none", "objective.reward_gradient": "direct"}, ("DINO",)),
+        ({"objective.reward": "dino", "critic.name": "none"}, ()),
+        ({"objective.reward": "dino", "critic.weight": 0.0}, ()),
+        ({"objective.reward": "dino", "critic.steps": 0}, ()),
+        (
+            {"objective.reward": "dino", "baseline.name": "draft", "critic.name": "none", "critic.weight": 0.0},
+            ("DINO",),
+        ),
     ],
 )
 def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ...]) -> None:
-    assert optimised_scores(load_config("dino", settings)) == scores
+    assert optimised_scores(load_settings("dino", settings)) == scores
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ..
         (["discount", "--values", "1.5"], "discount = 1.5 must lie in (0, 1]"),
         (["scale", "--values", "2.5"], "critic_bins = 2.5 in recipe look-forward+dino must be of type int"),
         (["target", "--values", "2"], "--values is for ablations of a number (discount, critic-weight, scale)"),
-        (["discount", "--set", "discount=0.5"], "--set discount: that is what discount varies"),
+        (["discount", "--set", "objective.discount=0.5"], "--set discount: that is what discount varies"),
         (["discount", "--set", "gamma=0.5"], "Unknown setting gamma"),
         (["discount", "--recipe", "nothing"], "There is no recipe 'nothing'"),
         (["discount", "--prompts", "0"], "--prompts 0: the benchmark has 25"),
@@ -187,10 +191,10 @@ def test_what_was_asked_wrongly(run: Command, words: list[str], message: str) ->
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_values_differ_in_what_is_varied_alone(name: str) -> None:
     ablation = ABLATIONS[name]
-    plan = plan_ablation(ablation, ["vase-0"], [0], {"steps": 3})
+    plan = plan_ablation(ablation, ["vase-0"], [0], {"run.steps": 3})
     assert len(plan.methods) == len(ablation.values) >= 2
     assert all(re.fullmatch(r"[\w.+-]+", method) for method in plan.methods)
-    configs = [load_config(recipe, overrides) for recipe, overrides in plan.methods.values()]
+    configs = [load_settings(recipe, overrides) for recipe, overrides in plan.methods.values()]
     differing = {field for field in vars(configs[0]) if len({vars(c)[field] for c in configs}) > 1}
     assert differing == {field for values in ablation.values.values() for field in values}
     assert len(differing) == 1
@@ -199,7 +203,7 @@ def test_values_differ_in_what_is_varied_alone(name: str) -> None:
 
 
 def test_every_reward_of_a_preset_is_compared() -> None:
-    configs = [load_config(name, {}) for name in recipe_names()]
+    configs = [load_settings(name, {}) for name in recipe_names()]
     assert {c.reward for c in configs if c.critic != "none"} <= ABLATIONS["reward"].values.keys()
 
 
@@ -321,4 +325,4 @@ def test_colourfulness_by_hand() -> None:
 
 def test_an_error_of_a_plan_names_the_remedy() -> None:
     with raises("ablation-varied-setting", "target"):
-        plan_ablation(ABLATIONS["target"], ["vase-0"], [0], {"target": "one-step"})
+        plan_ablation(ABLATIONS["target"], ["vase-0"], [0], {"critic.target": "one-step"})

@@ -22,7 +22,7 @@ from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.core.types import State
 from lookforward.errors import LookforwardError
 from lookforward.exports.kohya import to_kohya, write_kohya
@@ -169,8 +169,10 @@ def toybox_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool,
         adapter = lora(dora, text, rank=4, alpha=6.0)
         policy = disturbed(pipeline, adapter)
         folder = root / f"{'dora' if dora else 'lora'}-{text}"
-        config = load_config("dreambooth", {"adapter": "dora" if dora else "lora", "class_noun": "dog"})
-        export(adapter, policy, folder, manifest_of(config))
+        settings = load_settings(
+            "dreambooth", {"adapter.name": "dora" if dora else "lora", "subject.class_noun": "dog"}
+        )
+        export(adapter, policy, folder, manifest_of(settings))
         made[dora, text] = folder, draw(pipeline)
         adapter.detach(policy)
     return made
@@ -383,10 +385,10 @@ def test_kohya_says_what_it_cannot_convert(tmp_path: Path) -> None:
 
 
 def test_a_whole_run(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "model": str(tiny_model), "output": tmp_path / "run", "steps": 3}
-    teapot = personalize(photos, "teapot", adapter="lora", **settings)
+    settings = {**SETTINGS, "model": str(tiny_model), "steps": 3}
+    teapot = personalize(photos, "teapot", output=tmp_path / "run", settings={"adapter.name": "lora", **settings})
     names = {path.name for path in teapot.run.export.iterdir()}
     assert {"pytorch_lora_weights.safetensors", "lookforward.json"} <= names
     assert teapot.generate("a photo of sks teapot", steps=2)[0].size == (32, 32)
     with pytest.raises(LookforwardError, match=r"adapter was 'lora', now 'dora'"):
-        personalize(photos, "teapot", adapter="dora", **settings)
+        personalize(photos, "teapot", output=tmp_path / "run", settings={"adapter.name": "dora", **settings})

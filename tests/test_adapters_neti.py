@@ -25,7 +25,7 @@ from lookforward.adapters.neti import NetiAdapter, load_neti
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families.concept_pipeline import ConceptPipeline, SpaceTimeWords, draw_frequencies
 from lookforward.models.policy import DiffusionPolicy, load_pipeline
@@ -237,9 +237,22 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "steps": 2, "sample_every": 2, "model": str(tiny_model), "device": "cpu", "batch": 2}
+    settings = {
+        **SETTINGS,
+        "run.steps": 2,
+        "evaluation.sample_every": 2,
+        "model.name": str(tiny_model),
+        "model.device": "cpu",
+        "run.batch_size": 2,
+    }
     settings["learning_rate"] = 0.03
-    made = personalize(photos, "vase", recipe="dreambooth", adapter="neti", output=tmp_path / "run", **settings)
+    made = personalize(
+        photos,
+        "vase",
+        recipe="dreambooth",
+        output=tmp_path / "run",
+        settings={"adapter.name": "neti", **settings},
+    )
     assert isinstance(made.pipeline, ConceptPipeline)
     assert (made.run.samples / "step-000002.png").is_file()
     weak = load_export(made.run.export, "cpu", 0.0)
@@ -249,9 +262,16 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
 def test_its_size_in_stable_diffusion_and_its_settings() -> None:
     made = words(width=128, layers=16, d=768)
     assert sum(p.numel() for p in made.parameters()) == 235_776
-    config = load_config("dreambooth", {"adapter": "neti", "class_noun": "dog", "model": "some/model"})
-    assert (config.steps, config.learning_rate, config.batch, config.prior_weight) == (1000, 1e-3, 8, 0)
-    built = build_adapter(config, seeded())
+    settings = load_settings(
+        "dreambooth", {"adapter.name": "neti", "subject.class_noun": "dog", "model.name": "some/model"}
+    )
+    assert (
+        settings.run.steps,
+        settings.optimizer.learning_rate,
+        settings.run.batch_size,
+        settings.objective.prior_weight,
+    ) == (1000, 1e-3, 8, 0)
+    built = build_adapter(settings, seeded())
     assert isinstance(built, NetiAdapter)
     assert (built.identifier, built.initial_word) == (WORD, "dog")
     assert (built.width, built.bypass, built.dropout) == (128, 0.2, 0.5)

@@ -27,7 +27,7 @@ from lookforward.adapters.p_plus import PPlusAdapter, load_p_plus
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families.concept_pipeline import ConceptPipeline, LayerWords, cross_attentions
 from lookforward.models.policy import DiffusionPolicy, load_pipeline
@@ -214,10 +214,23 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "steps": 2, "sample_every": 2, "model": str(tiny_model), "device": "cpu", "batch": 2}
+    settings = {
+        **SETTINGS,
+        "run.steps": 2,
+        "evaluation.sample_every": 2,
+        "model.name": str(tiny_model),
+        "model.device": "cpu",
+        "run.batch_size": 2,
+    }
     settings["learning_rate"] = 0.3
-    made = personalize(photos, "vase", recipe="dreambooth", adapter="p-plus", output=tmp_path / "run", **settings)
-    assert made.run.config.identifier == WORD
+    made = personalize(
+        photos,
+        "vase",
+        recipe="dreambooth",
+        output=tmp_path / "run",
+        settings={"adapter.name": "p-plus", **settings},
+    )
+    assert made.run.settings.subject.identifier == WORD
     assert isinstance(made.pipeline, ConceptPipeline)
     assert (made.run.samples / "step-000002.png").is_file()
     weak = load_export(made.run.export, "cpu", 0.0)
@@ -226,10 +239,17 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
 
 
 def test_settings() -> None:
-    config = load_config("dreambooth", {"adapter": "p-plus", "class_noun": "dog", "model": "some/model"})
-    assert (config.steps, config.learning_rate, config.batch, config.prior_weight) == (500, 5e-3, 8, 0)
-    assert (config.identifier, config.noun_in_prompt) == (WORD, False)
-    assert build_adapter(config, seeded()) == PPlusAdapter(WORD, "dog")
-    dpok = load_config("dpok", {"adapter": "p-plus", "class_noun": "dog"})
+    settings = load_settings(
+        "dreambooth", {"adapter.name": "p-plus", "subject.class_noun": "dog", "model.name": "some/model"}
+    )
+    assert (
+        settings.run.steps,
+        settings.optimizer.learning_rate,
+        settings.run.batch_size,
+        settings.objective.prior_weight,
+    ) == (500, 5e-3, 8, 0)
+    assert (settings.subject.identifier, settings.subject.noun_in_prompt) == (WORD, False)
+    assert build_adapter(settings, seeded()) == PPlusAdapter(WORD, "dog")
+    dpok = load_settings("dpok", {"adapter.name": "p-plus", "subject.class_noun": "dog"})
     with pytest.raises(LookforwardError, match="dpok"):
         build_adapter(dpok, seeded())

@@ -10,9 +10,16 @@ from PIL import Image
 
 import lookforward
 from jobs import SETTINGS, exported, logged, tree
-from lookforward import Config, LookforwardError, Personalized, StepResult, load_config, load_personalized, personalize
-from lookforward.api import Job, default_output, read_concept
-from lookforward.config.settings import AdapterKind
+from lookforward import (
+    LookforwardError,
+    Personalized,
+    StepResult,
+    load_personalized,
+    load_settings,
+    personalize,
+)
+from lookforward.api import Job, default_output, read_subject
+from lookforward.config.settings import AdapterKind, structure
 from lookforward.runs.folder import open_run
 
 TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
@@ -23,7 +30,10 @@ CRITIC_TERMS = {"critic_loss", "explained_variance", "q", "q_target", "reward", 
 def train(tiny_model: Path, photos: Path, tmp_path: Path) -> Any:
     def call(name: str = "run", **settings: Any) -> Personalized:
         return personalize(
-            photos, "teapot", output=tmp_path / name, **{**SETTINGS, "model": str(tiny_model), **settings}
+            photos,
+            "teapot",
+            output=tmp_path / name,
+            settings={**SETTINGS, "model.name": str(tiny_model), **settings},
         )
 
     return call
@@ -38,15 +48,15 @@ def test_photos_in_a_personalised_model_out(
     folder = tmp_path / "run"
     assert teapot.run.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoints", "config.toml", "export", "metrics.jsonl", "photos.json", "samples",
+        "checkpoints", "settings.toml", "export", "metrics.jsonl", "photos.json", "samples",
     ]  # fmt: skip
 
-    given = {**SETTINGS, "photos": str(photos), "class_noun": "teapot", "model": str(tiny_model)}
-    config = load_config(recipe, given)
-    assert open_run(folder).config == config == teapot.run.config
-    written = tomllib.loads((folder / "config.toml").read_text())
-    assert Config(**written) == config  # every setting is there, the defaults too
-    assert (config.critic == "none") == (recipe == "dreambooth")
+    given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}
+    settings = load_settings(recipe, given)
+    assert open_run(folder).settings == settings == teapot.run.settings
+    written = tomllib.loads((folder / "settings.toml").read_text())
+    assert structure(written, "test") == settings  # every setting is there, the defaults too
+    assert (settings.critic.name == "none") == (recipe == "dreambooth")
 
     rows = logged(folder)
     assert [row["step"] for row in rows] == [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
@@ -85,11 +95,11 @@ def test_the_five_lines_of_the_readme(
     tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = {**SETTINGS, "model": str(tiny_model)}
+    settings = {**SETTINGS, "model.name": str(tiny_model)}
 
     from lookforward import personalize
 
-    teapot = personalize(photos, class_noun="teapot", **settings)
+    teapot = personalize(photos, class_noun="teapot", settings=settings)
     for i, image in enumerate(teapot.generate("a photo of sks teapot on the beach", count=4)):
         image.save(f"teapot-{i}.png")
 
@@ -99,7 +109,7 @@ def test_the_five_lines_of_the_readme(
 
 def test_the_seed_decides_every_bit(train: Any, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(name, seed=seed)
+        train(name, **{"run.seed": seed})
     first, same, other = (tmp_path / name for name in "abc")
     assert exported(first) == exported(same)
     assert logged(first) == logged(same)
@@ -113,8 +123,8 @@ def test_the_seed_decides_every_bit(train: Any, tmp_path: Path) -> None:
 def test_watching_changes_nothing(train: Any, tmp_path: Path) -> None:
     """Samples and checkpoints draw on no chance that the training draws on."""
     train("watched")
-    train("unwatched", sample_every=0, checkpoint_every=1000)
-    train("chosen", export_every=2)
+    train("unwatched", **{"evaluation.sample_every": 0, "run.checkpoint_every": 1000})
+    train("chosen", **{"run.export_every": 2})
     watched, unwatched = exported(tmp_path / "watched"), exported(tmp_path / "unwatched")
     assert exported(tmp_path / "chosen") == watched
     assert watched.pop("samples.png")
@@ -129,15 +139,19 @@ def test_watching_changes_nothing(train: Any, tmp_path: Path) -> None:
 def test_an_export_of_an_earlier_step_is_that_of_a_shorter_run(
     adapter: AdapterKind, train: Any, tmp_path: Path
 ) -> None:
-    word = {} if adapter in ("full", "lora", "dora") else {"identifier": "<word>"}
-    train("long", adapter=adapter, steps=4, export_every=2, sample_every=2, **word)
-    short = train("short", adapter=adapter, steps=2, sample_every=2, **word)
+    word = {} if adapter in ("full", "lora", "dora") else {"subject.identifier": "<word>"}
+    train(
+        "long", **{"adapter.name": adapter, "run.steps": 4, "run.export_every": 2, "evaluation.sample_every": 2}, **word
+    )
+    short = train("short", **{"adapter.name": adapter, "run.steps": 2, "evaluation.sample_every": 2}, **word)
     exports = tmp_path / "long" / "exports"
     assert [path.name for path in exports.iterdir()] == ["step-000002"]  # the last one's is the run's own
     early = tree(exports / "step-000002")
     assert early == tree(tmp_path / "short" / "export")
     assert early != tree(tmp_path / "long" / "export")
-    train("plain", adapter=adapter, steps=4, sample_every=2, **word)  # exporting on the way changes nothing
+    train(
+        "plain", **{"adapter.name": adapter, "run.steps": 4, "evaluation.sample_every": 2}, **word
+    )  # exporting on the way changes nothing
     assert tree(tmp_path / "plain" / "export") == tree(tmp_path / "long" / "export")
     prompt = "a photo of <word> teapot" if word else "a photo of sks teapot"
     images = [model.generate(prompt)[0].tobytes() for model in (load_personalized(exports / "step-000002"), short)]
@@ -146,7 +160,7 @@ def test_an_export_of_an_earlier_step_is_that_of_a_shorter_run(
 
 @pytest.mark.parametrize("recipe", ["look-forward", "dreambooth", "released"])
 def test_a_frozen_text_encoder_is_exported_as_it_was(recipe: str, train: Any, tmp_path: Path, tiny_model: Path) -> None:
-    train(recipe=recipe, train_text_encoder=False)
+    train(recipe=recipe, **{"adapter.train_text_encoder": False})
     part = "text_encoder/model.safetensors"
     assert exported(tmp_path / "run")[part] == (tiny_model / part).read_bytes()
     train("trained", recipe=recipe)
@@ -161,16 +175,18 @@ def test_what_is_not_trained_is_exported_as_it_was(train: Any, tmp_path: Path, t
 
 
 def test_a_list_of_photos_is_taken_in_its_order(train: Any, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
-    settings = {**SETTINGS, "model": str(tiny_model), "class_noun": "teapot"}
+    settings = {**SETTINGS, "model.name": str(tiny_model), "subject.class_noun": "teapot"}
     files = sorted(photos.glob("*.png"))
-    personalize(files, output=tmp_path / "list", **settings)
-    personalize(files[::-1], output=tmp_path / "reversed", **settings)
+    personalize(files, output=tmp_path / "list", settings=settings)
+    personalize(files[::-1], output=tmp_path / "reversed", settings=settings)
     train("folder")
     assert exported(tmp_path / "list") == exported(tmp_path / "folder")
     assert exported(tmp_path / "list") != exported(tmp_path / "reversed")
 
 
-@pytest.mark.parametrize("settings", [{"prior_weight": 0.0}, {"batch": 2, "precision": "bf16"}])
+@pytest.mark.parametrize(
+    "settings", [{"objective.prior_weight": 0.0}, {"run.batch_size": 2, "model.precision": "bf16"}]
+)
 def test_other_settings_train_too(train: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
     train(**settings)
     assert ("prior_loss" in logged(tmp_path / "run")[0]) == ("prior_weight" not in settings)
@@ -180,16 +196,19 @@ def test_other_settings_train_too(train: Any, tmp_path: Path, settings: dict[str
     ("settings", "message"),
     [
         ({"setps": 3}, "Unknown setting setps"),
-        ({"steps": "3"}, "steps = '3' in recipe look-forward must be of type int"),
-        ({"steps": 0}, "steps = 0 must be greater than 0"),
-        ({"recipe": "paper"}, "There is no recipe 'paper'. Bundled: best, .*dreambooth, look-forward, .*released"),
-        ({"recipe": "paper.toml"}, r"There is no recipe file paper\.toml"),
-        ({"model": "nowhere/at/all"}, "there is no model folder nowhere/at/all"),
-        ({"device": "cuda:99"}, "device = 'cuda:99' cannot be used here: .* Give cpu, or auto"),
-        ({"device": "abacus"}, "device = 'abacus' cannot be used here: .* Give cpu, or auto"),
-        ({"resolution": 36}, "resolution = 36 .* multiple of 8, such as 32"),
-        ({"seed": 2**70}, "seed = .* must"),
-        ({"recipe": "dreambooth", "reward": "dino"}, "reward = 'dino' would change nothing: .* Take look-forward"),
+        ({"run.steps": "3"}, "steps = '3' in recipe look-forward must be of type int"),
+        ({"run.steps": 0}, "steps = 0 must be greater than 0"),
+        ({"run.recipe": "paper"}, "There is no recipe 'paper'. Bundled: best, .*dreambooth, look-forward, .*released"),
+        ({"run.recipe": "paper.toml"}, r"There is no recipe file paper\.toml"),
+        ({"model.name": "nowhere/at/all"}, "there is no model folder nowhere/at/all"),
+        ({"model.device": "cuda:99"}, "device = 'cuda:99' cannot be used here: .* Give cpu, or auto"),
+        ({"model.device": "abacus"}, "device = 'abacus' cannot be used here: .* Give cpu, or auto"),
+        ({"data.resolution": 36}, "resolution = 36 .* multiple of 8, such as 32"),
+        ({"run.seed": 2**70}, "seed = .* must"),
+        (
+            {"run.recipe": "dreambooth", "objective.reward": "dino"},
+            "reward = 'dino' would change nothing: .* Take look-forward",
+        ),
     ],
 )
 def test_what_cannot_be_trained_leaves_nothing_behind(
@@ -215,7 +234,7 @@ def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path
     train()
     load_personalized(str(tmp_path / "run"))
     with pytest.raises(KeyboardInterrupt):
-        train("other", export_every=2, on_step=stop)
+        train("other", **{"run.export_every": 2}, on_step=stop)
     early = tmp_path / "other" / "exports" / "step-000002"
     with pytest.raises(LookforwardError, match=f"go on with it, or take what it has exported so far: {early}"):
         load_personalized(tmp_path / "other")
@@ -223,24 +242,24 @@ def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path
 
 
 def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
-    given = {**SETTINGS, "photos": str(photos), "class_noun": "teapot", "model": str(tiny_model)}
-    config = load_config("look-forward", given)
-    concept = read_concept(photos, config)
-    first = iter(Job(tmp_path / "run", config, concept))
+    given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}
+    settings = load_settings("look-forward", given)
+    subject = read_subject(photos, settings)
+    first = iter(Job(tmp_path / "run", settings, subject))
     next(first)
     rows = logged(tmp_path / "run")
     with pytest.raises(
         LookforwardError, match=r"Another process trains in .*run: wait for it, or give another --output"
     ):
         train()
-    late = Job(tmp_path / "run", config, concept)  # looked before the first one ended
+    late = Job(tmp_path / "run", settings, subject)  # looked before the first one ended
     assert logged(tmp_path / "run") == rows
     assert len(list(first)) == 5
     assert not list(late)  # nothing was left to do
     assert len(logged(tmp_path / "run")) == 6
 
     other = tmp_path / "other"
-    begun = Job(other, load_config("look-forward", {**given, "seed": 1}), concept)
+    begun = Job(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
     train("other")
     with pytest.raises(LookforwardError, match="holds another run: seed was 0, now 1"):
         next(iter(begun))
@@ -249,8 +268,10 @@ def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_
 def test_a_recipe_may_name_the_class_noun(photos: Path, tmp_path: Path, tiny_model: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text('critic = "residual"\ncritic_weight = 1.0\nclass_noun = "teapot"\n')
-    model = personalize(photos, recipe=str(recipe), output=tmp_path / "run", model=str(tiny_model), **SETTINGS)
-    assert model.run.config.class_noun == "teapot"
+    model = personalize(
+        photos, recipe=str(recipe), output=tmp_path / "run", settings={"model.name": str(tiny_model), **SETTINGS}
+    )
+    assert model.run.settings.subject.class_noun == "teapot"
 
 
 @pytest.mark.parametrize("arguments", [{"count": 0}, {"steps": 0}, {"seed": 2**70}])
@@ -261,8 +282,10 @@ def test_what_cannot_be_drawn(train: Any, arguments: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("adapter", get_args(AdapterKind))
 def test_a_run_is_named_after_photos_recipe_and_adapter(adapter: AdapterKind) -> None:
-    config = Config(photos="some/dog.toml", recipe="mine/best.toml", adapter=adapter)
-    assert default_output(config) == Path(f"runs/dog-best{'' if adapter == 'full' else f'-{adapter}'}")
+    settings = structure(
+        {"subject.photos": "some/dog.toml", "run.recipe": "mine/best.toml", "adapter.name": adapter}, "test"
+    )
+    assert default_output(settings) == Path(f"runs/dog-best{'' if adapter == 'full' else f'-{adapter}'}")
 
 
 def test_every_public_name_is_there() -> None:

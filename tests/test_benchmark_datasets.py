@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import save_image
-from lookforward.benchmark.datasets import find_dataset, photos_hash, provide_photos, toybox_dataset
+from lookforward.benchmark.datasets import bundled_dataset, find_dataset, photos_hash, provide_photos
 from lookforward.benchmark.datasets.values import require_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
@@ -83,14 +83,14 @@ def test_toybox_parts_share_no_subject(tmp_path: Path) -> None:
 
 
 def test_toybox_subject_draws_itself_in_another_process() -> None:
-    subject = pickle.loads(pickle.dumps(toybox_dataset("toybox").find("clock-0")))
+    subject = pickle.loads(pickle.dumps(bundled_dataset("toybox").find("clock-0")))
     drawn = subject.drawing()
     assert drawn.shape == (64, 64, 4)
     assert 0 < drawn[..., 3].mean() < 1
 
 
 def test_toybox_photos_are_written_once_and_whole(tmp_path: Path) -> None:
-    subject = toybox_dataset("toybox").find("clock-0")
+    subject = bundled_dataset("toybox").find("clock-0")
     folder = provide_photos(subject, tmp_path)
     first = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(first) == len(reference_photos("clock-0")) + 1

@@ -36,7 +36,7 @@ def test_later_calls_add_to_what_was_asked_for(plan: Plan, folder: Path) -> None
     first = run(replace(plan, subjects=("dog6",)), folder)
     assert grids(first) == [{"subjects": ["dog6"], "methods": ["untouched", "dreambooth", "dino"], "seeds": [0]}]
     (folder / "benchmark.json").write_text(json.dumps({k: v for k, v in first.items() if k != "grids"}))  # of before
-    lora = grid_methods(("dreambooth@lora",), (), {"steps": 20})
+    lora = grid_methods(("dreambooth@lora",), (), {"run.steps": 20})
     second = run(replace(plan, subjects=("dog6",), methods=lora, seeds=(0, 1)), folder)
     assert [grid["seeds"] for grid in grids(second)] == [[0], [0, 1]]
     assert {m["name"] for m in second["methods"]} == {"untouched", "dreambooth", "dino", "dreambooth@lora"}
@@ -55,7 +55,7 @@ def test_later_calls_add_to_what_was_asked_for(plan: Plan, folder: Path) -> None
         ({"count": 1}, "toybox", "number of prompts"),
         ({"scoring": Scoring(identifier_in_clip_text=True)}, "toybox", "text of CLIP-T"),
         ({"scoring": Scoring(dino="some/dino")}, "toybox", "encoders of the scores"),
-        ({"methods": grid_methods(("dino",), ("full",), {"steps": 300})}, "toybox", "dino with other settings"),
+        ({"methods": grid_methods(("dino",), ("full",), {"run.steps": 300})}, "toybox", "dino with other settings"),
     ],
 )
 def test_other_subjects_measured_otherwise_are_not_taken_in(

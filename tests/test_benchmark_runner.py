@@ -166,7 +166,7 @@ def test_disk_that_fills_while_writing_leaves_no_half_cell(
 
 def test_other_settings_or_photos_are_not_mixed(plan: Plan, folder: Path, fake: FakeRunner, tmp_path: Path) -> None:
     finish(plan, folder, fake)
-    other = fake_plan(tmp_path / "things", steps=21)
+    other = fake_plan(tmp_path / "things", **{"run.steps": 21})
     with raises("cell-settings-differ", folder):
         prepare(other, folder)
     (tmp_path / "things" / "dog6" / "3.png").write_bytes(b"one more")
@@ -344,19 +344,19 @@ def test_wrong_words(words: list[str], told: str, capsys: pytest.CaptureFixture[
 
 
 def test_labels_and_names() -> None:
-    methods = grid_methods(("dreambooth", "look-forward+dino"), ("full", "lora"), {"steps": 3})
+    methods = grid_methods(("dreambooth", "look-forward+dino"), ("full", "lora"), {"run.steps": 3})
     assert list(methods) == [
         "untouched", "dreambooth", "look-forward+dino", "dreambooth@lora", "look-forward+dino@lora",
     ]  # fmt: skip
     assert method_label("look-forward+dino@lora") == "Look Forward + DINO reward, LoRA"
-    assert methods["dreambooth@lora"] == ("dreambooth", {"steps": 3, "adapter": "lora"})
+    assert methods["dreambooth@lora"] == ("dreambooth", {"run.steps": 3, "adapter.name": "lora"})
     assert len(find_dataset("toybox").subjects) == 20
 
 
 def test_one_recipe_with_an_adapter_of_its_own() -> None:
     methods = grid_methods(("dreambooth", "best@lora", "best"), ("full", "neti"), {})
     assert list(methods) == ["untouched", "dreambooth", "best", "dreambooth@neti", "best@neti", "best@lora"]
-    assert methods["best@lora"] == ("best", {"adapter": "lora"})
+    assert methods["best@lora"] == ("best", {"adapter.name": "lora"})
     with raises("method-name-twice", "best@lora"):
         grid_methods(("best", "best@lora"), ("lora",), {})
     with pytest.raises(LookforwardError, match="lorax"):
@@ -376,7 +376,8 @@ def test_real_cells_around_a_broken_subject(
         "benchmark", "--dataset", "set", "--model", str(model), "--images", "1", "--prompts", "2",
         "--recipes", "dreambooth", "--adapters", "full", "lora",
         "--dino", str(save_vit(tmp_path / "dino")), "--clip", str(save_clip(tmp_path / "clip")),
-        "--set", "resolution=32", "steps=2", "prior_images=2", "prior_steps=1", "sample_steps=1", "learning_rate=0.01",
+        "--set", "data.resolution=32", "run.steps=2", "data.class_images=2", "data.class_image_steps=1",
+        "evaluation.sampler_steps=1", "optimizer.learning_rate=0.01",
     ]  # fmt: skip
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--output", "both"])

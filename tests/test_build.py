@@ -13,12 +13,13 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
 from conftest import make_pipeline
+from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build, build_pipeline, check
 from lookforward.assembly.environment import NAMES, build_environment
-from lookforward.config.recipe import load_config, recipe_names
-from lookforward.config.settings import Config, to_toml
-from lookforward.data.subject import Concept, load_concept
+from lookforward.config.recipe import load_settings, recipe_names
+from lookforward.config.settings import Settings
+from lookforward.data.subject import Subject, load_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -28,12 +29,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture
-def concept(photos: Path) -> Concept:
-    return load_concept(photos, class_noun="teapot", resolution=64)
+def subject(photos: Path) -> Subject:
+    return load_subject(photos, class_noun="teapot", resolution=64)
 
 
-def settings(recipe: str = "look-forward", **overrides: Any) -> Config:
-    return load_config(recipe, {"class_noun": "teapot", "prior_images": 1, "prior_steps": 1, **overrides})
+def settings(recipe: str = "look-forward", **overrides: Any) -> Settings:
+    return load_settings(
+        recipe, {"subject.class_noun": "teapot", "data.class_images": 1, "data.class_image_steps": 1, **overrides}
+    )
 
 
 @lru_cache
@@ -42,8 +45,8 @@ def pipeline() -> StableDiffusionPipeline:
     return build_pipeline("toybox", "cpu")
 
 
-def trainer_of(concept: Concept, recipe: str = "look-forward", **overrides: Any) -> Trainer:
-    return build(settings(recipe, **overrides), concept, pipeline()).trainer
+def trainer_of(subject: Subject, recipe: str = "look-forward", **overrides: Any) -> Trainer:
+    return build(settings(recipe, **overrides), subject, pipeline()).trainer
 
 
 def test_the_documented_names_are_the_known_ones() -> None:
@@ -53,8 +56,8 @@ def test_the_documented_names_are_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("reward", ["look-forward", "noise", "dino", "clip-image", "clip-text", "ssim"])
-def test_rewards_by_name_are_paid_for_every_sample(concept: Concept, reward: str) -> None:
-    trainer = trainer_of(concept, reward=reward, batch=2, critic_weight=0.1)
+def test_rewards_by_name_are_paid_for_every_sample(subject: Subject, reward: str) -> None:
+    trainer = trainer_of(subject, **{"objective.reward": reward, "run.batch_size": 2, "critic.weight": 0.1})
     (result,) = train(trainer, 1)
     assert trainer.environment.reward.name == reward
     assert trainer.environment.reward.needs_image == (reward not in ("look-forward", "noise"))
@@ -63,83 +66,25 @@ def test_rewards_by_name_are_paid_for_every_sample(concept: Concept, reward: str
 
 @pytest.mark.parametrize("adapter", ["textual-inversion", "custom-diffusion", "p-plus", "neti"])
 def test_a_word_that_cannot_be_taught_is_found_before_anything_is_drawn(
-    adapter: str, concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adapter: str, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKFORWARD_CACHE", str(tmp_path))
-    config = settings("dreambooth", adapter=adapter, identifier="teapot", prior_weight=1.0)
-    for look in (lambda: check(config, concept), lambda: build(config, concept, build_pipeline("toybox", "cpu"))):
+    config = settings(
+        "dreambooth", **{"adapter.name": adapter, "subject.identifier": "teapot", "objective.prior_weight": 1.0}
+    )
+    for look in (lambda: check(config, subject), lambda: build(config, subject, build_pipeline("toybox", "cpu"))):
         with pytest.raises(LookforwardError, match="identifier 'teapot' is a word that the model knows already"):
             look()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_that_chooses_its_adapter_has_the_word(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text('adapter = "lora"\nlora_rank = 16\n[toybox]\nlearning_rate = 5e-5\n')
-    config = load_config(str(mine), {"steps": 3})
-    assert (config.lora_rank, config.lora_alpha, config.learning_rate, config.steps) == (16, 8.0, 5e-5, 3)
-    mine.write_text("learning_rate = 5e-5\n")  # of another adapter, perhaps
-    needed = load_config("dreambooth", {"adapter": "lora"}).learning_rate
-    assert load_config(str(mine), {"adapter": "lora"}).learning_rate == needed != 5e-5
-
-
-@pytest.mark.parametrize("adapter", ["lora", "textual-inversion", "custom-diffusion"])
-def test_an_adapter_over_a_base_has_what_it_needs(adapter: str, tmp_path: Path) -> None:
-    mine, more = tmp_path / "mine.toml", tmp_path / "more.toml"
-    mine.write_text(f'base = "look-forward"\nadapter = "{adapter}"\nflip = true\n')
-    plain = load_config("look-forward", {"adapter": adapter})
-    assert load_config(str(mine), {}) == replace(plain, recipe=str(mine), flip=True)
-    mine.write_text(f'base = "look-forward"\nflip = true\n[toybox]\nadapter = "{adapter}"\n')  # on Toybox alone
-    assert load_config(str(mine), {}) == replace(plain, recipe=str(mine), flip=True)
-    elsewhere = load_config("look-forward", {"model": "some/model"})
-    assert load_config(str(mine), {"model": "some/model"}) == replace(elsewhere, recipe=str(mine), flip=True)
-    more.write_text('base = "mine.toml"\n[toybox]\nlearning_rate = 0.5\n')  # above it, so it goes over both
-    assert load_config(str(more), {}) == replace(plain, recipe=str(more), flip=True, learning_rate=0.5)
-    assert load_config(str(more), {"adapter": "full"}).learning_rate == 0.5
-
-
-def test_a_recipe_is_no_setting(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text('recipe = "best"\n')
-    for recipe, given in (("look-forward", {"recipe": "dreambooth"}), (str(mine), {})):
-        with pytest.raises(LookforwardError, match=r"recipe is no setting .* --recipe, or as base"):
-            load_config(recipe, given)
-    mine.write_text(to_toml(load_config("best", {"photos": "dog"})))  # a run's own
-    assert load_config(str(mine), {}) == replace(load_config("best", {"photos": "dog"}), recipe=str(mine))
-    mine.write_text("toybox = 3\n")
-    with pytest.raises(LookforwardError, match=r"toybox in recipe .*mine.toml is a table"):
-        load_config(str(mine), {})
-    with pytest.raises(LookforwardError, match="Unknown setting toybox"):
-        load_config("best", {"toybox": 1})
-
-
-def test_a_recipe_may_have_another_below_it(tmp_path: Path) -> None:
-    mine, more = tmp_path / "mine.toml", tmp_path / "more.toml"
-    mine.write_text('base = "state-action"\ncritic_weight = 0.7\nsteps = 40\n[toybox]\nprior_images = 5\n')
-    more.write_text('base = "mine.toml"\nprior_images = 6\n')  # beside it, wherever we stand
-    below, first, second = (load_config(r, {}) for r in ("state-action", str(mine), str(more)))
-    assert (first.critic_weight, first.steps, first.prior_images) == (0.7, 40, 5)
-    assert (second.critic_weight, second.steps, second.prior_images) == (0.7, 40, 6)
-    assert (first.critic, first.resolution, first.learning_rate) == ("state-action", 64, below.learning_rate)
-    on_another = load_config(str(mine), {"model": "some/model"})
-    assert (on_another.steps, on_another.resolution, on_another.prior_images) == (40, 512, 8)
-    mine.write_text('base = "more.toml"\n')
-    with pytest.raises(LookforwardError, match="its own base"):
-        load_config(str(mine), {})
-    wrongs = {"3": "name of a recipe", '"no-such"': "no recipe 'no-such'", '"a.toml"': "no recipe file"}
-    for wrong, message in wrongs.items():
-        mine.write_text(f"base = {wrong}\n")
-        with pytest.raises(LookforwardError, match=message):
-            load_config(str(mine), {})
-
-
 def test_a_function_and_the_residual_critic_get_a_note(
-    concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "noted_of_test_build.py").write_text("def f(images, prompts):\n    return [0.0] * len(images)\n")
     monkeypatch.chdir(tmp_path)
     for recipe, told in (("look-forward", True), ("state-action", False)):
-        notes = check(settings(recipe, reward="noted_of_test_build:f"), concept)
+        notes = check(settings(recipe, **{"objective.reward": "noted_of_test_build:f"}), subject)
         assert any("recipe state-action" in note for note in notes) is told
 
 
@@ -147,36 +92,44 @@ def test_a_function_and_the_residual_critic_get_a_note(
     ("critic", "bins", "told"), [("residual", 20, True), ("residual", 1, False), ("state-action", 20, False)]
 )
 def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
-    concept: Concept, critic: str, bins: int, told: bool
+    subject: Subject, critic: str, bins: int, told: bool
 ) -> None:
-    notes = check(settings("dino", critic=critic, critic_bins=bins), concept)
+    notes = check(settings("dino", **{"critic.name": critic, "critic.bins": bins}), subject)
     assert any("does not see the timestep" in note for note in notes) == told
 
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ({"transition": "policy"}, "transition = 'policy' changes nothing"),
-        ({"transition": "policy", "target": "bootstrap", "critic_bins": 1}, ""),
-        ({"critic": "none", "target": "bootstrap"}, "target = 'bootstrap' changes nothing"),
-        ({"adapter": "lora", "word_vectors": 3}, "word_vectors is for"),
-        ({"lora_rank": 64}, "lora_rank is for adapter lora or dora and changes nothing with 'full'"),
-        ({"adapter": "lora", "initial_word": "cat"}, "initial_word is for adapter custom-diffusion or"),
-        ({"augment_views": 3}, "augment_views changes nothing: augment is false"),
+        ({"objective.transition": "policy"}, "transition = 'policy' changes nothing"),
+        ({"objective.transition": "policy", "critic.target": "bootstrap", "critic.bins": 1}, ""),
+        ({"critic.name": "none", "critic.target": "bootstrap"}, "target = 'bootstrap' changes nothing"),
+        (
+            {"adapter.name": "lora", "adapter.vectors": 3},
+            "adapter.vectors = 3 changes nothing: it needs",
+        ),
+        ({"adapter.rank": 64}, "adapter.rank = 64 changes nothing: it needs adapter.name = lora or dora"),
+        (
+            {"adapter.name": "lora", "adapter.initial_word": "cat"},
+            "changes nothing: it needs adapter.name",
+        ),
+        ({"data.augment_views": 3}, "data.augment_views = 3 changes nothing: it needs data.augment = true"),
         ({}, ""),
     ],
 )
-def test_settings_that_change_nothing_are_told(concept: Concept, overrides: dict[str, Any], told: str) -> None:
-    notes = [note for note in check(settings(**overrides), concept) if "changes nothing" in note]
+def test_settings_that_change_nothing_are_told(subject: Subject, overrides: dict[str, Any], told: str) -> None:
+    notes = [note for note in check(settings(**overrides), subject) if "changes nothing" in note]
     assert len(notes) == bool(told)
     assert all(told in note for note in notes)
 
 
-def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothing_learns(concept: Concept) -> None:
-    direct = {"route": "direct", "reward": "ssim", "critic_weight": 1.0}
+def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothing_learns(subject: Subject) -> None:
+    direct = {"objective.reward_gradient": "direct", "objective.reward": "ssim", "critic.weight": 1.0}
     values = []
     for target in ("one-step", "bootstrap"):
-        workshop = build(settings("dreambooth", target=target, **direct), concept, build_pipeline("toybox", "cpu"))
+        workshop = build(
+            settings("dreambooth", **{"critic.target": target}, **direct), subject, build_pipeline("toybox", "cpu")
+        )
         values.append(next(train(workshop.trainer, 1)).terms["value"])
     assert values[0] == values[1] != 0
 
@@ -184,15 +137,15 @@ def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothi
 @pytest.mark.parametrize(
     "overrides",
     [
-        {"critic_weight": 0.0},
-        {"critic_weight": 0.0, "critic": "none", "route": "direct"},
-        {"critic": "none"},
+        {"critic.weight": 0.0},
+        {"critic.weight": 0.0, "critic.name": "none", "objective.reward_gradient": "direct"},
+        {"critic.name": "none"},
     ],
 )
 def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any]) -> None:
     with pytest.raises(LookforwardError, match="Nothing to learn from"):
         settings("released", **overrides)
-    assert settings("released", critic_steps=0).critic_steps == 0  # to compare with
+    assert settings("released", **{"critic.steps": 0}).critic.steps == 0  # to compare with
 
 
 @pytest.mark.parametrize(
@@ -202,16 +155,23 @@ def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any])
         ("p-plus", "direct"), ("neti", "critic"),
     ],
 )  # fmt: skip
-def test_activations_computed_anew_give_the_same_weights(concept: Concept, adapter: str, route: str) -> None:
-    concept = replace(concept, identifier="<new>")
+def test_activations_computed_anew_give_the_same_weights(subject: Subject, adapter: str, route: str) -> None:
+    subject = replace(subject, identifier="<new>")
     passes: dict[bool, int] = {}
     trained: dict[bool, list[Tensor]] = {}
-    follow = {"critic": "none", "route": "direct"} if route == "direct" else {}
+    follow = {"critic.name": "none", "objective.reward_gradient": "direct"} if route == "direct" else {}
     for anew in (False, True):
         config = settings(
-            reward="ssim", adapter=adapter, identifier="<new>", critic_weight=0.3, gradient_checkpointing=anew, **follow
+            **{
+                "objective.reward": "ssim",
+                "adapter.name": adapter,
+                "subject.identifier": "<new>",
+                "critic.weight": 0.3,
+                "model.gradient_checkpointing": anew,
+            },
+            **follow,
         )
-        workshop = build(config, concept, build_pipeline("toybox", "cpu"))
+        workshop = build(config, subject, build_pipeline("toybox", "cpu"))
         resnet = workshop.pipeline.unet.up_blocks[-1].resnets[0]
         calls: list[int] = []
         resnet.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
@@ -223,7 +183,7 @@ def test_activations_computed_anew_give_the_same_weights(concept: Concept, adapt
         torch.testing.assert_close(with_memory, without, rtol=1e-5, atol=1e-7)
 
 
-def test_rewards_of_several_subjects_share_their_encoder(concept: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_of_several_subjects_share_their_encoder(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[str] = []
 
     def load(source: str, device: Any) -> Any:
@@ -232,14 +192,14 @@ def test_rewards_of_several_subjects_share_their_encoder(concept: Concept, monke
 
     load.__name__ = "load_clip"
     monkeypatch.setattr("lookforward.assembly.environment.load_clip", load)
-    config = settings(reward="clip-image + clip-text")
+    config = settings(**{"objective.reward": "clip-image + clip-text"})
     photos = [torch.rand(2, 3, 32, 32) for _ in range(3)]
     build_environment(config, pipeline(), photos)
     assert len(loads) == 1
 
 
-def test_a_sum_logs_its_parts(concept: Concept) -> None:
-    (result,) = train(trainer_of(concept, reward="look-forward + 0.5*ssim"), 1)
+def test_a_sum_logs_its_parts(subject: Subject) -> None:
+    (result,) = train(trainer_of(subject, **{"objective.reward": "look-forward + 0.5*ssim"}), 1)
     parts = result.terms["reward/look-forward"] + 0.5 * result.terms["reward/ssim"]
     assert result.terms["reward"] == pytest.approx(parts, rel=1e-5)
 
@@ -251,47 +211,49 @@ def test_a_sum_logs_its_parts(concept: Concept) -> None:
         ("2 * look-forward +", "was expected"),
         ("no_such_module:f", "no_such_module"),
         ("dino + 0.1*lpips", "needs the package lpips"),
-        (f"dino + embedding:{IDENTITY}", "identity encoder only ever judges"),
-        (f"embedding:{JUDGE}/../judge", "judge encoder only ever judges"),
+        (f"dino + embedding:{IDENTITY}", "identity': this encoder is for evaluation only"),
+        (f"embedding:{JUDGE}/../judge", "judge': this encoder is for evaluation only"),
     ],
 )
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
-    concept: Concept, reward: str, message: str, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, reward: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew prior images"))
     for look in (check, build):
         with pytest.raises(LookforwardError, match=message):
-            look(settings(reward=reward), concept)
+            look(settings(**{"objective.reward": reward}), subject)
 
 
-def test_a_judge_of_ones_own_training_is_no_reward_either(concept: Concept, tmp_path: Path) -> None:
+def test_an_encoder_for_evaluation_of_ones_own_training_is_no_reward_either(subject: Subject, tmp_path: Path) -> None:
     shutil.copytree(IDENTITY, tmp_path / "mine")
-    with pytest.raises(LookforwardError, match="identity encoder only ever judges"):
-        check(settings(reward=f"embedding:{tmp_path / 'mine'}"), concept)
+    with raises("encoder-for-evaluation", "mine"):
+        check(settings(**{"objective.reward": f"embedding:{tmp_path / 'mine'}"}), subject)
 
 
-def test_the_direct_route_wants_a_gradient(concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_direct_route_wants_a_gradient(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_rewards_of_test_build.py").write_text(
         "def brightness(images, prompts):\n    return images.mean(dim=(1, 2, 3))\n"
     )
     monkeypatch.chdir(tmp_path)
-    direct = {"route": "direct", "critic_weight": 1.0}
-    (result,) = train(trainer_of(concept, "dreambooth", reward="ssim + 2*noise", **direct), 1)
+    direct = {"objective.reward_gradient": "direct", "critic.weight": 1.0}
+    (result,) = train(trainer_of(subject, "dreambooth", **{"objective.reward": "ssim + 2*noise"}, **direct), 1)
     assert result.terms["value"] != 0
     parts = [result.terms["reward/ssim"], result.terms["reward/noise"]]
     assert result.terms["reward"] == pytest.approx(parts[0] + 2 * parts[1], rel=1e-5)
     name = "my_rewards_of_test_build:brightness"
-    for wrong in (direct, {"method": "draft"}):  # told before anything is drawn
+    for wrong in (direct, {"baseline.name": "draft"}):  # told before anything is drawn
         with pytest.raises(LookforwardError, match=f"Reward '{name}' .* gives no gradient.*route = critic"):
-            trainer_of(concept, "dreambooth", reward=f"ssim + {name}", **wrong)
-    (result,) = train(trainer_of(concept, reward=f"ssim + {name}"), 1)  # the critic learns it all the same
+            trainer_of(subject, "dreambooth", **{"objective.reward": f"ssim + {name}"}, **wrong)
+    (result,) = train(
+        trainer_of(subject, **{"objective.reward": f"ssim + {name}"}), 1
+    )  # the critic learns it all the same
     assert result.terms[f"reward/{name}"] > 0
     with pytest.raises(LookforwardError, match="set critic to none"):
-        settings(route="direct")
+        settings(**{"objective.reward_gradient": "direct"})
 
 
-def test_a_critic_that_never_learns_stays_as_it_was(concept: Concept) -> None:
-    trainer = trainer_of(concept, critic_steps=0)
+def test_a_critic_that_never_learns_stays_as_it_was(subject: Subject) -> None:
+    trainer = trainer_of(subject, **{"critic.steps": 0})
     assert trainer.critique is not None
     before = [p.detach().clone() for p in trainer.critique.value.parameters()]
     (result,) = train(trainer, 1)
@@ -300,41 +262,41 @@ def test_a_critic_that_never_learns_stays_as_it_was(concept: Concept) -> None:
     assert result.terms["reward"] < 0
 
 
-def test_the_critic_listens_every_so_often_and_speaks_after_its_warm_up(concept: Concept) -> None:
-    trainer = trainer_of(concept, critic_every=2, critic_warmup=2)
+def test_the_critic_listens_every_so_often_and_speaks_after_its_warm_up(subject: Subject) -> None:
+    trainer = trainer_of(subject, **{"critic.every": 2, "critic.warmup": 2})
     results = list(train(trainer, 4))
     assert ["critic_loss" in r.terms for r in results] == [True, False, True, False]
     assert ["value" in r.terms for r in results] == [False, False, True, True]
 
 
-def test_a_tiny_decoder_shows_images_to_the_reward(concept: Concept, tmp_path: Path) -> None:
+def test_a_tiny_decoder_shows_images_to_the_reward(subject: Subject, tmp_path: Path) -> None:
     tiny = AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
         num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
     )  # fmt: skip
     tiny.save_pretrained(tmp_path / "tiny")
-    trainer = trainer_of(concept, reward="ssim", decoder=str(tmp_path / "tiny"))
+    trainer = trainer_of(subject, **{"objective.reward": "ssim", "objective.decoder": str(tmp_path / "tiny")})
     assert trainer.environment.decode is not None
     images = trainer.environment.decode(torch.zeros(2, 4, 16, 16))
     assert images.shape == (2, 3, 128, 128)
     assert 0 <= images.min() <= images.max() <= 1
     with pytest.raises(LookforwardError, match="nowhere"):
-        trainer_of(concept, reward="ssim", decoder=str(tmp_path / "nowhere"))
+        trainer_of(subject, **{"objective.reward": "ssim", "objective.decoder": str(tmp_path / "nowhere")})
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_every_recipe_takes_a_step_and_explains_itself(concept: Concept, recipe: str) -> None:
-    list(train(trainer_of(concept, recipe), 1))
+def test_every_recipe_takes_a_step_and_explains_itself(subject: Subject, recipe: str) -> None:
+    list(train(trainer_of(subject, recipe), 1))
 
 
 def test_a_caption_that_the_model_cannot_read_to_its_end(photos: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(photos, tmp_path / "photos"))
     files = list(folder.glob("*.png"))
 
-    def concept_of(caption: str) -> Concept:
+    def concept_of(caption: str) -> Subject:
         for file in files:
             file.with_suffix(".txt").write_text(caption)
-        return load_concept(folder, class_noun="teapot", resolution=64)
+        return load_subject(folder, class_noun="teapot", resolution=64)
 
     many = " ".join(["snow"] * 40)
     notes = check(settings(), concept_of(f"a photo of {{}} in the {many}"))
@@ -343,11 +305,11 @@ def test_a_caption_that_the_model_cannot_read_to_its_end(photos: Path, tmp_path:
         check(settings(), concept_of(f"in the {many} a photo of {{}}"))
 
 
-def test_a_schedule_that_ends_in_noise_alone_is_refused(concept: Concept) -> None:
+def test_a_schedule_that_ends_in_noise_alone_is_refused(subject: Subject) -> None:
     dark = build_pipeline("toybox", "cpu")
     dark.scheduler = DDIMScheduler.from_config(dark.scheduler.config, rescale_betas_zero_snr=True)
     with pytest.raises(LookforwardError, match="noise schedule ends in noise alone"):
-        build(settings(), concept, dark)
+        build(settings(), subject, dark)
 
 
 @pytest.mark.parametrize(
@@ -376,45 +338,37 @@ def test_models_of_another_kind_are_told_apart(
         ("adam_beta1", 1.0, r"adam_beta1 = 1.0 must lie in \[0, 1\)"),
     ],
 )
-def test_numbers_that_would_fail_later_are_found_first(concept: Concept, name: str, value: float, message: str) -> None:
+def test_numbers_that_would_fail_later_are_found_first(subject: Subject, name: str, value: float, message: str) -> None:
     with pytest.raises(LookforwardError, match=message):
-        check(settings(**{name: value}), concept)
+        check(settings(**{name: value}), subject)
 
 
-def test_a_critic_that_nobody_listens_to_is_told_of(concept: Concept) -> None:
+def test_a_critic_that_nobody_listens_to_is_told_of(subject: Subject) -> None:
     told = "critic_weight is 0, so that the reward changes nothing"
-    assert any(told in note for note in check(settings("dreambooth", critic="residual"), concept))
-    assert not any(told in note for note in check(settings("dreambooth"), concept))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"method": "draft", "critic": "residual"}, "method = 'draft' has no critic"),
-        ({"method": "draft", "draft_last": 3, "draft_noises": 2}, "draft_last = 1 only"),
-        ({"method": "draft", "draft_last": 3, "chain_steps": 2}, "more than the 2 steps of the chain"),
-        ({"method": "dpok"}, "trains no text encoder"),
-        ({"method": "dpok", "train_text_encoder": False, "dpok_trajectories": 1}, "at least 2"),
-        ({"method": "ppo"}, "choose one of dpg, draft, dpok"),
-    ],
-)
-def test_methods_that_do_not_go_with_their_settings(overrides: dict[str, Any], message: str) -> None:
-    with pytest.raises(LookforwardError, match=message):
-        settings("dreambooth", **overrides)
+    assert any(told in note for note in check(settings("dreambooth", **{"critic.name": "residual"}), subject))
+    assert not any(told in note for note in check(settings("dreambooth"), subject))
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
 def test_dpok_trains_the_unet_alone_with_every_adapter_that_it_takes(adapter: str) -> None:
-    assert settings("look-forward", adapter=adapter).train_text_encoder  # what these adapters like on Toybox
-    assert not settings("dpok", adapter=adapter).train_text_encoder
+    assert settings(
+        "look-forward", **{"adapter.name": adapter}
+    ).adapter.train_text_encoder  # what these adapters like on Toybox
+    assert not settings("dpok", **{"adapter.name": adapter}).adapter.train_text_encoder
 
 
 @pytest.mark.parametrize("recipe", ["draft", "dpok"])
-def test_the_compared_methods_resume_exactly(concept: Concept, tmp_path: Path, recipe: str) -> None:
-    short = {"chain_steps": 3, "draft_last": 2, "chain_guidance": 2.0, "dpok_trajectories": 2, "dpok_pairs": 2}
+def test_the_compared_methods_resume_exactly(subject: Subject, tmp_path: Path, recipe: str) -> None:
+    short = {
+        "baseline.sampler_steps": 3,
+        "baseline.draft_last": 2,
+        "baseline.guidance": 2.0,
+        "baseline.dpok_trajectories": 2,
+        "baseline.dpok_pairs": 2,
+    }
 
     def fresh() -> Trainer:
-        return build(settings(recipe, **short), concept, make_pipeline()).trainer
+        return build(settings(recipe, **short), subject, make_pipeline()).trainer
 
     straight, first, second = fresh(), fresh(), fresh()
     terms = [r.terms for r in train(straight, 3)]
@@ -426,11 +380,15 @@ def test_the_compared_methods_resume_exactly(concept: Concept, tmp_path: Path, r
 
 
 def test_draft_says_what_to_do_about_a_reward_without_gradient(
-    concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "flat_of_test_build.py").write_text("def flat(images, prompts):\n    return [0.0] * len(images)\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LookforwardError, match=r"Reward 'flat_of_test_build:flat' .*gives no gradient, which DRaFT"):
-        trainer_of(concept, "draft", reward="flat_of_test_build:flat", chain_steps=2, draft_last=1)
+        trainer_of(
+            subject,
+            "draft",
+            **{"objective.reward": "flat_of_test_build:flat", "baseline.sampler_steps": 2, "baseline.draft_last": 1},
+        )
     with pytest.raises(LookforwardError, match="chain_steps"):
-        trainer_of(concept, "draft", chain_steps=1001)
+        trainer_of(subject, "draft", **{"baseline.sampler_steps": 1001})

@@ -1,7 +1,6 @@
 """The model card says what an export is, in Markdown and YAML that no name can break."""
 
 import ast
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from conftest import save_image
 from lookforward.assembly import manifest_of
-from lookforward.config.settings import AdapterKind, Config
+from lookforward.config.settings import FIELDS, AdapterKind, structure
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
 ADAPTERS = get_args(AdapterKind)
@@ -19,7 +18,7 @@ NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"
 
 
 def card_of(folder: Path, **settings: Any) -> str:
-    config = Config(**{"class_noun": "dog", "model": "someone/some-model", **settings})
+    config = structure({"subject.class_noun": "dog", "model.name": "someone/some-model", **settings}, "test")
     Card(manifest_of(config), config, 5).write(folder)
     return (folder / CARD).read_text(encoding="utf-8")
 
@@ -43,16 +42,21 @@ def unescaped(text: str) -> str:
 
 
 def test_a_card_tells_the_reward_where_it_was_followed(tmp_path: Path) -> None:
-    assert "| `reward` |" not in card_of(tmp_path)
-    assert "| `reward` |" not in card_of(tmp_path, critic="residual", critic_weight=1.0, critic_steps=0)
+    assert "| `objective.reward` |" not in card_of(tmp_path)
+    assert "| `objective.reward` |" not in card_of(
+        tmp_path, **{"critic.name": "residual", "critic.weight": 1.0, "critic.steps": 0}
+    )
     for followed in (
-        {"critic": "residual", "critic_weight": 1.0}, {"route": "direct", "critic_weight": 0.3}, {"method": "draft"},
+        {"critic.name": "residual", "critic.weight": 1.0},
+        {"objective.reward_gradient": "direct", "critic.weight": 0.3}, {"baseline.name": "draft"},
     ):  # fmt: skip
-        assert "| `reward` | dino |" in unescaped(card_of(tmp_path, reward="dino", **followed))
+        assert "| `objective.reward` | dino |" in unescaped(
+            card_of(tmp_path, **{"objective.reward": "dino"}, **followed)
+        )
 
 
 def test_what_a_card_tells(tmp_path: Path) -> None:
-    card = card_of(tmp_path, learning_rate=3e-4, discount=0.9)
+    card = card_of(tmp_path, **{"optimizer.learning_rate": 3e-4, "objective.discount": 0.9})
     told = front_matter(card)
     assert told.pop("license").startswith("other")
     assert told == {
@@ -66,18 +70,23 @@ def test_what_a_card_tells(tmp_path: Path) -> None:
     for part in (
         "# sks dog\n", "from 5 photos", "Base model: someone/some-model", "Identifier: sks", "Class noun: dog",
         "- a photo of sks dog on the beach",
-        "| `learning_rate` | 0.0003 |", "| `steps` | 1000 |", "| `discount` | 0.9 |",
+        "| `optimizer.learning_rate` | 0.0003 |", "| `run.steps` | 1000 |", "| `objective.discount` | 0.9 |",
         "## Consent and use", "with the permission of", "everyone in them", "Do not", "licence of the base model",
     ):  # fmt: skip
         assert part in text, part
-    assert "critic_bins" not in text  # at its default
+    assert "critic.bins" not in text  # at its default
     assert "samples.png" not in text
     assert sorted(path.name for path in tmp_path.iterdir()) == [CARD]
 
 
 @pytest.mark.parametrize("place", ["/attic/ada/secret/dog", "secret/dog"])
 def test_a_card_does_not_tell_where_things_lay(tmp_path: Path, place: str) -> None:
-    card = card_of(tmp_path, model=f"{place}/model", photos=f"{place}/photos", recipe=f"{place}/mine.toml")
+    card = card_of(
+        tmp_path,
+        **{"model.name": f"{place}/model"},
+        **{"subject.photos": f"{place}/photos"},
+        **{"run.recipe": f"{place}/mine.toml"},
+    )
     assert "attic" not in card
     if place.startswith("/"):
         assert "secret" not in card
@@ -86,12 +95,20 @@ def test_a_card_does_not_tell_where_things_lay(tmp_path: Path, place: str) -> No
 
 
 def test_names_cannot_break_it(tmp_path: Path) -> None:
-    card = card_of(tmp_path, identifier=NASTY, class_noun="d|og\\", adapter="lora", recipe="a|b.toml")
+    card = card_of(
+        tmp_path,
+        **{
+            "subject.identifier": NASTY,
+            "subject.class_noun": "d|og\\",
+            "adapter.name": "lora",
+            "run.recipe": "a|b.toml",
+        },
+    )
     assert front_matter(card)["instance_prompt"] == f"a photo of {NASTY} d|og\\"
     body = card.split("\n---\n", 1)[1]
     (code,) = re.findall(r"^(````*)python\n(.*?)\n\1$", body, re.DOTALL | re.MULTILINE)
     prose = body.replace(code[1], "")
-    rest = re.sub(r"^\| `\w+` \|", "| |", prose, flags=re.MULTILINE)  # a setting's name
+    rest = re.sub(r"^\| `[\w.]+` \|", "| |", prose, flags=re.MULTILINE)  # a setting's name
     rest = re.sub(r"\\[!-/:-@\[-`{-~]", "", rest)  # what Markdown reads as marks
     assert not re.search(r"[<*_{}&]", rest), rest
     assert unescaped(prose).count(f"{NASTY} d|og\\") >= 4
@@ -116,64 +133,64 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
 )
 def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:
     for model in ("someone/some-model", "toybox"):
-        config = Config(adapter=adapter, class_noun="dog", model=model)
-        code = "\n".join(loading_code(manifest_of(config), "a dog", 5))
+        settings = structure({"adapter.name": adapter, "subject.class_noun": "dog", "model.name": model}, "test")
+        code = "\n".join(loading_code(manifest_of(settings), "a dog", 5))
         ast.parse(code)
         assert call in code
         assert ("someone/some-model" in code) == (model != "toybox" and adapter != "full")
         assert "num_inference_steps=50, guidance_scale=7.5, height=512, width=512, generator=generator" in code
         assert "manual_seed(5)" in code
     assert adapter in ADAPTERS
-    assert front_matter(card_of(tmp_path, adapter=adapter))["tags"][3].replace("_", "-") in (adapter, "dreambooth")
+    assert front_matter(card_of(tmp_path, **{"adapter.name": adapter}))["tags"][3].replace("_", "-") in (
+        adapter,
+        "dreambooth",
+    )
 
 
 def test_several_subjects(tmp_path: Path) -> None:
-    config = Config(adapter="custom-diffusion", class_noun="dog", others="zwx=cat; ukj=vase")
-    manifest = manifest_of(config)
+    settings = structure(
+        {"adapter.name": "custom-diffusion", "subject.class_noun": "dog", "subject.others": "zwx=cat; ukj=vase"}, "test"
+    )
+    manifest = manifest_of(settings)
     assert "learned_embeds_3.safetensors" in "\n".join(loading_code(manifest, "x", 0))
-    Card(manifest, config).write(tmp_path)
+    Card(manifest, settings).write(tmp_path)
     text = unescaped((tmp_path / CARD).read_text())
     assert "Another subject: zwx, a cat" in text
     assert "Another subject: ukj, a vase" in text
 
 
 def test_every_letter_is_one_to_yaml(tmp_path: Path) -> None:
-    assert 'instance_prompt: "a photo of 🦊 dog"\n' in card_of(tmp_path, identifier="🦊")
+    assert 'instance_prompt: "a photo of 🦊 dog"\n' in card_of(tmp_path, **{"subject.identifier": "🦊"})
 
 
 def test_samples_travel_with_it(tmp_path: Path) -> None:
     sheet = save_image(tmp_path / "step-000020.png")
-    config = Config(class_noun="dog", noun_in_prompt=False)
+    settings = structure({"subject.class_noun": "dog", "subject.noun_in_prompt": False}, "test")
     (tmp_path / "export").mkdir()
-    Card(manifest_of(config), config, samples=sheet).write(tmp_path / "export")
+    Card(manifest_of(settings), settings, samples=sheet).write(tmp_path / "export")
     assert (tmp_path / "export" / SAMPLES).read_bytes() == sheet.read_bytes()
     text = (tmp_path / "export" / CARD).read_text()
     assert f"]({SAMPLES})" in text
     assert "a photo of sks on the beach" in unescaped(text)  # the identifier stands for the whole subject
     assert "base_model" not in text  # of Toybox, which no hub has
-    Card(manifest_of(config), config, samples=tmp_path / "gone.png").write(tmp_path)
+    Card(manifest_of(settings), settings, samples=tmp_path / "gone.png").write(tmp_path)
     assert SAMPLES not in (tmp_path / CARD).read_text()
 
 
 def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path: Path) -> None:
     silent = {
-        "photos",
-        "device",
-        "checkpoint_every",
-        "sample_every",
-        "export_every",
-        "allow_few",
-        "model",
-        "identifier",
-    }
-    silent |= {"class_noun", "others"}
-    for field in dataclasses.fields(Config):
-        other: Any = {bool: not field.default, int: 7, float: 0.125, str: "other"}.get(field.type, field.default)  # type: ignore[arg-type]
-        heard = {"critic": "residual", "critic_weight": 1.0} if field.name == "reward" else {}
-        card = unescaped(card_of(tmp_path, **{field.name: other, **heard}))
+        "subject.photos", "model.device", "model.gradient_checkpointing", "baseline.dpok_micro_batch",
+        "run.checkpoint_every", "evaluation.sample_every", "run.export_every", "data.allow_few",
+        "model.name", "subject.identifier", "subject.class_noun", "subject.others",
+    }  # fmt: skip
+    always = ("adapter.name", "baseline.name", "model.precision")
+    for name, one in FIELDS.items():
+        other = {bool: not one.default, int: 7, float: 0.125, str: "other"}.get(one.kind, one.default)
+        heard = {"critic.name": "residual", "critic.weight": 1.0} if name == "objective.reward" else {}
+        card = unescaped(card_of(tmp_path, **{name: other, **heard}))
         shown = str(other).lower() if isinstance(other, bool) else str(other)
-        assert (f"| `{field.name}` | {shown} |" in card) == (field.name not in silent and (other != field.default or
-            field.name in ("adapter", "method", "precision"))), field.name  # fmt: skip
+        told = name not in silent and (other != one.default or name in always)
+        assert (f"| `{name}` | {shown} |" in card) == told, name
 
 
 def test_words() -> None:

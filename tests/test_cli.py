@@ -44,7 +44,7 @@ def finished(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKFORWARD_CACHE", str(folder.parent / "cache"))
-        personalize(photos, "teapot", output=folder, model=str(tiny_model), **SETTINGS)
+        personalize(photos, "teapot", output=folder, settings={"model.name": str(tiny_model), **SETTINGS})
     return folder
 
 
@@ -135,7 +135,7 @@ def test_score_with_another_encoder_and_the_identifier(
     assert texts[0] != texts[1]
     assert run("score", folder, "--prompts", "prompts.txt", *judges)[0] == 0  # as the first time
     assert sorted(path.name for path in folder.glob("scores*")) == ["scores-2.json", "scores.json"]
-    manifest = folder / "config.toml"
+    manifest = folder / "settings.toml"
     manifest.write_text(re.sub(r"^reward = .*$", f'reward = "embedding:{judges[1]}"', manifest.read_text(), flags=re.M))
     status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges)
     assert (status, err) == (0, "")
@@ -151,7 +151,7 @@ def test_score_wants_the_photos_that_were_learned_from(
     shutil.copytree(finished, folder)
     shutil.copytree(photos, tmp_path / "others")
     save_image(tmp_path / "others" / "00.png", seed=99)
-    config = folder / "config.toml"
+    config = folder / "settings.toml"
     config.write_text(re.sub(r"^photos = .*$", f'photos = "{tmp_path / "others"}"', config.read_text(), flags=re.M))
     assert_refused(run("score", folder, *judges), "does not hold the photos that .*run learned from")
     shutil.copytree(photos, tmp_path / "others", dirs_exist_ok=True)
@@ -164,7 +164,7 @@ def test_score_of_a_run_from_a_list_of_photos(
     run: Command, judges: list[str], photos: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     files = sorted(photos.glob("*.png"))[:3]
-    personalize(files, "teapot", output=tmp_path / "list", model=str(tiny_model), **SETTINGS)
+    personalize(files, "teapot", output=tmp_path / "list", settings={"model.name": str(tiny_model), **SETTINGS})
     Path("prompts.txt").write_text("a {}\n")
     status, _, err = run("score", tmp_path / "list", "--images", 1, "--prompts", "prompts.txt", *judges)
     assert (status, err) == (0, "")
@@ -219,7 +219,7 @@ def test_a_dry_run_writes_nothing(
 
 
 def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finished: Path) -> None:
-    assert_refused(run(*command, "--dry-run", "--set", "resolution=36"), "resolution = 36 ")
+    assert_refused(run(*command, "--dry-run", "--set", "data.resolution=36"), "resolution = 36 ")
     assert_refused(
         run(*command, "--dry-run", "--output", finished, "--seed", 1), "holds another run: seed was 0, now 1"
     )
@@ -234,7 +234,7 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
         asked.extend(prompts)
         return np.zeros((len(prompts), 32, 32, 3), np.uint8)
 
-    word = ["--set", "adapter=textual-inversion", "steps=1", "sample_every=0", "--output", "a word"]
+    word = ["--set", "adapter.name=textual-inversion", "run.steps=1", "evaluation.sample_every=0", "--output", "a word"]
     status, out, err = run(*command, *word)
     assert (status, err) == (0, "")
     assert "lookforward generate 'a word' \"a photo of <sks> on the beach\"" in out  # to be copied
@@ -248,16 +248,18 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
 def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
     recipe = 'critic = "none"\nidentifier = "zwx"\nseed = 5\nsteps = 9\nprecision = "bf16"\nallow_few = true\n'
     Path("mine.toml").write_text(recipe)
-    start = [word for word in command if word not in ("--set", "steps=6")]
+    start = [word for word in command if word not in ("--set", "run.steps=6")]
     words = [*start[:6], "--recipe", "mine.toml", "--dry-run", "--set", *start[6:]]  # --set A B C
     status, out, err = run(*words)
     assert (status, err) == (0, "")
     for line in recipe.splitlines():
         assert f"\n{line}\n" in out
-    status, out, _ = run(*words, "--steps", 8, "--set", "batch=3", "--set", "discount=0.5", 'identifier="a b"')
+    status, out, _ = run(
+        *words, "--steps", 8, "--set", "run.batch_size=3", "--set", "objective.discount=0.5", 'subject.identifier="a b"'
+    )
     for line in ("steps = 8", "batch = 3", "discount = 0.5", 'identifier = "a b"', "seed = 5", "resolution = 32"):
         assert f"\n{line}\n" in out
-    run(*words, "--output", "out", "--set", "model=other")
+    run(*words, "--output", "out", "--set", "model.name=other")
     assert not Path("out").exists()
 
 
@@ -270,21 +272,27 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--set", "setps=3"], r"Unknown setting setps in recipe look-forward\. Known: photos, "),
         (["--set", "steps"], "--set steps: write NAME=VALUE, such as discount=0.99"),
         (["--set", "=3"], "--set =3: write NAME=VALUE"),
-        (["--set", "steps=many"], "steps = 'many' in recipe look-forward must be of type int"),
-        (["--set", "steps=1.5"], r"steps = 1\.5 in recipe look-forward must be of type int"),
-        (["--set", "learning_rate=nan"], "learning_rate = nan in recipe look-forward must be a finite number"),
-        (["--set", "learning_rate=inf"], "learning_rate = inf in recipe look-forward must be a finite number"),
-        (["--set", "critic=big"], "critic = 'big' in recipe look-forward: choose one of none, residual"),
-        (["--set", "discount=1.1"], r"discount = 1\.1 must lie in \(0, 1\]"),
-        (["--set", "steps=0"], "steps = 0 must be greater than 0"),
+        (["--set", "run.steps=many"], "steps = 'many' in recipe look-forward must be of type int"),
+        (["--set", "run.steps=1.5"], r"steps = 1\.5 in recipe look-forward must be of type int"),
+        (
+            ["--set", "optimizer.learning_rate=nan"],
+            "learning_rate = nan in recipe look-forward must be a finite number",
+        ),
+        (
+            ["--set", "optimizer.learning_rate=inf"],
+            "learning_rate = inf in recipe look-forward must be a finite number",
+        ),
+        (["--set", "critic.name=big"], "critic = 'big' in recipe look-forward: choose one of none, residual"),
+        (["--set", "objective.discount=1.1"], r"discount = 1\.1 must lie in \(0, 1\]"),
+        (["--set", "run.steps=0"], "steps = 0 must be greater than 0"),
         (["--seed", "-1"], "seed = -1 must"),
         (["--class-noun", ""], "the class noun is empty; say what the subject is"),
         (["--class-noun", " \u200b "], "the class noun is empty; say what the subject is"),
         (["--identifier", ""], "the identifier is empty; choose a rare word"),
         (["--identifier", "<|endoftext|>"], "identifier .* is nothing to the model's tokenizer; choose letters"),
-        (["--set", "resolution=36"], "resolution = 36 "),
-        (["--set", "resolution=0"], "resolution = 0 must be greater than 0"),
-        (["--set", "device=abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
+        (["--set", "data.resolution=36"], "resolution = 36 "),
+        (["--set", "data.resolution=0"], "resolution = 0 must be greater than 0"),
+        (["--set", "model.device=abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
         (["--model", "nowhere/at/all"], "there is no model folder nowhere/at/all"),
         (["--model", "."], r"\. has no model_index\.json: it is no pipeline folder"),
         (["--output", "/dev/null"], "/dev/null exists and is no run folder"),
@@ -360,7 +368,7 @@ def test_photos_that_cannot_be_used(run: Command, command: list[str], photos: Pa
     assert_refused(run(*use("a.png", "b.png", "c.png", text="d.jpg")), "d.jpg is not an image, whatever its name says")
     assert_refused(run("train", "nowhere", *command[2:]), "nowhere does not exist; give a folder of photos")
     assert not Path("runs").exists()
-    status, out, err = run(*use("a.png"), "--allow-few", "--set", "steps=2", "--output", "one")
+    status, out, err = run(*use("a.png"), "--allow-few", "--set", "run.steps=2", "--output", "one")
     assert (status, err) == (0, "")
     assert "Note: " in out
 
@@ -372,18 +380,18 @@ def test_run_folders_that_cannot_be_read(run: Command, command: list[str], tmp_p
             return run(*(word.replace("{}", folder) for word in words))
 
         assert_refused(use("nowhere"), "There is no run folder nowhere; check the path, or train one first")
-        assert_refused(use("."), r"\. is no run folder: it has no config\.toml")
+        assert_refused(use("."), r"\. is no run folder: it has no settings\.toml")
         folder = tmp_path / f"copy-{words[0]}"
         shutil.copytree(finished, folder)
         (folder / "export" / "unet" / "config.json").write_text("{")
         assert_refused(use(str(folder)), "the model in .*export cannot be loaded")
-        (folder / "config.toml").write_text('photos = "ph')
-        assert_refused(use(str(folder)), r"config\.toml is not TOML: .* delete the folder to start anew")
-        (folder / "config.toml").write_bytes(b"\xff\xfe")
-        assert_refused(use(str(folder)), r"config\.toml is not TOML")
-        (folder / "config.toml").unlink()
-        (folder / "config.toml").mkdir()
-        assert_refused(use(str(folder)), r"it has no config\.toml")
+        (folder / "settings.toml").write_text('photos = "ph')
+        assert_refused(use(str(folder)), r"settings\.toml is not TOML: .* delete the folder to start anew")
+        (folder / "settings.toml").write_bytes(b"\xff\xfe")
+        assert_refused(use(str(folder)), r"settings\.toml is not TOML")
+        (folder / "settings.toml").unlink()
+        (folder / "settings.toml").mkdir()
+        assert_refused(use(str(folder)), r"it has no settings\.toml")
         assert_refused(run(*command, "--output", folder), "exists and is no run folder")
 
 
@@ -405,8 +413,8 @@ def test_scores_that_cannot_be_taken(run: Command, finished: Path, judges: list[
     assert_refused(run("score", folder, "--prompts", "no.txt", *judges), r"no\.txt")
     assert_refused(run("score", folder, "--images", 0, *judges), "images")
     assert_refused(run("score", folder, "--dino", "no/dino/here", *judges[2:]), "there is no model folder no/dino/here")
-    config = (folder / "config.toml").read_text()
-    (folder / "config.toml").write_text(re.sub('photos = ".*"', 'photos = "gone"', config))
+    config = (folder / "settings.toml").read_text()
+    (folder / "settings.toml").write_text(re.sub('photos = ".*"', 'photos = "gone"', config))
     assert_refused(run("score", folder, *judges), "gone does not exist")
     assert not (folder / "scores.json").exists()
 
@@ -531,7 +539,7 @@ def full_disk(patch: pytest.MonkeyPatch, place: str) -> None:
     match place:
         case "prior" | "samples":
             patch.setattr(Image.Image, "save", save_half)
-        case "config.toml" | "metrics.jsonl":
+        case "settings.toml" | "metrics.jsonl":
             patch.setattr(Path, "open", open_full if place == "metrics.jsonl" else open_partial(place, error))
         case "checkpoints":
             patch.setattr("lookforward.runs.checkpoint.save_file", fail)
@@ -560,7 +568,7 @@ def raise_plain(*_: Any, **__: Any) -> None:
     ("place", "where"),
     [
         ("prior", "cache/prior/"),
-        ("config.toml", "run/config.toml"),
+        ("settings.toml", "run/settings.toml"),
         ("metrics.jsonl", "run"),
         ("checkpoints", "run/checkpoints"),
         ("samples", "run/samples"),
@@ -618,9 +626,9 @@ def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch
 
 def test_recipes_join_a_comparison_later_without_another_untouched_model() -> None:
     first, later = (
-        grid_methods(("dreambooth",), ("full",), {"seed": 1}),
-        grid_methods(("best",), ("full", "lora"), {"seed": 1}),
+        grid_methods(("dreambooth",), ("full",), {"run.seed": 1}),
+        grid_methods(("best",), ("full", "lora"), {"run.seed": 1}),
     )
     assert first["untouched"] == later["untouched"]
     assert list(later) == ["untouched", "best", "best@lora"]
-    assert later["best@lora"] == ("best", {"seed": 1, "adapter": "lora"})
+    assert later["best@lora"] == ("best", {"run.seed": 1, "adapter.name": "lora"})

@@ -1,7 +1,6 @@
 """Where a photo was taken, told in its prompt."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ from PIL import Image
 from lookforward.assembly import build, check
 from lookforward.assembly.describe import PLACES, describe, find_places
 from lookforward.assembly.evaluators import clip_source
-from lookforward.config.recipe import load_config
-from lookforward.data.subject import load_concept
+from lookforward.bundle import require_bundle
+from lookforward.config.recipe import load_settings
+from lookforward.data.subject import load_subject
 from lookforward.data.views import make_views
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip
@@ -21,7 +21,13 @@ from lookforward_toybox.subjects import find_subject
 from lookforward_toybox.world.picture import draw_picture, draw_view
 from lookforward_toybox.world.scenes import SCENES
 
-SETTINGS = {"class_noun": "vase", "describe": True, "prior_images": 1, "prior_steps": 1, "sample_every": 0}
+SETTINGS = {
+    "subject.class_noun": "vase",
+    "data.describe": True,
+    "data.class_images": 1,
+    "data.class_image_steps": 1,
+    "evaluation.sample_every": 0,
+}
 
 
 @pytest.fixture
@@ -42,14 +48,14 @@ def test_clip_names_most_scenes_of_the_held_out_subjects() -> None:
         scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:5]]
         pictures = np.stack([draw_picture(subject, draw_view(rng, scene), rng, 64) for scene in scenes])
         photos = [type("Photo", (), {"squares": (picture,)}) for picture in pictures]
-        concept = type("Concept", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
-        right += [a == SCENES[b] for a, b in zip(find_places(concept, places, clip), scenes, strict=True)]
+        loaded = type("Subject", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
+        right += [a == SCENES[b] for a, b in zip(find_places(loaded, places, clip), scenes, strict=True)]
     assert np.mean(right) >= 0.8
 
 
 def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None:
-    config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
-    workshop = build(config, load_concept(vase, class_noun="vase", resolution=64))
+    settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
+    workshop = build(settings, load_subject(vase, class_noun="vase", resolution=64))
     references = workshop.trainer.references
     assert references.prompts == (
         "a photo of sks vase", "a photo of sks vase in the snow",
@@ -64,7 +70,7 @@ def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None
 
 def test_a_caption_of_ones_own_stays(vase: Path) -> None:
     (vase / "1.txt").write_text("a {} by the sea")
-    told = describe(load_concept(vase, class_noun="vase", resolution=64), load_config("best", SETTINGS), "cpu")
+    told = describe(load_subject(vase, class_noun="vase", resolution=64), load_settings("best", SETTINGS), "cpu")
     assert [photo.place for photo in told.photos] == ["in the snow", "", "in the jungle"]
     views = make_views(told)
     assert [view.prompt for view in views][2:4] == ["a sks vase by the sea"] * 2
@@ -72,8 +78,8 @@ def test_a_caption_of_ones_own_stays(vase: Path) -> None:
 
 
 def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
-    config = load_config("dreambooth", {**SETTINGS, "describe": False, "photos": str(vase)})
-    prompts = build(config, load_concept(vase, class_noun="vase", resolution=64)).trainer.references.prompts
+    settings = load_settings("dreambooth", {**SETTINGS, "data.describe": False, "subject.photos": str(vase)})
+    prompts = build(settings, load_subject(vase, class_noun="vase", resolution=64)).trainer.references.prompts
     assert prompts == ("a photo of sks vase",) * 3
 
 
@@ -81,19 +87,19 @@ def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
 def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.assembly.evaluators.CLIP", vase / "clip")
+    monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
     monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew"))
-    config = load_config("dreambooth", {**SETTINGS, "photos": str(vase)})
-    concept = load_concept(vase, class_noun="vase", resolution=64)
+    settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
+    loaded = load_subject(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):
-        job(config, concept)
-    check(replace(config, describe=False), concept)  # which needs none
+        job(settings, loaded)
+    check(settings.with_values({"data.describe": False}), loaded)  # which needs none
 
 
 def test_dpok_refuses_it(vase: Path) -> None:
-    config = load_config("dpok", {**SETTINGS, "photos": str(vase)})
+    settings = load_settings("dpok", {**SETTINGS, "subject.photos": str(vase)})
     with pytest.raises(LookforwardError, match="describe"):
-        check(config, load_concept(vase, class_noun="vase", resolution=64))
+        check(settings, load_subject(vase, class_noun="vase", resolution=64))
 
 
 def test_places_are_told_once_and_follow_a_noun() -> None:

@@ -22,7 +22,9 @@ def teapot(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKFORWARD_CACHE", str(folder / "cache"))
-        return personalize(photos, "teapot", output=folder / "run", model=str(tiny_model), **SETTINGS)
+        return personalize(
+            photos, "teapot", output=folder / "run", settings={"model.name": str(tiny_model), **SETTINGS}
+        )
 
 
 def test_plain_diffusers_draws_the_same_image_to_the_bit(teapot: Personalized, tmp_path: Path) -> None:

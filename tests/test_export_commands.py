@@ -1,7 +1,6 @@
 """`export` and `merge`: what they write is what the adapter does, and they refuse what cannot be."""
 
 import contextlib
-import dataclasses
 import errno
 import shutil
 from pathlib import Path
@@ -19,7 +18,7 @@ from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.assembly import build_pipeline, load_export, read_manifest
-from lookforward.config.settings import AdapterKind, Config
+from lookforward.config.settings import AdapterKind, Settings, structure
 from lookforward.exports.card import CARD
 from lookforward.exports.convert import FORMATS, file_name
 from lookforward.exports.kohya import about_the_base, to_kohya
@@ -40,13 +39,15 @@ def run(command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An export of each adapter, on the tiny model."""
     folder = tmp_path_factory.mktemp("exports")
-    words = {"identifier": "<new>", "initial_word": "teapot"}
+    words = {"subject.identifier": "<new>", "adapter.initial_word": "teapot"}
     return {
         "full": make_export(folder / "whole", tiny_model, "full", size=0.02),
         "lora": make_export(folder / "lora", tiny_model, "lora"),
         "dora": make_export(folder / "dora", tiny_model, "dora"),
         "custom-diffusion": make_export(folder / "custom", tiny_model, "custom-diffusion", **words),
-        "textual-inversion": make_export(folder / "word", tiny_model, "textual-inversion", word_vectors=2, **words),
+        "textual-inversion": make_export(
+            folder / "word", tiny_model, "textual-inversion", **{"adapter.vectors": 2}, **words
+        ),
         "p-plus": make_export(folder / "p-plus", tiny_model, "p-plus", **words),
         "neti": make_export(folder / "neti", tiny_model, "neti", **words),
     }
@@ -177,7 +178,7 @@ def test_a_lora_tells_of_which_stable_diffusion_it_is(width: int, version: str, 
 def test_the_bundled_model_is_no_folder_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toybox").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert "model_is_folder" not in manifest_of(Config())
+    assert "model_is_folder" not in manifest_of(Settings())
 
 
 def test_a_base_model_in_a_folder_is_not_looked_for_on_a_hub(
@@ -222,7 +223,7 @@ def test_an_embedding_is_one_file_of_one_tensor(run: Command, exports: dict[str,
 
 
 def test_every_word_of_several_subjects_is_a_file(run: Command, tiny_model: Path, tmp_path: Path) -> None:
-    both = {"identifier": "<new>", "others": "<zwx>=dog", "initial_word": "teapot"}
+    both = {"subject.identifier": "<new>", "subject.others": "<zwx>=dog", "adapter.initial_word": "teapot"}
     export = make_export(tmp_path / "both", tiny_model, "textual-inversion", **both)
     status, out, err = run("export", export, "--format", "a1111", "--output", "words")
     assert (status, out, err) == (0, "words: README.md, new.safetensors, zwx.safetensors\n", "")
@@ -236,7 +237,11 @@ def test_of_two_runs_of_custom_diffusion_the_second_stays(
     run: Command, exports: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
     other = make_export(
-        tmp_path / "other", tiny_model, "custom-diffusion", seed=2, identifier="<zwx>", initial_word="dog"
+        tmp_path / "other",
+        tiny_model,
+        "custom-diffusion",
+        seed=2,
+        **{"subject.identifier": "<zwx>", "adapter.initial_word": "dog"},
     )
     note = "Note: The keys and values of other take the place of those of custom: "
     status, out, err = run("merge", exports["custom-diffusion"], other, "--output", "merged")
@@ -269,10 +274,9 @@ def test_a_manifest_of_something_else(
 def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     manifest = read_manifest(exports["lora"])
-    config = Config(
-        **{field.name: manifest[field.name] for field in dataclasses.fields(Config) if field.name in manifest}
-    )
-    Run(folder, config).begin([])
+    given = {"subject.class_noun": "teapot", "model.name": manifest["model"], "adapter.name": "lora"}
+    settings = structure(given, "test")
+    Run(folder, settings).begin([])
     status, _, err = run("export", folder, "--format", "kohya")
     assert (status, "run is not finished; give its training command again" in err) == (2, True)
     shutil.copytree(exports["lora"], folder / "export")

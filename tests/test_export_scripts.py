@@ -32,7 +32,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exports(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exports")
-    given = {"class_noun": "dog", "initial_word": "dog"}
+    given = {"subject.class_noun": "dog", "adapter.initial_word": "dog"}
     made = {a: make_export(folder / a, base, a, size=0.02 if a == "full" else 0.3, **given) for a in ADAPTERS}
     merge([find_adapter(str(made["lora"]))], folder / "merged", "cpu")
     return made | {"merged": folder / "merged"}

@@ -17,8 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 from conftest import make_pipeline, save_image
 from exports import make_export
 from jobs import Command
-from lookforward import Config, LookforwardError, __version__, load_personalized
+from lookforward import LookforwardError, __version__, load_personalized
 from lookforward.assembly import read_manifest
+from lookforward.config.settings import structure
 from lookforward.exports.png import Drawing, read_settings, save_picture
 from lookforward.models.latents import encode
 from lookforward.models.sampling import SchedulerName, draw_images, use_ddim
@@ -41,7 +42,9 @@ def teapot(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_export(tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", seed=2, identifier="zwx")
+    return make_export(
+        tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", seed=2, **{"subject.identifier": "zwx"}
+    )
 
 
 @pytest.fixture
@@ -251,10 +254,8 @@ def test_large_images_go_through_the_autoencoder_one_by_one(
 
 def test_a_run_of_another_machines_device_draws_on_what_is_here(run: Command, teapot: Path, tmp_path: Path) -> None:
     manifest = read_manifest(teapot)
-    given = {
-        name: value for name, value in manifest.items() if name in {field.name for field in dataclasses.fields(Config)}
-    }
-    Run(tmp_path / "run", Config(**given, device="cuda:99")).begin([])
+    given = {"subject.class_noun": "teapot", "model.name": manifest["model"], "model.device": "cuda:99"}
+    Run(tmp_path / "run", structure(given, "test")).begin([])
     shutil.copytree(teapot, tmp_path / "run" / "export")
     status, out, err = run("run", "a sks teapot", "--count", 1, "--steps", 1)
     assert (status, err) == (0, "")

@@ -42,7 +42,8 @@ from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import save_clip, save_vit
 
 TINY = {
-    "resolution": 32, "steps": 2, "prior_images": 2, "prior_steps": 1, "sample_steps": 1, "learning_rate": 0.01,
+    "data.resolution": 32, "run.steps": 2, "data.class_images": 2, "data.class_image_steps": 1,
+    "evaluation.sampler_steps": 1, "optimizer.learning_rate": 0.01,
 }  # fmt: skip
 Run = Callable[..., list[Cell]]
 PROMPTS = ("a {identifier} {class_noun} in the snow", "a {identifier} {class_noun} on the beach")
@@ -209,7 +210,10 @@ def test_a_sheet_shows_what_it_says(subjects: tuple[str, ...], tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("adapters", "given", "called"),
-    [(("full", "lora"), {"identifier": "zwx"}, "a zwx vase in"), (("full", "textual-inversion"), {}, "a vase in")],
+    [
+        (("full", "lora"), {"subject.identifier": "zwx"}, "a zwx vase in"),
+        (("full", "textual-inversion"), {}, "a vase in"),
+    ],
 )
 def test_a_sheet_calls_the_subject_as_all_methods_do(
     adapters: tuple[str, ...], given: dict[str, Any], called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -270,8 +274,8 @@ def test_a_score_that_is_no_number_is_not_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"model": "some/model"}, ("grid-model", "--model")),
-        ({"device": "cpu"}, ("grid-device", "CUDA_VISIBLE_DEVICES")),
+        ({"model.name": "some/model"}, ("grid-model", "--model")),
+        ({"model.device": "cpu"}, ("grid-device", "CUDA_VISIBLE_DEVICES")),
     ],
 )
 def test_a_grid_does_not_take_another_model_or_device(
@@ -303,7 +307,7 @@ def test_a_score_of_ones_own_is_taken_and_marked(
     with pytest.raises(LookforwardError, match="no_such"):
         check_extra_scores(("no_such:f",), 1)
     own = replace(judges, own=(CallableReward(load_callable(name), name),))
-    methods = grid_methods(("dreambooth", "state-action"), ("full",), {**TINY, "reward": name})
+    methods = grid_methods(("dreambooth", "state-action"), ("full",), {**TINY, "objective.reward": name})
     plan = Plan(("vase-0",), methods, (0,), PROMPTS, images=2, scoring=Scoring(extra=(name,)))
     cells = run(plan, tmp_path / "out", scored_by=own)
     for one in cells:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from errors import raises
 from lookforward.data.prompts import (
     LIVE_PROMPTS,
     OBJECT_PROMPTS,
@@ -16,7 +17,6 @@ from lookforward.data.prompts import (
     read_prompts_and_classes,
     without_identifier,
 )
-from lookforward.errors import LookforwardError
 
 DATASET_FILE = Path(__file__).parents[2] / "shared" / "datasets" / "dreambooth" / "prompts_and_classes.txt"
 needs_dataset = pytest.mark.skipif(
@@ -95,29 +95,28 @@ def test_prompt_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "fact"),
     [
-        (b"", "holds no prompts"),
-        (b"# only a comment\n\n", "holds no prompts"),
-        ("a photo of {}".encode("utf-16"), "save it as UTF-8"),
-        ("a photo of {}".encode("utf-16-le"), "save it as UTF-8"),
-        ("une photo d'été".encode("latin-1"), "save it as UTF-8"),
-        (b"a dog\na photo of {name}\n", "line 2: unknown placeholder in 'a photo of {name}'"),
-        (b"a photo of {identifier\n", "line 1: unknown placeholder"),
-        (b"a {0} {1}\n", "use {identifier} and {class_noun}, or {} for both"),
+        (b"", "prompts-empty", ""),
+        (b"# only a comment\n\n", "prompts-empty", ""),
+        ("a photo of {}".encode("utf-16"), "file-encoding", ""),
+        ("a photo of {}".encode("utf-16-le"), "file-encoding", ""),
+        ("une photo d'été".encode("latin-1"), "file-encoding", ""),
+        (b"a dog\na photo of {name}\n", "prompt-placeholder", "line 2"),
+        (b"a photo of {identifier\n", "prompt-placeholder", "'a photo of {identifier'"),
+        (b"a {0} {1}\n", "prompt-placeholder", "{identifier} and {class_noun}"),
     ],
 )
-def test_bad_prompt_files(tmp_path: Path, content: bytes, message: str) -> None:
+def test_bad_prompt_files(tmp_path: Path, content: bytes, code: str, fact: str) -> None:
     file = tmp_path / "prompts.txt"
     file.write_bytes(content)
-    with pytest.raises(LookforwardError, match=re.escape(message)) as caught:
+    with raises(code, file, fact):
         read_prompt_file(file)
-    assert "prompts.txt" in str(caught.value)
 
 
 def test_prompt_file_missing_or_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path, Path("nul\0byte")):
-        with pytest.raises(LookforwardError, match="cannot be read"):
+        with raises("file-unreadable"):
             read_prompt_file(path)
 
 
@@ -126,5 +125,5 @@ def test_class_table(tmp_path: Path) -> None:
     file.write_text("Classes\n\nsubject_name,class\ncat2 , cat\nbear,stuffed animal\n\nPrompts\n'a, b'\n")
     assert read_prompts_and_classes(file) == {"cat2": "cat", "bear": "stuffed animal"}
     file.write_text("a photo of a dog, on the beach\n")
-    with pytest.raises(LookforwardError, match="no table of subjects"):
+    with raises("dataset-classes", file):
         read_prompts_and_classes(file)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from errors import raises
 from lookforward.benchmark.plan import prompt_kind
-from lookforward.benchmark.reading import TOYBOX_CEILING, read_benchmark
+from lookforward.benchmark.reading import read_benchmark
 from lookforward.cli import main
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.report.aggregate import difference, estimate
@@ -26,6 +26,7 @@ from lookforward.report.plots import _keep_near, curve_plots, fidelity_plots
 from lookforward.report.render import data_uris, write_report
 from lookforward.report.sections import CEILING
 from lookforward.report.statistics import paired_interval
+from lookforward_toybox import bundle
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = (
@@ -34,12 +35,17 @@ PROMPTS = (
     "a red {identifier} {class_noun}",
 )
 SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity")
-CRITIC = {"critic": "residual", "critic_weight": 1.0}
+CRITIC = {"critic.name": "residual", "critic.weight": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
     "untouched": {},
     "dreambooth": {},
-    "look-forward": {"reward": "look-forward", **CRITIC},
-    "best": {"reward": "look-forward + dino", "critic": "none", "critic_weight": 0.3, "route": "direct"},
+    "look-forward": {"objective.reward": "look-forward", **CRITIC},
+    "best": {
+        "objective.reward": "look-forward + dino",
+        "critic.name": "none",
+        "critic.weight": 0.3,
+        "objective.reward_gradient": "direct",
+    },
 }
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 EVIL = "<script>alert(1)</script>"
@@ -65,7 +71,7 @@ def write_cell(
     count = len(prompts) * images
     values = {name: [round(float(x), 6) for x in rng.random(count)] for name in SCORES}
     values |= {name: list(numbers) for name, numbers in (scores or {}).items()}
-    config = {"model": "toybox", "steps": 300, "seed": seed, **METHODS.get(method, {}), **(config or {})}
+    config = {"model.name": "toybox", "run.steps": 300, "run.seed": seed, **METHODS.get(method, {}), **(config or {})}
     curves = {"reward": [[10, -0.3], [20, -0.1]]}
     if config.get("critic") == "residual":
         curves |= {
@@ -375,7 +381,7 @@ def test_paper_and_ours_side_by_side(folder: Path) -> None:
         for seed in (0, 1):
             write_cell(folder, subject, "dreambooth", seed, scores={"CLIP-I": [0.5] * 6})
             write_cell(folder, subject, "look-forward", seed, scores={"CLIP-I": [0.525] * 6})
-            custom = {"adapter": "custom-diffusion", **METHODS["look-forward"]}
+            custom = {"adapter.name": "custom-diffusion", **METHODS["look-forward"]}
             name = "look-forward@custom-diffusion"
             write_cell(folder, subject, name, seed, scores={"CLIP-I": [0.25] * 6}, config=custom)
     _, page, _ = written(folder)
@@ -481,7 +487,7 @@ def test_every_score_is_in_the_summary(folder: Path) -> None:
 def test_rewards_are_compared_within_their_adapter(folder: Path) -> None:
     for subject in ("cat-0", "vase-0", "toy-1"):
         for recipe, adapter, level in (("dreambooth", "lora", 0.25), ("best", "lora", 0.5), ("best", "neti", 0.5)):
-            settings = {**METHODS[recipe], "adapter": adapter}
+            settings = {**METHODS[recipe], "adapter.name": adapter}
             scores = {name: [level] * 6 for name in SCORES}
             write_cell(folder, subject, f"{recipe}@{adapter}", 0, scores=scores, config=settings)
     _, page, _ = written(folder)
@@ -511,9 +517,9 @@ def test_ceiling_is_that_of_the_documentation(folder: Path) -> None:
     names = [cell.strip() for cell in lines[at - 2].strip("|").split("|")][1:]
     for line, group in ((lines[at], "live subjects"), (lines[at + 1], "objects")):
         figures = [float(cell.split("±")[0]) for cell in line.strip("|").split("|")[1:]]
-        assert dict(zip(names, figures, strict=True)) == TOYBOX_CEILING[group]
+        assert dict(zip(names, figures, strict=True)) == bundle.CEILING[group]
     _, page, _ = written(folder)
-    wanted = (TOYBOX_CEILING["live subjects"]["DINO"] + 2 * TOYBOX_CEILING["objects"]["DINO"]) / 3
+    wanted = (bundle.CEILING["live subjects"]["DINO"] + 2 * bundle.CEILING["objects"]["DINO"]) / 3
     assert cell_of(page.tables["Scores"], CEILING, "DINO") == f"{wanted:.3f}"
     assert cell_of(page.tables["Prompts that ask for a scene"], CEILING, "DINO") == f"{wanted:.3f}"
     for kind in ("an accessory", "a property modification"):  # it is measured in scenes

@@ -9,12 +9,11 @@ import pytest
 
 from errors import raises
 from lookforward.benchmark.reading import read_benchmark
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings
 from lookforward.report.paper import PAPER_MODEL, departures, paper_section, row_of
 from test_report_page import METHODS, PROMPTS, cell_of, write_cell, written
 
-SETTINGS = {"steps": 300, **METHODS["look-forward"]}
+SETTINGS = {"run.steps": 300, **METHODS["look-forward"]}
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +81,8 @@ def test_cells_of_other_settings_are_not_averaged(tmp_path: Path) -> None:
     for subject in ("vase-0", "toy-1"):
         write_cell(tmp_path, subject, "dreambooth")
         write_cell(tmp_path, subject, "look-forward")
-    write_cell(tmp_path, "can-0", "look-forward", config={"steps": 5})
-    write_cell(tmp_path, "clock-0", "look-forward", config={"model": "other/model"})
+    write_cell(tmp_path, "can-0", "look-forward", config={"run.steps": 5})
+    write_cell(tmp_path, "clock-0", "look-forward", config={"model.name": "other/model"})
     write_cell(tmp_path, "cat-0", "look-forward", prompts=PROMPTS[:2])
     write_cell(tmp_path, "dog-0", "look-forward", images=1)
     write_plan(tmp_path, ["vase-0", "toy-1", "can-0", "clock-0", "cat-0", "dog-0"], {"look-forward": SETTINGS})
@@ -97,17 +96,17 @@ def test_cells_of_other_settings_are_not_averaged(tmp_path: Path) -> None:
     assert len(benchmark.missing) == 4
     assert "cells of different settings: 4 with others than benchmark.json has" in page.text
     # The plan decides, however many cells there are of other settings
-    write_plan(tmp_path, ["vase-0", "toy-1", "can-0"], {"look-forward": {**SETTINGS, "steps": 5}})
+    write_plan(tmp_path, ["vase-0", "toy-1", "can-0"], {"look-forward": {**SETTINGS, "run.steps": 5}})
     assert set(read_benchmark(tmp_path).cells.subject) == {"can-0"}
-    write_plan(tmp_path, ["vase-0"], {"look-forward": {**SETTINGS, "steps": 5}})
+    write_plan(tmp_path, ["vase-0"], {"look-forward": {**SETTINGS, "run.steps": 5}})
     with raises("no-cells", "steps 300, not 5"):
         read_benchmark(tmp_path)
 
 
 def test_without_a_plan_the_larger_group_counts(tmp_path: Path) -> None:
     for subject in ("can-0", "vase-0", "toy-1"):
-        write_cell(tmp_path, subject, "dreambooth", config={"steps": 5 if subject == "can-0" else 300})
-        write_cell(tmp_path, subject, "untouched", config={"steps": 5 if subject == "can-0" else 300})
+        write_cell(tmp_path, subject, "dreambooth", config={"run.steps": 5 if subject == "can-0" else 300})
+        write_cell(tmp_path, subject, "untouched", config={"run.steps": 5 if subject == "can-0" else 300})
     benchmark, page, _ = written(tmp_path)
     assert cell_of(page.tables["Scores"], "DreamBooth", "cells") == "2"
     assert cell_of(page.tables["Scores"], "untouched model (floor)", "cells") == "3"  # it is not trained
@@ -162,33 +161,36 @@ def test_a_row_needs_its_reward_and_its_route() -> None:
         "look-forward": "DreamBooth w/ Look Forward",
     }
     for recipe, name in wanted.items():
-        assert row_of(recipe, load_config(recipe, {})) == name
+        assert row_of(recipe, load_settings(recipe, {})) == name
         custom = name.replace("DreamBooth", "Custom Diffusion")
-        assert row_of(recipe, load_config(recipe, {"adapter": "custom-diffusion"})) == custom
-        assert row_of(recipe, load_config(recipe, {"adapter": "lora"})) == ""
+        assert row_of(recipe, load_settings(recipe, {"adapter.name": "custom-diffusion"})) == custom
+        assert row_of(recipe, load_settings(recipe, {"adapter.name": "lora"})) == ""
     spoilt: list[dict[str, Any]] = [
-        {"reward": "dino"}, {"reward": "look-forward + dino"}, {"critic_weight": 0.0}, {"critic": "none"},
-        {"critic": "none", "route": "direct"}, {"noise_weight": 0.0}, {"critic_steps": 0}, {"method": "dpok"},
+        {"objective.reward": "dino"}, {"objective.reward": "look-forward + dino"}, {"critic.weight": 0.0},
+        {"critic.name": "none"},
+        {"critic.name": "none", "objective.reward_gradient": "direct"}, {"objective.reconstruction_weight": 0.0},
+        {"critic.steps": 0}, {"baseline.name": "dpok", "critic.name": "none"},
     ]  # fmt: skip
     for change in spoilt:
-        config = Config(**{**vars(load_config("look-forward", {})), **change})
-        assert row_of("look-forward", config) == "", change
-    assert row_of("dreambooth", load_config("dreambooth", {"critic": "residual", "critic_weight": 1.0})) == ""
+        settings = load_settings("look-forward", change)
+        assert row_of("look-forward", settings) == "", change
+    assert row_of("dreambooth", load_settings("dreambooth", {"critic.name": "residual", "critic.weight": 1.0})) == ""
 
 
 def test_departures_are_from_the_paper() -> None:
-    assert departures("look-forward", load_config("look-forward", {"model": PAPER_MODEL})) == ()
-    assert departures("dreambooth", load_config("dreambooth", {})) == (
-        "learning_rate 0.00018 (1e-06)", "steps 300 (1000)", "resolution 64 (512)", "prior_images 32 (8)",
+    assert departures("look-forward", load_settings("look-forward", {"model.name": PAPER_MODEL})) == ()
+    assert departures("dreambooth", load_settings("dreambooth", {})) == (
+        "optimizer.learning_rate 0.00018 (1e-06)", "run.steps 300 (1000)", "data.resolution 64 (512)",
+        "data.class_images 32 (8)",
     )  # fmt: skip
-    assert departures("dino", load_config("dino", {"model": PAPER_MODEL})) == (
-        "critic_weight 0.5 (1)",
-        "critic_bins 1 (0)",
+    assert departures("dino", load_settings("dino", {"model.name": PAPER_MODEL})) == (
+        "critic.weight 0.5 (1)",
+        "critic.bins 1 (0)",
     )
 
 
 def test_one_table_by_the_kind_of_data_set(tmp_path: Path) -> None:
-    model = {"model": PAPER_MODEL, "resolution": 512, "steps": 800}
+    model = {"model.name": PAPER_MODEL, "data.resolution": 512, "run.steps": 800}
     for subject in ("vase-0", "toy-1"):
         write_cell(tmp_path, subject, "dreambooth", config=model)
         write_cell(tmp_path, subject, "look-forward", config=model)
@@ -202,7 +204,7 @@ def test_one_table_by_the_kind_of_data_set(tmp_path: Path) -> None:
         assert "must not be compared" not in page.text
         assert "The model is the paper's" in page.text
         name = f"Table {number}: settings of our rows that differ from the paper's (its own in brackets)"
-        assert ["DreamBooth w/ Look Forward", "steps 800 (1000)"] in page.tables[name]
+        assert ["DreamBooth w/ Look Forward", "run.steps 800 (1000)"] in page.tables[name]
     write_plan(
         tmp_path, ["vase-0"], methods, model=PAPER_MODEL, dataset={"name": "x", "kind": "dreambooth"}, encoders={}
     )

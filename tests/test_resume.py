@@ -14,10 +14,16 @@ import pytest
 
 from conftest import save_image
 from jobs import SETTINGS, as_options, exported, logged, server, start, tree
-from lookforward import Config, LookforwardError, personalize
+from lookforward import LookforwardError, Settings, personalize
 
-SHORTER = SETTINGS | {"steps": 2, "checkpoint_every": 1, "sample_every": 1, "prior_images": 1}
-LONGER = SETTINGS | {"steps": 16, "checkpoint_every": 3, "sample_every": 4, "export_every": 5, "prior_images": 6}
+SHORTER = SETTINGS | {"run.steps": 2, "run.checkpoint_every": 1, "evaluation.sample_every": 1, "data.class_images": 1}
+LONGER = SETTINGS | {
+    "run.steps": 16,
+    "run.checkpoint_every": 3,
+    "evaluation.sample_every": 4,
+    "run.export_every": 5,
+    "data.class_images": 6,
+}
 PATIENCE = 250  # seconds for one process
 
 
@@ -144,7 +150,7 @@ def test_files_that_the_system_refuses_to_write(
         assert process.exitcode == exitcode, message
         return message
 
-    for limit, where in ((100, "prior/"), (5_000, "run/checkpoints"), (500, "run/config.toml")):
+    for limit, where in ((100, "prior/"), (5_000, "run/checkpoints"), (500, "run/settings.toml")):
         assert re.fullmatch(f"lookforward: .*{where}.* cannot be written: .*[Ff]ile too large.*\n", go_on(limit, 2))
     go_on(0, 0)
     whole = tree(folder)
@@ -164,7 +170,7 @@ def finished(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKFORWARD_CACHE", str(folder.parent / "cache"))
-        personalize(photos, "teapot", output=folder, model=str(tiny_model), **SETTINGS)
+        personalize(photos, "teapot", output=folder, settings={"model.name": str(tiny_model), **SETTINGS})
     return folder
 
 
@@ -178,8 +184,14 @@ def again(finished: Path, tiny_model: Path, photos: Path, tmp_path: Path) -> Any
         def __call__(self, **changed: Any) -> list[int]:
             """The steps that were taken."""
             steps: list[int] = []
-            settings = {"photos": photos, "class_noun": "teapot", "model": str(tiny_model), **SETTINGS, **changed}
-            personalize(output=self.folder, on_step=lambda result: steps.append(result.step), **settings)
+            settings = {"subject.class_noun": "teapot", "model.name": str(tiny_model), **SETTINGS, **changed}
+            personalize(
+                settings.pop("subject.photos", photos),
+                recipe=settings.pop("run.recipe", "look-forward"),
+                output=self.folder,
+                on_step=lambda result: steps.append(result.step),
+                settings=settings,
+            )
             return steps
 
         def unfinish(self, checkpoints: tuple[int, ...] = (4, 6)) -> None:
@@ -204,28 +216,29 @@ def test_a_finished_run_is_not_run_again(again: Any) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"steps": 7}, {"class_noun": "kettle"}, {"identifier": "zwx"}, {"seed": 1}, {"recipe": "dreambooth"},
-        {"discount": 0.9, "batch": 2}, {"resolution": 48}, {"precision": "bf16"},
+        {"run.steps": 7}, {"subject.class_noun": "kettle"}, {"subject.identifier": "zwx"}, {"run.seed": 1},
+        {"run.recipe": "dreambooth"},
+        {"objective.discount": 0.9, "run.batch_size": 2}, {"data.resolution": 48}, {"model.precision": "bf16"},
     ],
 )  # fmt: skip
 def test_other_settings_are_refused_by_name(again: Any, changed: dict[str, Any]) -> None:
     before = tree(again.folder)
     with pytest.raises(LookforwardError, match=r"holds another run: .*Give another --output") as caught:
         again(**changed)
-    earlier = {"class_noun": "teapot", "recipe": "look-forward", **SETTINGS}
+    earlier = {"subject.class_noun": "teapot", "run.recipe": "look-forward", **SETTINGS}
     for name, value in changed.items():
-        assert f"{name} was {earlier.get(name, getattr(Config(), name))!r}, now {value!r}" in str(caught.value)
-    assert str(caught.value).count(" was ") == len(changed) + (2 if "recipe" in changed else 0)  # it sets two more
+        assert f"{name} was {earlier.get(name, Settings().flat()[name])!r}, now {value!r}" in str(caught.value)
+    assert str(caught.value).count(" was ") == len(changed) + (2 if "run.recipe" in changed else 0)  # it sets two more
     assert tree(again.folder) == before
 
 
 def test_settings_that_change_no_result_may_change(again: Any) -> None:
     again.unfinish((4,))
-    assert again(checkpoint_every=5, sample_every=0) == [5, 6]
+    assert again(**{"run.checkpoint_every": 5, "evaluation.sample_every": 0}) == [5, 6]
     assert again.same()
     names = sorted(path.name for path in (again.folder / "checkpoints").iterdir())
     assert names == ["step-000005", "step-000006"]
-    assert "checkpoint_every = 5\n" in (again.folder / "config.toml").read_text()
+    assert "checkpoint_every = 5\n" in (again.folder / "settings.toml").read_text()
 
 
 def test_other_photos_are_refused(again: Any, photos: Path, tmp_path: Path) -> None:
@@ -234,15 +247,15 @@ def test_other_photos_are_refused(again: Any, photos: Path, tmp_path: Path) -> N
     save_image(others / "00.png", seed=5)
     before = tree(again.folder)
     with pytest.raises(LookforwardError, match=r"holds another run: the photos are not the same files\."):
-        again(photos=others)
+        again(**{"subject.photos": others})
     assert tree(again.folder) == before
 
 
 def test_the_same_photos_elsewhere_are_the_same(again: Any, photos: Path, tmp_path: Path) -> None:
     again.unfinish((4,))
     shutil.copytree(photos, tmp_path / "moved")
-    assert again(photos=tmp_path / "moved") == [5, 6]
-    assert str(tmp_path / "moved") in (again.folder / "config.toml").read_text()
+    assert again(**{"subject.photos": tmp_path / "moved"}) == [5, 6]
+    assert str(tmp_path / "moved") in (again.folder / "settings.toml").read_text()
     assert again.same()
 
 
@@ -294,7 +307,7 @@ def test_a_half_written_run_is_gone_on_with(again: Any, damage: str) -> None:
     assert not list(folder.rglob(".partial*"))
 
 
-@pytest.mark.parametrize("left", [["photos.json"], [".partial-photos.json"], ["photos.json", ".partial-config.toml"]])
+@pytest.mark.parametrize("left", [["photos.json"], [".partial-photos.json"], ["photos.json", ".partial-settings.toml"]])
 def test_a_run_that_was_killed_as_it_began_begins_again(again: Any, tmp_path: Path, left: list[str]) -> None:
     again.folder = tmp_path / "begun"
     again.folder.mkdir()
@@ -307,18 +320,18 @@ def test_a_run_that_was_killed_as_it_began_begins_again(again: Any, tmp_path: Pa
 @pytest.mark.parametrize("text", ["", 'photos = "x"\nclass_no', 'photos = "x"\n', "\x00" * 40, b"\xff\xfe"])
 def test_a_damaged_config_says_what_to_do(again: Any, text: str | bytes) -> None:
     again.unfinish()
-    path: Path = again.folder / "config.toml"
+    path: Path = again.folder / "settings.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     before = tree(again.folder)
-    with pytest.raises(LookforwardError, match=r"config\.toml .*delete the folder to start anew"):
+    with pytest.raises(LookforwardError, match=r"settings\.toml .*delete the folder to start anew"):
         again()
     assert tree(again.folder) == before
 
 
 def test_a_config_of_another_version_names_what_is_unknown(again: Any) -> None:
-    with (again.folder / "config.toml").open("a") as file:
+    with (again.folder / "settings.toml").open("a") as file:
         file.write("flux_capacitor = 1.21\n")
-    with pytest.raises(LookforwardError, match=r"Unknown setting flux_capacitor in .*config\.toml"):
+    with pytest.raises(LookforwardError, match=r"Unknown setting flux_capacitor in .*settings\.toml"):
         again()
 
 

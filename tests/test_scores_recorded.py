@@ -19,7 +19,7 @@ from lookforward.benchmark.optimised import optimised_of, optimised_scores
 from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.runner import prepare
 from lookforward.benchmark.tables import write_results
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
 
 
@@ -76,7 +76,16 @@ def test_clip_text_sees_the_identifier_where_it_is_kept(
             return torch.zeros(len(images))
 
     monkeypatch.setattr("lookforward.benchmark.cell_runner.build_scores", lambda *_: [Noting()])
-    plan = fake_plan(tmp_path / "set", 1, resolution=32, sample_steps=1, identifier="zwx", model=str(tiny_model))
+    plan = fake_plan(
+        tmp_path / "set",
+        1,
+        **{
+            "data.resolution": 32,
+            "evaluation.sampler_steps": 1,
+            "subject.identifier": "zwx",
+            "model.name": str(tiny_model),
+        },
+    )
     plan = rescored(plan, identifier_in_clip_text=kept)
     judges: Any = None
     pipeline = build_pipeline(str(tiny_model))
@@ -96,15 +105,15 @@ def test_clip_text_sees_the_identifier_where_it_is_kept(
     ],
 )
 def test_optimised_scores_are_those_of_the_rewards_own_encoder(reward: str, scores: tuple[str, ...]) -> None:
-    assert optimised_scores(load_config("dino", {"reward": reward, "model": "some/model"})) == scores
+    assert optimised_scores(load_settings("dino", {"objective.reward": reward, "model.name": "some/model"})) == scores
 
 
 def test_a_score_that_is_not_taken_is_not_marked(tmp_path: Path) -> None:
-    plan = fake_plan(tmp_path / "set", 1, reward="dino + dinov2")
+    plan = fake_plan(tmp_path / "set", 1, **{"objective.reward": "dino + dinov2"})
     plans = {extra: optimised_of(rescored(plan, extra=extra))["dino"] for extra in ((), ("dinov2",))}
     assert plans == {(): ("DINO",), ("dinov2",): ("DINO", "DINOv2")}
 
 
 def test_a_reward_that_asked_an_exchanged_encoder_is_marked() -> None:
-    config = load_config("dino", {"reward": "embedding:other", "model": "some/model"})
-    assert optimised_scores(config, Scoring(dino="other")) == ("DINO",)
+    settings = load_settings("dino", {"objective.reward": "embedding:other", "model.name": "some/model"})
+    assert optimised_scores(settings, Scoring(dino="other")) == ("DINO",)

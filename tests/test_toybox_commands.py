@@ -19,13 +19,13 @@ from torch import nn
 
 from conftest import make_pipeline
 from jobs import Command
-from lookforward.benchmark.figure import Figure
-from lookforward.benchmark.toybox import measure
 from lookforward.errors import LookforwardError
+from lookforward.models.encoders.metadata import read_metadata
 from lookforward.models.sampling import use_ddim
 from lookforward_toybox import SHIPPED, Weights
 from lookforward_toybox.draw import draw_world
-from lookforward_toybox.training.data import read_description
+from lookforward_toybox.figure import Figure
+from lookforward_toybox.measure import measure
 from lookforward_toybox.training.loop import Schedule, run_stage
 from lookforward_toybox.training.stages import MINUTES
 from lookforward_toybox.training.state import load_state, save_state
@@ -46,7 +46,7 @@ def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line
     alone, within = (load_file(p / "diffusion_pytorch_model.safetensors")
                      for p in (own.folder / "vae", own.pipeline / "vae"))  # fmt: skip
     assert all(torch.equal(tensor, within[name]) for name, tensor in alone.items())
-    told = {stage: read_description(own.folder / path) for stage, path in {
+    told = {stage: read_metadata(own.folder / path) for stage, path in {
         "unet": "pipeline/unet/diffusion_pytorch_model.safetensors", "clip": "clip/model.safetensors",
         "decoder": "pipeline/vae/diffusion_pytorch_model.safetensors", "judge": "judge/model.safetensors",
     }.items()}  # fmt: skip
@@ -184,7 +184,7 @@ def test_pictures_of_the_world_and_of_its_models(
 
     pipeline = make_pipeline()
     monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: use_ddim(pipeline) or pipeline)
-    monkeypatch.setattr("lookforward.benchmark.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
+    monkeypatch.setattr("lookforward_toybox.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
     status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
     assert (status, out) == (0, "150 images on samples.png\n")
 
@@ -204,10 +204,8 @@ def test_figures_are_shown_beside_their_goals_also_if_the_rest_never_comes(
         yield Figure("ceiling, objects, DINO", None, 0.834, 0.021)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lookforward.benchmark.toybox.bounds", stopped)
-    monkeypatch.setattr(
-        "lookforward.benchmark.toybox.draw_images", lambda p, prompts, *_, **__: noise(len(prompts), 64)
-    )
+    monkeypatch.setattr("lookforward_toybox.measure.bounds", stopped)
+    monkeypatch.setattr("lookforward_toybox.measure.draw_images", lambda p, prompts, *_, **__: noise(len(prompts), 64))
     status, out, _ = command_line("toybox", "check", "--images", "4")
     assert status == 130
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in out.splitlines()]

@@ -12,13 +12,14 @@ from lookforward.benchmark.report import TOYBOX_CEILING
 from safetensors import safe_open
 
 from lookforward.assembly import build_judges, build_pipeline
-from lookforward.benchmark.bounds import bounds
-from lookforward.benchmark.figure import figure_of
 from lookforward.config.settings import TOYBOX
 from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit
+from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
+from lookforward_toybox.bounds import bounds
+from lookforward_toybox.bundle import CEILING
 from lookforward_toybox.check import (
     captioned_pictures,
     draw_real,
@@ -28,6 +29,7 @@ from lookforward_toybox.check import (
     retrieval,
     subject_classes,
 )
+from lookforward_toybox.figure import figure_of
 from lookforward_toybox.judge import Judge
 
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
@@ -146,10 +148,15 @@ def test_no_config_tells_where_it_was_made() -> None:
 
 def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
-    monkeypatch.setattr("lookforward.benchmark.bounds.drawing", lambda subject: None)
-    monkeypatch.setattr("lookforward.benchmark.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
+    monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
+    monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
     found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu"))}
-    for kind, scores in TOYBOX_CEILING.items():
+    for kind, scores in CEILING.items():
         for score in scores.keys() - {"oracle"}:
             assert found[f"ceiling, {kind}, {score}"] == pytest.approx(scores[score], abs=0.002)
             assert found[f"floor, {kind}, {score}"] < scores[score]
+
+
+def test_encoders_for_evaluation_are_marked() -> None:
+    marked = {folder.name: is_evaluation_only(folder) for folder in (CLIP, DINO, IDENTITY, JUDGE)}
+    assert marked == {"clip": False, "dino": False, "identity": True, "judge": True}

@@ -19,12 +19,12 @@ from torch.nn.functional import avg_pool2d, interpolate, mse_loss
 from lookforward.algorithm.environment import decide, detached
 from lookforward.algorithm.trainer import Trainer
 from lookforward.assembly import build
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.core.path import look_forward
 from lookforward.core.types import Transition
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
-from lookforward.data.subject import load_concept
+from lookforward.data.subject import load_subject
 from lookforward.examples.rewards import is_bright, png_size
 from lookforward_toybox.subjects import write_photos
 
@@ -101,8 +101,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_photos("backpack-0", Path(folder))
-        concept = load_concept(Path(folder), class_noun="backpack", resolution=64)
-    trainer = build(load_config("dreambooth", {"class_noun": "backpack", "reward": "ssim"}), concept).trainer
+        subject = load_subject(Path(folder), class_noun="backpack", resolution=64)
+    trainer = build(load_settings("dreambooth", {"class_noun": "backpack", "reward": "ssim"}), subject).trainer
     decode = trainer.environment.decode
     assert decode is not None
     generator = torch.Generator().manual_seed(5)

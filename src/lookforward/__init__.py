@@ -5,29 +5,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookforward.api import Personalized, load_personalized, personalize
-    from lookforward.config.recipe import load_config
-    from lookforward.config.settings import Config
+    from lookforward.config.recipe import load_settings
+    from lookforward.config.settings import Settings
     from lookforward.core.types import StepResult
     from lookforward.errors import LookforwardError
 
 __all__ = [
-    "Config",
     "LookforwardError",
     "Personalized",
+    "Settings",
     "StepResult",
-    "load_config",
     "load_personalized",
+    "load_settings",
     "personalize",
 ]
 __version__ = "0.1.0"
 
 # Names are fetched when they are first used: torch and diffusers take seconds to import, help texts need neither.
 _HOMES = {
-    "Config": "config.settings",
     "LookforwardError": "errors",
     "Personalized": "api",
+    "Settings": "config.settings",
     "StepResult": "core.types",
-    "load_config": "config.recipe",
+    "load_settings": "config.run.recipe",
     "load_personalized": "api",
     "personalize": "api",
 }

@@ -7,12 +7,11 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
     image.show()
 """
 
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -20,12 +19,11 @@ from PIL import Image
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import Source, Workshop, build, device_of, find_source
 from lookforward.assembly.milestones import export_step, keep_milestones
-from lookforward.config.recipe import load_config, require_followed
-from lookforward.config.settings import Config
+from lookforward.config.recipe import load_settings, require_followed
+from lookforward.config.settings import Options, Settings, dotted, flatten
 from lookforward.core.types import StepResult
-from lookforward.data.subject import Concept
-from lookforward.data.subjects import load_concepts, name_subjects
-from lookforward.data.views import SCALES
+from lookforward.data.subject import Subject
+from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -98,29 +96,28 @@ def personalize(
     recipe: str = "look-forward",
     output: str | Path | None = None,
     on_step: Callable[[StepResult], None] | None = None,
-    **settings: Any,
+    settings: Mapping[str, Any] | None = None,
+    **options: Unpack[Options],
 ) -> Personalized:
-    """Train a model on the photos, or go on with a training that was interrupted, and load the result.
+    """Train a model on the photos, or continue a training that was interrupted, and load the result.
 
     photos: a folder, or image files, or a TOML list of several subjects. class_noun: what the subject is, such as
     "dog"; a list names it itself. recipe: a bundled name or a TOML file. output: the run folder;
-    `runs/<photos>-<recipe>` where None, with `-<adapter>` behind it unless that is full. on_step: called after each
-    step. settings: any field of `Config`, such as model, steps, seed, identifier, resolution.
+    `runs/<photos>-<recipe>` if None, with `-<adapter>` behind it unless that is full. on_step: called after each
+    step. options: the settings that change most often (model, reward, adapter, identifier, steps, batch_size,
+    learning_rate, resolution, seed, device, precision). settings: any others by their dotted names, such as
+    {"critic.weight": 0.5}; docs/settings.md lists them.
 
     Raises:
         LookforwardError: something is wrong with what was asked for; the message names the remedy.
     """
-    config = load_config(
-        recipe,
-        name_subjects(
-            photos,
-            {**settings, **({"class_noun": class_noun} if class_noun else {}), "photos": photos_name(photos)},
-        ),
-    )
-    require_followed(config, settings)
-    concept = read_concept(photos, config)
-    folder = Path(output) if output is not None else default_output(config)
-    with closing(iter(Job(folder, config, concept))) as results:  # lets go of the folder, whatever holds the traceback
+    given = {**flatten(settings or {}), **dotted(**options, class_noun=class_noun or None)}
+    resolved = load_settings(recipe, name_subjects(photos, given | {"subject.photos": photos_name(photos)}))
+    require_followed(resolved, given)
+    subject = read_subject(photos, resolved)
+    folder = Path(output) if output is not None else default_output(resolved)
+    # Lets go of the folder, whatever holds the traceback
+    with closing(iter(Job(folder, resolved, subject))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)
@@ -138,20 +135,20 @@ class Job:
     """
 
     def __init__(
-        self, folder: Path, config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None
+        self, folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
     ) -> None:
-        self._digests = concept.origins
-        self.run, self.concept = prepare(folder, config, self._digests), concept
-        self.notes: tuple[str, ...] = concept.notes
+        self._digests = subject.digests
+        self.run, self.subject = prepare(folder, settings, self._digests), subject
+        self.notes: tuple[str, ...] = subject.notes
         self.resumed_at = 0
         self._pipeline = pipeline
 
     def __iter__(self) -> Generator[StepResult]:
         """Yields each step that was missing, after it was logged and, where due, saved."""
-        run, config = self.run, self.run.config
+        run, settings = self.run, self.run.settings
         if self._finished():
             return
-        workshop = build(config, self.concept, self._pipeline)
+        workshop = build(settings, self.subject, self._pipeline)
         self.notes = workshop.notes
         with run.hold():  # not earlier: what cannot be built leaves no run behind
             if self._finished():
@@ -161,22 +158,22 @@ class Job:
 
     def _finished(self) -> bool:
         """Whether the run is; raises where another process began another one in its folder meanwhile."""
-        return prepare(self.run.folder, self.run.config, self._digests).finished
+        return prepare(self.run.folder, self.run.settings, self._digests).finished
 
     def _train(self, workshop: Workshop) -> Iterator[StepResult]:
-        run, config, trainer = self.run, self.run.config, workshop.trainer
+        run, settings, trainer = self.run, self.run.settings, workshop.trainer
         load_newest(trainer, run.checkpoints, workshop.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        keep_milestones(workshop, run, self.concept, trainer.step)  # if it was stopped after the checkpoint, before
-        for result in train(trainer, config.steps):
+        keep_milestones(workshop, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
+        for result in train(trainer, settings.run.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            due = result.step == config.steps or result.step % config.checkpoint_every == 0
+            due = result.step == settings.run.steps or result.step % settings.run.checkpoint_every == 0
             if due:
                 save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
-            keep_milestones(workshop, run, self.concept, result.step)
+            keep_milestones(workshop, run, self.subject, result.step)
             yield replace(result, checkpoint=due)
-        export_step(workshop, run, self.concept, config.steps, run.export)
+        export_step(workshop, run, self.subject, settings.run.steps, run.export)
 
 
 def load_personalized(folder: str | Path) -> Personalized:
@@ -189,34 +186,10 @@ def load_personalized(folder: str | Path) -> Personalized:
     return Personalized(source, source.load(device_of(source)))
 
 
-def read_concept(photos: str | Path | Sequence[str | Path], config: Config) -> Concept:
-    """The photos of a run, at its resolution. photos: a folder, files, or a TOML list of several subjects."""
-    return load_concepts(
-        photos,
-        config,
-        resolution=config.resolution,
-        allow_few=config.allow_few,
-        noun_in_prompt=config.noun_in_prompt,
-        captions=config.captions,
-        crops=config.crops,
-        large=round(SCALES[1] * config.resolution) if config.augment else 0,
-    )
-
-
-def photos_name(photos: str | Path | Sequence[str | Path]) -> str:
-    """How a run remembers where its photos came from; `photos_of` finds them again."""
-    name = str(photos) if isinstance(photos, str | Path) else ", ".join(str(p) for p in photos)
-    return os.fsencode(name).decode("utf-8", "replace")  # a path may be no text, a config is
-
-
-def photos_of(config: Config) -> Path | list[Path]:
-    """Where the photos of a run were: a folder, or files."""
-    whole = Path(config.photos)
-    return whole if whole.exists() else [Path(name) for name in config.photos.split(", ")]
-
-
-def default_output(config: Config) -> Path:
+def default_output(settings: Settings) -> Path:
     """runs/<name of the photos' folder>-<recipe>, and -<adapter> behind it unless that is full."""
-    name = Path(config.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
-    adapter = "" if config.adapter == "full" else f"-{config.adapter}"  # a run folder belongs to one adapter
-    return Path("runs") / f"{name}-{Path(config.recipe).stem}{adapter}"
+    name = Path(settings.subject.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
+    adapter = (
+        "" if settings.adapter.name == "full" else f"-{settings.adapter.name}"
+    )  # a run folder belongs to one adapter
+    return Path("runs") / f"{name}-{Path(settings.run.recipe).stem}{adapter}"

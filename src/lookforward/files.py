@@ -140,10 +140,10 @@ def read_json_lines(path: Path, shape: type[T]) -> list[T]:
     return found
 
 
-def structure(value: Any, shape: type[T], where: object) -> T:
-    """`value`, as JSON gives it, as a `shape`. Nothing is converted but whole numbers to floats.
+def structure(value: Any, shape: type[T], where: object, *, root: str = "$", exact: bool = False) -> T:
+    """`value`, as JSON or TOML gives it, as a `shape`. Nothing is converted but whole numbers to floats.
 
-    where: what the message calls it.
+    where, root: what the message calls the file and the value. exact: refuse fields that a class does not have.
 
     Raises:
         LookforwardError: it has another shape; the message names the field.
@@ -151,9 +151,9 @@ def structure(value: Any, shape: type[T], where: object) -> T:
     import cattrs
 
     try:
-        return _converter().structure(value, shape)
+        return _converter(exact).structure(value, shape)
     except Exception as error:  # of cattrs, or of the class itself
-        problems = cattrs.transform_error(error, path="$", format_exception=_format)
+        problems = cattrs.transform_error(error, path=root, format_exception=_format)
         raise _damaged(where, "; ".join(problems).replace(" @ ", " at ")) from error
 
 
@@ -211,9 +211,12 @@ def write_error(where: Path, error: Exception, remedy: str = REMEDY) -> Lookforw
     return LookforwardError(f"{where} cannot be written: {reason}. {remedy}", "not-writable")
 
 
-def unreadable(path: Path, error: OSError) -> LookforwardError:
+def unreadable(path: Path, error: Exception) -> LookforwardError:
     """What to raise when `path` cannot be read."""
-    return LookforwardError(f"{path} cannot be read: {error.strerror or error}.", "file-unreadable")
+    reason = error.strerror if isinstance(error, OSError) else None
+    return LookforwardError(
+        f"{path} cannot be read: {reason or error}. Check the path and its permissions.", "file-unreadable"
+    )
 
 
 def _damaged(where: object, problem: str) -> LookforwardError:
@@ -233,10 +236,10 @@ def _discard(partial: Path) -> None:
 
 
 @cache
-def _converter() -> "Converter":
+def _converter(exact: bool) -> "Converter":
     from cattrs import Converter
 
-    converter = Converter()
+    converter = Converter(forbid_extra_keys=exact)
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _exactly)
     return converter

@@ -26,9 +26,21 @@ RECIPES = (
 )  # fmt: skip
 ADAPTERS = ("lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
 CASES = (*((recipe, "full") for recipe in RECIPES), *(("look-forward", adapter) for adapter in ADAPTERS))
-SHORT: dict[str, Any] = {"steps": 20, "seed": 0, "device": "cpu", "prior_images": 4, "prior_steps": 4,
-                         "sample_every": 0, "checkpoint_every": 20}  # fmt: skip
-DPOK: dict[str, Any] = {"dpok_trajectories": 4, "dpok_pairs": 8, "dpok_at_once": 8, "chain_steps": 5}
+SHORT: dict[str, Any] = {
+    "run.steps": 20,
+    "run.seed": 0,
+    "model.device": "cpu",
+    "data.class_images": 4,
+    "data.class_image_steps": 4,
+    "evaluation.sample_every": 0,
+    "run.checkpoint_every": 20,
+}
+DPOK: dict[str, Any] = {
+    "baseline.dpok_trajectories": 4,
+    "baseline.dpok_pairs": 8,
+    "baseline.dpok_micro_batch": 8,
+    "baseline.sampler_steps": 5,
+}
 
 
 def machine() -> dict[str, str]:
@@ -46,8 +58,8 @@ def run_case(recipe: str, adapter: str, photos: Path, folder: Path) -> dict[str,
     """Train one case; returns its logged terms step by step, and digests of trained weights and of one image."""
     from lookforward import personalize
 
-    settings = SHORT | {"adapter": adapter} | (DPOK if recipe == "dpok" else {})
-    result = personalize(photos, "teapot", recipe=recipe, output=folder, **settings)
+    settings = SHORT | {"adapter.name": adapter} | (DPOK if recipe == "dpok" else {})
+    result = personalize(photos, "teapot", recipe=recipe, output=folder, settings=settings)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     terms = [{k: v for k, v in row.items() if k not in ("seconds", "step")} for row in rows]
     state = load_file(folder / "checkpoints" / "step-000020" / "state.safetensors")

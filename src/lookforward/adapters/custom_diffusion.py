@@ -96,7 +96,7 @@ def cross_attentions(unet: nn.Module) -> dict[str, Any]:
 def load_custom_diffusion(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
     """Put an export into a pipeline: its words, and its projections in the place of the pipeline's own.
 
-    A second export's projections take the place of the first one's; concepts that are to be drawn together are
+    A second export's projections take the place of the first one's; subjects that are to be drawn together are
     trained together.
 
     strength: 1 is what was learned, 0 the model before with the word that training began with.

@@ -116,7 +116,7 @@ def decide(policy: Policy, batch: Batch, embedding: Tensor) -> tuple[Transition,
         prompts=batch.plain_prompts,
         photo=batch.photo,
         mask=batch.mask,
-        concept=batch.concept,
+        subject=batch.subject,
     )
     return first, rows(both, slice(b, None)) if batch.prior is not None else None
 
@@ -159,7 +159,7 @@ def rows(transition: Transition, chosen: slice) -> Transition:
         transition.prompts[chosen],
         *(
             None if x is None else x[chosen]
-            for x in (transition.photo, transition.image, transition.mask, transition.concept)
+            for x in (transition.photo, transition.image, transition.mask, transition.subject)
         ),
     )
 

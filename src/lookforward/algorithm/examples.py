@@ -18,7 +18,7 @@ class Examples:
 
     prompts: n texts; plain_prompts: n without the identifier, or none. photos: (n, 3, H, W) in [0, 1], what the
     latents were encoded from, for rewards that compare with them. masks: (n, 1, h, w), how much each latent counts,
-    1 in the mean of each picture. concepts: (n,) int64, which of several subjects each shows.
+    1 in the mean of each picture. subjects: (n,) int64, which of several subjects each shows.
     """
 
     latents: CachedLatents
@@ -26,7 +26,7 @@ class Examples:
     plain_prompts: tuple[str, ...] = ()
     photos: Tensor | None = None
     masks: Tensor | None = None
-    concepts: Tensor | None = None
+    subjects: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless there is a prompt for each picture."""
@@ -40,8 +40,8 @@ class Examples:
         x_0 = self.latents.sample(index, generator)
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
         timestep = torch.randint(timesteps, (count,), generator=generator)
-        photo, mask, concept = (
-            None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.concepts)
+        photo, mask, subject = (
+            None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.subjects)
         )
         chosen = index.tolist()
         return Batch(
@@ -52,7 +52,7 @@ class Examples:
             plain_prompts=tuple(self.plain_prompts[i] for i in chosen) if self.plain_prompts else ("",) * count,
             photo=photo,
             mask=mask,
-            concept=concept,
+            subject=subject,
         )
 
 

@@ -9,56 +9,67 @@ from lookforward.adapters.neti import NetiAdapter
 from lookforward.adapters.p_plus import PPlusAdapter
 from lookforward.adapters.textual_inversion import TextualInversionAdapter
 from lookforward.adapters.words import Word
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.subjects import subjects_of
 from lookforward.errors import LookforwardError
 
 
-def build_adapter(config: Config, generator: torch.Generator) -> Adapter:
+def build_adapter(settings: Settings, generator: torch.Generator) -> Adapter:
     """generator: where an adapter that trains by chance draws it from; saved with a checkpoint."""
-    match config.adapter:
+    match settings.adapter.name:
         case "full":
-            return FullAdapter(config.train_text_encoder)
+            return FullAdapter(settings.adapter.train_text_encoder)
         case "lora" | "dora":
             return LoraAdapter(
-                config.lora_rank, config.lora_alpha, config.train_text_encoder, config.adapter == "dora", generator
+                settings.adapter.rank,
+                settings.adapter.alpha,
+                settings.adapter.train_text_encoder,
+                settings.adapter.name == "dora",
+                generator,
             )
         case "textual-inversion":
-            _refuse_dpok(config)
-            return TextualInversionAdapter(_words(config, config.word_vectors))
+            _refuse_dpok(settings)
+            return TextualInversionAdapter(_words(settings, settings.adapter.vectors))
         case "custom-diffusion":
-            _refuse_dpok(config)
-            return CustomDiffusionAdapter(_words(config))
+            _refuse_dpok(settings)
+            return CustomDiffusionAdapter(_words(settings))
         case "p-plus":
-            _refuse_dpok(config)
-            _refuse_several(config)
-            return PPlusAdapter(config.identifier, _initial_word(config))
+            _refuse_dpok(settings)
+            _refuse_several(settings)
+            return PPlusAdapter(settings.subject.identifier, _initial_word(settings))
         case "neti":
-            _refuse_dpok(config)
-            _refuse_several(config)
-            width, bypass, dropout = config.neti_width, config.neti_bypass, config.neti_dropout
-            return NetiAdapter(config.identifier, _initial_word(config), width, bypass, dropout, generator)
+            _refuse_dpok(settings)
+            _refuse_several(settings)
+            width, bypass, dropout = (
+                settings.adapter.neti_width,
+                settings.adapter.neti_bypass,
+                settings.adapter.neti_dropout,
+            )
+            return NetiAdapter(settings.subject.identifier, _initial_word(settings), width, bypass, dropout, generator)
         case _:
-            raise LookforwardError(f"adapter = {config.adapter!r} is not there yet.")
+            raise LookforwardError(f"adapter.name = {settings.adapter.name!r} is not there yet.")
 
 
-def _initial_word(config: Config) -> str:
-    return config.initial_word or config.class_noun
+def _initial_word(settings: Settings) -> str:
+    return settings.adapter.initial_word or settings.subject.class_noun
 
 
-def _words(config: Config, vectors: int = 1) -> tuple[Word, ...]:
-    return tuple(Word(name, config.initial_word or noun, vectors) for name, noun in subjects_of(config))
+def _words(settings: Settings, vectors: int = 1) -> tuple[Word, ...]:
+    return tuple(Word(name, settings.adapter.initial_word or noun, vectors) for name, noun in subjects_of(settings))
 
 
-def _refuse_several(config: Config) -> None:
-    if config.others:
+def _refuse_several(settings: Settings) -> None:
+    if settings.subject.others:
         raise LookforwardError(
-            f"adapter {config.adapter!r} learns one subject; take custom-diffusion, textual-inversion, lora or full."
+            f"adapter {settings.adapter.name!r} learns one subject; take custom-diffusion, textual-inversion, lora or "
+            "full."
         )
 
 
-def _refuse_dpok(config: Config) -> None:
-    if config.method == "dpok":
+def _refuse_dpok(settings: Settings) -> None:
+    if settings.baseline.name == "dpok":
         # It stays near to what the untouched UNet does with the same prompt, which here means nothing to that
-        raise LookforwardError(f"method = 'dpok' cannot train adapter {config.adapter!r}; take lora or full.")
+        raise LookforwardError(
+            f"baseline.name = 'dpok' cannot train adapter {settings.adapter.name!r}; take lora or full."
+        )

@@ -5,7 +5,7 @@ from torch import nn
 
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.trainer import Critique
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.critics.residual import ResidualCritic
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
@@ -13,17 +13,19 @@ from lookforward.critics.value import ValueFunction
 from lookforward.models.policy import DiffusionPolicy
 
 
-def build_critique(config: Config, policy: DiffusionPolicy, latents: torch.Size, embedding: int) -> Critique | None:
+def build_critique(settings: Settings, policy: DiffusionPolicy, latents: torch.Size, embedding: int) -> Critique | None:
     """latents: (c, h, w). embedding: width of an encoded prompt."""
-    critic = _build_critic(config, latents, embedding)
+    critic = _build_critic(settings, latents, embedding)
     if critic is None:
         return None
-    scale = ReturnScale(policy.schedule.timesteps, config.critic_bins)
-    value = ValueFunction(critic, scale, config.slow_critic if config.target == "bootstrap" else None)
+    scale = ReturnScale(policy.schedule.timesteps, settings.critic.bins)
+    value = ValueFunction(
+        critic, scale, settings.critic.target_momentum if settings.critic.target == "bootstrap" else None
+    )
     value = value.to(policy.device)
-    rate = config.critic_learning_rate
+    rate = settings.critic.learning_rate
     optimizer: torch.optim.Optimizer
-    match config.critic_optimizer:
+    match settings.critic.optimizer:
         case "sgd":
             optimizer = torch.optim.SGD(value.trained_parameters(), lr=rate)
         case "adam":
@@ -31,19 +33,19 @@ def build_critique(config: Config, policy: DiffusionPolicy, latents: torch.Size,
     return Critique(
         value,
         optimizer,
-        Target(config.target, config.discount, config.target_samples),
-        config.critic_max_grad_norm,
-        config.critic_steps,
-        config.critic_warmup,
-        config.critic_every,
+        Target(settings.critic.target, settings.objective.discount, settings.critic.target_samples),
+        settings.critic.max_grad_norm,
+        settings.critic.steps,
+        settings.critic.warmup,
+        settings.critic.every,
     )
 
 
-def _build_critic(config: Config, latents: torch.Size, embedding: int) -> nn.Module | None:
+def _build_critic(settings: Settings, latents: torch.Size, embedding: int) -> nn.Module | None:
     # Its own generator: recipes with and without a critic see the same photos, noise and timesteps for a seed
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(settings.run.seed)
     channels, height, width = latents
-    match config.critic:
+    match settings.critic.name:
         case "none":
             return None
         case "residual":

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from lookforward.assembly.evaluators import clip_source
-from lookforward.config.settings import TOYBOX, Config
-from lookforward.data.subject import Concept
+from lookforward.bundle import bundle_of
+from lookforward.config.settings import Settings
+from lookforward.data.subject import Subject
 from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
-from lookforward_toybox.world.scenes import SCENES
 
 PLACES = (
     "on a table", "on a shelf", "on a chair", "on a sofa", "on a bed", "on a carpet", "on a wooden floor",
@@ -26,28 +26,28 @@ PLACES = (
 )  # fmt: skip
 
 
-def describe(concept: Concept, config: Config, device: torch.device | str) -> Concept:
-    """The concept with a place for each photo that has no caption, "on the beach".
+def describe(subject: Subject, settings: Settings, device: torch.device | str) -> Subject:
+    """The subject with a place for each photo that has no caption, "on the beach".
 
     Raises:
         LookforwardError: CLIP cannot be loaded.
     """
-    # Toybox's models know the words of their world alone
-    places = tuple(SCENES.values()) if config.model == TOYBOX else PLACES
-    clip = load_clip(clip_source(config.model), device)
+    bundle = bundle_of(settings.model.name)
+    places = tuple(bundle.places()) if bundle else PLACES
+    clip = load_clip(clip_source(settings.model.name), device)
     told = [
         replace(one, photos=tuple(
             photo if photo.caption else replace(photo, place=place)
             for photo, place in zip(one.photos, find_places(one, places, clip), strict=True)
         ))
-        for one in concept.together
+        for one in subject.together
     ]  # fmt: skip
     return replace(told[0], others=tuple(told[1:]))
 
 
 @torch.no_grad()
-def find_places(concept: Concept, places: tuple[str, ...], clip: ClipEncoders) -> list[str]:
+def find_places(subject: Subject, places: tuple[str, ...], clip: ClipEncoders) -> list[str]:
     """For each photo the place that CLIP finds most like it."""
-    pixels = to_unit(np.stack([photo.squares[0] for photo in concept.photos])).to(clip.image.mean.device)
-    texts = clip.text([f"{concept.class_prompt} {place}" for place in places])  # (p, d)
+    pixels = to_unit(np.stack([photo.squares[0] for photo in subject.photos])).to(clip.image.mean.device)
+    texts = clip.text([f"{subject.class_prompt} {place}" for place in places])  # (p, d)
     return [places[i] for i in (clip.image(pixels) @ texts.T).argmax(dim=1).tolist()]

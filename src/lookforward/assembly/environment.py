@@ -10,10 +10,11 @@ from torch import Tensor
 
 from lookforward.algorithm.environment import Environment
 from lookforward.assembly.evaluators import DINOV2, clip_source, dino_source
-from lookforward.config.settings import Config
+from lookforward.config.settings import Settings
 from lookforward.core.protocols import Reward
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import explain_load_error, load_clip, load_dino, load_dinov2, load_embedding
+from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.encoders.perceptual import load_dreamsim, load_lpips, require_package
 from lookforward.models.latents import decode, decode_tiny
 from lookforward.rewards.call import CallableReward, load_callable
@@ -27,11 +28,10 @@ from lookforward.rewards.embedding import EmbeddingReward
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.lpips import LpipsReward
 from lookforward.rewards.noise import NoiseReward
-from lookforward.rewards.per_concept import PerConceptReward
+from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.rewards.ssim import SsimReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
-from lookforward_toybox.training.data import read_description
 
 NAMES = (
     "look-forward", "noise", "dino", "dinov2", "clip-image", "clip-text", "ssim", "lpips", "dreamsim",
@@ -41,45 +41,44 @@ _PACKAGES = ("lpips", "dreamsim")  # that a reward of the same name needs
 WITH_REFERENCES = ("dino", "dinov2", "clip-image")  # and embedding:MODEL: they hold the photos of one subject
 
 
-def build_environment(config: Config, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
+def build_environment(settings: Settings, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
     """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
-    terms, loaded = parse_terms(config.reward), Encoders(photos[0].device)
-    reward = WeightedSum([(weight, checked(_build_for_all(name, config, photos, loaded))) for weight, name in terms])
-    decoder = _build_decoder(config, pipeline) if reward.needs_image else None
-    return Environment(reward, config.transition, config.stride, decoder)
+    terms, loaded = parse_terms(settings.objective.reward), Encoders(photos[0].device)
+    reward = WeightedSum([(weight, checked(_build_for_all(name, settings, photos, loaded))) for weight, name in terms])
+    decoder = _build_decoder(settings, pipeline) if reward.needs_image else None
+    return Environment(reward, settings.objective.transition, settings.objective.stride, decoder)
 
 
-def check_reward(config: Config) -> None:
+def check_reward(settings: Settings) -> None:
     """Find what is wrong with the reward's words before anything is loaded or drawn.
 
     Raises:
-        LookforwardError: it is not a sum of rewards, or one of them is not known, lacks its package, only ever judges,
-            or gives no gradient where one is needed.
+        LookforwardError: it is not a sum of rewards, or one of them is not known, lacks its package, is for
+            evaluation only, or gives no gradient where one is needed.
     """
-    for _, name in parse_terms(config.reward):
+    for _, name in parse_terms(settings.objective.reward):
         if name in _PACKAGES:
             require_package(name)
         elif name.startswith("embedding:"):
-            _refuse_judges(name)
+            _refuse_evaluation_only(name)
         elif name not in NAMES:
             if ":" not in name:
                 raise _unknown(name)
             load_callable(name)
-            if config.route == "direct" or config.method == "draft":
+            if settings.objective.reward_gradient == "direct" or settings.baseline.name == "draft":
                 remedy = "take the route through a critic (route = critic, as recipe state-action does)"
+                method = "DRaFT" if settings.baseline.name == "draft" else "objective.reward_gradient = direct"
                 raise LookforwardError(
-                    f"Reward {name!r} is a function and gives no gradient, which "
-                    f"{'DRaFT' if config.method == 'draft' else 'route = direct'} needs: {remedy}."
+                    f"Reward {name!r} is a function and gives no gradient, which {method} needs: {remedy}."
                 )
 
 
-def _refuse_judges(name: str) -> None:
-    weights = Path(name.removeprefix("embedding:")) / "model.safetensors"
-    stage = read_description(weights).get("stage") if weights.is_file() else None  # wherever it was trained
-    if stage in ("identity", "judge"):
+def _refuse_evaluation_only(name: str) -> None:
+    if is_evaluation_only(Path(name.removeprefix("embedding:"))):
         raise LookforwardError(
-            f"Reward {name!r}: Toybox's {stage} encoder only ever judges, so that one score is never trained on. "
-            "Take dino, or another encoder."
+            f"Reward {name!r}: this encoder is for evaluation only, so that no reward trains on every score. "
+            "Use another, such as dino.",
+            code="encoder-for-evaluation",
         )
 
 
@@ -98,13 +97,13 @@ class Encoders:
         return self._loaded[key]
 
 
-def _build_for_all(name: str, config: Config, photos: Sequence[Tensor], loaded: Encoders) -> Reward:
+def _build_for_all(name: str, settings: Settings, photos: Sequence[Tensor], loaded: Encoders) -> Reward:
     if len(photos) > 1 and (name in WITH_REFERENCES or name.startswith("embedding:")):
-        return PerConceptReward([build_reward(name, config, some, loaded) for some in photos])
-    return build_reward(name, config, photos[0], loaded)
+        return PerSubjectReward([build_reward(name, settings, some, loaded) for some in photos])
+    return build_reward(name, settings, photos[0], loaded)
 
 
-def build_reward(name: str, config: Config, photos: Tensor, loaded: Encoders | None = None) -> Reward:
+def build_reward(name: str, settings: Settings, photos: Tensor, loaded: Encoders | None = None) -> Reward:
     """One reward by its name in docs/rewards.md. loaded: encoders that other rewards may share.
 
     Raises:
@@ -118,13 +117,13 @@ def build_reward(name: str, config: Config, photos: Tensor, loaded: Encoders | N
         case "noise":
             return NoiseReward()
         case "dino":
-            return DinoReward(load(load_dino, dino_source(config.model)), photos)
+            return DinoReward(load(load_dino, dino_source(settings.model.name)), photos)
         case "dinov2":
             return Dinov2Reward(load(load_dinov2, DINOV2), photos)
         case "clip-image":
-            return ClipImageReward(load(load_clip, clip_source(config.model)).image, photos)
+            return ClipImageReward(load(load_clip, clip_source(settings.model.name)).image, photos)
         case "clip-text":
-            return ClipTextReward(load(load_clip, clip_source(config.model)))
+            return ClipTextReward(load(load_clip, clip_source(settings.model.name)))
         case "ssim":
             return SsimReward()
         case "lpips":
@@ -146,12 +145,12 @@ def _unknown(name: str) -> LookforwardError:
     )
 
 
-def _build_decoder(config: Config, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
-    if not config.decoder:
+def _build_decoder(settings: Settings, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
+    if not settings.objective.decoder:
         return lambda x_0: decode(pipeline.vae, x_0)
     try:
-        tiny: Any = AutoencoderTiny.from_pretrained(config.decoder, torch_dtype=torch.float32)
+        tiny: Any = AutoencoderTiny.from_pretrained(settings.objective.decoder, torch_dtype=torch.float32)
     except Exception as error:
-        raise explain_load_error(config.decoder, error) from error
+        raise explain_load_error(settings.objective.decoder, error) from error
     tiny = tiny.to(pipeline.device).eval().requires_grad_(False)
     return lambda x_0: decode_tiny(tiny, x_0)

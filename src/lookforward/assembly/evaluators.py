@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import bundle_of
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import (
     ClipEncoders,
@@ -30,7 +30,6 @@ from lookforward.scores.function import FunctionScore
 from lookforward.scores.identity import IdentityScore
 from lookforward.scores.oracle import OracleScore
 from lookforward.scores.protocol import Score
-from lookforward_toybox import CLIP, DINO, IDENTITY
 
 EXTRA_SCORES = ("dinov2", "diversity", "dreamsim")
 _PACKAGES = {"diversity": "lpips", "dreamsim": "dreamsim"}
@@ -69,11 +68,11 @@ def build_judges(
     Raises:
         LookforwardError: a model cannot be loaded, or a package is missing.
     """
-    device = find_device(device)
+    device, bundle = find_device(device), bundle_of(model)
     return Judges(
         load_dino(dino or dino_source(model), device).published(),
         load_clip(clip or clip_source(model), device).published(),
-        load_embedding(IDENTITY, device).published() if model == TOYBOX else None,
+        load_embedding(bundle.ENCODERS["identity"], device).published() if bundle else None,
         load_dinov2(dinov2 or DINOV2, device).published() if "dinov2" in extra else None,
         load_lpips(device) if "diversity" in extra else None,
         load_dreamsim(device) if "dreamsim" in extra else None,
@@ -103,12 +102,14 @@ def check_extra_scores(extra: Sequence[str], images: int) -> None:
 
 def dino_source(model: str) -> str:
     """The DINO that belongs to a model."""
-    return str(DINO) if model == TOYBOX else "facebook/dino-vits16"
+    bundle = bundle_of(model)
+    return str(bundle.ENCODERS["dino"]) if bundle else "facebook/dino-vits16"
 
 
 def clip_source(model: str) -> str:
     """The CLIP that belongs to a model."""
-    return str(CLIP) if model == TOYBOX else "openai/clip-vit-base-patch32"
+    bundle = bundle_of(model)
+    return str(bundle.ENCODERS["clip"]) if bundle else "openai/clip-vit-base-patch32"
 
 
 def build_scores(judges: Judges, references: np.ndarray, drawing: np.ndarray | None = None) -> list[Score]:

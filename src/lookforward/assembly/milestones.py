@@ -1,13 +1,12 @@
 """What a run leaves at some of its steps: images to look at, and exports to choose from."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lookforward.assembly import Workshop, manifest_of
 from lookforward.data.prompts import SAMPLE_SCENES
-from lookforward.data.subject import Concept
+from lookforward.data.subject import Subject
 from lookforward.exports.card import Card
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
@@ -16,19 +15,21 @@ from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
 
 
-def keep_milestones(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
+def keep_milestones(workshop: Workshop, run: Run, subject: Subject, step: int) -> None:
     """Samples and export of a step, where it is to have them and they are not there yet.
 
     Raises:
         LookforwardError: the disk is full or cannot be written; what is there stays.
     """
-    if _due(run.config.sample_every, step) or (run.config.sample_every and step == run.config.steps):
-        _draw_samples(workshop, run, concept, step)
-    if _due(run.config.export_every, step) and step != run.config.steps:  # the last one's is the run's own
-        export_step(workshop, run, concept, step, run.exports / f"step-{step:06d}")
+    if _due(run.settings.evaluation.sample_every, step) or (
+        run.settings.evaluation.sample_every and step == run.settings.run.steps
+    ):
+        _draw_samples(workshop, run, subject, step)
+    if _due(run.settings.run.export_every, step) and step != run.settings.run.steps:  # the last one's is the run's own
+        export_step(workshop, run, subject, step, run.exports / f"step-{step:06d}")
 
 
-def export_step(workshop: Workshop, run: Run, concept: Concept, step: int, folder: Path) -> None:
+def export_step(workshop: Workshop, run: Run, subject: Subject, step: int, folder: Path) -> None:
     """Export the weights of a step with a card that shows that step's samples, if it has any.
 
     Raises:
@@ -36,8 +37,8 @@ def export_step(workshop: Workshop, run: Run, concept: Concept, step: int, folde
     """
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.config, workshop.model_hash), sum(len(one.photos) for one in concept.together)
-    card = Card(manifest, replace(run.config, steps=step), count, _samples_of(run, step))
+    manifest, count = manifest_of(run.settings, workshop.model_hash), sum(len(one.photos) for one in subject.together)
+    card = Card(manifest, run.settings.with_values({"run.steps": step}), count, _samples_of(run, step))
     export(workshop.adapter, workshop.policy, folder, manifest, card)
 
 
@@ -49,20 +50,20 @@ def _samples_of(run: Run, step: int) -> Path:
     return run.samples / f"step-{step:06d}.png"
 
 
-def _draw_samples(workshop: Workshop, run: Run, concept: Concept, step: int) -> None:
+def _draw_samples(workshop: Workshop, run: Run, subject: Subject, step: int) -> None:
     path = _samples_of(run, step)
     if path.is_file():
         return
-    prompts = [one.prompt + scene for one in concept.together for scene in SAMPLE_SCENES]
+    prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
     images = draw_images(
         workshop.pipeline,
         prompts,
         list(range(len(prompts))),
-        steps=run.config.sample_steps,
-        guidance=run.config.guidance,
-        resolution=run.config.resolution,
+        steps=run.settings.evaluation.sampler_steps,
+        guidance=run.settings.evaluation.guidance,
+        resolution=run.settings.data.resolution,
     )
-    cell = max(128, run.config.resolution)  # as they were drawn: details are what is to be judged
+    cell = max(128, run.settings.data.resolution)  # as they were drawn: details are what is to be judged
     sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
     with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A config and a concept to all the objects of one run."""
+"""A config and a subject to all the objects of one run."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ from lookforward.assembly.critic import build_critique
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment, check_reward
 from lookforward.assembly.evaluators import clip_source
-from lookforward.config.settings import WORD_ADAPTERS, Config
+from lookforward.config.settings import FIELDS, WORD_ADAPTERS, Settings
 from lookforward.core.protocols import Adapter
-from lookforward.data.subject import Concept, check_identifier
+from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
@@ -46,46 +46,46 @@ class Workshop:
     model_hash: str = ""
 
 
-def check(config: Config, concept: Concept) -> tuple[str, ...]:
+def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
-    policy = DiffusionPolicy(build_pipeline(config.model, config.device), config.precision)
-    notes = _check(config, concept, policy)
-    if config.describe:
-        load_clip(clip_source(config.model))  # whether it is there, and whole
+    policy = DiffusionPolicy(build_pipeline(settings.model.name, settings.model.device), settings.model.precision)
+    notes = _check(settings, subject, policy)
+    if settings.data.describe:
+        load_clip(clip_source(settings.model.name))  # whether it is there, and whole
     return notes
 
 
-def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
-    """Everything that a run needs, from its config and its concept.
+def build(settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
+    """Everything that a run needs, from its config and its subject.
 
     pipeline: the untouched model if it is already loaded; its weights will be trained in place.
 
     Raises:
         LookforwardError: the model cannot be loaded, or config and model do not fit each other.
     """
-    pipeline = pipeline or build_pipeline(config.model, config.device)
-    policy = DiffusionPolicy(pipeline, config.precision)
-    notes = _check(config, concept, policy)
-    if config.describe:
-        concept = describe(concept, config, policy.device)
-        notes += tuple(f"{p.path.name}: {p.place}" for one in concept.together for p in one.photos if p.place)
+    pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
+    policy = DiffusionPolicy(pipeline, settings.model.precision)
+    notes = _check(settings, subject, policy)
+    if settings.data.describe:
+        subject = describe(subject, settings, policy.device)
+        notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
 
     for network in (pipeline.unet, pipeline.vae):  # a pipeline that was handed in may have had it
-        if config.gradient_checkpointing:
+        if settings.model.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
-    comparison = build_comparison(config, policy)
-    references = _build_references(config, concept, policy)
-    prior = _build_prior(config, concept, pipeline) if config.prior_weight > 0 else None
-    adapter_generator = torch.Generator().manual_seed(config.seed + 2)
-    adapter = build_adapter(config, adapter_generator)
+    comparison = build_comparison(settings, policy)
+    references = _build_references(settings, subject, policy)
+    prior = _build_prior(settings, subject, pipeline) if settings.objective.prior_weight > 0 else None
+    adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
+    adapter = build_adapter(settings, adapter_generator)
     parameters = adapter.attach(policy)
-    width = policy.embed([concept.prompt]).shape[-1]
+    width = policy.embed([subject.prompt]).shape[-1]
     embeddings = Embeddings(policy, adapter.changes_prompts)
     if len(set(references.prompts)) > 1:
         embeddings.prepare([*references.prompts, *(prior.prompts if prior else ())])
@@ -94,104 +94,105 @@ def build(config: Config, concept: Concept, pipeline: StableDiffusionPipeline | 
         parameters=parameters,
         optimizer=torch.optim.AdamW(
             parameters.values(),
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            weight_decay=config.weight_decay,
+            lr=settings.optimizer.learning_rate,
+            betas=(settings.optimizer.beta1, settings.optimizer.beta2),
+            weight_decay=settings.optimizer.weight_decay,
         ),
-        environment=build_environment(config, pipeline, _photos(concept, policy)),
-        critique=build_critique(config, policy, references.latents.mean.shape[1:], width),
-        direct=config.route == "direct",
+        environment=build_environment(settings, pipeline, _photos(subject, policy)),
+        critique=build_critique(settings, policy, references.latents.mean.shape[1:], width),
+        direct=settings.objective.reward_gradient == "direct",
         objective=Objective(
-            config.critic_weight,
-            config.noise_weight,
-            config.prior_weight,
+            settings.critic.weight,
+            settings.objective.reconstruction_weight,
+            settings.objective.prior_weight,
             # Returns of more than one reward, which only a critic is taught, are discounted themselves
-            config.discount if config.target == "one-step" or config.critic == "none" else 1.0,
+            settings.objective.discount
+            if settings.critic.target == "one-step" or settings.critic.name == "none"
+            else 1.0,
         ),
         references=references,
         prior=prior,
         embeddings=embeddings,
-        batch=config.batch,
-        max_grad_norm=config.max_grad_norm,
-        generator=torch.Generator().manual_seed(config.seed),
-        critic_generator=torch.Generator().manual_seed(config.seed + 1),
+        batch=settings.run.batch_size,
+        max_grad_norm=settings.optimizer.max_grad_norm,
+        generator=torch.Generator().manual_seed(settings.run.seed),
+        critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
         adapter_generator=adapter_generator,
         comparison=comparison,
-        rate_decay=config.rate_decay,
+        rate_decay=settings.optimizer.decay,
     )
     return Workshop(pipeline, policy, adapter, trainer, notes, digest)
 
 
-def _check(config: Config, concept: Concept, policy: DiffusionPolicy) -> tuple[str, ...]:
+def _check(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
     notes: list[str] = []
-    learned = config.adapter in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
-    for one in concept.together:
+    learned = settings.adapter.name in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
+    for one in subject.together:
         note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
         notes += [*one.notes, *((note,) if note else ())]
-    _check_model(config, policy)
-    notes += _check_lengths(concept, policy)
-    check_reward(config)
-    adapter = build_adapter(config, torch.Generator())
+    _check_model(settings, policy)
+    notes += _check_lengths(subject, policy)
+    check_reward(settings)
+    adapter = build_adapter(settings, torch.Generator())
     if learned:  # a word that cannot be taught is told of before prior images are drawn for it
         adapter.attach(policy)
         adapter.detach(policy)
-    prompts = {prompts_of(one, photo)[0] for one in concept.together for photo in one.photos}
-    if config.method == "dpok" and (config.augment or config.describe or len(prompts) > 1):
+    prompts = {prompts_of(one, photo)[0] for one in subject.together for photo in one.photos}
+    if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
         raise LookforwardError(
-            "method = 'dpok' has one baseline, so all photos need one prompt: set captions, describe and augment to"
-            " false, and give one subject."
+            "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
+            "data.describe and data.augment to false, and give one subject.",
+            code="settings-conflict",
         )
-    if config.critic == "residual" and config.critic_bins > 1:
+    if settings.critic.name == "residual" and settings.critic.bins > 1:
         notes.append(
             "the residual critic does not see the timestep, so it cannot foretell returns that have a scale of their "
-            f"own in each of {config.critic_bins} ranges of timesteps: critic_bins = 1 gives all of them one"
+            f"own in each of {settings.critic.bins} ranges of timesteps: critic.bins = 1 gives all of them one"
         )
-    notes += _unheeded(config)
-    if config.method == "dpg" and config.critic_weight == 0 and (config.critic != "none" or config.route == "direct"):
-        notes.append("critic_weight is 0, so that the reward changes nothing that is trained")
-    return (*notes, *caption_notes(concept))
+    notes += _unheeded(settings)
+    if (
+        settings.baseline.name == "none"
+        and settings.critic.weight == 0
+        and (settings.critic.name != "none" or settings.objective.reward_gradient == "direct")
+    ):
+        notes.append("critic.weight is 0, so that the reward changes nothing that is trained")
+    return (*notes, *caption_notes(subject))
 
 
-def _unheeded(config: Config) -> list[str]:
+def _unheeded(settings: Settings) -> list[str]:
     """Notes of settings that were given and change nothing, or little."""
     notes = []
-    if config.critic != "none" and config.transition == "policy" and config.target == "one-step":
+    if (
+        settings.critic.name != "none"
+        and settings.objective.transition == "policy"
+        and settings.critic.target == "one-step"
+    ):
         notes.append(
-            "transition = 'policy' changes nothing with target = 'one-step', which looks at no later state: take "
-            "bootstrap or monte-carlo"
+            "objective.transition = 'policy' changes nothing with critic.target = 'one-step', which looks at no later "
+            "state: take bootstrap or monte-carlo"
         )
-    if config.critic == "none" and config.target != "one-step":
-        notes.append(f"target = {config.target!r} changes nothing: there is no critic to learn it")
-    own = [name for _, name in parse_terms(config.reward) if ":" in name and not name.startswith("embedding:")]
-    if own and config.critic == "residual" and config.follows_reward:
+    own = [
+        name for _, name in parse_terms(settings.objective.reward) if ":" in name and not name.startswith("embedding:")
+    ]
+    if own and settings.critic.name == "residual" and settings.follows_reward:
         notes.append(
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
             f"foretell little of {', '.join(own)}: recipe state-action has one that does"
         )
-    plain = Config()
-    for names, adapters in _OF_ADAPTERS:
-        for name in names:
-            if getattr(config, name) != getattr(plain, name) and config.adapter not in adapters:
-                notes.append(
-                    f"{name} is for adapter {' or '.join(adapters)} and changes nothing with {config.adapter!r}"
-                )
-    if config.augment_views != plain.augment_views and not config.augment:
-        notes.append("augment_views changes nothing: augment is false")
+    values = settings.flat()
+    for name, value in settings.changed().items():
+        other, needed = FIELDS[name].spec.only_with or ("", ())
+        if other and values[other] not in needed:
+            words = " or ".join(str(one).lower() for one in needed)
+            notes.append(f"{name} = {value!r} changes nothing: it needs {other} = {words}")
     return notes
 
 
-_OF_ADAPTERS = (
-    (("lora_rank", "lora_alpha"), ("lora", "dora")),
-    (("word_vectors",), ("textual-inversion",)),
-    (("initial_word",), WORD_ADAPTERS),
-    (("neti_width", "neti_bypass", "neti_dropout"), ("neti",)),
-)
-
-
-def _check_model(config: Config, policy: DiffusionPolicy) -> None:
-    check_size(policy.pipeline, config.resolution)
-    for name in ("prior_steps", "sample_steps", *(("chain_steps",) if config.method != "dpg" else ())):
-        check_steps(policy.pipeline, getattr(config, name), name)
+def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
+    check_size(policy.pipeline, settings.data.resolution)
+    values = settings.flat()
+    for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
+        check_steps(policy.pipeline, values[name], name)
     if policy.schedule.alpha_bar.min() < 1e-6:
         raise LookforwardError(
             "This model's noise schedule ends in noise alone (rescale_betas_zero_snr), from which no image can be "
@@ -199,11 +200,11 @@ def _check_model(config: Config, policy: DiffusionPolicy) -> None:
         )
 
 
-def _check_lengths(concept: Concept, policy: DiffusionPolicy) -> list[str]:
+def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
     """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
     room = policy.pipeline.tokenizer.model_max_length - 2  # but for the marks of start and end
     notes = []
-    for one in concept.together:
+    for one in subject.together:
         for photo in one.photos:
             prompt = prompts_of(one, photo)[0]
             before, found, _ = prompt.partition(one.identifier)
@@ -217,46 +218,49 @@ def _check_lengths(concept: Concept, policy: DiffusionPolicy) -> list[str]:
     return notes
 
 
-def _build_references(config: Config, concept: Concept, policy: DiffusionPolicy) -> Examples:
+def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:
     views = make_views(
-        concept, flip=config.flip, augment=config.augment_views if config.augment else 0, seed=config.seed
+        subject,
+        flip=settings.data.flip,
+        augment=settings.data.augment_views if settings.data.augment else 0,
+        seed=settings.run.seed,
     )
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline.vae, photos)
     height, width = latents.mean.shape[2:]
-    masks = weigh(views, height, width, config.background_weight)
+    masks = weigh(views, height, width, settings.data.background_weight)
     return Examples(
         latents,
         tuple(view.prompt for view in views),
         tuple(view.plain_prompt for view in views),
         photos,
         None if masks is None else masks.to(policy.device),
-        torch.tensor([view.concept for view in views], device=policy.device) if concept.others else None,
+        torch.tensor([view.subject for view in views], device=policy.device) if subject.others else None,
     )
 
 
-def _photos(concept: Concept, policy: DiffusionPolicy) -> list[Tensor]:
+def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
     """What rewards compare with: of each subject the squares of its photos (k, 3, h, w), as they are."""
     return [
         to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
-        for one in concept.together
+        for one in subject.together
     ]
 
 
-def _build_prior(config: Config, concept: Concept, pipeline: StableDiffusionPipeline) -> Examples:
-    classes = list(dict.fromkeys(one.class_prompt for one in concept.together))
+def _build_prior(settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline) -> Examples:
+    classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
     images = [
         prior_images(
             pipeline,
             prompt,
-            config.prior_images,
-            steps=config.prior_steps,
-            guidance=config.guidance,
-            resolution=config.resolution,
+            settings.data.class_images,
+            steps=settings.data.class_image_steps,
+            guidance=settings.evaluation.guidance,
+            resolution=settings.data.resolution,
         )
         for prompt in classes
     ]
-    prompts = tuple(prompt for prompt in classes for _ in range(config.prior_images))
+    prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))
     return Examples(encode(pipeline.vae, to_unit(np.concatenate(images))), prompts)
 
 

@@ -164,5 +164,5 @@ def arrive(policy: Policy, end: Link, start: Batch) -> Transition:
         prompts=start.plain_prompts,
         photo=start.photo,
         mask=start.mask,
-        concept=start.concept,
+        subject=start.subject,
     )

@@ -9,7 +9,7 @@ Clark et al. 2024, "Directly Fine-Tuning Diffusion Models on Differentiable Rewa
 
 Differences from the paper:
 
-- The prompt is one concept's, and rewards may compare with its reference photos.
+- The prompt is one subject's, and rewards may compare with its reference photos.
 - What is trained is the adapter's choice, the text encoder included; the paper trains LoRA in the UNet.
 - The last step is DDIM's from timestep 1 to ᾱ_0, as in `chain`, which leaves a trace of noise in x_0.
 - Of DRaFT-LV only the n noised copies are paid; the chain itself is drawn without gradient.
@@ -92,8 +92,8 @@ def _denoise_again(
 
 def _repeat(start: Batch, n: int) -> Batch:
     """Each row n times in a row, of what rewards look at."""
-    photo, mask, concept = (
-        None if x is None else x.repeat_interleave(n, dim=0) for x in (start.photo, start.mask, start.concept)
+    photo, mask, subject = (
+        None if x is None else x.repeat_interleave(n, dim=0) for x in (start.photo, start.mask, start.subject)
     )
     return replace(
         start,
@@ -101,7 +101,7 @@ def _repeat(start: Batch, n: int) -> Batch:
         plain_prompts=tuple(prompt for prompt in start.plain_prompts for _ in range(n)),
         photo=photo,
         mask=mask,
-        concept=concept,
+        subject=subject,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lookforward.benchmark.methods import require_shared
 from lookforward.benchmark.plan import Plan
-from lookforward.config.recipe import load_config
+from lookforward.config.recipe import load_settings
 from lookforward.errors import LookforwardError
 
 Overrides = Mapping[str, Any]
@@ -48,39 +48,40 @@ def _choices(setting: str, *values: str) -> dict[str, Overrides]:
 
 
 # Returns on one scale, so that λ means the same whatever they sum
-_SCALED = {"critic_bins": 1, "critic_weight": 0.5}
-_ADAM = {"critic_optimizer": "adam", "critic_learning_rate": 1e-3}
+_SCALED = {"critic.bins": 1, "critic.weight": 0.5}
+_ADAM = {"critic.optimizer": "adam", "critic.learning_rate": 1e-3}
 _REWARDS = ("look-forward", "dino", "look-forward + dino", "look-forward + clip-text")
 
 _ALL = (
     Ablation(
         "discount", "the discount γ (Table 4)", "look-forward",
-        _numbers("discount", "γ", (1.0, 0.9986, 0.99, 0.9)), number="discount", symbol="γ",
+        _numbers("objective.discount", "γ", (1.0, 0.9986, 0.99, 0.9)), number="objective.discount", symbol="γ",
     ),
     Ablation(
         "critic-weight", "the weight λ of the DINO reward's critic (Table 5, Figure 6)", "dino",
-        _numbers("critic_weight", "λ", (0.1, 0.3, 1.0, 3.0, 10.0)), number="critic_weight", symbol="λ", shown="toy-1",
+        _numbers("critic.weight", "λ", (0.1, 0.3, 1.0, 3.0, 10.0)), number="critic.weight", symbol="λ", shown="toy-1",
     ),
     Ablation(
         "target", "the critic's target (Eqs. 4 and 9), where later states follow from the action", "look-forward",
-        _choices("target", "one-step", "monte-carlo", "bootstrap"), {**_SCALED, "transition": "policy"},
+        _choices("critic.target", "one-step", "monte-carlo", "bootstrap"),
+        {**_SCALED, "objective.transition": "policy"},
     ),
     Ablation(
         "transition", "where an action leads, with the target of Eq. 9", "look-forward",
-        _choices("transition", "reference", "policy"), {**_SCALED, "target": "bootstrap"},
+        _choices("objective.transition", "reference", "policy"), {**_SCALED, "critic.target": "bootstrap"},
     ),
-    Ablation("critic", "what the critic sees", "dino", _choices("critic", "residual", "state-action"), _ADAM),
-    Ablation("reward", "the reward, all else alike", "look-forward+dino", _choices("reward", *_REWARDS)),
+    Ablation("critic", "what the critic sees", "dino", _choices("critic.name", "residual", "state-action"), _ADAM),
+    Ablation("reward", "the reward, all else alike", "look-forward+dino", _choices("objective.reward", *_REWARDS)),
     Ablation(
         "scale", "in how many ranges of timesteps returns are brought to one scale; 0: as they are",
-        "look-forward+dino", _numbers("critic_bins", "bins", (0, 1, 20)), number="critic_bins", symbol="bins",
+        "look-forward+dino", _numbers("critic.bins", "bins", (0, 1, 20)), number="critic.bins", symbol="bins",
     ),
     Ablation(
         "frozen", "whether the critic learns, with a reward without a gradient (section 3.4)", "look-forward",
-        {"critic learns": {"critic_steps": 4}, "critic never learns": {"critic_steps": 0}},
+        {"critic learns": {"critic.steps": 4}, "critic never learns": {"critic.steps": 0}},
         {
-            "reward": "lookforward.examples.rewards:is_bright", "critic": "state-action", "critic_bins": 1,
-            "critic_weight": 0.3, **_ADAM,
+            "objective.reward": "lookforward.examples.rewards:is_bright", "critic.name": "state-action",
+            "critic.bins": 1, "critic.weight": 0.3, **_ADAM,
         },
         baseline="critic never learns",
     ),
@@ -154,7 +155,7 @@ def plan_ablation(
             text = f"--set {', '.join(both)}: that is what {ablation.name} varies; leave it out."
             raise LookforwardError(text, code="ablation-varied-setting")
         settings = {**ablation.common, **overrides, **values}
-        require_shared(load_config(ablation.recipe, settings))
+        require_shared(load_settings(ablation.recipe, settings))
         name = method_of(ablation, label)
         methods[name], labels[name] = (ablation.recipe, settings), label
     return Plan(tuple(subjects), methods, tuple(seeds), None, images, count, labels=labels)

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
-from lookforward.config.settings import OF_THE_MACHINE, Config
+from lookforward.benchmark.recorded import full_settings
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_json
 
@@ -84,7 +84,7 @@ def finished_cell(plan: Plan, folder: Path, key: CellKey) -> Cell | None:
         cell = read_cell(path)
         if cell.key != key or non_finite_scores(cell):
             return None
-        same = _complete(cell.settings) == _complete(plan.settings_of(key))
+        same = full_settings(cell.settings) == full_settings(plan.settings_of(key))
     except UNREADABLE:
         return None
     if not same:
@@ -159,12 +159,6 @@ def last_quarter(terms: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _by_step(terms: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     return pd.DataFrame(list(terms), index=pd.RangeIndex(1, len(terms) + 1))
-
-
-def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell's settings with the defaults of those that did not exist when it was run, without the machine's."""
-    config = asdict(Config()) | settings["config"]
-    return {**settings, "config": {name: value for name, value in config.items() if name not in OF_THE_MACHINE}}
 
 
 def _short(value: float) -> float:

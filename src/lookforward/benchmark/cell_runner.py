@@ -12,15 +12,16 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward import assembly
 from lookforward.algorithm.trainer import train
-from lookforward.api import read_concept
+from lookforward.api import read_subject
 from lookforward.assembly import Judges, Workshop, build, build_scores, model_hash
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets import photos_hash
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import DEFAULT_SCORING, UNTOUCHED, CellKey, Plan, Scoring
-from lookforward.benchmark.provenance import config_hash, device_name, now, versions
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.benchmark.provenance import device_name, now, versions
+from lookforward.benchmark.recorded import settings_hash
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.data.prompts import fill
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import draw_images
@@ -99,24 +100,25 @@ def run_cell(
     begun = time.perf_counter()
     (subject, method, seed), one = key, plan.subject(key[0])
     recipe, overrides = plan.methods[method]
-    config = load_config(recipe, {**overrides, "class_noun": one.class_noun, "seed": seed, "photos": str(photos)})
-    concept = read_concept(photos, config)
+    own = {"subject.class_noun": one.class_noun, "subject.photos": str(photos), "run.seed": seed}
+    settings = load_settings(recipe, {**overrides, **own})
+    loaded, identifier = read_subject(photos, settings), settings.subject.identifier
     workshop, terms, seconds, parameters, size = None, [], 0.0, 0, 0.0
     try:
         if method != UNTOUCHED:
-            workshop = build(config, concept, pipeline)
+            workshop = build(settings, loaded, pipeline)
             started = time.perf_counter()
-            terms = [result.terms for result in train(workshop.trainer, config.steps)]
+            terms = [result.terms for result in train(workshop.trainer, settings.run.steps)]
             seconds = time.perf_counter() - started
             parameters = sum(p.numel() for p in workshop.trainer.parameters.values())
             size = _export_size(workshop)
-        images = _draw(plan, subject, config, pipeline, config.identifier if method != UNTOUCHED else "")
+        images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
     finally:
         if workshop is not None:
             workshop.adapter.detach(workshop.policy)
-    shown = config.identifier if plan.scoring.identifier_in_clip_text else ""
+    shown = identifier if plan.scoring.identifier_in_clip_text else ""
     texts = [fill(p, shown, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
-    references = np.stack([photo.pixels for photo in concept.photos])
+    references = np.stack([photo.pixels for photo in loaded.photos])
     scores = score_images(build_scores(judges, references, one.drawing and one.drawing()), images, texts)
     cell = Cell(
         subject,
@@ -135,7 +137,7 @@ def run_cell(
             "device": device_name(pipeline.device),
             "gpu_memory": round(peak_gpu_memory()),
             "model_hash": digest,
-            "config_hash": config_hash(config) if method != UNTOUCHED else "",
+            "config_hash": settings_hash(settings) if method != UNTOUCHED else "",
             "photos_hash": photos_hash(photos),
             "versions": versions(),
         },
@@ -154,14 +156,16 @@ def _export_size(workshop: Workshop) -> float:
         return round(sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors")) / 2**20, 3)
 
 
-def _draw(plan: Plan, subject: str, config: Config, pipeline: StableDiffusionPipeline, identifier: str) -> np.ndarray:
-    noun = config.class_noun if config.noun_in_prompt or not identifier else ""
+def _draw(
+    plan: Plan, subject: str, settings: Settings, pipeline: StableDiffusionPipeline, identifier: str
+) -> np.ndarray:
+    noun = settings.subject.class_noun if settings.subject.noun_in_prompt or not identifier else ""
     prompts = [fill(p, identifier, noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     return draw_images(
         pipeline,
         prompts,
-        plan.image_seeds(subject, config.seed),
-        steps=config.sample_steps,
-        guidance=config.guidance,
-        resolution=config.resolution,
+        plan.image_seeds(subject, settings.run.seed),
+        steps=settings.evaluation.sampler_steps,
+        guidance=settings.evaluation.guidance,
+        resolution=settings.data.resolution,
     )

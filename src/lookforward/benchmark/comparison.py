@@ -10,9 +10,10 @@ from PIL import Image
 
 from lookforward.benchmark.ablations import Ablation, method_of
 from lookforward.benchmark.cell import Cell, read_strip
+from lookforward.benchmark.datasets import reference_images
 from lookforward.benchmark.plan import UNTOUCHED, Plan, cell_name, spread_prompts
 from lookforward.benchmark.tables import planned_benchmark, write_results
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import TOYBOX
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report.aggregate import over_subjects
@@ -22,7 +23,6 @@ from lookforward.report.data import Benchmark
 from lookforward.report.render import markdown_page
 from lookforward.report.sections import comparison_tables
 from lookforward.report.sheet import comparison_sheet
-from lookforward_toybox.subjects import reference_photos
 
 SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6
@@ -90,7 +90,7 @@ def ablation_curves(benchmark: Benchmark, ablation: Ablation) -> Figure | None:
     A line is the mean over subjects of the mean over seeds, its band the standard error over subjects: seeds of one
     subject are not independent. Rewards of different kinds have a panel each.
     """
-    one_reward = len({str(values.get("reward")) for values in ablation.values.values()}) == 1
+    one_reward = len({str(values.get("objective.reward")) for values in ablation.values.values()}) == 1
     panels: dict[str, dict[str, Line]] = {}
     bands: dict[str, dict[str, Line]] = {}
     for label in ablation.values:
@@ -132,7 +132,8 @@ def method_sheet(plan: Plan, folder: Path) -> Image.Image:
     """References and every method on the same prompts and seeds: all prompts of one subject, or one of each."""
     if len(plan.subjects) == 1:
         return _sheet_of_subject(plan, plan.subjects[0], folder, plan.prompts_of(plan.subjects[0]))
-    columns = {"reference": [reference_photos(subject, 1)[0] for subject in plan.subjects]}
+    photos = folder / "photos"
+    columns = {"reference": [reference_images(plan.subject(name), photos, 1)[0] for name in plan.subjects]}
     rows = []
     for i, subject in enumerate(plan.subjects):
         prompts = plan.prompts_of(subject)
@@ -145,7 +146,7 @@ def method_sheet(plan: Plan, folder: Path) -> Image.Image:
 
 
 def _sheet_of_subject(plan: Plan, subject: str, folder: Path, prompts: Sequence[str]) -> Image.Image:
-    columns = {"references": list(reference_photos(subject)[: len(prompts) + 1])}
+    columns = {"references": reference_images(plan.subject(subject), folder / "photos", len(prompts) + 1)}
     for method in plan.methods:
         columns[plan.label(method)] = [_image(plan, folder, subject, method, prompt) for prompt in prompts]
     note = f"{subject}, seed {plan.seeds[0]}; a row is one prompt from the same noise."
@@ -160,6 +161,6 @@ def _image(plan: Plan, folder: Path, subject: str, method: str, prompt: str) -> 
 
 def _wording(plan: Plan, subject: str, prompt: str) -> str:
     """The prompt with the identifier that all methods use; without one if they differ."""
-    configs = [plan.config(method) for method in plan.methods if method != UNTOUCHED]
-    words = {config.identifier if config.noun_in_prompt else "" for config in configs}
+    subjects = [plan.settings(method).subject for method in plan.methods if method != UNTOUCHED]
+    words = {subject.identifier if subject.noun_in_prompt else "" for subject in subjects}
     return fill(prompt, words.pop() if len(words) == 1 else "", plan.subject(subject).class_noun)

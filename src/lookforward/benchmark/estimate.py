@@ -8,8 +8,7 @@ from statistics import mean, median
 
 from lookforward.benchmark.cell import Cell, finished_cell
 from lookforward.benchmark.plan import UNTOUCHED, CellKey, Plan, cell_name
-from lookforward.config.settings import TOYBOX
-from lookforward_toybox import MODEL
+from lookforward.bundle import TOYBOX, bundle_of
 
 # (seconds a step, seconds an image, scores included): Toybox's are measured on one core; with SD 1.4 at 512 pixels
 # it is a guess for a recent GPU in single precision
@@ -51,9 +50,9 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
     missing = [key for key in keys if key not in cells]
     seconds = [_seconds(plan, key, timed, model) for key in missing]
     strips = [size for key in cells if (size := _size(folder / "images" / f"{cell_name(key)}.png"))]
-    raw = [3 * plan.config(key[1], key[2]).resolution ** 2 * _images(plan, key) for key in missing]
+    raw = [3 * plan.settings(key[1], key[2]).data.resolution ** 2 * _images(plan, key) for key in missing]
     weights = weights_bytes(model)
-    whole = any(plan.config(method).adapter == "full" for method in plan.methods if method != UNTOUCHED)
+    whole = any(plan.settings(method).adapter.name == "full" for method in plan.methods if method != UNTOUCHED)
     assumed = TOYBOX_MEMORY * 2**20 if model == TOYBOX else COPIES[whole] * weights
     memory = max((cell.memory for cell in cells.values()), default=0) * 2**20 or assumed
     step, image = SPEEDS[model == TOYBOX]
@@ -74,7 +73,8 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
 
 def weights_bytes(model: str) -> float:
     """Size of a model's weights in single precision, from its folder if it has one."""
-    folder = MODEL if model == TOYBOX else Path(model)
+    bundle = bundle_of(model)
+    folder = bundle.PIPELINE if bundle else Path(model)
     return float(sum(_size(path) for path in folder.rglob("*.safetensors"))) or WEIGHTS_BYTES
 
 
@@ -83,7 +83,7 @@ def _seconds(plan: Plan, key: CellKey, timed: Sequence[Cell], model: str) -> flo
     if alike:
         return float(median(alike))
     step, image = SPEEDS[model == TOYBOX]
-    steps = 0 if key[1] == UNTOUCHED else plan.config(key[1], key[2]).steps
+    steps = 0 if key[1] == UNTOUCHED else plan.settings(key[1], key[2]).run.steps
     return steps * step + _images(plan, key) * image
 
 

@@ -9,8 +9,9 @@ import torch
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.environment import check_reward
 from lookforward.benchmark.plan import UNTOUCHED, method_label
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import TOYBOX, Config
+from lookforward.bundle import TOYBOX
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
 
 Methods = dict[str, tuple[str, dict[str, Any]]]
@@ -27,17 +28,17 @@ def grid_methods(
     Raises:
         LookforwardError: a recipe, an adapter or a setting is wrong, is of another model, or two recipes have one name.
     """
-    overrides = {"model": model, **overrides} if model != TOYBOX else overrides
+    overrides = {"model.name": model, **overrides} if model != TOYBOX else overrides
     # Always by the same recipe, of which only the sampler matters: other recipes may join a folder later
     methods: Methods = {UNTOUCHED: ("dreambooth", dict(overrides))}
     pairs = [(recipe, adapter) for adapter in adapters for recipe in recipes if "@" not in recipe]
     for recipe, adapter in pairs + [(r.rpartition("@")[0], r.rpartition("@")[2]) for r in recipes if "@" in r]:
-        given = dict(overrides) if adapter == "full" else {**overrides, "adapter": adapter}
-        config = load_config(recipe, given)
-        require_shared(config, model)
-        build_adapter(config, torch.Generator())  # reports what is wrong before anything runs
-        if config.follows_reward:
-            check_reward(config)
+        given = dict(overrides) if adapter == "full" else {**overrides, "adapter.name": adapter}
+        settings = load_settings(recipe, given)
+        require_shared(settings, model)
+        build_adapter(settings, torch.Generator())  # reports what is wrong before anything runs
+        if settings.follows_reward:
+            check_reward(settings)
         name = Path(recipe).name.removesuffix(".toml") + ("" if adapter == "full" else f"@{adapter}")
         if name in methods or method_label(name) in map(method_label, methods):
             taken = name if name in methods else method_label(name)
@@ -47,21 +48,21 @@ def grid_methods(
     return methods
 
 
-def require_shared(config: Config, model: str = TOYBOX) -> None:
+def require_shared(settings: Settings, model: str = TOYBOX) -> None:
     """Refuse settings that all methods of a grid share: the model is loaded once, on the accelerators there are.
 
     Raises:
         LookforwardError: the settings name another model, or a device.
     """
-    if config.model != model:
+    if settings.model.name != model:
         raise LookforwardError(
-            f"The settings say model = {config.model!r}, but all methods are compared on {model}: leave it out of --set"
-            " and of recipes. `lookforward benchmark --model` chooses another model.",
+            f"The settings say model.name = {settings.model.name!r}, but all methods are compared on {model}: leave it "
+            "out of --set and of recipes. `lookforward benchmark --model` chooses another model.",
             code="grid-model",
         )
-    if config.device != "auto":
+    if settings.model.device != "auto":
         raise LookforwardError(
-            f"The settings say device = {config.device!r}, but a grid uses all accelerators: leave it out of --set and"
-            " of recipes. CUDA_VISIBLE_DEVICES chooses some of NVIDIA's; empty, it chooses none.",
+            f"The settings say model.device = {settings.model.device!r}, but a grid uses all accelerators: leave it "
+            "out of --set and of recipes. CUDA_VISIBLE_DEVICES chooses some of NVIDIA's; empty, it chooses none.",
             code="grid-device",
         )

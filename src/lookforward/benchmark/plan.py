@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, photos_hash, toybox_dataset
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import Config
+from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, bundled_dataset, photos_hash
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.report.data import UNTOUCHED
 
 CellKey = tuple[str, str, int]
@@ -79,7 +79,7 @@ class Plan:
     prompts: tuple[str, ...] | None = None
     images: int = 1
     count: int | None = None
-    dataset: Dataset = field(default_factory=toybox_dataset)
+    dataset: Dataset = field(default_factory=bundled_dataset)
     scoring: Scoring = DEFAULT_SCORING
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,10 +98,10 @@ class Plan:
         """All cells; those of one subject come before those of the next."""
         return ((s, m, seed) for s in self.subjects for seed in self.seeds for m in self.methods)
 
-    def config(self, method: str, seed: int = 0) -> Config:
+    def settings(self, method: str, seed: int = 0) -> Settings:
         """The settings of a method, without its subject."""
         recipe, overrides = self.methods[method]
-        return load_config(recipe, {**overrides, "seed": seed})
+        return load_settings(recipe, {**overrides, "run.seed": seed})
 
     def image_seeds(self, subject: str, seed: int) -> list[int]:
         """One for each image: the same for every method, others for every training seed."""
@@ -115,7 +115,7 @@ class Plan:
         """What a finished cell must have been run with to count as this one."""
         subject, method, seed = key
         settings: dict[str, Any] = {
-            "config": asdict(replace(self.config(method, seed), recipe="")),
+            "config": self.settings(method, seed).flat() | {"run.recipe": ""},
             "prompts": list(self.prompts_of(subject)),
             "images": self.images,
             **self.scoring.settings(),

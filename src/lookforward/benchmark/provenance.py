@@ -1,29 +1,19 @@
-"""What made a result: packages, device, settings. Where the cells of one page disagree, the report warns."""
+"""What made a result: packages and device. Where the cells of one page disagree, the report warns."""
 
-import hashlib
-import json
 import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import torch
 
 from lookforward.benchmark.cell import Cell
-from lookforward.config.settings import OF_THE_MACHINE, Config
 
 PACKAGES = ("lookforward", "torch", "diffusers", "transformers", "peft", "numpy")
 _COMPARED = ("lookforward", "torch")  # packages of which two versions in one report are worth a warning
-# What differs between the cells of a method, or says where files lie
-_OF_A_CELL = (
-    "photos", "class_noun", "seed", "recipe", "checkpoint_every", "sample_every", "export_every", *OF_THE_MACHINE,
-)  # fmt: skip
-_SETTINGS = {field.name for field in fields(Config)}
 
 
 @cache
@@ -48,23 +38,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} of {os.cpu_count()} threads"
-
-
-def config_hash(config: Config) -> str:
-    """A short hash of a method's settings: the same for all subjects and seeds."""
-    values = {name: value for name, value in asdict(config).items() if name not in _OF_A_CELL}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def other_than_default(config: Config) -> dict[str, Any]:
-    """The settings of a method that are not the defaults."""
-    default = asdict(Config())
-    return {n: v for n, v in asdict(config).items() if n not in _OF_A_CELL and v != default[n]}
-
-
-def known_settings(recorded: Mapping[str, Any]) -> Config:
-    """The settings that a file recorded, with defaults for those it lacks, without those that no longer exist."""
-    return Config(**{name: value for name, value in recorded.items() if name in _SETTINGS})
 
 
 def measured_with(cells: Sequence[Cell], last_call: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,35 +13,19 @@ from PIL import Image, ImageOps
 from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell, read_strip
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method_label
-from lookforward.benchmark.provenance import (
-    disagreements,
-    known_settings,
-    made_when,
-    measured_with,
-    other_than_default,
-)
+from lookforward.benchmark.provenance import disagreements, made_when, measured_with
+from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
 from lookforward.benchmark.tables import benchmark_of, image_table
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import CARD, TOYBOX, find_bundle
 from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError
 from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem, ReportSubject
 from lookforward.report.paper import departures, row_of
-from lookforward_toybox.subjects import CARD
-from lookforward_toybox.world.subject import names_of
 
-# Measured by `lookforward toybox check`; docs/toybox.md has the same values, and a test compares the two
-TOYBOX_CEILING = {
-    "live subjects": {"DINO": 0.805, "CLIP-I": 0.661, "CLIP-T": 0.709, "identity": 0.911, "oracle": 0.912},
-    "objects": {"DINO": 0.834, "CLIP-I": 0.680, "CLIP-T": 0.713, "identity": 0.894, "oracle": 0.912},
-}
 MOST_PHOTOS = 8
 _PHOTOS = {".png", ".jpg", ".jpeg", ".webp"}
 _OLD_KINDS = {"outfit": "accessory", "look": "property"}  # of prompts, as files of version 0.1 call them
-_PARTS: dict[Literal["development", "test"], str] = {
-    "development": "development subjects (the recipes were tuned on them)",
-    "test": "test subjects (no setting was chosen on them)",
-}
 Json = Mapping[str, Any]
 
 
@@ -70,7 +54,7 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model == TOYBOX else ""))
     listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in described.get("subjects", ())}
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
-    mixed = chosen.other_settings
+    mixed, bundle = chosen.other_settings, find_bundle()
     return benchmark_of(
         chosen.kept,
         methods,
@@ -93,7 +77,7 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
             *_lost_photos(listed),
             *disagreements(chosen.kept, model),
         ),
-        ceiling=TOYBOX_CEILING if kind == model == TOYBOX else {},
+        ceiling=bundle.CEILING if bundle and kind == model == TOYBOX else {},
         baseline=baseline,
     )
 
@@ -238,24 +222,20 @@ def _method(name: str, planned: Json, cells: Sequence[Cell]) -> Method:
     optimised = set(planned.get("optimised", ()))
     if name == UNTOUCHED or recorded is None:
         return Method(name, label, tuple(sorted(optimised)))
-    config = known_settings(recorded)
+    settings = known_settings(recorded)
     scores = {score for cell in cells for score in cell.scores}
-    optimised.update(score for score in optimised_scores(config) if score in scores)
+    optimised.update(score for score in optimised_scores(settings) if score in scores)
     recipe = planned.get("recipe") or name.partition("@")[0]
-    row = row_of(recipe, config)
-    return Method(name, label, tuple(sorted(optimised)), row, departures(recipe, config) if row else ())
+    row = row_of(recipe, settings)
+    return Method(name, label, tuple(sorted(optimised)), row, departures(recipe, settings) if row else ())
 
 
 def _dataset(described: Json, kind: str, subjects: Sequence[str]) -> str:
     """The data set and its notes; which of Toybox's subjects, as the recipes were chosen on some of them."""
-    dataset = described.get("dataset", {})
+    dataset, bundle = described.get("dataset", {}), find_bundle()
     name = str(dataset.get("name") or "not recorded")
-    if kind == TOYBOX:
-        counts = {part: len(set(subjects) & set(names_of(part))) for part in _PARTS}
-        parts = [f"{counts[part]} {words}" for part, words in _PARTS.items() if counts[part]]
-        others = len(subjects) - sum(counts.values())
-        parts += [f"{others} that its world does not know"] if others else []
-        name = f"Toybox, the bundled world: {'; '.join(parts)}"
+    if kind == TOYBOX and bundle is not None:
+        name = bundle.describe_subjects(subjects)
     return "; ".join([name, *map(str, dataset.get("notes", ()))])
 
 

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 from lookforward.benchmark.cell import Cell, non_finite_scores
 from lookforward.benchmark.plan import CellKey, cell_name
-from lookforward.benchmark.provenance import known_settings, other_than_default
+from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.report.data import UNTOUCHED, Problem
 
 Values = Mapping[str, Any]
 ENCODERS = ("dino", "clip", "dinov2")
 # The untouched model is not trained: no other setting affects what it draws
-_OF_SAMPLER = ("model", "precision", "resolution", "sample_steps", "guidance")
+_OF_SAMPLER = (
+    "model.name", "model.precision", "data.resolution", "evaluation.sampler_steps", "evaluation.guidance",
+)  # fmt: skip
 _NAMED = 6  # methods or subjects that a sentence names
 
 
@@ -118,7 +120,7 @@ def unique(cells: Mapping[str, Cell]) -> tuple[list[Cell], list[Problem]]:
 def _shared(cell: Cell, unplanned: bool) -> Values:
     settings = cell.settings
     shared = {
-        "base model": known_settings(settings["config"]).model,
+        "base model": known_settings(settings["config"]).model.name,
         "images per prompt": int(settings["images"]),
         "identifier in CLIP-T": bool(settings.get("identifier_in_clip_text")),
         "extra scores": sorted(settings.get("extra_scores", ())),
@@ -130,10 +132,10 @@ def _shared(cell: Cell, unplanned: bool) -> Values:
 
 def _method_settings(cell: Cell) -> Values:
     """The settings that all cells of the method must have alike."""
-    config = known_settings(cell.settings["config"])
+    settings = known_settings(cell.settings["config"])
     if cell.method == UNTOUCHED:
-        return {name: getattr(config, name) for name in _OF_SAMPLER}
-    return other_than_default(config)
+        return {name: settings.flat()[name] for name in _OF_SAMPLER}
+    return other_than_default(settings)
 
 
 def _most_common(many: Sequence[Values]) -> Values:

@@ -11,7 +11,8 @@ import pandas as pd
 from lookforward.benchmark.cell import Cell
 from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import UNTOUCHED, Plan, image_seed, prompt_kind
-from lookforward.benchmark.provenance import PACKAGES, config_hash, known_settings, other_than_default
+from lookforward.benchmark.provenance import PACKAGES
+from lookforward.benchmark.recorded import known_settings, other_than_default, settings_hash
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_text
 from lookforward.report.data import CELL, Benchmark, Method, ReportSubject
@@ -37,7 +38,7 @@ def cell_table(cells: Sequence[Cell]) -> pd.DataFrame:
             "gpu_memory": float(cell.provenance.get("gpu_memory") or 0.0),
             "parameters": cell.parameters,
             "size": float(cell.size),
-            "steps": known_settings(cell.settings["config"]).steps,
+            "steps": known_settings(cell.settings["config"]).run.steps,
         }
         for cell in cells
     ]
@@ -103,18 +104,18 @@ def planned_benchmark(plan: Plan, cells: Sequence[Cell], **details: Any) -> Benc
 
 def method_columns(plan: Plan, method: str) -> dict[str, Any]:
     """The columns that depend on the method alone. settings: those that are not the defaults."""
-    config, trained = plan.config(method), method != UNTOUCHED
+    settings, trained = plan.settings(method), method != UNTOUCHED
     return {
         "label": plan.label(method),
         "recipe": Path(plan.methods[method][0]).name.removesuffix(".toml") if trained else "",
-        "adapter": config.adapter if trained else "",
-        "reward": config.reward if trained else "",
-        "steps": config.steps if trained else 0,
-        "sample_steps": config.sample_steps,
-        "guidance": config.guidance,
-        "resolution": config.resolution,
-        "settings": other_than_default(config) if trained else {},
-        "config_hash": config_hash(config) if trained else "",
+        "adapter": settings.adapter.name if trained else "",
+        "reward": settings.objective.reward if trained else "",
+        "steps": settings.run.steps if trained else 0,
+        "sample_steps": settings.evaluation.sampler_steps,
+        "guidance": settings.evaluation.guidance,
+        "resolution": settings.data.resolution,
+        "settings": other_than_default(settings) if trained else {},
+        "config_hash": settings_hash(settings) if trained else "",
     }
 
 

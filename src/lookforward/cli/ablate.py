@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from lookforward.cli.compare import ALL_PROMPTS, console, print_blocks, require_some, run_cells
+from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_blocks, require_some, run_cells
 from lookforward.cli.personalise import Settings, parse_settings
 
 
@@ -36,17 +36,18 @@ def ablate(
         prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
         images: Images for each prompt.
         output: Folder of the ablation; runs/ablate-NAME where not given.
-        set: A setting for all values, such as target=bootstrap.
+        set: A setting for all values, such as critic.target=bootstrap.
     """
     from lookforward.benchmark.ablations import find_ablation, plan_ablation, with_values
     from lookforward.benchmark.comparison import write_ablation
-    from lookforward_toybox.world.subject import DEVELOPMENT
 
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)
     require_some(ablation.values, seeds, images, prompts)
-    given: dict[str, Any] = ({} if steps is None else {"steps": steps}) | parse_settings(set)
-    plan = plan_ablation(ablation, subjects or DEVELOPMENT, range(seeds), given, images=images, count=prompts)
+    given: dict[str, Any] = ({} if steps is None else {"run.steps": steps}) | parse_settings(set)
+    plan = plan_ablation(
+        ablation, subjects or development_subjects(), range(seeds), given, images=images, count=prompts
+    )
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)
     print_blocks(write_ablation(cells, plan, ablation, folder))

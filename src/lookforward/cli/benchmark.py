@@ -66,7 +66,7 @@ def benchmark(
         extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
-        set: A setting for all of them, such as steps=300.
+        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.datasets import find_dataset
@@ -108,7 +108,7 @@ def benchmark(
 
 
 def _require_strips(grid: "Plan") -> None:
-    side = max(grid.config(method).resolution for method in grid.methods)
+    side = max(grid.settings(method).data.resolution for method in grid.methods)
     most = max(len(grid.prompts_of(subject)) for subject in grid.subjects) * grid.images
     if most * side**2 > 150_000_000:  # what Pillow opens without a fear of bombs
         raise LookforwardError(

@@ -46,16 +46,15 @@ def compare(
         prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
-        set: A setting for all of them, such as steps=300.
+        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan
-    from lookforward_toybox.world.subject import DEVELOPMENT
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = parse_settings(set)
     methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
-    _compare(Plan(subjects or DEVELOPMENT, methods, tuple(range(seeds)), None, images, prompts), output)
+    _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
@@ -80,6 +79,13 @@ def _compare(plan: "Plan", output: Path) -> None:
     cells = run_cells(plan, output)
     print_blocks(write_comparison(cells, plan, output))
     console.print(f"Look at {output / 'sheet.png'}; the tables are in {output / 'table.md'}.")
+
+
+def development_subjects() -> tuple[str, ...]:
+    """The names of Toybox's subjects that settings are chosen on."""
+    from lookforward.benchmark.datasets import bundled_dataset
+
+    return tuple(subject.name for subject in bundled_dataset("toybox-development").subjects)
 
 
 def require_some(methods: Collection[str], seeds: int, images: int, prompts: int) -> None:

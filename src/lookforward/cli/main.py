@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from lookforward.cli import toybox
+from lookforward.bundle import require_bundle
 from lookforward.cli.ablate import ablate
 from lookforward.cli.benchmark import benchmark
 from lookforward.cli.compare import compare, demo
@@ -19,7 +19,7 @@ from lookforward.errors import LookforwardError
 
 def _toybox() -> None:
     """The bundled world and its models: photos, sheet, samples, check, curves, draw, train."""
-    _run(TOYBOX_COMMANDS, ["--help"], "lookforward toybox")
+    _run(require_bundle().commands(), ["--help"], "lookforward toybox")
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -35,20 +35,12 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "toybox": _toybox,
 }
-TOYBOX_COMMANDS: dict[str, Callable[..., Any]] = {
-    "photos": toybox.photos,
-    "sheet": toybox.sheet,
-    "samples": toybox.samples,
-    "check": toybox.check,
-    "curves": toybox.curves,
-    "draw": toybox.draw,
-    "train": toybox.train_stage,
-}
 
 
 _TAKE_LESS = {
-    "train": "Take less: --set gradient_checkpointing=true, --adapter lora, --set train_text_encoder=false, "
-    "--precision bf16, a lower --resolution or batch; or --set device=cpu.",
+    "train": "Take less: --set model.gradient_checkpointing=true, --adapter lora, "
+    "--set adapter.train_text_encoder=false, --precision bf16, a lower --resolution or batch size; "
+    "or --set model.device=cpu.",
     "generate": "Draw fewer at once, one PROMPT with --count 1, or a lower --resolution.",
 }
 _TAKE_ANY = "Close what else uses it, or take a smaller model or resolution."
@@ -62,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if words[0] == "toybox":  # commands of its own: tyro's dictionaries do not nest
-            _run(TOYBOX_COMMANDS, words[1:] or ["--help"], "lookforward toybox")
+            _run(require_bundle().commands(), words[1:] or ["--help"], "lookforward toybox")
         else:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:

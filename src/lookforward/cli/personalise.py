@@ -52,44 +52,43 @@ def train(
         output: Run folder; runs/PHOTOS-RECIPE where not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
         resolution: Side of the images in pixels; the recipe's where not given.
         precision: What the model computes in; fp32 where not given, bf16 is faster on recent hardware.
-        set: Any other setting of the run, such as discount=0.99 or critic_weight=2.0.
+        set: Any other setting of the run, such as objective.discount=0.99 or critic.weight=2.0.
         allow_few: Train on fewer than three photos.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.api import Job, default_output, photos_name, read_concept
+    from lookforward.api import Job, default_output, photos_name, read_subject
     from lookforward.assembly import check
-    from lookforward.config.recipe import load_config, require_followed
-    from lookforward.config.settings import to_toml
+    from lookforward.config.recipe import load_settings, require_followed
+    from lookforward.config.settings import dotted, to_toml
     from lookforward.data.subjects import name_subjects
 
-    options = {
-        "model": model, "reward": reward, "adapter": adapter, "identifier": identifier, "steps": steps, "seed": seed,
-        "resolution": resolution, "precision": precision, "allow_few": allow_few or None,
-    }  # fmt: skip
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    given |= parse_settings(set) | {"photos": photos_name(photos)}
-    given |= {"class_noun": class_noun} if class_noun else {}  # a recipe, or --set, may name it
-    config = load_config(recipe, name_subjects(photos, given))
-    require_followed(config, given)
-    concept = read_concept(photos, config)
-    folder = output or default_output(config)
-    job = Job(folder, config, concept)
+    given = dotted(
+        model=model, reward=reward, adapter=adapter, identifier=identifier, steps=steps, seed=seed,
+        resolution=resolution, precision=precision, class_noun=class_noun or None,
+    )  # fmt: skip
+    given |= {"data.allow_few": True} if allow_few else {}
+    given |= parse_settings(set) | {"subject.photos": photos_name(photos)}
+    settings = load_settings(recipe, name_subjects(photos, given))
+    require_followed(settings, given)
+    subject = read_subject(photos, settings)
+    folder = output or default_output(settings)
+    job = Job(folder, settings, subject)
     if job.run.finished:
-        console.print(f"{folder} is finished already. Draw with it: {_example(folder, config)}")
+        console.print(f"{folder} is finished already. Draw with it: {_example(folder, settings)}")
     elif dry_run:
-        notes = check(config, concept)
-        console.print(to_toml(config), end="")
+        notes = check(settings, subject)
+        console.print(to_toml(settings), end="")
         _print_notes(notes)
-        console.print(f"Would train {config.steps} steps on {_tell_photos(concept)} into {folder}.")
+        console.print(f"Would train {settings.run.steps} steps on {_tell_photos(subject)} into {folder}.")
     else:
-        _run_job(job, config.steps)
-        console.print(f"Done: {folder}. Draw with it: {_example(folder, config)}")
+        _run_job(job, settings.run.steps)
+        console.print(f"Done: {folder}. Draw with it: {_example(folder, settings)}")
 
 
 def _run_job(job: Any, steps: int) -> None:
     from lookforward.cli.progress import TrainingProgress
 
-    console.print(f"Training on {_tell_photos(job.concept)} into {job.run.folder} …")
+    console.print(f"Training on {_tell_photos(job.subject)} into {job.run.folder} …")
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -124,40 +123,43 @@ def score(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    from lookforward.api import load_personalized, photos_of, read_concept
+    from lookforward.api import load_personalized, photos_of, read_subject
     from lookforward.assembly import build_judges, build_scores
     from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
+    from lookforward.bundle import find_bundle
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
     from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images
-    from lookforward_toybox.subjects import known_drawing
 
     if images < 1:
         raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.")
     extra = asked_scores(extra_scores, dinov2, images)
     model = load_personalized(run)
-    config = model.run.config
-    concept = read_concept(photos_of(config), config)
-    model.run.require_photos(concept.origins)
-    if concept.others:
-        console.print(f"Note: only the first of {len(concept.together)} subjects is scored, {concept.subject}.")
-    judges = build_judges(config.model, dino, clip, extra=extra, dinov2=dinov2)
-    templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(config.class_noun)
-    noun = config.class_noun if config.noun_in_prompt else ""  # as the prompts of training
-    asked = [fill(t, config.identifier, noun) for t in templates for _ in range(images)]
-    seen = config.identifier if identifier_in_clip_text else ""
-    texts = [fill(t, seen, config.class_noun) for t in templates for _ in range(images)]
+    settings = model.run.settings
+    subject = read_subject(photos_of(settings), settings)
+    model.run.require_photos(subject.digests)
+    if subject.others:
+        console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
+    judges = build_judges(settings.model.name, dino, clip, extra=extra, dinov2=dinov2)
+    templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(settings.subject.class_noun)
+    noun = settings.subject.class_noun if settings.subject.noun_in_prompt else ""  # as the prompts of training
+    asked = [fill(t, settings.subject.identifier, noun) for t in templates for _ in range(images)]
+    seen = settings.subject.identifier if identifier_in_clip_text else ""
+    texts = [fill(t, seen, settings.subject.class_noun) for t in templates for _ in range(images)]
     drawn = draw_images(
         model.pipeline, asked, list(range(seed, seed + len(asked))),
-        steps=config.sample_steps, guidance=config.guidance, resolution=config.resolution,
+        steps=settings.evaluation.sampler_steps, guidance=settings.evaluation.guidance,
+        resolution=settings.data.resolution,
     )  # fmt: skip
-    references = np.stack([photo.pixels for photo in concept.photos])
-    values = score_images(build_scores(judges, references, known_drawing(Path(config.photos))), drawn, texts)
+    references = np.stack([photo.pixels for photo in subject.photos])
+    bundle = find_bundle()
+    drawing = bundle.known_drawing(Path(settings.subject.photos)) if bundle else None
+    values = score_images(build_scores(judges, references, drawing), drawn, texts)
     means = {name: float(v.mean()) for name, v in values.items()}
     scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
-    optimised = [name for name in optimised_scores(config, scoring) if name in means]
+    optimised = [name for name in optimised_scores(settings, scoring) if name in means]
     record = {
         "means": means, "optimised": optimised, "images": len(asked), "prompts": list(templates), "seed": seed,
         "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
@@ -209,7 +211,7 @@ def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     for word in (word for group in groups for word in group):
         name, equals, value = word.partition("=")
         if not equals or not name.strip():
-            raise LookforwardError(f"--set {word}: write NAME=VALUE, such as discount=0.99.")
+            raise LookforwardError(f"--set {word}: write NAME=VALUE, such as objective.discount=0.99.")
         try:
             values[name.strip()] = tomllib.loads(f"x = {value}")["x"]
         except tomllib.TOMLDecodeError:
@@ -217,8 +219,8 @@ def parse_settings(groups: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     return values
 
 
-def _tell_photos(concept: Any) -> str:
-    counts = [len(one.photos) for one in concept.together]
+def _tell_photos(subject: Any) -> str:
+    counts = [len(one.photos) for one in subject.together]
     return f"{sum(counts)} photos" + (f" of {len(counts)} subjects" if len(counts) > 1 else "")
 
 
@@ -227,6 +229,10 @@ def _print_notes(notes: tuple[str, ...]) -> None:
         console.print(f"Note: {note}")
 
 
-def _example(folder: Path, config: Any) -> str:
-    words = f"{config.identifier} {config.class_noun}" if config.noun_in_prompt else config.identifier
+def _example(folder: Path, settings: Any) -> str:
+    words = (
+        f"{settings.subject.identifier} {settings.subject.class_noun}"
+        if settings.subject.noun_in_prompt
+        else settings.subject.identifier
+    )
     return f'lookforward generate {shlex.quote(str(folder))} "a photo of {words} on the beach"'

@@ -1,48 +1,67 @@
-"""A recipe's name, and what is said beside it, to a config."""
+"""From a recipe's name and the user's own words to settings.
+
+A recipe is a short TOML file: tables of settings that differ from the defaults, `about` in a sentence, `base` for the
+recipe it goes over, and under [family.NAME] what differs further for one family of models. Each layer goes over the
+ones before it: defaults, the model's own defaults, the bases, the recipe, the recipe's table for the model's family,
+what the adapter needs, the user's words.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lookforward.config.settings import TOYBOX, Config, read_toml, require_teaching, structure
+from lookforward.bundle import find_bundle
+from lookforward.config.settings import GROUPS, TOYBOX, Settings, flatten, read_toml, require_learning, structure
 from lookforward.errors import LookforwardError
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
-def load_config(recipe: str, overrides: Mapping[str, Any]) -> Config:
-    """Defaults, then the recipe (a name or a TOML file), then what its adapter needs, then `overrides`.
+def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
+    """The settings of a run. recipe: a bundled name or a TOML file. overrides: by dotted names, or nested.
 
-    A recipe with a `base` goes over that recipe. What a recipe says that chooses the adapter itself goes over what the
-    adapter needs.
+    Where a recipe chooses the adapter itself, what it says goes over what the adapter needs.
 
     Raises:
-        LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind; it names them.
+        LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind or range; it names them.
     """
+    overrides = flatten(overrides)
     tables = _with_bases(find_recipe(recipe))
-    for table in tables:
-        if "photos" in table:  # a run's own config.toml, which tells what it began from
-            table.pop("recipe", None)
-        if not isinstance(table.get(TOYBOX, {}), Mapping):
-            raise LookforwardError(f"{TOYBOX} in recipe {recipe} is a table of settings: write [{TOYBOX}] above them.")
-    if "recipe" in overrides or any("recipe" in {*table, *table.get(TOYBOX, ())} for table in tables):
-        raise LookforwardError(
-            'recipe is no setting but what settings start from: give it as --recipe, or as base = "…" in a recipe file.'
-        )
-    model = [table["model"] for table in tables if "model" in table][-1:] or [TOYBOX]
-    on_toybox = overrides.get("model", model[0]) == TOYBOX
-    settings = [_flatten(table, on_toybox) for table in tables]
-    chose = [i for i, table in enumerate(settings) if "adapter" in table]
-    chosen = settings[chose[-1]]["adapter"] if chose else "full"
-    adapter = overrides.get("adapter", chosen)
+    model = [table["model"]["name"] for table in tables if "name" in table.get("model", {})][-1:] or [TOYBOX]
+    families = families_of(str(overrides.get("model.name", model[0])))
+    layers = [_layer(table, families) for table in tables]
+    for layer in (*layers, overrides):
+        if layer.get("subject.photos") and layer is not overrides:  # a run's own file, which names its recipe
+            layer.pop("run.recipe", None)
+        if "run.recipe" in layer:
+            raise LookforwardError(
+                'run.recipe is where settings start from: give it as --recipe, or as base = "…" in a recipe file.',
+                code="recipe-as-setting",
+            )
+    chose = [i for i, layer in enumerate(layers) if "adapter.name" in layer]
+    chosen = layers[chose[-1]]["adapter.name"] if chose else "full"
+    adapter = overrides.get("adapter.name", chosen)
     if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
-        # Below the table that chose it, and above those that may have been meant for all weights
-        place = chose[-1] if chose and chosen == adapter else len(settings)
-        settings.insert(place, _flatten(read_toml(needs), on_toybox))
-    values = {name: value for table in settings for name, value in table.items()}
-    if values.get("method") == "dpok":
-        values["train_text_encoder"] = False  # the UNet alone, whatever the adapter would like
-    return require_teaching(structure(values | {"recipe": recipe} | dict(overrides), f"recipe {recipe}"))
+        # Below the layer that chose it, and above those that may have been meant for all weights
+        place = chose[-1] if chose and chosen == adapter else len(layers)
+        layers.insert(place, _layer(read_toml(needs), families))
+    values = model_defaults(families)
+    for layer in layers:
+        values |= layer
+    if (values | overrides).get("baseline.name") == "dpok":
+        values["adapter.train_text_encoder"] = False  # DPOK trains the denoiser alone, whatever the adapter needs
+    return require_learning(structure(values | {"run.recipe": recipe} | overrides, f"recipe {recipe}"))
+
+
+def families_of(model: str) -> tuple[str, ...]:
+    """The tables [family.NAME] that hold for a model, the more general first."""
+    return ("sd", TOYBOX) if model == TOYBOX else ("sd",)
+
+
+def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:
+    """The defaults of the bundled model, which lie beside its weights; nothing for other models."""
+    bundle = find_bundle() if TOYBOX in families else None
+    return flatten(bundle.defaults()) if bundle else {}
 
 
 def _with_bases(path: Path) -> list[dict[str, Any]]:
@@ -59,25 +78,40 @@ def _with_bases(path: Path) -> list[dict[str, Any]]:
         if base is None:
             return tables
         if not isinstance(base, str):
-            raise LookforwardError(f'base = {base!r} in {path}: give the name of a recipe, such as "look-forward".')
+            raise LookforwardError(
+                f'base = {base!r} in {path}: give the name of a recipe, such as "look-forward".', code="recipe-base"
+            )
         path = find_recipe(str(path.parent / base) if base.endswith(".toml") else base)
         if path.resolve() in seen:
-            raise LookforwardError(f"{path} is its own base, by way of {', '.join(p.name for p in seen)}.")
+            names = ", ".join(p.name for p in seen)
+            raise LookforwardError(f"{path} is its own base, by way of {names}.", code="recipe-base")
         seen.append(path.resolve())
 
 
-def _flatten(table: Mapping[str, Any], on_toybox: bool) -> dict[str, Any]:
-    """The settings of a recipe's table for one model, without what is said about them."""
-    settings = {name: value for name, value in table.items() if name not in (TOYBOX, "about", "measured")}
-    return settings | (table.get(TOYBOX, {}) if on_toybox else {})
-
-
-def require_followed(config: Config, given: Mapping[str, Any]) -> None:
-    """Raise LookforwardError where a reward was given, and what is trained would not depend on it."""
-    if "reward" in given and not config.follows_reward:
+def _layer(table: Mapping[str, Any], families: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of a recipe's tables for one model, by dotted names, without what only describes the recipe."""
+    own = {name: value for name, value in table.items() if name not in ("family", "about", "measured")}
+    by_family = table.get("family", {})
+    if not isinstance(by_family, Mapping) or not all(isinstance(one, Mapping) for one in by_family.values()):
         raise LookforwardError(
-            f"reward = {config.reward!r} would change nothing: recipe {config.recipe} does not follow a reward. Take "
-            "look-forward, state-action or best, or set critic and critic_weight."
+            "family is a table of tables: write [family.sd.optimizer] above them.", code="recipe-family"
+        )
+    for name in own:
+        if name in GROUPS and not isinstance(own[name], Mapping):
+            raise LookforwardError(f"{name} is a table of settings: write [{name}] above them.", code="recipe-table")
+    layer = flatten(own)
+    for family in families:
+        layer |= flatten(by_family.get(family, {}))
+    return layer
+
+
+def require_followed(settings: Settings, given: Mapping[str, Any]) -> None:
+    """Raise LookforwardError if the user gave a reward, and what is trained would not depend on it."""
+    if "objective.reward" in given and not settings.follows_reward:
+        raise LookforwardError(
+            f"objective.reward = {settings.objective.reward!r} would change nothing: recipe {settings.run.recipe} does "
+            "not follow a reward. Take look-forward, state-action or best, or set critic.name and critic.weight.",
+            code="reward-unused",
         )
 
 
@@ -86,12 +120,14 @@ def find_recipe(recipe: str) -> Path:
     if recipe.endswith(".toml"):
         path = Path(recipe)
         if not path.is_file():
-            raise LookforwardError(f"There is no recipe file {recipe}; check the path.")
+            raise LookforwardError(f"There is no recipe file {recipe}; check the path.", code="recipe-missing")
         return path
     path = RECIPES / f"{recipe}.toml"
     if not path.is_file():
         names = ", ".join(recipe_names())
-        raise LookforwardError(f"There is no recipe {recipe!r}. Bundled: {names}; or give a file ending in .toml.")
+        raise LookforwardError(
+            f"There is no recipe {recipe!r}. Bundled: {names}; or give a file ending in .toml.", code="recipe-missing"
+        )
     return path
 
 

@@ -1,244 +1,490 @@
-"""What a run is made of, as plain values: defaults, a recipe over them, the user's words over both.
+"""What a run is asked for: typed settings in groups, each with its default, its range and its help in one place.
 
-The defaults are the paper's and its released code's for Stable Diffusion 1.4 at 512 pixels. A recipe is a
-short TOML file of differences; its table [toybox] holds what differs further on the bundled model.
+The defaults are those of the paper and its released code for Stable Diffusion 1.4 at 512 pixels. The command line
+(`--critic.weight 0.5`), recipes (a TOML table for each group) and docs/settings.md read the fields below.
 """
 
 import dataclasses
+import difflib
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
-import cattrs
-
+from lookforward.bundle import TOYBOX
 from lookforward.errors import LookforwardError
 
-TOYBOX = "toybox"
 Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
 AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
-
-# What only place, time and memory depend on
-OF_THE_MACHINE = ("device", "gradient_checkpointing", "dpok_at_once")
-WORD_ADAPTERS = ("custom-diffusion", "textual-inversion", "p-plus", "neti")  # learn a word of their own
+WORD_ADAPTERS = ("custom-diffusion", "textual-inversion", "p-plus", "neti")  # each learns a word of its own
 
 
 @dataclass(frozen=True)
-class Config:
-    """One run. Rates are per step, weights without unit, lengths in pixels."""
+class Spec:
+    """What is known about one setting beside its name, kind and default.
 
-    photos: str = ""  # folder of reference photos, or a TOML list of several subjects
-    class_noun: str = ""
-    identifier: str = "sks"
-    others: str = ""  # further subjects, "zwx=cat; ukj=vase", where there is a list
-    model: str = TOYBOX  # "toybox", a pipeline folder or a hub id
-    recipe: str = "look-forward"
-    seed: int = 0
-    precision: Precision = "fp32"
-    device: str = "auto"  # "cpu", "cuda", "mps"; auto: an accelerator where there is one
-    gradient_checkpointing: bool = False  # compute activations anew instead of keeping them: less memory, more time
+    within: the interval that numbers lie in, as in mathematics. machine_only: only place, time and memory depend on
+    it, not the result. free: a resumed run may be given another value. of_cell: it may differ between the subjects
+    and seeds of one benchmark method. headline: every model card shows it. only_with: a setting, and the values of it
+    without which this one changes nothing.
+    """
 
-    describe: bool = False  # tell in its prompt where a photo without a caption was taken, as CLIP sees it
-    captions: bool = True  # whether dog.txt beside dog.jpg is that photo's prompt; docs/photos.md has all of these
-    background_weight: float = 0.0  # of what lies outside a photo's mask
-    flip: bool = False  # mirror images are learned too
-    crops: int = 1  # squares along the long side of a photo; 1 is the central one
-    augment: bool = False  # Custom Diffusion's: scaled views whose prompts tell the scale
-    augment_views: int = 8  # of each square
+    help: str
+    within: str = ""
+    machine_only: bool = False
+    free: bool = False
+    of_cell: bool = False
+    headline: bool = False
+    only_with: tuple[str, tuple[object, ...]] | None = None
 
-    resolution: int = 512
-    steps: int = 1000
-    batch: int = 1  # reference photos in a step; as many prior images join them
-    learning_rate: float = 1e-6
-    rate_decay: float = 0.0  # share of the steps, the last ones, over which the rate falls to nothing
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
 
-    adapter: AdapterKind = "full"  # what is trained; docs/adapters.md
-    train_text_encoder: bool = True  # by full, lora and dora
-    noun_in_prompt: bool = True  # "a photo of sks dog"; off where a learned word stands for the whole subject
-    lora_rank: int = 4  # of lora and dora
-    lora_alpha: float = 4.0  # the learned change is scaled by alpha / rank
-    initial_word: str = ""  # whose embedding a learned word begins with; the class noun if empty
-    word_vectors: int = 1  # tokens that a learned word is made of, with textual-inversion
-    neti_width: int = 128  # of the mapper's hidden layers
-    neti_bypass: float = 0.2  # α, the mapper's share of what is added behind the text encoder
-    neti_dropout: float = 0.5  # how often nested dropout cuts the mapper's hidden layer short
+def _setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
+    machine = about.get("machine_only", False)
+    return field(
+        default=default, metadata={"spec": Spec(help, within, **{"free": machine, "of_cell": machine, **about})}
+    )
 
-    method: Literal["dpg", "draft", "dpok"] = "dpg"  # dpg: the paper's; the others to compare with
-    reward: str = "look-forward"  # a sum such as "look-forward + 0.5*dino"; docs/rewards.md names all
-    route: Literal["critic", "direct"] = "critic"  # direct: through the reward itself, where that is differentiable
-    transition: Literal["reference", "policy"] = "reference"  # where an action leads
-    stride: int = 20  # Δ, timesteps between a state and the next one, where the target looks at later ones
-    decoder: str = ""  # a tiny autoencoder (AutoencoderTiny) to show images to a reward; the model's own if empty
 
-    critic: CriticKind = "none"
-    critic_weight: float = 0.0  # λ, Eq. 11
-    critic_optimizer: Literal["sgd", "adam"] = "sgd"
-    critic_learning_rate: float = 0.01
-    critic_max_grad_norm: float = 1.0
-    critic_steps: int = 1  # for each of the policy; 0: it never learns
-    critic_warmup: int = 0  # steps before the policy listens to the critic
-    critic_every: int = 1  # the critic learns in every so many steps only
-    critic_bins: int = 0  # ranges of timesteps in which returns are brought to one scale; 0: as they are
-    target: Literal["one-step", "monte-carlo", "bootstrap"] = "one-step"
-    target_samples: int = 4  # K, later rewards that monte-carlo looks at
-    slow_critic: float = 0.99  # how much of itself the target critic of bootstrap keeps in a step
-    discount: float = 0.9986  # γ
-    noise_weight: float = 1.0  # of ‖ε - ε_θ‖² in Eq. 11
-    prior_weight: float = 1.0  # of prior preservation
-    prior_images: int = 8
-    prior_steps: int = 50  # of the sampler that draws the prior images
-    guidance: float = 7.5
+_POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
+_WHEN_ONLY: Any = {"free": True, "of_cell": True}  # says when something is written or where something lies
+_DRAFT = ("baseline.name", ("draft",))
+_DPOK = ("baseline.name", ("dpok",))
+_SAMPLED = ("baseline.name", ("draft", "dpok"))
+_LORA = ("adapter.name", ("lora", "dora"))
+_NETI = ("adapter.name", ("neti",))
+_CRITIC = ("critic.name", ("residual", "state-action"))
 
-    chain_steps: int = 50  # of the sampler that draft and dpok draw with
-    chain_guidance: float = 7.5  # of that sampler; 1 is none
-    draft_last: int = 1  # K, steps of the chain that the gradient goes through
-    draft_noises: int = 0  # n of DRaFT-LV; 0 is DRaFT-K
-    dpok_trajectories: int = 6  # drawn in a step
-    dpok_updates: int = 1  # of the weights for one draw of trajectories
-    dpok_pairs: int = 24  # of trajectory and timestep in one update
-    dpok_at_once: int = 24  # of these, in the denoiser together: what is in memory depends on it
-    dpok_reward_weight: float = 100.0  # α
-    dpok_kl: float = 0.01  # β, weight of the distance to the untouched model
-    dpok_clip: float = 1e-4  # how far from 1 an importance ratio counts
 
-    checkpoint_every: int = 100
-    sample_every: int = 100  # 0: no samples while training
-    export_every: int = 0  # steps; 0: the last one alone
-    sample_steps: int = 50
-    allow_few: bool = False
+@dataclass(frozen=True)
+class SubjectSettings:
+    """Who is in the photos, and what prompts call it."""
+
+    photos: str = _setting("", "Folder of reference photos, or a TOML list of several subjects.", **_WHEN_ONLY)
+    class_noun: str = _setting("", "What the subject is, such as dog.", of_cell=True)
+    identifier: str = _setting("sks", "The rare word that names the subject.")
+    others: str = _setting("", 'Further subjects, such as "zwx=cat; ukj=vase". A TOML list of subjects sets it.')
+    noun_in_prompt: bool = _setting(
+        True, 'Whether prompts say "sks dog"; off if a learned word stands for the whole subject.'
+    )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How photos become training examples. docs/photos.md explains each."""
+
+    captions: bool = _setting(True, "Use dog.txt beside dog.jpg as the prompt of that photo.")
+    describe: bool = _setting(
+        False, "Add to the prompt of a photo without a caption where it was taken, as CLIP recognises it."
+    )
+    background_weight: float = _setting(0.0, "Weight of what lies outside a photo's mask.", "[0, 1]")
+    flip: bool = _setting(False, "Train on mirrored photos too.")
+    crops: int = _setting(1, "Squares cut along the long side of a photo; 1 is the central one.", _POSITIVE)
+    augment: bool = _setting(False, "Custom Diffusion's augmentation: scaled views whose prompts name the scale.")
+    augment_views: int = _setting(8, "Scaled views of each square.", _POSITIVE, only_with=("data.augment", (True,)))
+    allow_few: bool = _setting(False, "Train on fewer than three photos.", free=True)
+    resolution: int = _setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
+    class_images: int = _setting(8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE)
+    class_image_steps: int = _setting(50, "Sampler steps of the class images.", _POSITIVE)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The pretrained model and where it computes."""
+
+    name: str = _setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub id.")
+    precision: Precision = _setting("fp32", "Number format of the forward pass.", headline=True)
+    device: str = _setting("auto", "cpu, cuda, mps, or auto for an accelerator if there is one.", machine_only=True)
+    gradient_checkpointing: bool = _setting(
+        False, "Recompute activations instead of storing them: less memory, more time.", machine_only=True
+    )
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Which weights are trained. docs/adapters.md explains each."""
+
+    name: AdapterKind = _setting("full", "What is trained: all weights, or an adapter.", headline=True)
+    train_text_encoder: bool = _setting(True, "Train the text encoder too, with full, lora and dora.")
+    rank: int = _setting(4, "Rank of the learned change.", only_with=_LORA)
+    alpha: float = _setting(4.0, "The learned change is scaled by alpha / rank.", only_with=_LORA)
+    initial_word: str = _setting(
+        "",
+        "Word whose embedding a learned word begins with; the class noun if empty.",
+        only_with=("adapter.name", WORD_ADAPTERS),
+    )
+    vectors: int = _setting(
+        1, "Tokens that a learned word consists of.", only_with=("adapter.name", ("textual-inversion",))
+    )
+    neti_width: int = _setting(128, "Width of the mapper's hidden layers.", only_with=_NETI)
+    neti_bypass: float = _setting(0.2, "α, weight of the mapper's output behind the text encoder.", only_with=_NETI)
+    neti_dropout: float = _setting(
+        0.5, "Probability that nested dropout truncates the mapper's hidden layer.", only_with=_NETI
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW on the trained weights."""
+
+    learning_rate: float = _setting(1e-6, "Learning rate.", _POSITIVE, headline=True)
+    decay: float = _setting(0.0, "Share of the steps, the last ones, over which the rate falls to zero.", "[0, 1]")
+    beta1: float = _setting(0.9, "Decay of the gradient's running mean.", "[0, 1)")
+    beta2: float = _setting(0.999, "Decay of the squared gradient's running mean.", "[0, 1)")
+    weight_decay: float = _setting(0.01, "Weight decay.", _NOT_NEGATIVE)
+    max_grad_norm: float = _setting(1.0, "Norm that gradients are clipped to.", _POSITIVE)
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """The reward and the terms of Eq. 11."""
+
+    reward: str = _setting(
+        "look-forward", 'A reward or a sum such as "look-forward + 0.5*dino"; docs/rewards.md lists all.', headline=True
+    )
+    reward_gradient: Literal["critic", "direct"] = _setting(
+        "critic", "How the policy follows the reward: through the critic, or direct through a differentiable reward."
+    )
+    transition: Literal["reference", "policy"] = _setting(
+        "reference", "Where an action leads: along the noised photo, or along the policy's own prediction."
+    )
+    stride: int = _setting(20, "Δ, timesteps between a state and the next one.", _POSITIVE)
+    decoder: str = _setting(
+        "", "A tiny autoencoder (AutoencoderTiny) that shows images to a reward; the model's own if empty."
+    )
+    discount: float = _setting(0.9986, "γ, Eq. 9.", "(0, 1]")
+    reconstruction_weight: float = _setting(1.0, "Weight of the reconstruction loss in Eq. 11.", _NOT_NEGATIVE)
+    prior_weight: float = _setting(1.0, "Weight of prior preservation.", _NOT_NEGATIVE)
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """The critic Q_φ and what it learns."""
+
+    name: CriticKind = _setting("none", "Which critic learns the return.")
+    weight: float = _setting(0.0, "λ, weight of the reward in Eq. 11.", _NOT_NEGATIVE)
+    optimizer: Literal["sgd", "adam"] = _setting("sgd", "Optimizer of the critic.", only_with=_CRITIC)
+    learning_rate: float = _setting(0.01, "Learning rate of the critic.", _POSITIVE, only_with=_CRITIC)
+    max_grad_norm: float = _setting(
+        1.0, "Norm that the critic's gradients are clipped to.", _POSITIVE, only_with=_CRITIC
+    )
+    steps: int = _setting(
+        1, "Critic updates for each policy update; 0: the critic never learns.", _NOT_NEGATIVE, only_with=_CRITIC
+    )
+    warmup: int = _setting(0, "Steps before the policy follows the critic.", _NOT_NEGATIVE, only_with=_CRITIC)
+    every: int = _setting(1, "The critic learns only once in so many steps.", _POSITIVE, only_with=_CRITIC)
+    bins: int = _setting(
+        0, "Ranges of timesteps in which returns are normalised; 0: not at all.", _NOT_NEGATIVE, only_with=_CRITIC
+    )
+    target: Literal["one-step", "monte-carlo", "bootstrap"] = _setting(
+        "one-step",
+        "The critic's target: the reward of one step, sampled later rewards, or a reward plus the target network.",
+        only_with=_CRITIC,
+    )
+    target_samples: int = _setting(
+        4, "K, later rewards that monte-carlo samples.", _POSITIVE, only_with=("critic.target", ("monte-carlo",))
+    )
+    target_momentum: float = _setting(
+        0.99,
+        "Share of its own weights that the target network keeps in a step.",
+        "[0, 1)",
+        only_with=("critic.target", ("bootstrap",)),
+    )
+
+
+@dataclass(frozen=True)
+class BaselineSettings:
+    """Other published methods over the same parts, to compare with."""
+
+    name: Literal["none", "draft", "dpok"] = _setting("none", "none is the paper's own method.", headline=True)
+    sampler_steps: int = _setting(50, "Sampler steps that draft and dpok draw with.", _POSITIVE, only_with=_SAMPLED)
+    guidance: float = _setting(7.5, "Guidance of that sampler; 1 is none.", _NOT_NEGATIVE, only_with=_SAMPLED)
+    draft_last: int = _setting(1, "K, sampler steps that the gradient passes through.", _POSITIVE, only_with=_DRAFT)
+    draft_noises: int = _setting(0, "n of DRaFT-LV; 0 is DRaFT-K.", _NOT_NEGATIVE, only_with=_DRAFT)
+    dpok_trajectories: int = _setting(6, "Trajectories drawn in a step.", "[2, inf)", only_with=_DPOK)
+    dpok_updates: int = _setting(1, "Weight updates for each draw of trajectories.", _POSITIVE, only_with=_DPOK)
+    dpok_pairs: int = _setting(24, "Pairs of trajectory and timestep in one update.", _POSITIVE, only_with=_DPOK)
+    dpok_micro_batch: int = _setting(
+        24, "Pairs in the denoiser at a time; memory depends on it.", _POSITIVE, machine_only=True, only_with=_DPOK
+    )
+    dpok_reward_weight: float = _setting(100.0, "α, weight of the reward.", _POSITIVE, only_with=_DPOK)
+    dpok_kl: float = _setting(0.01, "β, weight of the distance to the untouched model.", _NOT_NEGATIVE, only_with=_DPOK)
+    dpok_clip: float = _setting(
+        1e-4, "Largest distance from 1 at which an importance ratio counts.", _POSITIVE, only_with=_DPOK
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Images that are drawn to look at, while training and afterwards."""
+
+    sample_every: int = _setting(
+        100, "Draw samples every so many steps; 0: none while training.", _NOT_NEGATIVE, **_WHEN_ONLY
+    )
+    sampler_steps: int = _setting(50, "Sampler steps of an image.", _POSITIVE)
+    guidance: float = _setting(7.5, "Classifier-free guidance; 1 is none.")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long a run is, and what it saves."""
+
+    recipe: str = _setting("look-forward", "The recipe that the settings began from.", of_cell=True, headline=True)
+    seed: int = _setting(0, "The same seed gives the same run.", "[0, 2^63)", of_cell=True, headline=True)
+    steps: int = _setting(1000, "Training steps.", _POSITIVE, headline=True)
+    batch_size: int = _setting(
+        1, "Reference photos in a step; as many class images join them.", _POSITIVE, headline=True
+    )
+    checkpoint_every: int = _setting(100, "Save a resumable checkpoint every so many steps.", _POSITIVE, **_WHEN_ONLY)
+    export_every: int = _setting(0, "Export every so many steps; 0: the last step only.", _NOT_NEGATIVE, **_WHEN_ONLY)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything one run is asked for. Rates are per step, weights without unit, lengths in pixels."""
+
+    subject: SubjectSettings = SubjectSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    critic: CriticSettings = CriticSettings()
+    baseline: BaselineSettings = BaselineSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    run: RunSettings = RunSettings()
 
     @property
     def follows_reward(self) -> bool:
-        """Whether the reward has a say in what is trained."""
-        learned = self.critic != "none" and self.critic_steps > 0
-        return self.method != "dpg" or (self.critic_weight > 0 and (learned or self.route == "direct"))
+        """Whether the reward influences what is trained."""
+        if self.baseline.name != "none":
+            return True
+        learned = self.critic.name != "none" and self.critic.steps > 0
+        return self.critic.weight > 0 and (learned or self.objective.reward_gradient == "direct")
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by their dotted names, such as "critic.weight"."""
+        return {name: getattr(getattr(self, one.group), one.key) for name, one in FIELDS.items()}
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, by their dotted names."""
+        return {name: value for name, value in self.flat().items() if value != FIELDS[name].default}
+
+    def with_values(self, values: Mapping[str, Any]) -> "Settings":
+        """The same settings with other values, by dotted names.
+
+        Raises:
+            LookforwardError: as `structure`.
+        """
+        return structure(self.flat() | flatten(values), "the changed settings")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting as checks, command line and docs see it. choices: empty unless its kind is a Literal."""
+
+    group: str
+    key: str
+    kind: Any
+    default: Any
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}.{self.key}"
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        return get_args(self.kind)
+
+
+def _fields() -> Iterator[Field]:
+    for group, kind in GROUPS.items():
+        kinds = get_type_hints(kind)
+        for one in dataclasses.fields(kind):
+            yield Field(group, one.name, kinds[one.name], one.default, one.metadata["spec"])
+
+
+GROUPS: dict[str, Any] = {group.name: group.type for group in dataclasses.fields(Settings)}
+FIELDS: dict[str, Field] = {one.name: one for one in _fields()}
+"""Every setting by its dotted name."""
+
+
+class Options(TypedDict, total=False):
+    """The settings that change most often, under the short names of the Python and command-line interfaces."""
+
+    model: str | None
+    reward: str | None
+    adapter: str | None
+    identifier: str | None
+    steps: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    resolution: int | None
+    seed: int | None
+    device: str | None
+    precision: str | None
+
+
+SHORT = {
+    "model": "model.name",
+    "reward": "objective.reward",
+    "adapter": "adapter.name",
+    "identifier": "subject.identifier",
+    "class_noun": "subject.class_noun",
+    "steps": "run.steps",
+    "batch_size": "run.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "resolution": "data.resolution",
+    "seed": "run.seed",
+    "device": "model.device",
+    "precision": "model.precision",
+}
+
+
+def dotted(**options: Any) -> dict[str, Any]:
+    """Short options by the dotted names of their settings, without those that are None."""
+    return {SHORT.get(name, name): value for name, value in options.items() if value is not None}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        LookforwardError: the file cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LookforwardError(f"{path} is not TOML: {error}.") from error
+        raise LookforwardError(f"{path} is not TOML: {error}.", code="toml-damaged") from error
     except OSError as error:
-        raise LookforwardError(f"{path} cannot be read: {error.strerror}.") from error
+        raise LookforwardError(f"{path} cannot be read: {error.strerror}.", code="file-unreadable") from error
 
 
-def structure(values: Mapping[str, Any], where: str) -> Config:
-    """Plain values to a checked Config; unknown keys and wrong kinds are errors that name the key."""
-    kinds = {f.name: f.type for f in dataclasses.fields(Config)}
-    unknown = sorted(set(values) - set(kinds))
-    if unknown:
-        raise LookforwardError(f"Unknown setting {', '.join(unknown)} in {where}. Known: {', '.join(kinds)}.")
+def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables to values by their dotted names; names that are dotted already stay as they are."""
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": one for inner, one in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def structure(values: Mapping[str, Any], where: str) -> Settings:
+    """Values by dotted names (or in nested tables) to checked settings; what is missing has its default.
+
+    where: what messages say the values came from.
+
+    Raises:
+        LookforwardError: a name is unknown (the message names its nearest neighbour), a value is of the wrong kind or
+            outside its range, or two settings contradict each other.
+    """
+    values = flatten(values)
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for name, value in values.items():
-        _check_kind(name, value, kinds[name], where)
-    return _check_ranges(cattrs.structure(dict(values), Config))
+        check_value(name, value, where)
+        one = FIELDS[name]
+        groups[one.group][one.key] = float(value) if one.kind is float else value
+    settings = Settings(**{name: GROUPS[name](**given) for name, given in groups.items()})
+    _check_together(settings)
+    return settings
 
 
-def _check_kind(name: str, value: Any, kind: Any, where: str) -> None:
-    # cattrs would turn "3" into 3 and 1 into True without a word
-    choices = get_args(kind)
+def check_value(name: str, value: Any, where: str) -> None:
+    """Raise LookforwardError if there is no such setting, or the value is of the wrong kind or outside its range."""
+    if name not in FIELDS:
+        near = nearest(name)
+        hint = f"Did you mean {near}?" if near else "docs/settings.md lists them all."
+        raise LookforwardError(f"Unknown setting {name} in {where}. {hint}", code="setting-unknown")
+    kind, choices, within = FIELDS[name].kind, FIELDS[name].choices, FIELDS[name].spec.within
     if choices:
         if value not in choices:
-            raise LookforwardError(f"{name} = {value!r} in {where}: choose one of {', '.join(choices)}.")
+            listed = ", ".join(choices)
+            raise LookforwardError(f"{name} = {value!r} in {where}: choose one of {listed}.", code="setting-choice")
         return
     allowed = (int, float) if kind is float else (kind,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.")
+        raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.", code="setting-kind")
     if isinstance(value, float) and not math.isfinite(value):
-        raise LookforwardError(f"{name} = {value} in {where} must be a finite number.")
+        raise LookforwardError(f"{name} = {value} in {where} must be a finite number.", code="setting-range")
+    if within and not _lies_in(value, within):
+        raise LookforwardError(f"{name} = {value} in {where} must lie in {within}.", code="setting-range")
 
 
-def _check_ranges(config: Config) -> Config:
-    positive = ("resolution", "steps", "batch", "learning_rate", "critic_learning_rate", "checkpoint_every", "stride")
-    also = ("sample_steps", "prior_steps", "max_grad_norm", "critic_max_grad_norm", "critic_every")
-    chain = (
-        "chain_steps",
-        "draft_last",
-        "dpok_updates",
-        "dpok_pairs",
-        "dpok_at_once",
-        "dpok_reward_weight",
-        "dpok_clip",
-    )
-    for name in (*positive, *also, *chain, "target_samples", "crops", "augment_views"):
-        if not getattr(config, name) > 0:
-            raise LookforwardError(f"{name} = {getattr(config, name)} must be greater than 0.")
-    for name in (
-        "critic_weight",
-        "noise_weight",
-        "prior_weight",
-        "prior_images",
-        "weight_decay",
-        "sample_every",
-        "export_every",
-        "critic_steps",
-        "critic_warmup",
-        "critic_bins",
-        "chain_guidance",
-        "draft_noises",
-        "dpok_kl",
-    ):
-        if not getattr(config, name) >= 0:
-            raise LookforwardError(f"{name} = {getattr(config, name)} must not be negative.")
-    if not 0 <= config.seed < 2**63:
-        raise LookforwardError(f"seed = {config.seed} must lie in [0, 2^63).")
-    for name in ("background_weight", "rate_decay"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise LookforwardError(f"{name} = {getattr(config, name)} must lie in [0, 1].")
-    if not 0 < config.discount <= 1:
-        raise LookforwardError(f"discount = {config.discount} must lie in (0, 1].")
-    for name in ("slow_critic", "adam_beta1", "adam_beta2"):
-        if not 0 <= getattr(config, name) < 1:
-            raise LookforwardError(f"{name} = {getattr(config, name)} must lie in [0, 1).")
-    if config.route == "direct" and config.critic != "none":
-        raise LookforwardError("route = 'direct' follows the reward itself: set critic to none beside it.")
-    _check_method(config)
-    if config.prior_weight > 0 and config.prior_images == 0:
-        raise LookforwardError("prior_weight is set but prior_images is 0; give some, or set prior_weight to 0.")
-    return config
+def nearest(name: str) -> str:
+    """The setting whose name is most like a wrong one; empty if none is."""
+    key = name.split(".")[-1]
+    keys = {one.key: full for full, one in FIELDS.items()}
+    alike = [SHORT[name]] if name in SHORT else [full for full, one in FIELDS.items() if one.key == key]
+    alike += difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
+    alike += difflib.get_close_matches(name.replace("_", ".", 1), FIELDS, n=1, cutoff=0.8)
+    alike += [keys[one] for one in difflib.get_close_matches(key, keys, n=1)]
+    return alike[0] if alike else ""
 
 
-def require_teaching(config: Config) -> Config:
-    """Raise LookforwardError where a run would learn of nothing; one that began before this was asked may be read."""
-    # A critic that never learns is heard all the same: there is such an ablation
-    heard = config.critic_weight > 0 and (config.critic != "none" or config.route == "direct")
-    if config.method == "dpg" and config.noise_weight == 0 and not heard:
-        raise LookforwardError(
-            "Nothing to learn from: noise_weight is 0, and no reward is followed, for which critic_weight must be above"
-            " 0 and either critic be other than none or route direct. Set one of them."
+def _lies_in(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].replace("2^63", str(2**63)).split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)
+
+
+def _check_together(settings: Settings) -> None:
+    objective, critic, baseline = settings.objective, settings.critic, settings.baseline
+    problem = ""
+    if baseline.name != "none" and (critic.name != "none" or objective.reward_gradient == "direct"):
+        problem = (
+            f"baseline.name = {baseline.name!r} has no critic: set critic.name to none and objective.reward_gradient "
+            "to critic."
         )
-    return config
-
-
-def _check_method(config: Config) -> None:
-    if config.method == "dpg":
-        return
-    if config.critic != "none" or config.route == "direct":
-        raise LookforwardError(f"method = {config.method!r} has no critic: set critic to none and route to critic.")
-    if config.method == "draft" and config.draft_last > config.chain_steps:
-        raise LookforwardError(
-            f"draft_last = {config.draft_last} is more than the {config.chain_steps} steps of the chain: lower it, or "
-            "raise chain_steps."
+    elif objective.reward_gradient == "direct" and critic.name != "none":
+        problem = "objective.reward_gradient = 'direct' follows the reward itself: set critic.name to none."
+    elif baseline.name == "draft" and baseline.draft_last > baseline.sampler_steps:
+        problem = (
+            f"baseline.draft_last = {baseline.draft_last} is more than the {baseline.sampler_steps} sampler steps: "
+            "lower it, or raise baseline.sampler_steps."
         )
-    if config.draft_noises and config.draft_last != 1:
-        raise LookforwardError("draft_noises is for draft_last = 1 only.")
-    if config.method == "dpok" and config.train_text_encoder:
-        raise LookforwardError("method = 'dpok' trains no text encoder: set train_text_encoder to false.")
-    if config.method == "dpok" and config.dpok_trajectories < 2:
-        raise LookforwardError("dpok_trajectories must be at least 2: each is the baseline of the others.")
+    elif baseline.name != "none" and baseline.draft_noises and baseline.draft_last != 1:
+        problem = "baseline.draft_noises needs baseline.draft_last = 1."
+    elif baseline.name == "dpok" and settings.adapter.train_text_encoder:
+        problem = "baseline.name = 'dpok' trains no text encoder: set adapter.train_text_encoder to false."
+    elif objective.prior_weight > 0 and settings.data.class_images == 0:
+        problem = (
+            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, or set objective.prior_weight"
+            " to 0."
+        )
+    if problem:
+        raise LookforwardError(problem, code="settings-conflict")
 
 
-def to_toml(config: Config) -> str:
-    """The config as TOML, in the order of its fields."""
-    lines = [f"{f.name} = {_toml_value(getattr(config, f.name))}" for f in dataclasses.fields(config)]
-    return "\n".join(lines) + "\n"
+def require_learning(settings: Settings) -> Settings:
+    """The settings themselves, if a run with them has anything to learn from.
+
+    Raises:
+        LookforwardError: no term of the loss has a weight.
+    """
+    # A critic that never learns still counts: one of the ablations is that
+    critic, objective = settings.critic, settings.objective
+    followed = critic.weight > 0 and (critic.name != "none" or objective.reward_gradient == "direct")
+    if settings.baseline.name == "none" and objective.reconstruction_weight == 0 and not followed:
+        raise LookforwardError(
+            "Nothing to learn from: objective.reconstruction_weight is 0, and no reward is followed. For a reward set "
+            "critic.weight above 0, and either critic.name other than none or objective.reward_gradient to direct.",
+            code="nothing-to-learn",
+        )
+    return settings
+
+
+def to_toml(settings: Settings) -> str:
+    """All settings as TOML, a table for each group."""
+    tables = []
+    for group in GROUPS:
+        values = {one.name: getattr(getattr(settings, group), one.name) for one in dataclasses.fields(GROUPS[group])}
+        tables.append("\n".join([f"[{group}]", *(f"{name} = {_toml_value(v)}" for name, v in values.items())]))
+    return "\n\n".join(tables) + "\n"
 
 
 def _toml_value(value: bool | int | float | str) -> str:

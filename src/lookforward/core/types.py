@@ -36,7 +36,7 @@ class Transition:
     prompts: b texts without the identifier, which no encoder but the policy's own ever learns.
     photo: (b, 3, H, W) in [0, 1], the reference photo that x_0 was encoded from.
     mask: (b, 1, h, w), how much each latent of the reference photo counts, 1 in the mean; None: all alike.
-    concept: (b,) int64, which of the run's subjects each sample shows; None: there is one.
+    subject: (b,) int64, which of the run's subjects each sample shows; None: there is one.
     image: (b, 3, H, W) in [0, 1], x_0_hat decoded. None unless a reward needs it.
     """
 
@@ -50,7 +50,7 @@ class Transition:
     photo: Tensor | None = None
     image: Tensor | None = None
     mask: Tensor | None = None
-    concept: Tensor | None = None
+    subject: Tensor | None = None
 
     def counted(self, error: Tensor) -> Tensor:
         """An elementwise error (b, c, h, w), each latent by how much it counts."""
@@ -63,7 +63,7 @@ class Batch:
 
     x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; prior: as many prior images, or None.
     plain_prompts: the prompts without the identifier. photo: (b, 3, H, W) in [0, 1], what x_0 was encoded from.
-    mask, concept: as in `Transition`.
+    mask, subject: as in `Transition`.
     """
 
     x_0: Tensor
@@ -74,7 +74,7 @@ class Batch:
     plain_prompts: tuple[str, ...] = ()
     photo: Tensor | None = None
     mask: Tensor | None = None
-    concept: Tensor | None = None
+    subject: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prompt sets, and the filling of prompt templates.
+"""Prompt templates, their sets, and prompt files.
 
 A template names its subject by the placeholders `{identifier}` and `{class_noun}`.
 The object and live prompts are those of the DreamBooth benchmark (Ruiz et al., 2023; data set CC BY 4.0).
@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from lookforward.errors import LookforwardError
+from lookforward.files import unreadable
 
 _SHARED_TEN = (
     "a {identifier} {class_noun} in the jungle",
@@ -61,7 +62,7 @@ LIVE_PROMPTS = (
 
 LIVE_CLASSES = frozenset({"cat", "dog"})
 
-# Of the samples that a run draws: the seed of each is its place
+# Endings of the prompts that a run draws samples of; the seed of each is its index
 SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
 
 _PLACEHOLDER = re.compile(r"\{(identifier|class_noun)\}")
@@ -83,27 +84,28 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
 
 
 def without_identifier(prompt: str, identifier: str, instead: str = "") -> str:
-    """Take the identifier out of a prompt, as CLIP-T wants it: CLIP never learned what "sks" is.
+    """Remove the identifier from a prompt, since CLIP never learned what "sks" is.
 
-    instead: other words to put in its place.
-
-    Every whole-word occurrence goes, in either case (CLIP reads lower case). Where the template is at hand,
+    Removes every whole-word occurrence, in either case (CLIP reads lower case). If the template is at hand,
     `fill(template, "", class_noun)` is exact even for an identifier that is also a common word.
+
+    instead: words to put in its place.
     """
     words = [re.escape(word) for word in identifier.split()]
     if not words:
         return _collapse(prompt)
-    # Not \b: that finds no boundary beside the brackets of an identifier such as <sks>.
+    # Not \b, which finds no boundary beside the brackets of an identifier such as <sks>
     whole = re.compile(r"(?<!\w)" + r"\s+".join(words) + r"(?!\w)", re.IGNORECASE)
     return _collapse(whole.sub(lambda _: instead or " ", prompt))
 
 
 def read_prompt_file(path: Path) -> list[str]:
-    """Read templates for `fill`, one a line; empty lines and lines that start with # are skipped.
+    """Read templates for `fill`, one a line; skips empty lines and lines that start with #.
 
-    `{}` stands for the whole subject, "{identifier} {class_noun}"; a line without placeholders is a plain
-    prompt. Raises `LookforwardError` for a file that cannot be read, is not UTF-8 text, holds no prompt, or
-    holds a brace that belongs to no placeholder.
+    `{}` stands for the whole subject, "{identifier} {class_noun}"; a line without placeholders is a plain prompt.
+
+    Raises:
+        LookforwardError: the file cannot be read, is not UTF-8 text, has no prompt, or has another placeholder.
     """
     templates: list[str] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
@@ -112,20 +114,23 @@ def read_prompt_file(path: Path) -> list[str]:
             continue
         if re.search(r"[{}]", _PLACEHOLDER.sub("", template)):
             raise LookforwardError(
-                f"{path}, line {number}: unknown placeholder in {_collapse(line)!r};"
-                " use {identifier} and {class_noun}, or {} for both"
+                f"{path}, line {number}, has an unknown placeholder: {_collapse(line)!r}. Use {{identifier}} and "
+                "{class_noun}, or {} for both.",
+                "prompt-placeholder",
             )
         templates.append(template)
     if not templates:
-        raise LookforwardError(f"{path} holds no prompts; write one prompt a line")
+        raise LookforwardError(f"{path} has no prompts: write one a line.", "prompts-empty")
     return templates
 
 
 def read_prompts_and_classes(path: Path) -> dict[str, str]:
-    """The class noun of each subject, from the DreamBooth data set's `prompts_and_classes.txt`.
+    """The class noun of each subject, from the DreamBooth data set's `prompts_and_classes.txt`, in the file's order.
 
-    Subjects are in the file's order. Only the class table is read: the prompts of the file are
-    `OBJECT_PROMPTS` and `LIVE_PROMPTS`. Raises `LookforwardError` if the file holds no class table.
+    Reads the class table only: the prompts of the file are `OBJECT_PROMPTS` and `LIVE_PROMPTS`.
+
+    Raises:
+        LookforwardError: the file cannot be read or has no class table.
     """
     classes: dict[str, str] = {}
     in_table = False
@@ -139,8 +144,9 @@ def read_prompts_and_classes(path: Path) -> dict[str, str]:
             classes[subject] = class_noun
     if not classes:
         raise LookforwardError(
-            f"{path} has no table of subjects (a line 'subject_name,class', then one subject a line);"
-            " use prompts_and_classes.txt from the DreamBooth data set"
+            f"{path} has no table of subjects, which begins with the line 'subject_name,class': use "
+            "prompts_and_classes.txt of the DreamBooth data set.",
+            "dataset-classes",
         )
     return classes
 
@@ -152,13 +158,10 @@ def _collapse(text: str) -> str:
 def _read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin the file with a mark
-    except UnicodeDecodeError as error:
-        raise LookforwardError(f"{path} is not UTF-8 text; save it as UTF-8") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise LookforwardError(
-            f"{path} cannot be read ({reason or error}); check the path and its permissions"
-        ) from error
-    if "\0" in text:  # UTF-16 without its mark decodes, as letters between zeros
-        raise LookforwardError(f"{path} is not UTF-8 text; save it as UTF-8")
+        if "\0" in text:  # UTF-16 without its mark decodes too, as letters between zeros
+            raise UnicodeError
+    except UnicodeError as error:
+        raise LookforwardError(f"{path} is not UTF-8 text: save it as UTF-8.", "file-encoding") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise unreadable(path, error) from error
     return text

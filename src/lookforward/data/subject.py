@@ -1,4 +1,4 @@
-"""Photos of one subject become a `Concept`: upright, square, RGB, and checked before anything is trained."""
+"""The subject of a run: its reference photos, checked before anything is trained, and its words in prompts."""
 
 import os
 import unicodedata
@@ -6,22 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lookforward.data.captions import with_caption
+from lookforward.data.masks import is_mask, unused_masks, with_mask
 from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES, Photo, PhotoError, load_photo
-from lookforward.data.sidecars import MASK_SUFFIX, is_mask, with_sidecars
 from lookforward.errors import LookforwardError
 
 FEW_PHOTOS = 3
-MAX_PHOTOS = 500  # photos are held in memory, and a concept is one subject, not a photo library
+MAX_PHOTOS = 500  # photos are held in memory, and one subject needs few
 _LISTED_PROBLEMS = 20
-_LIST = "the list"
+_ADVICE = "use 4 to 6 photos"
 
 
 @dataclass(frozen=True, eq=False)
-class Concept:
-    """The subject to learn: its photos, its class noun ("dog") and the identifier ("sks") that will name it.
+class Subject:
+    """What a run learns: photos, a class noun ("dog") and the identifier ("sks") that will name it.
 
-    `notes` are sentences for the user about photos that work but may disappoint. `others` are further subjects that
-    are learned in the same run.
+    notes: sentences for the user about photos that work but may disappoint. noun_in_prompt: whether prompts say the
+    class noun beside the identifier. others: further subjects of the same run.
     """
 
     identifier: str
@@ -29,43 +30,42 @@ class Concept:
     photos: tuple[Photo, ...]
     notes: tuple[str, ...] = ()
     noun_in_prompt: bool = True
-    others: tuple["Concept", ...] = ()
+    others: tuple["Subject", ...] = ()
 
     @property
-    def together(self) -> tuple["Concept", ...]:
+    def together(self) -> tuple["Subject", ...]:
         """All subjects of the run, this one first."""
         return (replace(self, others=()), *self.others)
 
     @property
-    def origins(self) -> list[str]:
-        """What the run learns from, to know it again: each file's digest, in order, under its subject if several."""
-        several = bool(self.others)
-        return [
-            line
-            for concept in self.together
-            for line in (
-                *([f"concept {concept.identifier} {concept.class_noun}"] if several else []),
-                *(photo.origin for photo in concept.photos),
-            )
-        ]
+    def digests(self) -> list[str]:
+        """A line for each photo, from which a run knows it again: the digests of its file, caption and mask.
+
+        If there are several subjects, a line with the words of each goes before its photos.
+        """
+        lines = []
+        for subject in self.together:
+            lines += [f"subject {subject.identifier} {subject.class_noun}"] if self.others else []
+            lines += [photo.digests for photo in subject.photos]
+        return lines
 
     @property
-    def subject(self) -> str:
-        """What prompts call it: "sks dog", or the identifier alone where that stands for the whole subject."""
+    def name(self) -> str:
+        """What prompts call it: "sks dog", or the identifier alone if that stands for the whole subject."""
         return f"{self.identifier} {self.class_noun}" if self.noun_in_prompt else self.identifier
 
     @property
     def prompt(self) -> str:
         """The training prompt, without an article as in diffusers' DreamBooth: "a photo of sks dog"."""
-        return f"a photo of {self.subject}"
+        return f"a photo of {self.name}"
 
     @property
     def class_prompt(self) -> str:
-        """The prompt of the prior images: "a photo of dog"."""
+        """The prompt of the class images: "a photo of dog"."""
         return f"a photo of {self.class_noun}"
 
 
-def load_concept(
+def load_subject(
     photos: Path | str | Sequence[Path | str],
     *,
     class_noun: str,
@@ -76,136 +76,133 @@ def load_concept(
     captions: bool = True,
     crops: int = 1,
     large: int = 0,
-) -> Concept:
+) -> Subject:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
-    In a folder, hidden files, subfolders, masks and files without an image suffix are skipped.
-    Each photo is turned upright by its EXIF orientation, cropped to the central square and resized to
-    `resolution` pixels with an antialiasing Lanczos filter; transparency is laid on white.
-    captions: whether `dog.txt` beside `dog.jpg` is read. crops, large: as in `load_photo`.
+    Skips hidden files, subfolders, masks and files without an image suffix in a folder. Turns each photo upright by its
+    EXIF orientation, crops it to the central square and resizes it to `resolution` pixels with an antialiasing Lanczos
+    filter; transparency is laid on white.
 
-    Raises `LookforwardError` for an empty class noun or identifier, a missing folder, fewer than three
-    photos unless `allow_few`, and unusable photos, which it names all in one message.
+    allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`. crops, large: as in
+    `load_photo`.
+
+    Raises:
+        LookforwardError: the class noun or identifier is empty, the folder is missing, the photos are too few or too
+            many, or some cannot be used: one message names them all.
     """
-    class_noun = _clean_words(class_noun, "class noun", 'say what the subject is, such as --class-noun "dog"')
-    identifier = _clean_words(identifier, "identifier", 'choose a rare word, such as --identifier "sks"')
+    class_noun = _clean(class_noun, "class noun", 'say what the subject is, such as --class-noun "dog"')
+    identifier = _clean(identifier, "identifier", 'choose a rare word, such as --identifier "sks"')
     if resolution < 1:
-        raise LookforwardError(f"resolution is {resolution}; it must be a positive number of pixels")
-    where, paths = _find_photos(photos)
+        raise LookforwardError(f"resolution is {resolution}: give a positive number of pixels.", "setting-range")
+    folder, paths = _find_photos(photos)
     loaded: list[Photo] = []
-    problems: list[str] = []
+    problems: list[PhotoError] = []
+    lines: list[str] = []
     for path in paths:
         try:
-            loaded.append(with_sidecars(load_photo(path, resolution, crops, large), captions=captions, crops=crops))
+            photo = load_photo(path, resolution, crops, large)
+            loaded.append(with_mask(with_caption(photo) if captions else photo, crops))
         except PhotoError as problem:
-            problems.append(f"{path} {problem}")
+            problems.append(problem)
+            lines.append(f"{path} {problem}")
+    if len(problems) == 1:
+        raise LookforwardError(f"{lines[0]}.", problems[0].code)
     if problems:
-        raise LookforwardError(_tell_problems(problems, where, len(paths)))
+        more = [f"and {len(lines) - _LISTED_PROBLEMS} more"] if len(lines) > _LISTED_PROBLEMS else []
+        first = f"{len(lines)} of the {len(paths)} photos in {folder or 'the list'} cannot be used:"
+        raise LookforwardError("\n  ".join([first, *lines[:_LISTED_PROBLEMS], *more]), "photos-unusable")
+    few = f"{_count(folder, len(loaded))}: {_ADVICE}"
     if len(loaded) < FEW_PHOTOS and not allow_few:
         raise LookforwardError(
-            f"{_tell_count(where, len(loaded))}; 4 to 6 are recommended,"
-            " pass --allow-few (in Python: allow_few=True) to go on"
+            f"{few}, or train on fewer with --data.allow-few (in Python, data.allow_few).", "photos-few"
         )
-    notes = (*_notes(loaded, where, resolution, crops), *(_lonely_masks(paths) if where != _LIST else ()))
-    return Concept(identifier, class_noun, tuple(loaded), notes, noun_in_prompt)
+    notes = ((few,) if len(loaded) < FEW_PHOTOS else ()) + _notes(loaded, resolution, crops)
+    return Subject(
+        identifier, class_noun, tuple(loaded), notes + (unused_masks(paths) if folder else ()), noun_in_prompt
+    )
 
 
 def check_identifier(identifier: str, tokenize: Callable[[str], list[int]]) -> str | None:
-    """Check an identifier against the model's tokenizer; return a note for the user, or None if all is well.
+    """A note for the user if the identifier is several of the model's tokens; None if it is one.
 
-    `tokenize` gives token ids without start, end, padding or unknown tokens. Raises `LookforwardError`
-    if it leaves nothing of the identifier: the prompts would then be those of the class.
+    tokenize: gives token ids without start, end, padding or unknown tokens.
+
+    Raises:
+        LookforwardError: no token is left, so that prompts would be those of the class.
     """
     tokens = tokenize(identifier)
     if not tokens:
         raise LookforwardError(
-            f"identifier {identifier!r} is nothing to the model's tokenizer; choose letters, such as 'sks'"
+            f"The model's tokenizer drops the identifier {identifier!r}: choose letters, such as 'sks'.",
+            "identifier-unknown",
         )
     if len(tokens) > 1:
-        return f"identifier {identifier!r} is {len(tokens)} tokens; one rare token, as 'sks', binds better"
+        return f"identifier {identifier!r} is {len(tokens)} tokens; one rare token, such as 'sks', binds better"
     return None
 
 
-def _clean_words(words: str, what: str, remedy: str) -> str:
+def _clean(words: str, what: str, remedy: str) -> str:
     words = words.strip()
-    # Cc holds newlines and tabs, Cs lone surrogates that no file can store, Zl and Zp Unicode's newlines.
+    # Cc holds newlines and tabs, Cs lone surrogates that no file can store, Zl and Zp Unicode's newlines
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in words):
-        raise LookforwardError(f"the {what} {words!r} holds a line break or control character; remove it")
+        raise LookforwardError(
+            f"The {what} {words!r} has a line break or control character: remove it.", "words-control"
+        )
     words = " ".join(words.split())
-    if not any(character.isprintable() for character in words):  # also only zero-width characters
-        raise LookforwardError(f"the {what} is empty; {remedy}")
+    if not any(character.isprintable() for character in words):  # zero-width characters alone are empty too
+        raise LookforwardError(f"The {what} is empty: {remedy}.", "words-empty")
     return words
 
 
 def _find_photos(photos: Path | str | Sequence[Path | str]) -> tuple[str, list[Path]]:
-    """What to call the collection in messages, and the paths in it."""
-    if isinstance(photos, (str, Path)):
-        photos = [photos]
-    paths = [Path(photo) for photo in photos]
-    where = _LIST
+    """The folder that was given, "" for a list of photos; and the photos."""
+    paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
+    folder = ""
     if len(paths) == 1 and os.path.isdir(paths[0]):  # os.path answers False where Path.is_dir raises
-        where = f"{paths[0]}{os.sep}"
+        folder = f"{paths[0]}{os.sep}"
         paths = _photos_in_folder(paths[0])
     elif len(paths) == 1 and not os.path.lexists(paths[0]):
-        raise LookforwardError(f"{paths[0]} does not exist; give a folder of photos, or photos")
+        raise LookforwardError(f"{paths[0]} does not exist: give a folder of photos, or photos.", "photos-missing")
     elif not paths:
-        raise LookforwardError("no photos were given; give a folder of photos, or photos")
+        raise LookforwardError("There are no photos: give a folder of photos, or photos.", "photos-missing")
     if len(paths) > MAX_PHOTOS:
         raise LookforwardError(
-            f"{_tell_count(where, len(paths))}, more than {MAX_PHOTOS}; choose 4 to 6 of one subject"
+            f"{_count(folder, len(paths))}, over {MAX_PHOTOS}: {_ADVICE} of one subject.", "photos-many"
         )
-    return where, paths
+    return folder, paths
 
 
 def _photos_in_folder(folder: Path) -> list[Path]:
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise LookforwardError(f"{folder} cannot be read ({error.strerror}); check permissions") from error
+        raise LookforwardError(
+            f"{folder} cannot be read ({error.strerror}): check its permissions.", "photos-unreadable"
+        ) from error
     suffixes = PHOTO_SUFFIXES | CONVERT_SUFFIXES
     found = [entry for entry in entries if entry.suffix.lower() in suffixes and not is_mask(entry)]
     if not found:
         raise LookforwardError(
-            f"{folder} holds no photos; put 4 to 6 JPEG or PNG photos of the subject directly in that folder"
+            f"{folder} has no photos: put 4 to 6 JPEG or PNG photos of the subject directly in it.", "photos-missing"
         )
     return found
 
 
-def _lonely_masks(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Notes on masks in a folder that belong to none of its photos, and so do nothing."""
-    belonging = {path.with_suffix(MASK_SUFFIX).name for path in paths}
-    masks = sorted(path.name for path in paths[0].parent.iterdir() if is_mask(path) and not path.name.startswith("."))
-    return tuple(
-        f"{name} is the mask of no photo, and not used: that of dog.jpg is called dog{MASK_SUFFIX}"
-        for name in masks
-        if name not in belonging
-    )
+def _count(folder: str, count: int) -> str:
+    return f"{folder or 'The list'} has {count} photo{'' if count == 1 else 's'}"
 
 
-def _tell_count(where: str, count: int) -> str:
-    return f"{where} holds {count} photo{'' if count == 1 else 's'}"
-
-
-def _tell_problems(problems: list[str], where: str, total: int) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    lines = problems[:_LISTED_PROBLEMS]
-    if len(problems) > len(lines):
-        lines.append(f"and {len(problems) - len(lines)} more")
-    return "\n  ".join([f"{len(problems)} of the {total} photos in {where} cannot be used:", *lines])
-
-
-def _notes(photos: Sequence[Photo], where: str, resolution: int, crops: int) -> tuple[str, ...]:
+def _notes(photos: Sequence[Photo], resolution: int, crops: int) -> tuple[str, ...]:
     notes: list[str] = []
-    if len(photos) < FEW_PHOTOS:
-        notes.append(f"{_tell_count(where, len(photos))}; 4 to 6 are recommended")
     first: dict[str, Photo] = {}
     for photo in photos:
         name, (width, height) = photo.path.name, photo.size
         if min(width, height) < resolution:
-            notes.append(f"{name} is {width}x{height}, smaller than {resolution}: enlarged")
+            notes.append(f"{name} is {width}x{height} pixels, smaller than {resolution}, and is enlarged")
         if max(width, height) > 1.6 * min(width, height) and crops == 1:
-            notes.append(f"{name} is {width}x{height}: only its central square is used (crops = 3 sees more of it)")
+            notes.append(
+                f"only the central square of {name}, {width}x{height} pixels, is used; data.crops = 3 uses more"
+            )
         original = first.setdefault(photo.digest, photo)
         if original is not photo:
             notes.append(f"{name} is the same file as {original.path.name}")

@@ -1,7 +1,8 @@
-"""What a step may be shown of the photos: squares of them, mirrored and scaled, each under its own prompt.
+"""Views: the images a step may draw of the photos, each with its own prompt.
 
-Views are made once, before training; a step draws some of them by chance. Without captions, masks, further crops,
-`flip` and `augment` there is one view for each photo, and all share one prompt.
+Views are squares of the photos, mirrored and scaled where asked for. They are made once, before training; a step draws
+some at random. Without captions, masks, further crops, `flip` and `augment` there is one view for each photo, and all
+share one prompt.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
-from lookforward.data.photo import Photo
+from lookforward.data.photo import Photo, Pixels
 from lookforward.data.prompts import without_identifier
-from lookforward.data.subject import Concept
+from lookforward.data.subject import Subject
 
 # Kumari et al., "Multi-Concept Customization of Text-to-Image Diffusion" (Custom Diffusion), 2023, section 4
 SCALES = (0.4, 1.4)
@@ -27,103 +28,96 @@ _GREY = 127
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture to learn from, of side s.
+    """One training image of side s.
 
-    pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier. concept: its place in the run.
-    mask: (s, s) uint8, 255 where the subject is; None where all of the picture counts. valid: (s, s) bool, which
-    pixels are of the photo at all; None where all are.
+    pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier. subject: index of the subject in the
+    run. mask: (s, s) uint8, 255 on the subject; None if the whole image counts. valid: (s, s) bool, which pixels belong
+    to the photo; None if all do.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     prompt: str
     plain_prompt: str
-    concept: int = 0
-    mask: NDArray[np.uint8] | None = None
+    subject: int = 0
+    mask: Pixels | None = None
     valid: NDArray[np.bool_] | None = None
 
 
-def make_views(concept: Concept, *, flip: bool = False, augment: int = 0, seed: int = 0) -> list[View]:
-    """All views of a concept and of those beside it, in the order of the photos.
+def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: int = 0) -> list[View]:
+    """All views of the run's subjects, in the order of their photos.
 
-    flip: adds the mirror image of each. augment: how many scaled views are added to each square (Custom Diffusion);
-    they need photos loaded with `large`. seed: of their scales, places and words.
+    flip: adds the mirror image of each view. augment: number of scaled views of each square (Custom Diffusion); these
+    need photos loaded with `large`. seed: of their scales, places and words.
     """
     views: list[View] = []
-    chance = np.random.default_rng(seed)
-    most = max(len(all_prompts_of(one, photo)) for one in concept.together for photo in one.photos)
-    for index, one in enumerate(concept.together):
+    rng = np.random.default_rng(seed)
+    most = max(len(training_prompts(one, photo)) for one in subject.together for photo in one.photos)
+    for index, one in enumerate(subject.together):
         for photo in one.photos:
-            pairs = all_prompts_of(one, photo)
-            for prompt, plain in pairs * (most // len(pairs)):  # so that all photos are drawn alike
+            pairs = training_prompts(one, photo)
+            for prompt, plain in pairs * (most // len(pairs)):  # so that each photo is drawn as often
                 for i, square in enumerate(photo.squares):
-                    mask = photo.masks[i] if photo.masks else None
-                    view = View(square, prompt, plain, index, mask)
+                    view = View(square, prompt, plain, index, photo.masks[i] if photo.masks else None)
                     views.append(view)
                     if augment:
-                        views += [scaled(view, photo.large[i], scale, chance) for scale in spread(augment, chance)]
-    views = [view for view in views if view.mask is None or view.mask.any()]  # else it shows another thing
+                        views += [scaled(view, photo.large[i], scale, rng) for scale in draw_scales(augment, rng)]
+    views = [view for view in views if view.mask is None or view.mask.any()]  # without the subject it teaches nothing
     return [v for view in views for v in ((view, mirrored(view)) if flip else (view,))]
 
 
-def all_prompts_of(concept: Concept, photo: Photo) -> list[tuple[str, str]]:
-    """`prompts_of` a photo, and a second pair that tells its place, where that is known.
+def training_prompts(subject: Subject, photo: Photo) -> list[tuple[str, str]]:
+    """`prompts_of` a photo, and a second pair that names its place, if that is known.
 
-    Both, since a word that was only ever read beside a place does not stand on its own.
+    Both, since a word that only ever appears beside a place does not stand on its own.
     """
-    first = prompts_of(concept, photo)
-    return [first, *((f"{first[0]} {place}", f"{first[1]} {place}") for place in (photo.place,) if place)]
+    prompt, plain = prompts_of(subject, photo)
+    return [(prompt, plain)] + ([(f"{prompt} {photo.place}", f"{plain} {photo.place}")] if photo.place else [])
 
 
-def prompts_of(concept: Concept, photo: Photo) -> tuple[str, str]:
+def prompts_of(subject: Subject, photo: Photo) -> tuple[str, str]:
     """The training prompt of a photo, and the same without the identifier.
 
     A caption that does not name the subject follows it: "sks dog, a caption".
     """
     if not photo.caption:
-        return concept.prompt, concept.class_prompt
-    caption, noun = photo.caption, concept.class_noun
+        return subject.prompt, subject.class_prompt
+    caption, noun = photo.caption, subject.class_noun
     if "{}" in caption:
-        return caption.replace("{}", concept.subject), caption.replace("{}", noun)
-    plain = without_identifier(caption, concept.identifier, "" if concept.noun_in_prompt else noun)
+        return caption.replace("{}", subject.name), caption.replace("{}", noun)
+    plain = without_identifier(caption, subject.identifier, "" if subject.noun_in_prompt else noun)
     if plain == caption:
-        return f"{concept.subject}, {caption}", f"{noun}, {caption}"
+        return f"{subject.name}, {caption}", f"{noun}, {caption}"
     return caption, plain
 
 
-def caption_notes(concept: Concept) -> tuple[str, ...]:
-    """What to tell the user of captions that do not name the subject."""
+def caption_notes(subject: Subject) -> tuple[str, ...]:
+    """Notes for the user on captions that do not name the subject."""
     return tuple(
-        f"the caption of {photo.path.name} has neither {{}} nor {one.identifier!r}: its prompt is"
+        f"the caption of {photo.path.name} has neither {{}} nor {one.identifier!r}, so its prompt becomes"
         f" {prompts_of(one, photo)[0]!r}"
-        for one in concept.together
+        for one in subject.together
         for photo in one.photos
-        if photo.caption and prompts_of(one, photo)[0] not in (photo.caption, photo.caption.replace("{}", one.subject))
+        if photo.caption and prompts_of(one, photo)[0] not in (photo.caption, photo.caption.replace("{}", one.name))
     )
 
 
 def mirrored(view: View) -> View:
-    """Left and right exchanged."""
-
-    def turned(array: NDArray) -> NDArray:
-        return np.ascontiguousarray(array[:, ::-1])
-
+    """The view with left and right exchanged."""
+    fields = {"pixels": view.pixels, "mask": view.mask, "valid": view.valid}
     return replace(
-        view,
-        pixels=turned(view.pixels),
-        mask=None if view.mask is None else turned(view.mask),
-        valid=None if view.valid is None else turned(view.valid),
+        view, **{n: np.ascontiguousarray(array[:, ::-1]) for n, array in fields.items() if array is not None}
     )
 
 
-def spread(count: int, chance: np.random.Generator) -> list[float]:
-    """Scales by chance, one from each of `count` equal parts of the range, so that few views cover it too."""
+def draw_scales(count: int, rng: np.random.Generator) -> list[float]:
+    """Random scales, one from each of `count` equal parts of the range, so that few views cover it too."""
     low, high = SCALES
-    return [low + (high - low) * (i + u) / count for i, u in enumerate(chance.random(count))]
+    return [low + (high - low) * (i + u) / count for i, u in enumerate(rng.random(count))]
 
 
-def scaled(view: View, large: NDArray[np.uint8], scale: float, chance: np.random.Generator) -> View:
-    """The view as Custom Diffusion resizes it: smaller, somewhere on grey that does not count; or larger, cut by
-    chance. Its prompt says so.
+def scaled(view: View, large: Pixels, scale: float, rng: np.random.Generator) -> View:
+    """The view as Custom Diffusion resizes it: smaller, at a random place on grey that does not count; or larger, cut
+    at a random place. Its prompt names the scale.
 
     large: the same square with more pixels, for the sake of detail. scale: of the side, positive.
     """
@@ -133,37 +127,32 @@ def scaled(view: View, large: NDArray[np.uint8], scale: float, chance: np.random
     mask = view.mask
     if mask is not None:
         mask = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.BOX))
-    left, top = (int(chance.integers(abs(side - size) + 1)) for _ in range(2))
+    left, top = (int(rng.integers(abs(side - size) + 1)) for _ in range(2))
     words = FAR_WORDS if scale < FAR else NEAR_WORDS if scale > NEAR else ()
-    told = words[int(chance.integers(len(words)))] if words else ""
-    view = replace(
-        view,
-        prompt=f"{view.prompt}, {told}" if told else view.prompt,
-        plain_prompt=f"{view.plain_prompt}, {told}" if told else view.plain_prompt,
-    )
+    if words:
+        word = words[int(rng.integers(len(words)))]
+        view = replace(view, prompt=f"{view.prompt}, {word}", plain_prompt=f"{view.plain_prompt}, {word}")
     if size >= side:
         window = np.s_[top : top + side, left : left + side]
         return replace(view, pixels=pixels[window].copy(), mask=None if mask is None else mask[window].copy())
-    place = np.s_[top : top + size, left : left + size]
 
-    def put(array: NDArray, empty: int) -> NDArray:
-        canvas = np.full((side, side, *array.shape[2:]), empty, dtype=array.dtype)
-        canvas[place] = array
+    def place(array: NDArray, background: int) -> NDArray:
+        canvas = np.full((side, side, *array.shape[2:]), background, dtype=array.dtype)
+        canvas[top : top + size, left : left + size] = array
         return canvas
 
     return replace(
         view,
-        pixels=put(pixels, _GREY),
-        mask=None if mask is None else put(mask, 0),
-        valid=put(np.ones((size, size), dtype=np.bool_), False),
+        pixels=place(pixels, _GREY),
+        mask=None if mask is None else place(mask, 0),
+        valid=place(np.ones((size, size), dtype=np.bool_), False),
     )
 
 
 def weigh(views: Sequence[View], height: int, width: int, background: float) -> Tensor | None:
-    """How much each latent of each view counts: (n, 1, height, width) float32, 1 in the mean of each view.
+    """Weight of each latent of each view in the loss: (n, 1, height, width) float32, with mean 1 over each view.
 
-    background: weight in [0, 1] of what lies outside a mask; what is not of the photo weighs nothing. None where
-    everything counts alike.
+    background: weight in [0, 1] outside a mask; what does not belong to the photo has none. None if all weights are 1.
     """
     if all(view.valid is None and (view.mask is None or background == 1) for view in views):
         return None
@@ -179,10 +168,10 @@ def _weigh(view: View, height: int, width: int, background: float) -> Tensor:
         return weight / weight.mean()
     share = adaptive_avg_pool2d(torch.from_numpy(view.valid.astype(np.float32))[None], (height, width))
     whole = (share > 1 - 1e-4).float()
-    # One latent in from the edge: the encoder looks beyond it, at the grey
+    # One latent in from the edge, since the encoder sees the grey beyond it
     inner = -max_pool2d(-whole, 3, stride=1, padding=1)
-    for valid in (inner, whole, share):  # a small picture may have no inside
-        counted = weight * valid
-        if counted.sum() > 0:
-            return counted / counted.mean()
-    raise ValueError("nothing of this view counts")  # make_views left such views out
+    for valid in (inner, whole, share):  # a small image may have no inside
+        masked = weight * valid
+        if masked.sum() > 0:
+            return masked / masked.mean()
+    raise ValueError("this view shows nothing of the photo")  # make_views left such views out

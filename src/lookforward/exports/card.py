@@ -1,6 +1,5 @@
 """The model card of an export: what it is, how to load it, what it may be used for."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -9,29 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookforward.config.settings import TOYBOX, Config
+from lookforward.config.settings import FIELDS, TOYBOX, Settings
 from lookforward.data.prompts import SAMPLE_SCENES
 
 CARD = "README.md"
 SAMPLES = "samples.png"
 
-# In every card; further settings only where they are not the default
-_MAIN = (
-    "recipe", "adapter", "reward", "method", "steps", "batch", "learning_rate", "resolution", "seed", "precision",
-)  # fmt: skip
-# Of the place or the moment, not of what was trained; or told elsewhere in the card
-_SILENT = {
-    "photos",
-    "device",
-    "checkpoint_every",
-    "sample_every",
-    "export_every",
-    "allow_few",
-    "model",
-    "identifier",
-    "class_noun",
-    "others",
-}
+# Said elsewhere in the card
+_SAID = {"model.name", "subject.identifier", "subject.class_noun", "subject.others"}
 _KINDS = {
     "full": "the whole model (DreamBooth)",
     "lora": "a LoRA",
@@ -62,13 +46,13 @@ The licence of the base model holds for this one too."""
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells. manifest: the export's; config: of the run, if it is known; samples: a sheet of images.
+    """What a card tells. manifest: the export's; settings: of the run, if it is known; samples: a sheet of images.
 
     merged: what was baked in, where it was. loading: how to load it, Markdown; by plain diffusers where empty.
     """
 
     manifest: Mapping[str, Any]
-    config: Config | None = None
+    settings: Settings | None = None
     photos: int | None = None
     samples: Path | None = None
     merged: Sequence[str] = ()
@@ -89,7 +73,7 @@ class Card:
             f"## Prompts\n\n{self._prompts()}",
             f"## Loading\n\n{self._loading()}",
             f"## Images\n\n{_SHOWN}{'' if self.loading else _DRAWN}" if samples is not None else "",
-            f"## Training\n\n{self._settings()}" if self.config else "",
+            f"## Training\n\n{self._settings()}" if self.settings else "",
             f"## Consent and use\n\n{_CONSENT}",
         ]
         (folder / CARD).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
@@ -153,10 +137,14 @@ class Card:
         return "With plain diffusers; `FOLDER` is this folder.\n\n" + _fenced("\n".join(lines), "python")
 
     def _settings(self) -> str:
-        rows = [(f.name, getattr(self.config, f.name), f.default) for f in dataclasses.fields(Config)]
-        unheard = self.config is not None and not self.config.follows_reward
-        silent = {*_SILENT, "reward"} if unheard else _SILENT
-        told = [(n, v) for n, v, default in rows if n not in silent and (n in _MAIN or v != default)]
+        assert self.settings is not None
+        values, changed = self.settings.flat(), self.settings.changed()
+        told = [
+            (name, values[name])
+            for name, one in FIELDS.items()
+            if name not in _SAID and not one.spec.free and (one.spec.headline or name in changed)
+            if name != "objective.reward" or self.settings.follows_reward
+        ]
         lines = [f"| `{name}` | {escape(_value(name, value))} |" for name, value in told]
         return "\n".join(["| setting | value |", "|---|---|", *lines])
 
@@ -225,7 +213,7 @@ def escape(text: str) -> str:
 
 
 def _value(name: str, value: object) -> str:
-    if name in ("recipe", "decoder") and isinstance(value, str):
+    if name in ("run.recipe", "objective.decoder") and isinstance(value, str):
         return base_name(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 

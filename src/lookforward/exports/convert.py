@@ -71,9 +71,9 @@ without its ending. A1111: put it into `embeddings` and write NAME."""
 
 
 def _write_card(source: Source, folder: Path, loading: str) -> None:
-    config = source.run.config if source.run else None
+    settings = source.run.settings if source.run else None
     samples = source.require_export() / SAMPLES
-    Card(source.manifest, config, samples=samples, loading=loading).write(folder)
+    Card(source.manifest, settings, samples=samples, loading=loading).write(folder)
 
 
 def write_embeddings(folder: Path, target: Path) -> None:

@@ -12,23 +12,34 @@ from lookforward.adapters.lora import load_lora
 from lookforward.adapters.neti import load_neti
 from lookforward.adapters.p_plus import load_p_plus
 from lookforward.adapters.textual_inversion import load_textual_inversion
-from lookforward.config.settings import TOYBOX, AdapterKind, Config
+from lookforward.config.settings import TOYBOX, AdapterKind, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
 
-_SUBJECT = ("identifier", "class_noun", "noun_in_prompt", "others")
-_TOLD = ("adapter", "model", *_SUBJECT, "resolution", "sample_steps", "guidance")
+# Key of the manifest to setting
+_TOLD = {
+    "adapter": "adapter.name",
+    "model": "model.name",
+    "identifier": "subject.identifier",
+    "class_noun": "subject.class_noun",
+    "noun_in_prompt": "subject.noun_in_prompt",
+    "others": "subject.others",
+    "resolution": "data.resolution",
+    "sample_steps": "evaluation.sampler_steps",
+    "guidance": "evaluation.guidance",
+}
 _NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came later
 
 
-def manifest_of(config: Config, model_hash: str = "") -> dict[str, Any]:
+def manifest_of(settings: Settings, model_hash: str = "") -> dict[str, Any]:
     """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
-    is_folder = config.model != TOYBOX and os.path.isdir(config.model)
+    is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
     later = {"model_is_folder": True} if is_folder else {}
     told = {"model_hash": model_hash} if model_hash else {}
-    return {"format": 1, **{name: getattr(config, name) for name in _TOLD}, **later, **told}
+    values = settings.flat()
+    return {"format": 1, **{key: values[name] for key, name in _TOLD.items()}, **later, **told}
 
 
 def model_hash(pipeline: StableDiffusionPipeline) -> str:

@@ -43,10 +43,10 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     named = next((source for source, _ in sources if source.folder), first)
     manifest = {**named.manifest, "adapter": "full", "merged": [s.describe(w) for s, w in sources if s.folder]}
     told = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
-    config = named.run.config if named.run and len(sources) == 1 else None
+    settings = named.run.settings if named.run and len(sources) == 1 else None
     with atomic_folder(folder, "Make room, or give another --output.") as partial:
         FullAdapter().export(DiffusionPolicy(pipeline), partial)
-        Card(manifest, config, merged=told).write(partial)
+        Card(manifest, settings, merged=told).write(partial)
         write_manifest(partial, manifest)
     return notes_on(first, others)
 

@@ -10,14 +10,15 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
-from lookforward.config.settings import TOYBOX, Config
+from lookforward.config.settings import TOYBOX, EvaluationSettings
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.pipeline import build_pipeline, find_device
 from lookforward.runs.folder import MANIFEST, Run, open_run
 
-# Of a model that says nothing itself: those of `Config`
+# Of a model that says nothing itself: those of `Settings`
+_SAMPLING = EvaluationSettings()
 _PLAIN = {"adapter": "full", "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
 
 
@@ -37,7 +38,7 @@ class Source:
         if not path.is_dir():
             return self.given
         path = path.resolve()
-        if path.parent.name == "exports" and (path.parent.parent / "config.toml").is_file():
+        if path.parent.name == "exports" and (path.parent.parent / "settings.toml").is_file():
             return f"{path.parent.parent.name}-{path.name}"  # dog-look-forward-step-000400
         return path.parent.name if path.name == "export" else path.name
 
@@ -81,7 +82,7 @@ def device_of(source: Source) -> str:
     if source.run is None:
         return "auto"
     try:
-        return find_device(source.run.config.device)
+        return find_device(source.run.settings.model.device)
     except LookforwardError:
         return find_device("auto")
 
@@ -93,7 +94,7 @@ def find_source(given: str | Path) -> Source:
         LookforwardError: there is nothing of that name, or a run that is not finished.
     """
     name = str(given)
-    defaults = {"sample_steps": Config.sample_steps, "guidance": Config.guidance, "model": name}
+    defaults = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance, "model": name}
     plain = Source(name, {"format": 1, **_PLAIN, **defaults}, None)
     if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
         return plain
@@ -102,9 +103,9 @@ def find_source(given: str | Path) -> Source:
         return Source(name, read_manifest(folder), folder)
     if os.path.isfile(folder / "model_index.json"):
         return plain
-    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not os.path.isfile(folder / "config.toml"):
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not os.path.isfile(folder / "settings.toml"):
         raise LookforwardError(
-            f"{folder} is no run folder: it has no config.toml. It is no export ({MANIFEST}) and no pipeline folder "
+            f"{folder} is no run folder: it has no settings.toml. It is no export ({MANIFEST}) and no pipeline folder "
             "(model_index.json) either."
         )
     run = open_run(folder)

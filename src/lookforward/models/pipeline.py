@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import bundle_of
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import load_pipeline
 from lookforward.models.sampling import use_ddim
-from lookforward_toybox import MODEL
 
 
 def build_pipeline(model: str, device: str = "auto") -> StableDiffusionPipeline:
     """The pipeline of "toybox", a folder or a hub id, sampling with DDIM."""
-    source: str | Path = MODEL if model == TOYBOX else model
+    bundle = bundle_of(model)
+    source: str | Path = bundle.PIPELINE if bundle else model
     pipeline = load_pipeline(source, find_device(device))
     use_ddim(pipeline)
     return pipeline

@@ -1,9 +1,8 @@
 """Tables 1 and 2 of the paper (Wei et al., ECCV 2024, arXiv 2407.06642), and ours in their form."""
 
-from dataclasses import asdict
-
-from lookforward.config.recipe import load_config
-from lookforward.config.settings import TOYBOX, Config
+from lookforward.bundle import TOYBOX
+from lookforward.config.recipe import load_settings
+from lookforward.config.settings import Settings
 from lookforward.report.aggregate import difference, estimate, percent, plain
 from lookforward.report.blocks import Block, Section, Strong, Table, Text
 from lookforward.report.data import Benchmark
@@ -44,32 +43,34 @@ PAPER_MODEL = "CompVis/stable-diffusion-v1-4"
 _REWARDS = {"dreambooth": ("", ""), "dino": ("dino", DINO_REWARD), "look-forward": ("look-forward", LOOK_FORWARD)}
 _BASES = {"full": DREAMBOOTH, "custom-diffusion": CUSTOM}
 _LISTED = (
-    "critic_weight",
-    "critic_bins",
-    "learning_rate",
-    "steps",
-    "resolution",
-    "batch",
-    "prior_weight",
-    "prior_images",
+    "critic.weight",
+    "critic.bins",
+    "optimizer.learning_rate",
+    "run.steps",
+    "data.resolution",
+    "run.batch_size",
+    "objective.prior_weight",
+    "data.class_images",
 )
 
 
-def row_of(recipe: str, config: Config) -> str:
+def row_of(recipe: str, settings: Settings) -> str:
     """The row of the paper that a method stands for; "" where its settings make something else of the recipe.
 
     A row needs the recipe's own reward, and that reward through a critic that learns, beside noise reconstruction; the
     plain rows must follow no reward. Weights, rates and lengths may differ: `departures` lists them.
     """
-    if recipe not in _REWARDS or config.adapter not in _BASES or config.method != "dpg" or config.noise_weight <= 0:
+    critic, objective, adapter = settings.critic, settings.objective, settings.adapter.name
+    plain_loss = settings.baseline.name == "none" and objective.reconstruction_weight > 0
+    if recipe not in _REWARDS or adapter not in _BASES or not plain_loss:
         return ""
     reward, name = _REWARDS[recipe]
     if not reward:
-        kept = config.critic_weight == 0 or (config.critic == "none" and config.route == "critic")
+        kept = critic.weight == 0 or (critic.name == "none" and objective.reward_gradient == "critic")
     else:
-        learned = config.critic != "none" and config.critic_steps > 0 and config.critic_weight > 0
-        kept = learned and config.route == "critic" and _only(config.reward) == reward
-    return row(_BASES[config.adapter], name) if kept else ""
+        learned = critic.name != "none" and critic.steps > 0 and critic.weight > 0
+        kept = learned and objective.reward_gradient == "critic" and _only(objective.reward) == reward
+    return row(_BASES[adapter], name) if kept else ""
 
 
 def _only(reward: str) -> str:
@@ -78,19 +79,19 @@ def _only(reward: str) -> str:
     return terms[0][1] if len(terms) == 1 and terms[0][0] > 0 else ""
 
 
-def departures(recipe: str, config: Config) -> tuple[str, ...]:
+def departures(recipe: str, settings: Settings) -> tuple[str, ...]:
     """Which settings of a method are not the paper's, such as "steps 300 (1000)", the paper's in brackets.
 
     The paper's are those of the recipe on Stable Diffusion. Where the paper gives none, they are those of its released
     code, and for Custom Diffusion those of diffusers. Its critic is not normalised, and its λ is taken as 1.
     """
-    paper = asdict(load_config(recipe, {"model": PAPER_MODEL, "adapter": config.adapter}))
+    paper = load_settings(recipe, {"model.name": PAPER_MODEL, "adapter.name": settings.adapter.name}).flat()
     if _REWARDS[recipe][0]:
-        paper |= {"critic_weight": 1.0, "critic_bins": 0}
-    ours = asdict(config)
+        paper |= {"critic.weight": 1.0, "critic.bins": 0}
+    ours = settings.flat()
     differing = [name for name in _LISTED if ours[name] != paper[name]]
     if not _REWARDS[recipe][0]:  # a plain method has no critic whose settings could matter
-        differing = [name for name in differing if not name.startswith("critic")]
+        differing = [name for name in differing if not name.startswith("critic.")]
     return tuple(f"{name} {_number(ours[name])} ({_number(paper[name])})" for name in differing)
 
 

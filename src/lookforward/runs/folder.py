@@ -1,6 +1,6 @@
 """The run folder: what a run was asked for, what it did so far, and who may go on with it.
 
-RUN/config.toml     every setting, resolved
+RUN/settings.toml     every setting, resolved
 RUN/photos.json     digests of the photos it learns from
 RUN/metrics.jsonl   one line a step
 RUN/samples/        images drawn while training
@@ -19,24 +19,22 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lookforward.config.settings import OF_THE_MACHINE, Config, read_toml, structure, to_toml
+from lookforward.config.settings import FIELDS, Settings, read_toml, structure, to_toml
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json_lines, write_error, write_json, write_text
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 
-# What a resumed run may be given otherwise without becoming another run
-_FREE = {"photos", "checkpoint_every", "allow_few", "sample_every", "export_every", *OF_THE_MACHINE}
 # What a process that was killed may leave of a run that it was about to begin
-_BEGINNING = {"photos.json", ".partial-photos.json", ".partial-config.toml", ".lock"}
+_BEGINNING = {"photos.json", ".partial-photos.json", ".partial-settings.toml", ".lock"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder and the config that it was begun with."""
+    """A run folder and the settings that it was begun with."""
 
     folder: Path
-    config: Config
+    settings: Settings
 
     @property
     def checkpoints(self) -> Path:
@@ -88,10 +86,10 @@ class Run:
             lock.release()
 
     def begin(self, digests: Sequence[str]) -> None:
-        """Make the folder, or bring its config up to date. digests: of the photos' files, in order."""
+        """Make the folder, or bring its settings up to date. digests: of the photos' files, in order."""
         self._make_folder()
         write_json(self.folder / "photos.json", list(digests))
-        write_text(self.folder / "config.toml", to_toml(self.config))  # last: with it, the folder is a run
+        write_text(self.folder / "settings.toml", to_toml(self.settings))  # last: with it, the folder is a run
 
     def require_photos(self, digests: Sequence[str]) -> None:
         """Raise LookforwardError where these are not the photos that the run learned from, whatever their captions."""
@@ -101,8 +99,8 @@ class Run:
             return  # nothing is known of them
         if before != [line.split()[0] for line in digests]:
             raise LookforwardError(
-                f"{self.config.photos} does not hold the photos that {self.folder} learned from. Put them back, "
-                "or go to the folder that training was started from."
+                f"{self.settings.subject.photos} does not hold the photos that {self.folder} learned from. Put them "
+                "back, or go to the folder that training was started from."
             )
 
     def _make_folder(self) -> None:
@@ -132,7 +130,7 @@ class Run:
         return read_json_lines(self.metrics, dict[str, Any])
 
 
-def prepare(folder: Path, config: Config, digests: Sequence[str]) -> Run:
+def prepare(folder: Path, settings: Settings, digests: Sequence[str]) -> Run:
     """The run to begin in `folder`, or to go on with where it was begun. Writes nothing; `Run.begin` does.
 
     digests: of the photos' files, in order.
@@ -140,13 +138,13 @@ def prepare(folder: Path, config: Config, digests: Sequence[str]) -> Run:
     Raises:
         LookforwardError: `folder` holds another run or something else, or cannot be written.
     """
-    run = Run(folder, config)
+    run = Run(folder, settings)
     try:
-        if (folder / "config.toml").is_file():
-            _require_same(open_run(folder), config, digests)
+        if (folder / "settings.toml").is_file():
+            _require_same(open_run(folder), settings, digests)
         elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - _BEGINNING):
             raise LookforwardError(
-                f"{folder} exists and is no run folder (it has no config.toml); give another --output, or empty it."
+                f"{folder} exists and is no run folder (it has no settings.toml); give another --output, or empty it."
             )
     except OSError as error:
         raise LookforwardError(f"{folder} cannot be read: {error.strerror}; give another --output.") from error
@@ -160,40 +158,42 @@ def open_run(folder: Path) -> Run:
     """The run in `folder`.
 
     Raises:
-        LookforwardError: there is none, or its config cannot be read.
+        LookforwardError: there is none, or its settings cannot be read.
     """
-    path = folder / "config.toml"
+    path = folder / "settings.toml"
     if not os.path.isdir(folder):  # os.path answers False where Path raises
         raise LookforwardError(f"There is no run folder {folder}; check the path, or train one first.")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise LookforwardError(f"{folder} cannot be read; check its permissions.")
     if not path.is_file():
-        raise LookforwardError(f"{folder} is no run folder: it has no config.toml.")
+        raise LookforwardError(f"{folder} is no run folder: it has no settings.toml.")
     try:
-        config = structure(read_toml(path), str(path))
-        if not config.class_noun:
+        settings = structure(read_toml(path), str(path))
+        if not settings.subject.class_noun:
             raise LookforwardError(f"{path} is cut off: it names no class noun.")
     except LookforwardError as error:
-        raise LookforwardError(f"{error} Put its config.toml right, or delete the folder to start anew.") from error
-    return Run(folder, config)
+        raise LookforwardError(f"{error} Put its settings.toml right, or delete the folder to start anew.") from error
+    return Run(folder, settings)
 
 
-def _require_same(run: Run, config: Config, digests: Sequence[str]) -> None:
+def _require_same(run: Run, settings: Settings, digests: Sequence[str]) -> None:
+    before, now = run.settings.flat(), settings.flat()
     differing = [
-        f"{f.name} was {getattr(run.config, f.name)!r}, now {getattr(config, f.name)!r}"
-        for f in dataclasses.fields(Config)
-        if f.name not in _FREE and getattr(run.config, f.name) != getattr(config, f.name)
+        f"{name} was {before[name]!r}, now {now[name]!r}"
+        for name, one in FIELDS.items()
+        if not one.spec.free and before[name] != now[name]
     ]
     kept = run.folder / "photos.json"
     try:
-        before = json.loads(kept.read_text(encoding="utf-8"))
-        if not differing and before != list(digests):
+        photos = json.loads(kept.read_text(encoding="utf-8"))
+        if not differing and photos != list(digests):
             # A line is the digest of a photo, then those of its caption and mask
-            same = [str(line).split()[:1] for line in before] == [line.split()[:1] for line in digests]
+            same = [str(line).split()[:1] for line in photos] == [line.split()[:1] for line in digests]
             differing = [f"the {'captions or masks' if same else 'photos'} are not the same files"]
     except (OSError, ValueError):
         differing = ["photos.json cannot be read"]
     if differing:
         raise LookforwardError(
-            f"{run.folder} holds another run: {'; '.join(differing)}. Give another --output, or delete the folder."
+            f"{run.folder} holds another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
+            "run-differs",
         )

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lookforward.bundle import CARD
 from lookforward.errors import LookforwardError
 from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
 from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import Subject, held_out
-
-CARD = "subject.json"  # beside the photos: which subject of the world they show
 
 
 def find_subject(name: str) -> Subject:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from lookforward.benchmark.datasets.custom_concept import INDEX, read_custom_concept
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
-from lookforward.benchmark.datasets.toybox import PARTS, toybox_dataset
-from lookforward.benchmark.datasets.values import Dataset
+from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset
+from lookforward.bundle import TOYBOX, find_bundle, require_bundle
+from lookforward.data.prompts import benchmark_prompts
 from lookforward.errors import LookforwardError
 
 
@@ -16,11 +17,13 @@ def find_dataset(given: str) -> Dataset:
     Raises:
         LookforwardError: there is no such data set, or its layout is broken.
     """
-    if given in PARTS:
-        return toybox_dataset(given)
+    bundle = find_bundle()
+    names = (TOYBOX,) if bundle is None else tuple(bundle.DATASETS)
+    if given in names:
+        return bundled_dataset(given)
     folder = Path(given)
     if not os.path.isdir(folder):  # os.path answers False where Path raises
-        raise LookforwardError(f"There is no data set {given!r}: give {', '.join(PARTS)}, or a folder.")
+        raise LookforwardError(f"There is no data set {given!r}: give {', '.join(names)}, or a folder.")
     if os.path.isfile(folder / TABLE):
         return read_dreambooth(folder)
     if os.path.isfile(folder / "dataset" / TABLE):  # the data set's own repository
@@ -31,3 +34,23 @@ def find_dataset(given: str) -> Dataset:
         f"{folder} is no data set: it has neither {TABLE}, as the DreamBooth data set, nor {INDEX}, as"
         " CustomConcept101."
     )
+
+
+def bundled_dataset(name: str = "toybox-all") -> Dataset:
+    """Subjects of the bundled world: `toybox`, `toybox-development`, or all of them.
+
+    Raises:
+        LookforwardError: the bundle is not installed.
+    """
+    subjects = tuple(
+        BenchmarkSubject(
+            one.name,
+            one.class_noun,
+            one.live,
+            benchmark_prompts(one.class_noun),
+            drawing=one.drawing,
+            write_photos=one.write_photos,
+        )
+        for one in require_bundle().subjects(name)
+    )
+    return Dataset(name, TOYBOX, subjects)

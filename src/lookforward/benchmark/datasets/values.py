@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
+from lookforward.bundle import CARD
 from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
-from lookforward.files import digest_folder
+from lookforward.files import atomic_folder, digest_folder
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
 
@@ -21,7 +23,8 @@ class BenchmarkSubject:
 
     live: whether it is an animal, so that it wears outfits in the DreamBooth data set's prompts. prompts: templates
     for `fill`. photos: folder of its photos, which need not be usable; None where the world draws them. drawing: gives
-    the subject alone, (size, size, 4) in [0, 1]; None where no world knows it.
+    the subject alone, (size, size, 4) in [0, 1]; None where no world knows it. write_photos: draws the photos into a
+    folder, if they are not on disk.
     """
 
     name: str
@@ -30,6 +33,7 @@ class BenchmarkSubject:
     prompts: tuple[str, ...]
     photos: Path | None = None
     drawing: Callable[[], np.ndarray] | None = None
+    write_photos: Callable[[Path], object] | None = None
 
     @property
     def kind(self) -> Literal["live", "object"]:
@@ -88,3 +92,29 @@ def photos_hash(folder: Path) -> str:
         return digest_folder(folder)[:16]
     except OSError:
         return ""
+
+
+def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
+    """The folder of a subject's photos; those that the world draws are written below `folder` first, once."""
+    if subject.photos is not None:
+        return subject.photos
+    assert subject.write_photos is not None, subject
+    photos = folder / subject.name
+    if (photos / CARD).is_file():
+        return photos
+    try:
+        with atomic_folder(photos, shared=True) as unfinished:
+            subject.write_photos(unfinished)
+    except LookforwardError:
+        if not (photos / CARD).is_file():  # otherwise another process was first
+            raise
+    return photos
+
+
+def reference_images(subject: BenchmarkSubject, folder: Path, count: int) -> list[np.ndarray]:
+    """The first photos of a subject as they are, (h, w, 3) uint8. folder: see `provide_photos`."""
+    images = []
+    for path in photo_files(provide_photos(subject, folder))[:count]:
+        with Image.open(path) as image:
+            images.append(np.asarray(image.convert("RGB")))
+    return images

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lookforward.errors import LookforwardError
 from lookforward.files import digest_file, write_json, write_tensors
 
+EVALUATION_STAGES = ("identity", "judge")  # their encoders measure images, and no reward may use them
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -81,16 +82,9 @@ def draw(images: Images, count: int, batch: int, generator: torch.Generator) -> 
 def describe_weights(path: Path, settings: dict[str, Any]) -> None:
     """Write the training settings into the metadata of a safetensors file, without local paths."""
     public = {key: value for key, value in settings.items() if key not in ("data", "photos", "vae", "clip", "init")}
+    if public.get("stage") in EVALUATION_STAGES:
+        public["evaluation_only"] = True
     write_tensors(path, load_file(path), {"format": "pt", "lookforward": json.dumps(public)})
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The training settings which `describe_weights` wrote; empty where there are none."""
-    try:
-        with safe_open(path, framework="np") as handle:
-            return json.loads((handle.metadata() or {}).get("lookforward", "{}"))
-    except (OSError, ValueError, SafetensorError):  # of another origin, or damaged, which whoever loads it will tell
-        return {}
 
 
 def load_as_float32(folder: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lookforward.errors import LookforwardError
+from lookforward.models.encoders.metadata import read_metadata
 from lookforward.models.policy import forget_origin
 from lookforward_toybox.training.data import (
     describe_weights,
@@ -20,7 +21,6 @@ from lookforward_toybox.training.data import (
     load_as_float32,
     open_captions,
     open_images,
-    read_description,
     train_count,
 )
 from lookforward_toybox.training.latents import cache_latents
@@ -236,7 +236,7 @@ def export_unet(folder: Path, target: Path, vae: Path | None = None, tokenizer: 
     forget_origin(target)
     load_as_float32(target / "text_encoder")
     save_tokenizer(parts["tokenizer"], target / "tokenizer")
-    origin = read_description((vae or Path(settings["vae"])) / "diffusion_pytorch_model.safetensors")
+    origin = read_metadata((vae or Path(settings["vae"])) / "diffusion_pytorch_model.safetensors")
     public = {key: value for key, value in settings.items() if key != "sizes"}
     describe_weights(target / "unet" / "diffusion_pytorch_model.safetensors", public)
     describe_weights(target / "text_encoder" / "model.safetensors", public)

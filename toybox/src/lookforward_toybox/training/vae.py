@@ -16,13 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lookforward.errors import LookforwardError
+from lookforward.models.encoders.metadata import read_metadata
 from lookforward_toybox.training.data import (
     describe_weights,
     draw,
     hash_encoder,
     hash_file,
     open_images,
-    read_description,
     train_count,
 )
 from lookforward_toybox.training.loop import Schedule, describe, run_stage
@@ -213,7 +213,7 @@ def _origin(init: Path | None, decoder_only: bool) -> dict[str, Any]:
     weights = init / "diffusion_pytorch_model.safetensors"
     if not decoder_only:
         return {"begun_from": hash_file(weights)}
-    earlier = read_description(weights)
+    earlier = read_metadata(weights)
     earlier = earlier.get("encoder_training", earlier)  # it may hold a decoder of that encoder already
     return {"encoder": hash_encoder(init), "encoder_training": earlier}
 

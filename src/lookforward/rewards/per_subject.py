@@ -11,10 +11,10 @@ from lookforward.core.types import Transition
 from lookforward.rewards.pixels import decoded
 
 
-class PerConceptReward:
+class PerSubjectReward:
     """One reward for each subject, of one name; a sample gets that of the subject it shows.
 
-    Reads `image` and `concept`; differentiable where they are. For rewards that read nothing but `image` beside
+    Reads `image` and `subject`; differentiable where they are. For rewards that read nothing but `image` beside
     references of their own.
     """
 
@@ -27,13 +27,13 @@ class PerConceptReward:
 
     def __call__(self, transition: Transition) -> Tensor:
         """(b,). Raises ValueError where the transition does not say which subject a sample shows."""
-        image, concept = decoded(transition, self.name), transition.concept
-        if concept is None:
-            raise ValueError(f"reward {self.name!r} is of {len(self.rewards)} subjects: give Transition.concept")
+        image, subject = decoded(transition, self.name), transition.subject
+        if subject is None:
+            raise ValueError(f"reward {self.name!r} is of {len(self.rewards)} subjects: give Transition.subject")
         places: list[Tensor] = []
         values: list[Tensor] = []
         for i, reward in enumerate(self.rewards):
-            place = (concept == i).nonzero()[:, 0].to(image.device)
+            place = (subject == i).nonzero()[:, 0].to(image.device)
             if len(place):
                 places.append(place)
                 values.append(reward(replace(transition, image=image[place])))

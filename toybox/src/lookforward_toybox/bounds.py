@@ -7,10 +7,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from lookforward.assembly import Judges, build_scores
-from lookforward.benchmark.figure import Figure, figure_of
 from lookforward.data.prompts import fill
 from lookforward.models.sampling import draw_images
 from lookforward.scores.evaluate import score_images
+from lookforward_toybox.figure import Figure, figure_of
 from lookforward_toybox.subjects import reference_photos
 from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
 from lookforward_toybox.world.scenes import SCENES

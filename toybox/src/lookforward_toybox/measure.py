@@ -9,14 +9,13 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.assembly import Judges, build_pipeline
-from lookforward.benchmark.bounds import bounds
-from lookforward.benchmark.figure import Figure, figure_of
-from lookforward.data.subject import load_concept
+from lookforward.data.subject import load_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip, load_dino, load_embedding, to_unit
 from lookforward.models.latents import decode, encode
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import SHIPPED, Weights
+from lookforward_toybox.bounds import bounds
 from lookforward_toybox.check import (
     Request,
     captioned_pictures,
@@ -29,6 +28,7 @@ from lookforward_toybox.check import (
     retrieval,
     subject_classes,
 )
+from lookforward_toybox.figure import Figure, figure_of
 from lookforward_toybox.judge import Judge
 
 GOALS: dict[str, float | None] = {"class_noun": 0.9, "scene": 0.9, "colour": 0.8}
@@ -141,6 +141,6 @@ def _read_real(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not folders:
         raise LookforwardError(f"{folder} holds no folders of photos: give one with a folder for each subject.")
-    concepts = [load_concept(path, class_noun="thing", resolution=SIDE, allow_few=True) for path in folders]
-    owners = [i for i, concept in enumerate(concepts) for _ in concept.photos]
-    return np.stack([photo.pixels for concept in concepts for photo in concept.photos]), np.array(owners)
+    subjects = [load_subject(path, class_noun="thing", resolution=SIDE, allow_few=True) for path in folders]
+    owners = [i for i, subject in enumerate(subjects) for _ in subject.photos]
+    return np.stack([photo.pixels for subject in subjects for photo in subject.photos]), np.array(owners)

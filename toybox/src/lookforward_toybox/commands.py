@@ -101,8 +101,8 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
         real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
         weights: Folder of other models to measure: the export of `lookforward toybox train`.
     """
-    from lookforward.benchmark.toybox import measure
     from lookforward_toybox import SHIPPED, Weights
+    from lookforward_toybox.measure import measure
 
     table = Table("figure", "goal", "reached", "± (95%)")
     with Live(table, console=console, auto_refresh=False) as live:  # what was measured is shown if the rest never is
@@ -141,9 +141,9 @@ def samples(output: Path = Path("samples.png"), seed: int = 0, weights: Path | N
         weights: Folder of other models to draw with: the export of `lookforward toybox train`.
     """
     from lookforward.assembly import build_pipeline
-    from lookforward.benchmark.samples import sample_sheet
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.check import require_weights
+    from lookforward_toybox.samples import sample_sheet
 
     chosen = Weights(weights) if weights else SHIPPED
     require_weights(chosen.pipeline)

@@ -1,0 +1,115 @@
+"""The door to Toybox, the model that `pip install lookforward[toybox]` adds.
+
+No other module of lookforward imports lookforward_toybox.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lookforward.errors import LookforwardError
+
+TOYBOX = "toybox"  # what `--model` and `--dataset` call it
+CARD = "subject.json"  # beside photos that the bundle drew: which of its subjects they show
+
+
+@dataclass(frozen=True)
+class BundledSubject:
+    """One subject of the bundle's world.
+
+    live: whether it is an animal. drawing: gives the subject alone, (size, size, 4) in [0, 1]. write_photos: writes its
+    photos and their CARD into a folder.
+    """
+
+    name: str
+    class_noun: str
+    live: bool
+    drawing: Callable[[], np.ndarray]
+    write_photos: Callable[[Path], object]
+
+
+class Bundle(Protocol):
+    """What the library needs of the bundled model and its world."""
+
+    @property
+    def PIPELINE(self) -> Path:
+        """A pipeline folder, as diffusers reads it."""
+        ...
+
+    @property
+    def ENCODERS(self) -> Mapping[str, Path]:
+        """Folders of the encoders that its images are measured with: clip, dino and identity."""
+        ...
+
+    @property
+    def CEILING(self) -> Mapping[str, Mapping[str, float]]:
+        """For objects and for live subjects: the scores of other pictures of the same subject."""
+        ...
+
+    @property
+    def DATASETS(self) -> Sequence[str]:
+        """The names that `--dataset` takes."""
+        ...
+
+    def defaults(self) -> Mapping[str, Mapping[str, Any]]:
+        """The settings that differ on this model, by table and name."""
+        ...
+
+    def places(self) -> Sequence[str]:
+        """The places that the model knows in words, such as "on the beach"."""
+        ...
+
+    def subjects(self, dataset: str = "toybox-all") -> Sequence[BundledSubject]:
+        """The subjects of a data set, or all."""
+        ...
+
+    def describe_subjects(self, names: Sequence[str]) -> str:
+        """How many of them are for development and how many for tests, in words."""
+        ...
+
+    def known_drawing(self, folder: Path) -> np.ndarray | None:
+        """The drawing (size, size, 4) in [0, 1] of the subject in a folder of photos; None for any other subject."""
+        ...
+
+    def commands(self) -> Mapping[str, Callable[..., None]]:
+        """The commands below `lookforward toybox`."""
+        ...
+
+
+def find_bundle() -> Bundle | None:
+    """The bundle, or None if it is not installed."""
+    try:
+        from lookforward_toybox import bundle
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "lookforward_toybox":
+            raise
+        return None
+    return bundle
+
+
+def require_bundle() -> Bundle:
+    """The bundle.
+
+    Raises:
+        LookforwardError: it is not installed.
+    """
+    bundle = find_bundle()
+    if bundle is None:
+        raise LookforwardError(
+            "Toybox, the bundled model, is not installed. Install it with `pip install lookforward[toybox]`, or choose "
+            "another model with --model: a pipeline folder or a hub id.",
+            code="toybox-missing",
+        )
+    return bundle
+
+
+def bundle_of(model: str) -> Bundle | None:
+    """The bundle if `model` names it, None for any other model.
+
+    Raises:
+        LookforwardError: `model` names the bundle, and it is not installed.
+    """
+    return require_bundle() if model == TOYBOX else None
