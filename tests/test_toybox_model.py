@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from lookforward.benchmark.report import TOYBOX_CEILING
 from safetensors import safe_open
 
 from lookforward.assembly import build_judges, build_pipeline
