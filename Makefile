@@ -14,10 +14,10 @@ export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test lint format docs
+.PHONY: help env demo test test-slow coverage lint format docs dist
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 env: $(VENV)/.installed-dev  ## the environment with everything for development
 
@@ -27,6 +27,13 @@ demo: $(VENV)/.installed  ## personalise the bundled model on the bundled photos
 test: lint  ## format, lint, types, import contracts, tests
 	@echo "== tests, on $(WORKERS) cores"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q
+
+test-slow: $(VENV)/.installed-dev  ## the tests that take longer: every golden run, kills at every file change, clusters
+	@echo "== slow tests, on $(WORKERS) cores"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q -m slow
+
+coverage: $(VENV)/.installed-dev  ## which lines the tests run: a table, and htmlcov/index.html
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q --cov --cov-report=term --cov-report=html
 
 lint: $(VENV)/.installed-dev  ## format, lint, types, import contracts
 	@echo "== format"
@@ -43,11 +50,16 @@ format: $(VENV)/.installed-dev  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.installed-docs  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: $(VENV)/.installed-docs  ## write the pages that come from the code, and build the documentation into site/
+	$(BIN)/python -m lookforward.cli.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(VENV)/.installed-dev  ## both distributions, as wheels, into dist/
+	$(BIN)/hatchling build --target wheel --directory $(CURDIR)/dist
+	cd toybox && $(CURDIR)/$(BIN)/hatchling build --target wheel --directory $(CURDIR)/dist
 
 # A stamp tells that the environment is complete. The files it depends on are what decides its content.
-INSTALL := pyproject.toml constraints.txt tools/install.sh
+INSTALL := pyproject.toml toybox/pyproject.toml constraints.txt tools/install.sh
 
 $(VENV)/.installed: $(INSTALL)
 	@echo "== environment"

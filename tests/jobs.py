@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -89,7 +90,7 @@ def _main(
 ) -> None:
     """The command line, in a process that is to be thrown away.
 
-    cache: folder for prior images; watched: folder whose changes are counted; die_before: the change before
+    cache: folder for class images; watched: folder whose changes are counted; die_before: the change before
     which the process kills itself;
     count_into: file for their number; largest_file: bytes beyond which the system refuses to write;
     errors: takes what was said on stderr.
@@ -122,10 +123,20 @@ def _main(
         count_into.write_text(str(changes))
 
 
-def draw_prior(cache: Path, model: Path, result: Path, count: int, settings: Mapping[str, Any]) -> None:
-    """Prior images of a model into a file, in a process that is to be thrown away."""
-    from lookforward.models.class_images import prior_images
+def draw_class_images(
+    pipeline: Any, prompt: str, count: int, *, steps: int, guidance: float, resolution: int, draw: Any = None
+) -> np.ndarray:
+    """Class images of a pipeline, as a run asks for them. draw: in place of `draw_images`."""
+    from lookforward.data.class_images import class_images
+    from lookforward.models.sampling import draw_images, fingerprint
+
+    call = partial(draw or draw_images, pipeline, steps=steps, guidance=guidance, resolution=resolution)
+    return class_images(call, prompt, count, resolution=resolution, key=f"{fingerprint(pipeline)}|{steps}|{guidance}")
+
+
+def save_class_images(cache: Path, model: Path, result: Path, count: int, settings: Mapping[str, Any]) -> None:
+    """Class images of a model into a file, in a process that is to be thrown away."""
     from lookforward.models.policy import load_pipeline
 
     os.environ["LOOKFORWARD_CACHE"] = str(cache)
-    np.save(result, prior_images(load_pipeline(model), "a photo of dog", count, **settings))
+    np.save(result, draw_class_images(load_pipeline(model), "a photo of dog", count, **settings))

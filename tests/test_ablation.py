@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import make_pipeline
 from errors import raises
 from jobs import Command
-from lookforward.assembly import Judges
+from lookforward.assembly import Evaluators
 from lookforward.benchmark.ablations import ABLATIONS, method_of, plan_ablation
 from lookforward.benchmark.cell import Cell, smooth_curves
 from lookforward.benchmark.comparison import ablation_curves, reward_differences
@@ -25,7 +25,7 @@ from lookforward.benchmark.tables import planned_benchmark
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.examples.rewards import colourfulness, png_size
-from lookforward.models.encoders import load_clip, load_dino
+from lookforward.models.encoders import Encoders, load_clip, load_dino
 from lookforward.models.sampling import use_ddim
 from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import flat, save_clip, save_vit, with_images
@@ -38,21 +38,21 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
     """A tiny DINO, a tiny CLIP, and the DINO once more for identity."""
     folder = tmp_path_factory.mktemp("judges")
     dino = load_dino(str(save_vit(folder / "dino")), "cpu")
-    return Judges(dino, load_clip(str(save_clip(folder / "clip")), "cpu"), dino)
+    return Evaluators(Encoders({}, dino=dino, clip=load_clip(str(save_clip(folder / "clip"))), identity=dino))
 
 
 @pytest.fixture
-def run(judges: Judges, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def run(judges: Evaluators, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A command in an empty folder, where Toybox is the tiny model: its status, stdout and stderr."""
     pipeline = make_pipeline()
     use_ddim(pipeline)
     monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: pipeline)
-    monkeypatch.setattr("lookforward.assembly.build_judges", lambda *_: judges)
-    monkeypatch.setattr("lookforward.assembly.environment.load_dino", lambda *_: judges.dino)
+    monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_, **__: judges)
+    monkeypatch.setattr("lookforward.models.encoders.loaded.load_dino", lambda *_: judges.encoders.dino)
     monkeypatch.chdir(tmp_path)
     return command_line
 

@@ -20,7 +20,7 @@ from errors import raises
 from fake_cells import FakeRunner, begun, drive_ray, fake_plan, finish
 from lookforward.benchmark import ray_cluster
 from lookforward.benchmark.plan import Plan
-from lookforward.benchmark.ray_cluster import RayCluster, Resources, divide, require_ray, require_visible
+from lookforward.benchmark.ray_cluster import RayCluster, WorkerResources, divide, require_ray, require_visible
 from lookforward.benchmark.runner import Outcome, prepare, read_failure, run_grid
 from lookforward.cli import main
 from tiny_rewards import save_clip, save_vit
@@ -207,16 +207,18 @@ def test_folder_is_known_by_a_mark(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("machines", "workers", "resources"),
     [
-        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}], None, Resources(4, 1, 0)),
-        ([{"CPU": 8.0, "GPU": 4.0}, {"GPU": 2.0}], 3, Resources(3, 1, 0)),
-        ([{"GPU": 2.0}], 9, Resources(2, 1, 0)),
-        ([{"CPU": 8.0}, {"CPU": 4.0}, {"memory": 1.0}], None, Resources(2, 0, 4)),
-        ([{"CPU": 8.0}, {"CPU": 4.0}], 3, Resources(3, 0, 4)),
-        ([{"CPU": 8.0}, {"CPU": 4.0}], 4, Resources(4, 0, 2)),
-        ([{"CPU": 2.0}], 9, Resources(2, 0, 1)),
+        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}], None, WorkerResources(4, 1, 0)),
+        ([{"CPU": 8.0, "GPU": 4.0}, {"GPU": 2.0}], 3, WorkerResources(3, 1, 0)),
+        ([{"GPU": 2.0}], 9, WorkerResources(2, 1, 0)),
+        ([{"CPU": 8.0}, {"CPU": 4.0}, {"memory": 1.0}], None, WorkerResources(2, 0, 4)),
+        ([{"CPU": 8.0}, {"CPU": 4.0}], 3, WorkerResources(3, 0, 4)),
+        ([{"CPU": 8.0}, {"CPU": 4.0}], 4, WorkerResources(4, 0, 2)),
+        ([{"CPU": 2.0}], 9, WorkerResources(2, 0, 1)),
     ],
 )
-def test_resources_are_divided(machines: list[Mapping[str, float]], workers: int | None, resources: Resources) -> None:
+def test_resources_are_divided(
+    machines: list[Mapping[str, float]], workers: int | None, resources: WorkerResources
+) -> None:
     assert divide(machines, workers) == resources
 
 

@@ -16,12 +16,13 @@ from conftest import make_pipeline
 from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build, build_pipeline, check
-from lookforward.assembly.environment import NAMES, build_environment
+from lookforward.assembly.environment import build_environment
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject, load_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip
+from lookforward.rewards import REWARDS
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import IDENTITY, JUDGE
 
@@ -52,7 +53,7 @@ def trainer_of(subject: Subject, recipe: str = "look-forward", **overrides: Any)
 def test_the_documented_names_are_the_known_ones() -> None:
     table = (DOCS / "rewards.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)
-    assert set(documented) == set(NAMES)
+    assert set(documented) == {spec.name for spec in REWARDS if not spec.takes_argument}
 
 
 @pytest.mark.parametrize("reward", ["look-forward", "noise", "dino", "clip-image", "clip-text", "ssim"])
@@ -191,7 +192,7 @@ def test_rewards_of_several_subjects_share_their_encoder(subject: Subject, monke
         return load_clip(source, device)
 
     load.__name__ = "load_clip"
-    monkeypatch.setattr("lookforward.assembly.environment.load_clip", load)
+    monkeypatch.setattr("lookforward.models.encoders.loaded.load_clip", load)
     config = settings(**{"objective.reward": "clip-image + clip-text"})
     photos = [torch.rand(2, 3, 32, 32) for _ in range(3)]
     build_environment(config, pipeline(), photos)
@@ -205,22 +206,22 @@ def test_a_sum_logs_its_parts(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reward", "message"),
+    ("reward", "code"),
     [
-        ("dinosaur", "no reward 'dinosaur'.*look-forward"),
-        ("2 * look-forward +", "was expected"),
-        ("no_such_module:f", "no_such_module"),
-        ("dino + 0.1*lpips", "needs the package lpips"),
-        (f"dino + embedding:{IDENTITY}", "identity': this encoder is for evaluation only"),
-        (f"embedding:{JUDGE}/../judge", "judge': this encoder is for evaluation only"),
+        ("dinosaur", "reward-unknown"),
+        ("2 * look-forward +", "reward-syntax"),
+        ("no_such_module:f", "module-missing"),
+        ("dino + 0.1*lpips", "package-missing"),
+        (f"dino + embedding:{IDENTITY}", "encoder-for-evaluation"),
+        (f"embedding:{JUDGE}/../judge", "encoder-for-evaluation"),
     ],
 )
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
-    subject: Subject, reward: str, message: str, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, reward: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew prior images"))
+    monkeypatch.setattr("lookforward.assembly.run.class_images", lambda *_, **__: pytest.fail("drew prior images"))
     for look in (check, build):
-        with pytest.raises(LookforwardError, match=message):
+        with raises(code):
             look(settings(**{"objective.reward": reward}), subject)
 
 

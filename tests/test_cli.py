@@ -537,7 +537,7 @@ def full_disk(patch: pytest.MonkeyPatch, place: str) -> None:
         raise error
 
     match place:
-        case "prior" | "samples":
+        case "class-images" | "samples":
             patch.setattr(Image.Image, "save", save_half)
         case "settings.toml" | "metrics.jsonl":
             patch.setattr(Path, "open", open_full if place == "metrics.jsonl" else open_partial(place, error))
@@ -567,7 +567,7 @@ def raise_plain(*_: Any, **__: Any) -> None:
 @pytest.mark.parametrize(
     ("place", "where"),
     [
-        ("prior", "cache/prior/"),
+        ("class-images", "cache/class-images/"),
         ("settings.toml", "run/settings.toml"),
         ("metrics.jsonl", "run"),
         ("checkpoints", "run/checkpoints"),
@@ -585,7 +585,7 @@ def test_a_full_disk_loses_nothing(
             full_disk(full, place)
             for _ in range(2):
                 assert_refused(
-                    run(*command, "--output", "run"), f"{where}.* cannot be written: the disk is full. .*oom"
+                    run(*command, "--output", "run"), f"{where}.* cannot be written: the disk is full. .*ree disk space"
                 )
                 assert not (Path("run") / "export").exists()
         status, _, err = run(*command, "--output", "run")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lookforward.assembly import build, check
 from lookforward.assembly.describe import PLACES, describe, find_places
-from lookforward.assembly.evaluators import clip_source
+from lookforward.assembly.evaluators import encoder_sources
 from lookforward.bundle import require_bundle
 from lookforward.config.recipe import load_settings
 from lookforward.data.subject import load_subject
@@ -42,7 +42,7 @@ def vase(tmp_path: Path) -> Path:
 
 
 def test_clip_names_most_scenes_of_the_held_out_subjects() -> None:
-    clip, places, right = load_clip(clip_source("toybox")), tuple(SCENES.values()), []
+    clip, places, right = load_clip(encoder_sources("toybox")["clip"]), tuple(SCENES.values()), []
     for name in ("teapot-0", "dog-1", "sneaker-0", "vase-0"):
         subject, rng = find_subject(name), np.random.default_rng(0)
         scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:5]]
@@ -88,7 +88,7 @@ def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
-    monkeypatch.setattr("lookforward.assembly.run.prior_images", lambda *_, **__: pytest.fail("drew"))
+    monkeypatch.setattr("lookforward.assembly.run.class_images", lambda *_, **__: pytest.fail("drew"))
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     loaded = load_subject(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):

@@ -16,10 +16,12 @@ import pytest
 
 import lookforward
 from lookforward.api import Personalized, personalize
+from lookforward.bundle import require_bundle
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, structure
 
 main = importlib.import_module("lookforward.cli.main")  # the package's own name `main` is the function
 
+TOYBOX_COMMANDS = require_bundle().commands()
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -65,9 +67,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return note
 
-    for table in (main.COMMANDS, main.TOYBOX_COMMANDS):
-        for command_name, command in table.items():
-            monkeypatch.setitem(table, command_name, noting(command_name, command))
+    for command_name, command in main.COMMANDS.items():
+        monkeypatch.setitem(main.COMMANDS, command_name, noting(command_name, command))
+    noted = {command_name: noting(command_name, command) for command_name, command in TOYBOX_COMMANDS.items()}
+    monkeypatch.setattr("lookforward_toybox.bundle.commands", lambda: noted)
     return called
 
 
@@ -79,7 +82,7 @@ def test_commands_are_found() -> None:
 def test_command_parses(page: str, line: str, parsed: list[str]) -> None:
     words = shlex.split(line, comments=True)[1:]
     named = words[1] if words[0] == "toybox" and len(words) > 1 else words[0].rstrip(",")
-    known = {"COMMAND", "toybox"} | set(main.COMMANDS) | set(main.TOYBOX_COMMANDS)
+    known = {"COMMAND", "toybox"} | set(main.COMMANDS) | set(TOYBOX_COMMANDS)
     assert named in known or named == "--help", page
     complete = len(words) > 1 and not {"…", "COMMAND"} & set(words)
     if complete and any(word.startswith("-") for word in words):  # else a bare mention

@@ -1,17 +1,18 @@
 """Scores: their formulas, and the oracle's search against drawings pasted by another library."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from lookforward.models.encoders import ClipEncoders, ImageEncoder, Preprocessing
-from lookforward.scores.clip_image import ClipImageScore
-from lookforward.scores.clip_text import ClipTextScore
-from lookforward.scores.dino import DinoScore
+from lookforward.core.specs import Resources, ScoreSpec
+from lookforward.models.encoders import Encoders, ImageEncoder, Preprocessing
+from lookforward.scores import CLIP_IMAGE, CLIP_TEXT, DINO
+from lookforward.scores.alignment import OracleScore
 from lookforward.scores.masked_error import errors_everywhere, errors_nearby
-from lookforward.scores.oracle import OracleScore
 
 PLAIN = Preprocessing(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -25,11 +26,11 @@ def flat(*colours: tuple[float, float, float]) -> Tensor:
     return torch.tensor(colours)[:, :, None, None].expand(-1, -1, 8, 8)
 
 
-@pytest.mark.parametrize("kind", [DinoScore, ClipImageScore])
-def test_image_scores_average_the_cosine_over_the_references(
-    kind: type[DinoScore] | type[ClipImageScore],
-) -> None:
-    score = kind(mean_colour(), flat((1, 0, 0), (0, 1, 0)))
+@pytest.mark.parametrize("spec", [DINO, CLIP_IMAGE], ids=lambda spec: spec.name)
+def test_image_scores_average_the_cosine_over_the_references(spec: ScoreSpec) -> None:
+    encoders = Encoders({}, dino=mean_colour(), clip=SimpleNamespace(image=mean_colour()))
+    score = spec.build(Resources(encoders, flat((1, 0, 0), (0, 1, 0))))
+    assert score.name == spec.label
     values = score(flat((1, 0, 0), (0.5, 0.5, 0), (0, 0, 1)), ["", "", ""])
     torch.testing.assert_close(values, torch.tensor([0.5, 0.5**0.5, 0.0]))
     assert score.higher_is_better
@@ -37,7 +38,7 @@ def test_image_scores_average_the_cosine_over_the_references(
 
 def test_image_scores_do_not_depend_on_the_batch() -> None:
     images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    score = DinoScore(mean_colour(), images[:3])
+    score = DINO.build(Resources(Encoders({}, dino=mean_colour()), images[:3]))
     torch.testing.assert_close(score(images, [""] * 40)[:5], score(images[:5], [""] * 5))
 
 
@@ -48,9 +49,7 @@ def test_clip_text_pairs_each_image_with_its_prompt() -> None:
         def text(self, prompts: list[str]) -> Tensor:
             return torch.eye(3)[[["red", "green", "blue"].index(prompt) for prompt in prompts]]
 
-    towers = Towers()
-    score = ClipTextScore(towers)  # pyright: ignore[reportArgumentType]
-    assert not isinstance(towers, ClipEncoders)
+    score = CLIP_TEXT.build(Resources(Encoders({}, clip=Towers()), flat((0, 1, 0))))
     values = score(flat((0, 1, 0), (1, 0, 0)), ["green", "blue"])
     torch.testing.assert_close(values, torch.tensor([1.0, 0.0]))
     with pytest.raises(ValueError, match="2 images need as many prompts"):

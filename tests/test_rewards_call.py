@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookforward.errors import LookforwardError
+from errors import raises
 from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import PROMPTS, pictures, with_images
 
@@ -81,39 +81,35 @@ def test_what_the_function_gets() -> None:
 
 
 WRONG: list[tuple[Any, str]] = [
-    (torch.zeros(3, 2), r"'mymodule:colourful' returned shape \(3, 2\) for 3 images; return one number for each"),
-    (0.5, r"returned shape \(\) for 3 images"),
-    ([1.0, 2.0], r"returned shape \(2,\) for 3 images"),
-    ([1.0, float("nan"), 2.0], r"returned nan for image 2 of 3\. .*keep it finite"),
-    ([1.0, 2.0, -float("inf")], r"returned -inf for image 3 of 3"),
-    (np.array([1e300, 0, 0]), r"returned inf for image 1 of 3"),  # beyond single precision
-    (None, r"returned a NoneType that cannot be read as numbers .*return one number for each image: a tensor"),
-    (["a", "b", "c"], r"returned a list that cannot be read"),
-    ([[1.0], [2.0, 3.0], [4.0]], r"returned a list that cannot be read"),
-    (torch.zeros(3, dtype=torch.complex64), r"complex numbers have no order"),
+    (torch.zeros(3, 2), "(3, 2) for 3 images"),
+    (0.5, "() for 3 images"),
+    ([1.0, 2.0], "(2,) for 3 images"),
+    ([1.0, float("nan"), 2.0], "nan for image 2 of 3"),
+    ([1.0, 2.0, -float("inf")], "-inf for image 3 of 3"),
+    (np.array([1e300, 0, 0]), "inf for image 1 of 3"),  # beyond single precision
+    (None, "NoneType"),
+    (["a", "b", "c"], "list"),
+    ([[1.0], [2.0, 3.0], [4.0]], "list"),
+    (torch.zeros(3, dtype=torch.complex64), "complex"),
 ]
 
 
-@pytest.mark.parametrize(("answer", "message"), WRONG)
-def test_wrong_answers_are_named(answer: Any, message: str) -> None:
-    with pytest.raises(LookforwardError, match=message) as caught:
+@pytest.mark.parametrize(("answer", "fact"), WRONG)
+def test_wrong_answers_are_named(answer: Any, fact: str) -> None:
+    with raises("reward-values", "mymodule:colourful", fact):
         reward(lambda *_: answer)(with_images(pictures()))
-    assert "give the same command again" in str(caught.value)
 
 
 def test_an_answer_for_one_image_needs_a_shape_too() -> None:
-    with pytest.raises(LookforwardError, match=r"returned shape \(\) for 1 image; "):
+    with raises("reward-values", "() for 1 image;"):
         reward(lambda *_: 0.5)(with_images(pictures(1)))
 
 
 def test_an_exception_is_told_with_its_place_and_kept(here: Path) -> None:
     (here / "broken.py").write_text("def f(images, prompts):\n    x = 1\n    return [x / 0 for _ in prompts]\n")
     function = load_callable("broken:f")
-    with pytest.raises(LookforwardError) as caught:
+    with raises("reward-failed", "broken:f", "ZeroDivisionError: division by zero (broken.py, line 3)") as caught:
         CallableReward(function, "broken:f")(with_images(pictures()))
-    assert str(caught.value).startswith(
-        "Reward 'broken:f' failed with ZeroDivisionError: division by zero (broken.py, line 3). Correct it."
-    )
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
@@ -145,26 +141,26 @@ def test_functions_come_from_the_current_folder(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "code", "fact"),
     [
-        ("colourful", "'colourful' is not of the form module:function"),
-        (":f", "not of the form"),
-        ("good:", "not of the form"),
-        ("absent:f", r"there is no module 'absent'\. It was looked for in HERE .* folder that holds absent\.py"),
-        ("absent.part:f", r"no module 'absent\.part'.* holds absent/part\.py"),
-        ("good.part:f", r"no module 'good\.part'"),
-        ("good.py:colourful", r"give the module without \.py, good:colourful\."),
-        ("good:colorful", r"HERE/good\.py has no function 'colorful'\. Did you mean colourful\?"),
-        ("good:zzz", r"has no function 'zzz'\. It has: colourful, one\."),
-        ("empty:f", r"has no function 'f'\. It has: no functions\."),
-        ("good:NUMBER", r"NUMBER in HERE/good\.py is a int, not a function"),
-        ("good:one", r"called as one\(images, prompts\), but takes \(images\)\. Let it take both"),
-        ("needy:f", "needy imports no_such_package_here, which is not installed"),
-        ("typo:f", r"typo cannot be imported: SyntaxError: .*typo\.py, line 1"),
-        ("fails:f", r"fails cannot be imported: RuntimeError: no luck \(fails\.py, line 2\)\."),
+        ("colourful", "function-form", "module:function"),
+        (":f", "function-form", ":f"),
+        ("good:", "function-form", "good:"),
+        ("absent:f", "module-missing", "absent.py"),
+        ("absent.part:f", "module-missing", "absent/part.py"),
+        ("good.part:f", "module-missing", "good.part"),
+        ("good.py:colourful", "module-missing", "good:colourful"),
+        ("good:colorful", "function-missing", "colourful"),
+        ("good:zzz", "function-missing", "colourful, one"),
+        ("empty:f", "function-missing", "empty.py"),
+        ("good:NUMBER", "function-missing", "int"),
+        ("good:one", "function-arguments", "(images)"),
+        ("needy:f", "module-broken", "no_such_package_here"),
+        ("typo:f", "module-broken", "typo.py, line 1"),
+        ("fails:f", "module-broken", "RuntimeError: no luck (fails.py, line 2)"),
     ],
 )
-def test_specifications_that_lead_nowhere(spec: str, message: str, here: Path) -> None:
+def test_names_of_no_function(spec: str, code: str, fact: str, here: Path) -> None:
     (here / "good.py").write_text(
         "from math import dist\nNUMBER = 1\ndef colourful(images, prompts): ...\ndef one(images): ...\n"
     )
@@ -172,5 +168,5 @@ def test_specifications_that_lead_nowhere(spec: str, message: str, here: Path) -
     (here / "needy.py").write_text("import no_such_package_here\n")
     (here / "typo.py").write_text("def f(images, prompts: ...\n")
     (here / "fails.py").write_text("\nraise RuntimeError('no luck')\n")
-    with pytest.raises(LookforwardError, match=message.replace("HERE", str(here))):
+    with raises(code, fact):
         load_callable(spec)

@@ -1,7 +1,5 @@
 """docs/rewards.md: its examples run, and its table has every reward."""
 
-import importlib
-import pkgutil
 import re
 import sys
 import tomllib
@@ -12,13 +10,22 @@ from typing import Any
 import pytest
 import torch
 
-import lookforward.rewards
+from lookforward.core.specs import Resources
+from lookforward.models.encoders import Encoders
+from lookforward.rewards import REWARDS
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.rewards.terms import format_terms, parse_terms
-from tiny_rewards import flat, with_images
+from tiny_rewards import assert_gradient, flat, pictures, with_images
 
-PAGE = (Path(__file__).parents[1] / "docs" / "rewards.md").read_text(encoding="utf-8")
-CODE = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, GUIDE = ((DOCS / name).read_text(encoding="utf-8") for name in ("rewards.md", "guides/reward.md"))
+
+
+def _code(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+CODE = _code(PAGE)
 TOML = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 NAMES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
 
@@ -43,6 +50,17 @@ def test_the_example_of_a_function_runs(colourful: Callable[..., Any]) -> None:
     torch.testing.assert_close(reward(with_images(images)), torch.tensor([0.0, 0.25, 1.0]))
 
 
+def test_the_example_of_a_plugin_runs() -> None:
+    (code,) = [code for code in _code(GUIDE) if "PIXEL" in code]
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/guides/reward.md", "exec"), names)
+    reward = names["PIXEL"].build("pixel", Resources(Encoders({}), pictures(1)))
+    photo = flat((0, 0, 0), (0.5, 0.5, 0.5))
+    values = reward(with_images(flat((1, 1, 1), (0.5, 0.5, 0.5)), photo))
+    torch.testing.assert_close(values, torch.tensor([-1.0, 0.0]))
+    assert_gradient(reward, with_images(pictures(), pictures(seed=5).double()))
+
+
 def test_the_examples_of_a_sum_parse() -> None:
     sums = [tomllib.loads(text)["objective"]["reward"] for text in TOML]
     assert [[name for _, name in parse_terms(text)] for text in sums] == [
@@ -53,11 +71,7 @@ def test_the_examples_of_a_sum_parse() -> None:
 
 
 def test_every_reward_has_its_row() -> None:
-    written = set()
-    for module in pkgutil.iter_modules(lookforward.rewards.__path__):
-        for value in vars(importlib.import_module(f"lookforward.rewards.{module.name}")).values():
-            if isinstance(value, type) and isinstance(getattr(value, "name", None), str):
-                written.add(value.name)
-    assert len(written) >= 9
-    assert written | {"embedding:MODEL", "module:function"} == set(NAMES)
-    assert len(NAMES) == len(set(NAMES))
+    assert [*dict.fromkeys(NAMES)] == NAMES
+    assert set(NAMES) == {spec.written for spec in REWARDS} | {"module:function"}
+    ranges = dict(re.findall(r"^\| `([^`]+)` \|[^|]+\| ([^|]+) \|", PAGE, re.MULTILINE))
+    assert {spec.written: spec.range for spec in REWARDS} == {n: r for n, r in ranges.items() if n != "module:function"}

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from errors import raises
 from lookforward.core.protocols import Reward
-from lookforward.errors import LookforwardError
+from lookforward.core.specs import Resources
+from lookforward.models.encoders import Encoders
 from lookforward.models.encoders.perceptual import load_dreamsim, load_lpips
-from lookforward.rewards.dreamsim import DreamsimReward
-from lookforward.rewards.lpips import LpipsReward
-from lookforward.rewards.ssim import SsimReward, ssim
+from lookforward.rewards import DREAMSIM, LPIPS, SSIM
+from lookforward.rewards.ssim import ssim
 from tiny import seeded
 from tiny_rewards import assert_gradient, grain, pictures, with_images
 
@@ -63,9 +64,8 @@ def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 MAKE: dict[str, Callable[[], Reward]] = {
-    "ssim": SsimReward,
-    "lpips": lambda: LpipsReward(load_lpips()),
-    "dreamsim": lambda: DreamsimReward(load_dreamsim()),
+    spec.name: lambda spec=spec: spec.build(spec.name, Resources(Encoders({}), pictures(1)))
+    for spec in (SSIM, LPIPS, DREAMSIM)
 }
 each_reward = pytest.mark.parametrize(("name", "make"), MAKE.items(), ids=list(MAKE))
 
@@ -160,7 +160,7 @@ def test_ssim_needs_room_for_its_window() -> None:
 
 @pytest.mark.usefixtures("packages")
 def test_lpips_is_told_that_pixels_are_in_0_to_1(capsys: pytest.CaptureFixture[str]) -> None:
-    reward = LpipsReward(load_lpips())
+    reward = LPIPS.build("lpips", Resources(Encoders({}), pictures(1)))
     image, photo = pictures(), pictures(seed=5)
     expected = -(4 * (image - photo) ** 2).mean(dim=(1, 2, 3))
     torch.testing.assert_close(reward(with_images(image, photo)), expected)
@@ -170,7 +170,7 @@ def test_lpips_is_told_that_pixels_are_in_0_to_1(capsys: pytest.CaptureFixture[s
 @pytest.mark.usefixtures("packages")
 def test_dreamsim_of_one_image(capsys: pytest.CaptureFixture[str]) -> None:
     """The real one returns a number without a shape where it is not told to normalise."""
-    reward = DreamsimReward(load_dreamsim())
+    reward = DREAMSIM.build("dreamsim", Resources(Encoders({}), pictures(1)))
     image, photo = pictures(1), pictures(1, seed=5)
     value = reward(with_images(image, photo))
     assert value.shape == (1,)
@@ -183,7 +183,7 @@ def test_a_missing_package_is_named_with_its_remedy(
     name: str, load: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # import raises ModuleNotFoundError
-    with pytest.raises(LookforwardError, match=rf"needs the package {name}, .* Run `pip install {name}`\."):
+    with raises("package-missing", f"pip install {name}"):
         load()
 
 
@@ -192,5 +192,5 @@ def test_weights_that_cannot_be_fetched_are_explained(monkeypatch: pytest.Monkey
         raise OSError("Name or service not known")
 
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=unreachable))
-    with pytest.raises(LookforwardError, match=r"weights of lpips cannot be loaded: Name or service not known\."):
+    with raises("encoder-unreadable", "lpips", "Name or service not known"):
         load_lpips()

@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lookforward.core.protocols import Reward
-from lookforward.models.encoders import ClipEncoders, ImageEncoder, load_clip, load_dino, load_dinov2, load_embedding
-from lookforward.rewards.clip_image import ClipImageReward
-from lookforward.rewards.clip_text import ClipTextReward
-from lookforward.rewards.dino import DinoReward
-from lookforward.rewards.dinov2 import Dinov2Reward
-from lookforward.rewards.embedding import EmbeddingReward
+from lookforward.core.specs import Resources
+from lookforward.models.encoders import ClipEncoders, Encoders, load_clip, load_dino
+from lookforward.rewards import CLIP_IMAGE, CLIP_TEXT, DINO, DINOV2, EMBEDDING
 from tiny_rewards import (
     PROMPTS,
     assert_gradient,
@@ -29,27 +26,33 @@ from tiny_rewards import (
     with_images,
 )
 
-Make = Callable[[ImageEncoder, Tensor], Reward]
-KINDS: dict[str, Make] = {
-    "dino": DinoReward,
-    "dinov2": Dinov2Reward,
-    "clip-image": ClipImageReward,
-    "embedding:vit": lambda encoder, references: EmbeddingReward(encoder, references, "embedding:vit"),
-}
-each_kind = pytest.mark.parametrize(("name", "make"), KINDS.items(), ids=list(KINDS))
+WRITTEN = {"dino": DINO, "dinov2": DINOV2, "clip-image": CLIP_IMAGE, "embedding:vit": EMBEDDING}
+each_reward = pytest.mark.parametrize("name", WRITTEN)
+Make = Callable[[str, Tensor], Reward]
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageEncoder]:
-    """Each reward's own encoder, tiny, random and in double precision."""
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Each reward with its own encoder, tiny, random and in double precision."""
     folder = tmp_path_factory.mktemp("encoders")
-    loaded = {
-        "dino": load_dino(save_vit(folder / "dino")),
-        "dinov2": load_dinov2(save_dinov2(folder / "dinov2")),
-        "clip-image": load_clip(save_clip(folder / "clip")).image,
-        "embedding:vit": load_embedding(save_vit(folder / "vit", pooler=True)),
+    sources = {
+        "dino": save_vit(folder / "dino"),
+        "dinov2": save_dinov2(folder / "dinov2"),
+        "clip": save_clip(folder / "clip"),
     }
-    return {name: encoder.double() for name, encoder in loaded.items()}
+    encoders = Encoders({name: str(path) for name, path in sources.items()})
+    vit = str(save_vit(folder / "vit", pooler=True))
+    for encoder in (encoders.dino, encoders.dinov2, encoders.clip.image, encoders.embedding(vit)):
+        encoder.double()
+
+    def make_reward(name: str, references: Tensor) -> Reward:
+        return WRITTEN[name].build(name.replace("vit", vit), Resources(encoders, references))
+
+    return make_reward
+
+
+def dino(references: Tensor) -> Reward:
+    return DINO.build("dino", Resources(Encoders({}, dino=mean_colour()), references))
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +60,28 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipEncoders:
     return load_clip(save_clip(tmp_path_factory.mktemp("clip")))
 
 
-@each_kind
-def test_mean_cosine_over_the_references(name: str, make: Make) -> None:
-    reward = make(mean_colour(), flat((1, 0, 0), (0, 1, 0)))
+def test_mean_cosine_over_the_references() -> None:
+    reward = dino(flat((1, 0, 0), (0, 1, 0)))
     values = reward(with_images(flat((1, 0, 0), (0.5, 0.5, 0), (0, 0, 1))))
     torch.testing.assert_close(values, torch.tensor([0.5, 0.5**0.5, 0.0]))
     assert values.dtype == torch.float32
-    assert (reward.name, reward.needs_image) == (name, True)
 
 
-@each_kind
-def test_gradient_agrees_with_finite_differences(name: str, make: Make, encoders: dict[str, ImageEncoder]) -> None:
-    assert_gradient(make(encoders[name], pictures(2, seed=5)), with_images(pictures()))
+@each_reward
+def test_named_as_it_is_written(name: str, make: Make) -> None:
+    reward = make(name, pictures(2, seed=5))
+    assert (reward.name.partition(":")[0], reward.needs_image) == (WRITTEN[name].name, True)
 
 
-@each_kind
-def test_rises_towards_the_reference_and_is_1_there(name: str, make: Make, encoders: dict[str, ImageEncoder]) -> None:
+@each_reward
+def test_gradient_agrees_with_finite_differences(name: str, make: Make) -> None:
+    assert_gradient(make(name, pictures(2, seed=5)), with_images(pictures()))
+
+
+@each_reward
+def test_rises_towards_the_reference_and_is_1_there(name: str, make: Make) -> None:
     photo = pictures(1, seed=5).double()
-    reward = make(encoders[name], photo)
+    reward = make(name, photo)
     images = torch.cat([photo + share * 0.2 * grain(photo) for share in (1.0, 0.3, 0.05, 0.0)]).clamp(0, 1)
     values = reward(with_images(images, prompts=[""] * 4))
     assert (values.diff() > 0).all()
@@ -82,9 +89,9 @@ def test_rises_towards_the_reference_and_is_1_there(name: str, make: Make, encod
     assert float(values.min()) >= -1
 
 
-@each_kind
-def test_a_step_up_the_gradient_earns_more(name: str, make: Make, encoders: dict[str, ImageEncoder]) -> None:
-    reward = make(encoders[name], pictures(2, seed=5))
+@each_reward
+def test_a_step_up_the_gradient_earns_more(name: str, make: Make) -> None:
+    reward = make(name, pictures(2, seed=5))
     image = pictures().double().requires_grad_(True)
     before = reward(with_images(image))
     (gradient,) = torch.autograd.grad(before.sum(), image)
@@ -96,13 +103,13 @@ def test_a_step_up_the_gradient_earns_more(name: str, make: Make, encoders: dict
 @given(order=st.permutations(range(5)))
 def test_order_of_the_references_does_not_matter(order: list[int]) -> None:
     references, transition = pictures(5, side=8, seed=5), with_images(pictures(side=8))
-    expected = DinoReward(mean_colour(), references)(transition)
-    torch.testing.assert_close(DinoReward(mean_colour(), references[order])(transition), expected)
+    expected = dino(references)(transition)
+    torch.testing.assert_close(dino(references[order])(transition), expected)
     assert float(expected.std()) > 0
 
 
-def test_each_image_is_judged_alone(encoders: dict[str, ImageEncoder]) -> None:
-    reward, images = DinoReward(encoders["dino"], pictures(2, seed=5)), pictures()
+def test_each_image_is_rewarded_alone(make: Make) -> None:
+    reward, images = make("dino", pictures(2, seed=5)), pictures()
     together = reward(with_images(images))
     alone = torch.cat([reward(with_images(images[i : i + 1])) for i in range(3)])
     torch.testing.assert_close(together, alone)
@@ -110,11 +117,11 @@ def test_each_image_is_judged_alone(encoders: dict[str, ImageEncoder]) -> None:
 
 def test_references_and_image_are_required() -> None:
     with pytest.raises(ValueError, match="at least one reference photo"):
-        DinoReward(mean_colour(), torch.zeros(0, 3, 8, 8))
+        dino(torch.zeros(0, 3, 8, 8))
     transition = with_images(pictures(side=8))
     object.__setattr__(transition, "image", None)
     with pytest.raises(ValueError, match="'dino' looks at the image: decode x_0_hat"):
-        DinoReward(mean_colour(), pictures(side=8))(transition)
+        dino(pictures(side=8))(transition)
 
 
 def test_clip_text_pairs_each_image_with_its_prompt() -> None:
@@ -124,7 +131,7 @@ def test_clip_text_pairs_each_image_with_its_prompt() -> None:
         def text(self, prompts: tuple[str, ...]) -> Tensor:
             return torch.eye(3)[[["red", "green", "blue"].index(prompt) for prompt in prompts]]
 
-    reward = ClipTextReward(Towers())  # pyright: ignore[reportArgumentType]
+    reward = CLIP_TEXT.build("clip-text", Resources(Encoders({}, clip=Towers()), pictures(1)))
     transition = with_images(flat((0, 1, 0), (1, 0, 0), (0.6, 0, 0.8)), prompts=["green", "blue", "blue"])
     torch.testing.assert_close(reward(transition), torch.tensor([1.0, 0.0, 0.8]))
     with pytest.raises(ValueError, match="3 images need as many prompts, got 1"):
@@ -132,7 +139,7 @@ def test_clip_text_pairs_each_image_with_its_prompt() -> None:
 
 
 def test_clip_text_gradient_range_and_prompt(clip: ClipEncoders) -> None:
-    reward = ClipTextReward(clip)
+    reward = CLIP_TEXT.build("clip-text", Resources(Encoders({}, clip=clip), pictures(1)))
     images = pictures()
     values = reward(with_images(images))
     assert values.shape == (3,)
@@ -147,6 +154,6 @@ def test_clip_text_gradient_range_and_prompt(clip: ClipEncoders) -> None:
 def test_encoders_learn_nothing_from_their_reward(tmp_path: Path) -> None:
     encoder = load_dino(save_vit(tmp_path))
     image = pictures().requires_grad_(True)
-    DinoReward(encoder, pictures(2, seed=5))(with_images(image)).sum().backward()
+    DINO.build("dino", Resources(Encoders({}, dino=encoder), pictures(2, seed=5)))(with_images(image)).sum().backward()
     assert image.grad is not None
     assert all(parameter.grad is None for parameter in encoder.parameters())

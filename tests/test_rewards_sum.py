@@ -8,18 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from errors import raises
 from lookforward.core.protocols import Reward
 from lookforward.core.types import Transition
-from lookforward.errors import LookforwardError
+from lookforward.models.encoders.similarity import Similarity
 from lookforward.rewards.checked import checked
-from lookforward.rewards.dino import DinoReward
+from lookforward.rewards.image import ImageReward, PhotoReward
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
-from lookforward.rewards.ssim import SsimReward
+from lookforward.rewards.ssim import ssim
 from lookforward.rewards.terms import format_terms, parse_terms
 from lookforward.rewards.weighted import WeightedSum
 from tiny import random_transition, seeded
 from tiny_rewards import assert_gradient, mean_colour, pictures, with_images
+
+SSIM_REWARD = PhotoReward("ssim", ssim)
 
 
 class Fixed:
@@ -69,29 +72,28 @@ def test_sums_survive_the_round_trip(terms: list[tuple[float, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "code", "fact"),
     [
-        ("", "reward is empty"),
-        ("  ", "reward is empty"),
-        ("dino +", "a weight and \\*, or a reward's name, was expected at the end"),
-        ("0.5*", "a reward's name was expected at the end"),
-        ("0.5 dino", r"or a reward's name, was expected at '0\.5 dino'"),
-        ("0.5", r"was expected at '0\.5'"),
-        ("dino + + ssim", r"was expected at '\+ ssim'"),
-        ("dino*0.5", r"\+ or - was expected at '\*0\.5'"),
-        ("dino ssim", r"\+ or - was expected at 'ssim'"),
-        ("dino, ssim", r"\+ or - was expected at ', ssim'"),
-        ("2*3*dino", r"a reward's name was expected at '3\*dino'"),
-        ("dino-0.5*ssim", r"expected at '\*ssim': a weight stands before .* a minus beside a space"),
-        ("dino + 2*dino", r"dino stands in it twice"),
-        ("1e999*dino", r"the weight 1e999 is too large"),
-        ("nan*dino", r"\+ or - was expected at '\*dino'"),
+        ("", "reward-syntax", "empty"),
+        ("  ", "reward-syntax", "empty"),
+        ("dino +", "reward-syntax", "at the end"),
+        ("0.5*", "reward-syntax", "at the end"),
+        ("0.5 dino", "reward-syntax", "at '0.5 dino'"),
+        ("0.5", "reward-syntax", "at '0.5'"),
+        ("dino + + ssim", "reward-syntax", "at '+ ssim'"),
+        ("dino*0.5", "reward-syntax", "at '*0.5'"),
+        ("dino ssim", "reward-syntax", "at 'ssim'"),
+        ("dino, ssim", "reward-syntax", "at ', ssim'"),
+        ("2*3*dino", "reward-syntax", "at '3*dino'"),
+        ("dino-0.5*ssim", "reward-syntax", "at '*ssim': a weight stands before"),
+        ("dino + 2*dino", "reward-twice", "2*dino"),
+        ("1e999*dino", "reward-weight", "1e999"),
+        ("nan*dino", "reward-syntax", "at '*dino'"),
     ],
 )
-def test_what_is_not_a_sum_is_refused(text: str, message: str) -> None:
-    with pytest.raises(LookforwardError, match=message) as caught:
+def test_what_is_not_a_sum_is_refused(text: str, code: str, fact: str) -> None:
+    with raises(code, fact):
         parse_terms(text)
-    assert "look-forward + 0.5*dino" in str(caught.value) or repr(text) in str(caught.value)
 
 
 @given(
@@ -113,13 +115,13 @@ def test_the_sum_is_linear_in_its_weights(weights: tuple[float, float], other: t
 
 def test_parts_are_without_weights_and_named() -> None:
     transition = with_images(pictures(side=16), pictures(side=16, seed=5))
-    dino = DinoReward(mean_colour(), pictures(2, seed=6))
-    reward = WeightedSum([(1.0, LookForwardReward()), (0.5, dino), (-0.25, SsimReward())])
+    dino = ImageReward("dino", Similarity(mean_colour(), pictures(2, seed=6)))
+    reward = WeightedSum([(1.0, LookForwardReward()), (0.5, dino), (-0.25, SSIM_REWARD)])
     parts = reward.parts(transition)
     assert list(parts) == ["look-forward", "dino", "ssim"]
     torch.testing.assert_close(parts["dino"], dino(transition))
-    torch.testing.assert_close(parts["ssim"], SsimReward()(transition))
-    expected = LookForwardReward()(transition) + 0.5 * dino(transition) - 0.25 * SsimReward()(transition)
+    torch.testing.assert_close(parts["ssim"], SSIM_REWARD(transition))
+    expected = LookForwardReward()(transition) + 0.5 * dino(transition) - 0.25 * SSIM_REWARD(transition)
     torch.testing.assert_close(reward(transition), expected)
     torch.testing.assert_close(reward.total(parts), expected)
     assert reward.name == "look-forward + 0.5*dino - 0.25*ssim"
@@ -128,13 +130,13 @@ def test_parts_are_without_weights_and_named() -> None:
 
 def test_the_image_is_needed_only_where_a_part_needs_it() -> None:
     assert not WeightedSum([(1.0, LookForwardReward()), (2.0, NoiseReward())]).needs_image
-    assert WeightedSum([(1.0, LookForwardReward()), (0.0, SsimReward())]).needs_image
+    assert WeightedSum([(1.0, LookForwardReward()), (0.0, SSIM_REWARD)]).needs_image
 
 
 def test_gradient_of_a_sum() -> None:
     photo = pictures(side=16, seed=5).double()
-    dino = DinoReward(mean_colour().double(), photo)
-    assert_gradient(WeightedSum([(2.0, dino), (-0.5, SsimReward())]), with_images(pictures(side=16), photo))
+    dino = ImageReward("dino", Similarity(mean_colour().double(), photo))
+    assert_gradient(WeightedSum([(2.0, dino), (-0.5, SSIM_REWARD)]), with_images(pictures(side=16), photo))
 
 
 @pytest.mark.parametrize("terms", [[], [(1.0, NoiseReward()), (2.0, NoiseReward())]])
@@ -151,28 +153,27 @@ def test_the_guard_lets_good_values_pass() -> None:
     torch.testing.assert_close(values, NoiseReward()(transition))
     assert values.requires_grad
     assert (guarded.name, guarded.needs_image) == ("noise", False)
-    assert checked(SsimReward()).needs_image
+    assert checked(SSIM_REWARD).needs_image
     whole = checked(Fixed(torch.tensor([1, 2, 3, 4])))(transition)
     torch.testing.assert_close(whole, torch.tensor([1.0, 2.0, 3.0, 4.0]))
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "fact"),
     [
-        (torch.zeros(4, 1), r"Reward 'fixed' returned shape \(4, 1\) for 4 images; return one number for each"),
-        (torch.tensor(0.0), r"Reward 'fixed' returned shape \(\) for 4 images"),
-        (torch.tensor([0.0, 1.0, float("nan"), 2.0]), r"Reward 'fixed' returned nan for image 3 of 4"),
-        (torch.full((4,), float("-inf")), r"Reward 'fixed' returned -inf for image 1 of 4"),
-        ([0.0] * 4, r"Reward 'fixed' returned a list, not a tensor"),
+        (torch.zeros(4, 1), "(4, 1) for 4 images"),
+        (torch.tensor(0.0), "() for 4 images"),
+        (torch.tensor([0.0, 1.0, float("nan"), 2.0]), "nan for image 3 of 4"),
+        (torch.full((4,), float("-inf")), "-inf for image 1 of 4"),
+        ([0.0] * 4, "list"),
     ],
 )
-def test_the_guard_stops_bad_values(values: Any, message: str) -> None:
-    with pytest.raises(LookforwardError, match=message) as caught:
+def test_the_guard_stops_bad_values(values: Any, fact: str) -> None:
+    with raises("reward-values", "fixed", fact):
         checked(Fixed(values))(random_transition(seeded(), 4))
-    assert "give the same command again: it goes on from the last checkpoint" in str(caught.value)
 
 
 def test_a_guarded_part_is_named_within_a_sum() -> None:
     bad = checked(Fixed(torch.full((4,), float("nan")), "bad"))
-    with pytest.raises(LookforwardError, match="Reward 'bad' returned nan"):
+    with raises("reward-values", "bad", "nan"):
         WeightedSum([(1.0, checked(NoiseReward())), (0.5, bad)])(random_transition(seeded(), 4))

@@ -16,12 +16,12 @@ from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPi
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from lookforward.assembly import build_judges, build_scores, check_extra_scores
+from errors import raises
+from lookforward.assembly import build_evaluators, build_scores, check_extra_scores
 from lookforward.cli import main
-from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
-from lookforward.scores.diversity import DiversityScore
-from lookforward.scores.dreamsim import DreamsimScore
+from lookforward.scores.diversity import diversity
+from lookforward.scores.dreamsim import dreamsim
 from lookforward.scores.evaluate import score_images
 from lookforward_toybox import CLIP, DINO
 
@@ -67,9 +67,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def scored(folders: dict[str, Path], dino: str, images: np.ndarray, references: np.ndarray) -> dict[str, np.ndarray]:
     """By lookforward, as `benchmark` and `score` do."""
     source = {"dino": str(folders[dino]), "clip": str(folders["clip"]), "dinov2": str(folders["dinov2"])}
-    judges = build_judges("some/model", **source, device="cpu", extra=("dinov2",))
+    evaluators = build_evaluators("some/model", **source, device="cpu", extra=("dinov2",))
     texts = [PROMPTS[i % len(PROMPTS)] for i in range(len(images))]
-    return score_images(build_scores(judges, references), images, texts)
+    return score_images(build_scores(evaluators, references), images, texts)
 
 
 def mean_cosine(images: Tensor, references: Tensor) -> np.ndarray:
@@ -130,12 +130,12 @@ def test_clip_text_is_the_clip_score_of_torchmetrics(folders: dict[str, Path], s
 
 
 def test_the_differentiable_path_is_left_to_rewards(folders: dict[str, Path]) -> None:
-    judges = build_judges("some/model", str(folders["dino"]), str(CLIP), "cpu")
+    evaluators = build_evaluators("some/model", dino=str(folders["dino"]), clip=str(CLIP), device="cpu").encoders
     images = to_unit(photographs(120, 90, 2)).requires_grad_()
-    assert not judges.dino(images).requires_grad
-    assert not judges.clip.image(images).requires_grad
-    judges.dino.exact = False
-    assert judges.dino(images).requires_grad
+    assert not evaluators.dino(images).requires_grad
+    assert not evaluators.clip.image(images).requires_grad
+    evaluators.dino.exact = False
+    assert evaluators.dino(images).requires_grad
 
 
 def squared(x: Tensor, y: Tensor) -> Tensor:
@@ -145,23 +145,23 @@ def squared(x: Tensor, y: Tensor) -> Tensor:
 def test_diversity_is_the_mean_over_pairs_of_a_prompt() -> None:
     levels = torch.tensor([0.0, 0.5, 1.0, 0.25, 0.75])
     images = levels[:, None, None, None].expand(-1, 3, 4, 4)
-    values = DiversityScore(squared)(images, ["a", "b", "a", "a", "b"])
+    values = diversity(squared, images, ["a", "b", "a", "a", "b"])
     d = (levels[:, None] - levels) ** 2
     by_hand = [(d[0, 2] + d[0, 3]) / 2, d[1, 4], (d[2, 0] + d[2, 3]) / 2, (d[3, 0] + d[3, 2]) / 2, d[4, 1]]
     torch.testing.assert_close(values, torch.stack(by_hand))
     assert float(values[[0, 2, 3]].mean()) == pytest.approx(float(d[0, 2] + d[0, 3] + d[2, 3]) / 3)
     with pytest.raises(ValueError, match="at least two images of each prompt, there is one of 'c'"):
-        DiversityScore(squared)(images, ["a", "b", "a", "c", "b"])
+        diversity(squared, images, ["a", "b", "a", "c", "b"])
     with pytest.raises(ValueError, match="as many prompts"):
-        DiversityScore(squared)(images, ["a", "a"])
+        diversity(squared, images, ["a", "a"])
 
 
 def test_diversity_of_many_images_does_not_depend_on_their_order() -> None:
     images = torch.rand(30, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     prompts = ["a", "b", "c"] * 10
     order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
-    values = DiversityScore(squared)(images, prompts)
-    mixed = DiversityScore(squared)(images[order], [prompts[i] for i in order])
+    values = diversity(squared, images, prompts)
+    mixed = diversity(squared, images[order], [prompts[i] for i in order])
     torch.testing.assert_close(mixed, values[order])
 
 
@@ -171,9 +171,9 @@ def test_dreamsim_is_the_mean_similarity_to_the_references() -> None:
         return (x - y).abs().mean(dim=(1, 2, 3))
 
     shades = torch.tensor([0.0, 0.2, 1.0])[:, None, None, None].expand(-1, 3, 30, 20)
-    values = DreamsimScore(distance, shades[[0, 2]])(shades, [""] * 3)
+    values = dreamsim(distance, shades[[0, 2]], shades)
     torch.testing.assert_close(values, torch.full((3,), 0.5))
-    torch.testing.assert_close(DreamsimScore(distance, shades[:1])(shades, [""] * 3), torch.tensor([1.0, 0.8, 0.0]))
+    torch.testing.assert_close(dreamsim(distance, shades[:1], shades), torch.tensor([1.0, 0.8, 0.0]))
 
 
 class FakeLpips(nn.Module):
@@ -198,13 +198,13 @@ def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_all_extra_scores_beside_the_usual(folders: dict[str, Path]) -> None:
     check_extra_scores(("dinov2", "diversity", "dreamsim"), 2)
     extra = ("dreamsim", "diversity", "dinov2")
-    judges = build_judges("toybox", extra=extra, dinov2=str(folders["dinov2"]), device="cpu")
+    evaluators = build_evaluators("toybox", extra=extra, dinov2=str(folders["dinov2"]), device="cpu")
     images = photographs(64, 64, 4)
-    values = score_images(build_scores(judges, images[:2]), images, ["a dog", "a dog", "a cat", "a cat"])
+    values = score_images(build_scores(evaluators, images[:2]), images, ["a dog", "a dog", "a cat", "a cat"])
     assert list(values) == ["DINO", "CLIP-I", "CLIP-T", "identity", "DINOv2", "DreamSim", "diversity"]
     assert all(numbers.shape == (4,) and np.isfinite(numbers).all() for numbers in values.values())
     assert values["diversity"][0] == values["diversity"][1] > 0
-    assert list(score_images(build_scores(build_judges("toybox", device="cpu"), images[:2]), images, [""] * 4)) == [
+    assert list(score_images(build_scores(build_evaluators("toybox", device="cpu"), images[:2]), images, [""] * 4)) == [
         "DINO", "CLIP-I", "CLIP-T", "identity",
     ]  # fmt: skip
 
@@ -212,7 +212,7 @@ def test_all_extra_scores_beside_the_usual(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--extra-scores", "dinov3"], "There is no extra score 'dinov3'. There are: dinov2, diversity, dreamsim, and"),
+        (["--extra-scores", "dinov3"], "Did you mean dinov2?"),
         (["--extra-scores", "dinov2,diversity"], "LPIPS needs the package lpips, which is not installed. Run `pip"),
         (["--extra-scores", "dreamsim"], "DreamSim needs the package dreamsim, which is not installed. Run `pip"),
     ],
@@ -234,5 +234,5 @@ def test_what_an_extra_score_lacks_is_told_before_anything_runs(
 
 @pytest.mark.usefixtures("packages")
 def test_diversity_needs_two_images_of_a_prompt() -> None:
-    with pytest.raises(LookforwardError, match="give --images 2 or more"):
+    with raises("images-too-few", "--images 2"):
         check_extra_scores(("diversity",), 1)

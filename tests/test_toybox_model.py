@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from lookforward.assembly import build_judges, build_pipeline
+from lookforward.assembly import build_evaluators, build_pipeline
 from lookforward.config.settings import TOYBOX
 from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit
@@ -63,7 +63,7 @@ def test_it_draws_the_scene_that_is_asked_for() -> None:
         build_pipeline(TOYBOX, "cpu"), [r.prompt for r in requests], list(range(len(requests))), steps=10, guidance=4.0
     )
     assert images.shape == (len(requests), 64, 64, 3)
-    clip = build_judges(TOYBOX, device="cpu").clip
+    clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
     prompts = [r.prompt for r in requests]
     assert named_right(clip.image(to_unit(images)), clip.text(prompts), prompts).mean() > 0.6  # chance: 0.08
 
@@ -83,7 +83,7 @@ def test_clip_finds_the_caption_of_a_held_out_subject() -> None:
     pictures, captions = captioned_pictures()
     assert len(pictures) == len(captions) == 600
     chosen = np.random.default_rng(1).permutation(600)[:100]
-    clip = build_judges(TOYBOX, device="cpu").clip
+    clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
     told = [captions[i] for i in chosen]
     assert named_right(clip.image(to_unit(pictures[chosen])), clip.text(told), told).mean() > 0.85
 
@@ -122,9 +122,8 @@ def test_retrieval_is_among_one_picture_of_each_subject() -> None:
 
 def test_dino_finds_the_same_subject_in_another_scene() -> None:
     pictures, owners = held_out_pictures(views=4)
-    classes, judges = subject_classes()[owners], build_judges(TOYBOX, device="cpu")
-    assert judges.identity is not None
-    for encoder in (judges.dino, judges.identity):
+    classes, encoders = subject_classes()[owners], build_evaluators(TOYBOX, device="cpu").encoders
+    for encoder in (encoders.dino, encoders.identity):
         found = retrieval(encoder(to_unit(pictures)), owners, classes)
         assert found["top1"].mean() > 0.8  # chance: 0.03; docs/toybox.md has the figures
         assert found["same"].mean() > np.nanmean(found["class"]) + 0.3
@@ -149,7 +148,7 @@ def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyP
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
     monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
     monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
-    found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_judges(TOYBOX, device="cpu"))}
+    found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_evaluators(TOYBOX, device="cpu"))}
     for kind, scores in CEILING.items():
         for score in scores.keys() - {"oracle"}:
             assert found[f"ceiling, {kind}, {score}"] == pytest.approx(scores[score], abs=0.002)

@@ -12,7 +12,7 @@ import pytest
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
-from lookforward.scores.oracle import OracleScore
+from lookforward.scores.alignment import OracleScore
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.labels import GROUPS, LABELS, label_ids
 from lookforward_toybox.subjects import find_subject, known_drawing, reference_photos, write_photos

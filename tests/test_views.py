@@ -367,7 +367,7 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     environment: Any = trainer.environment.reward
     dino = environment.terms[1][1].reward
     assert isinstance(dino, PerSubjectReward)
-    assert [len(one.similarity.references) for one in dino.rewards] == [3, 3]
+    assert [len(one.measure.references) for one in dino.rewards] == [3, 3]
     assert not torch.equal(dino.rewards[0].similarity.references, dino.rewards[1].similarity.references)
     (result,) = train(trainer, 1)
     assert "reward/dino" in result.terms

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Create or complete a virtual environment with the exact packages of constraints.txt, and this package
-# in editable mode. `make` calls it; so can you:
+# Create or complete a virtual environment with the exact packages of constraints.txt, and lookforward and
+# Toybox in editable mode. `make` calls it; so can you:
 #
 #     tools/install.sh .venv            what lookforward needs to run
 #     tools/install.sh .venv dev,docs   the same and the extras named
@@ -67,6 +67,8 @@ case $installed in
         ;;
 esac
 
-# The build backend is pinned too, hence no isolated build environment.
-pip install --quiet --constraint constraints.txt hatchling editables
-pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".${extras:+[$extras]}"
+# The build backend is pinned too, hence no isolated build environment. lookforward and Toybox, which is a distribution of
+# its own in the folder toybox, are installed together: they are of one version.
+pip install --quiet --constraint constraints.txt hatchling hatch-vcs editables
+pip install --quiet --constraint constraints.txt --no-build-isolation \
+    --editable ".${extras:+[$extras]}" --editable ./toybox

@@ -1,6 +1,7 @@
 """lookforward: personalised text-to-image generation by deterministic policy gradient with Look Forward."""
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from lookforward.config.settings import Settings
     from lookforward.core.types import StepResult
     from lookforward.errors import LookforwardError
+
+    __version__: str
 
 __all__ = [
     "LookforwardError",
@@ -19,21 +22,24 @@ __all__ = [
     "load_settings",
     "personalize",
 ]
-__version__ = "0.1.0"
-
 # Names are fetched when they are first used: torch and diffusers take seconds to import, help texts need neither.
 _HOMES = {
     "LookforwardError": "errors",
     "Personalized": "api",
     "Settings": "config.settings",
     "StepResult": "core.types",
-    "load_settings": "config.run.recipe",
+    "load_settings": "config.recipe",
     "load_personalized": "api",
     "personalize": "api",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("lookforward")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            return "unknown"
     if name not in _HOMES:
         raise AttributeError(f"module 'lookforward' has no attribute {name!r}")
     return getattr(import_module(f"lookforward.{_HOMES[name]}"), name)

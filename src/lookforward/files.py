@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PARTIAL = ".partial-"  # begins the name of what is not finished
-REMEDY = "The earlier files are intact: make room and give the same command again."
-_OUTPUT = "The earlier files are intact: make room, or give another --output."
+REMEDY = "Earlier files are unchanged: free disk space, then run the same command again."
+_OUTPUT = "Earlier files are unchanged: free disk space, or give another --output."
 
 
 @contextmanager

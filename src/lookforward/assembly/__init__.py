@@ -1,6 +1,6 @@
 """Config to objects: the only place that knows both."""
 
-from lookforward.assembly.evaluators import EXTRA_SCORES, Judges, build_judges, build_scores, check_extra_scores
+from lookforward.assembly.evaluators import Evaluators, build_evaluators, build_scores, check_extra_scores
 from lookforward.assembly.run import Workshop, build, check
 from lookforward.exports.convert import convert
 from lookforward.exports.load import load_export, manifest_of, model_hash, read_manifest
@@ -9,13 +9,12 @@ from lookforward.exports.source import Source, add_adapters, device_of, find_ada
 from lookforward.models.pipeline import build_pipeline, find_device
 
 __all__ = [
-    "EXTRA_SCORES",
-    "Judges",
+    "Evaluators",
     "Source",
     "Workshop",
     "add_adapters",
     "build",
-    "build_judges",
+    "build_evaluators",
     "build_pipeline",
     "build_scores",
     "check",

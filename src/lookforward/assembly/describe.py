@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lookforward.assembly.evaluators import clip_source
+from lookforward.assembly.evaluators import encoder_sources
 from lookforward.bundle import bundle_of
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject
-from lookforward.models.encoders import ClipEncoders, load_clip, to_unit
+from lookforward.models.encoders import ClipEncoders, Encoders, to_unit
 
 PLACES = (
     "on a table", "on a shelf", "on a chair", "on a sofa", "on a bed", "on a carpet", "on a wooden floor",
@@ -34,7 +34,7 @@ def describe(subject: Subject, settings: Settings, device: torch.device | str) -
     """
     bundle = bundle_of(settings.model.name)
     places = tuple(bundle.places()) if bundle else PLACES
-    clip = load_clip(clip_source(settings.model.name), device)
+    clip = Encoders(encoder_sources(settings.model.name), device).clip
     told = [
         replace(one, photos=tuple(
             photo if photo.caption else replace(photo, place=place)

@@ -1,87 +1,93 @@
-"""The encoders and scores that finished images are judged by."""
+"""The encoders and scores by which finished images are evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from lookforward.bundle import bundle_of
+from lookforward.core.protocols import Score
+from lookforward.core.specs import Resources, ScoreSpec, find_spec
 from lookforward.errors import LookforwardError
-from lookforward.models.encoders import (
-    ClipEncoders,
-    ImageEncoder,
-    load_clip,
-    load_dino,
-    load_dinov2,
-    load_embedding,
-    to_unit,
-)
-from lookforward.models.encoders.perceptual import Distance, load_dreamsim, load_lpips, require_package
+from lookforward.models.encoders import Encoders, to_unit
+from lookforward.models.encoders.perceptual import require_package
 from lookforward.models.pipeline import find_device
 from lookforward.rewards.call import CallableReward, load_callable
-from lookforward.scores.clip_image import ClipImageScore
-from lookforward.scores.clip_text import ClipTextScore
-from lookforward.scores.dino import DinoScore
-from lookforward.scores.dinov2 import Dinov2Score
-from lookforward.scores.diversity import DiversityScore
-from lookforward.scores.dreamsim import DreamsimScore
-from lookforward.scores.function import FunctionScore
-from lookforward.scores.identity import IdentityScore
-from lookforward.scores.oracle import OracleScore
-from lookforward.scores.protocol import Score
+from lookforward.scores import SCORES
+from lookforward.scores.measure import MeasureScore
 
-EXTRA_SCORES = ("dinov2", "diversity", "dreamsim")
-_PACKAGES = {"diversity": "lpips", "dreamsim": "dreamsim"}
-DINOV2 = "facebook/dinov2-small"
+_FUNCTION_BATCH = 16  # images at a time that a user's function sees: there may be a network in it
+_PUBLISHED = {
+    "dino": "facebook/dino-vits16",
+    "clip": "openai/clip-vit-base-patch32",
+    "dinov2": "facebook/dinov2-small",
+}
 
 
 @dataclass(frozen=True)
-class Judges:
-    """What scores are taken with. identity: for evaluation only, never a reward; on Toybox.
+class Evaluators:
+    """What images are scored with. extra: names of scores on request, and module:function for one of the user's own."""
 
-    dinov2, lpips, dreamsim: where their score was asked for. own: the user's functions, as module:function.
+    encoders: Encoders
+    extra: tuple[str, ...] = ()
+
+    @property
+    def specs(self) -> tuple[ScoreSpec, ...]:
+        """The scores to take, in their order; functions come after them."""
+        return tuple(
+            spec for spec in SCORES
+            if (spec.name in self.extra if spec.on_request else spec.encoder in ("", *self.encoders.names))
+        )  # fmt: skip
+
+
+def encoder_sources(model: str, **others: str | None) -> dict[str, str]:
+    """The folder or hub id of each encoder that belongs to a model; `others` take the place of its own.
+
+    An encoder named identity is for evaluation only.
     """
-
-    dino: ImageEncoder
-    clip: ClipEncoders
-    identity: ImageEncoder | None = None
-    dinov2: ImageEncoder | None = None
-    lpips: Distance | None = None
-    dreamsim: Distance | None = None
-    own: tuple[CallableReward, ...] = ()
+    bundle = bundle_of(model)
+    own = {name: str(folder) for name, folder in bundle.ENCODERS.items()} if bundle else {}
+    return _PUBLISHED | own | {name: source for name, source in others.items() if source}
 
 
-def build_judges(
-    model: str,
-    dino: str | None = None,
-    clip: str | None = None,
-    device: str = "auto",
-    extra: Sequence[str] = (),
-    dinov2: str | None = None,
-) -> Judges:
-    """The benchmark's encoders, ViT-S/16 DINO and ViT-B/32 CLIP, or Toybox's own for Toybox.
+def build_evaluators(
+    model: str, *, device: str = "auto", extra: Sequence[str] = (), **others: str | None
+) -> Evaluators:
+    """The benchmark's scores, taken with ViT-S/16 DINO and ViT-B/32 CLIP, or the bundled model's own
+    encoders.
 
-    dino, clip, dinov2: other folders or hub ids to use; they preprocess as their authors do. extra: of EXTRA_SCORES, or
-    module:function for a score of one's own.
+    extra: names of further scores, or module:function for a score of one's own. others: see `encoder_sources`; they
+    preprocess as their authors do.
 
     Raises:
         LookforwardError: a model cannot be loaded, or a package is missing.
     """
-    device, bundle = find_device(device), bundle_of(model)
-    return Judges(
-        load_dino(dino or dino_source(model), device).published(),
-        load_clip(clip or clip_source(model), device).published(),
-        load_embedding(bundle.ENCODERS["identity"], device).published() if bundle else None,
-        load_dinov2(dinov2 or DINOV2, device).published() if "dinov2" in extra else None,
-        load_lpips(device) if "diversity" in extra else None,
-        load_dreamsim(device) if "dreamsim" in extra else None,
-        tuple(CallableReward(load_callable(name), name) for name in extra if ":" in name),
+    sources = encoder_sources(model, **others)
+    evaluators = Evaluators(Encoders(sources, find_device(device), published=True), tuple(extra))
+    for spec in evaluators.specs:
+        if spec.encoder:
+            getattr(evaluators.encoders, spec.encoder)  # what cannot be loaded is an error now, not after the training
+    return evaluators
+
+
+def build_scores(evaluators: Evaluators, references: np.ndarray, drawing: np.ndarray | None = None) -> list[Score]:
+    """The scores of one subject.
+
+    references: (k, h, w, 3) uint8; drawing: the subject alone, (h, w, 4) in [0, 1], where the world knows it.
+    """
+    given = Resources(
+        evaluators.encoders,
+        to_unit(references),
+        None if drawing is None else torch.from_numpy(drawing).permute(2, 0, 1),
     )
+    scores = [spec.build(given) for spec in evaluators.specs if drawing is not None or not spec.needs_drawing]
+    functions = [CallableReward(load_callable(name), name) for name in evaluators.extra if ":" in name]
+    return scores + [MeasureScore(one.name, one.measure, _FUNCTION_BATCH) for one in functions]
 
 
 def check_extra_scores(extra: Sequence[str], images: int) -> None:
-    """Find what is wrong with the words for extra scores before anything runs. images: of each prompt.
+    """Find what is wrong with the names of extra scores before anything runs. images: of each prompt.
 
     Raises:
         LookforwardError: there is no such score or function, its package is missing, or there is nothing to compare.
@@ -89,48 +95,26 @@ def check_extra_scores(extra: Sequence[str], images: int) -> None:
     for name in extra:
         if ":" in name:
             load_callable(name)
-        elif name not in EXTRA_SCORES:
+            continue
+        known = [spec for spec in SCORES if spec.on_request]
+        spec = find_spec(known, name, "extra score", ", and module:function for one of your own")
+        if spec.package:
+            require_package(spec.package)
+        if images < spec.images:
             raise LookforwardError(
-                f"There is no extra score {name!r}. There are: {', '.join(EXTRA_SCORES)}, and module:function for one "
-                "of your own."
+                f"The score {name} compares images of one prompt: give --images {spec.images} or more.",
+                code="images-too-few",
             )
-        if name in _PACKAGES:
-            require_package(_PACKAGES[name])
-    if "diversity" in extra and images < 2:
-        raise LookforwardError("diversity compares images of one prompt: give --images 2 or more.")
 
 
-def dino_source(model: str) -> str:
-    """The DINO that belongs to a model."""
-    bundle = bundle_of(model)
-    return str(bundle.ENCODERS["dino"]) if bundle else "facebook/dino-vits16"
+def scores_trained_on(rewards: Iterable[str], sources: Mapping[str, str], extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """Labels of the scores that are no evidence for a model trained on these rewards, as they look the same way.
 
-
-def clip_source(model: str) -> str:
-    """The CLIP that belongs to a model."""
-    bundle = bundle_of(model)
-    return str(bundle.ENCODERS["clip"]) if bundle else "openai/clip-vit-base-patch32"
-
-
-def build_scores(judges: Judges, references: np.ndarray, drawing: np.ndarray | None = None) -> list[Score]:
-    """The scores of one subject.
-
-    references: (k, h, w, 3) uint8; drawing: the subject alone, (h, w, 4) in [0, 1], where the world knows it.
+    sources: `encoder_sources` of the scores. extra: names of the extra scores, functions among them.
     """
-    photos = to_unit(references)
-    scores: list[Score] = [
-        DinoScore(judges.dino, photos),
-        ClipImageScore(judges.clip.image, photos),
-        ClipTextScore(judges.clip),
-    ]
-    if judges.identity is not None:
-        scores.append(IdentityScore(judges.identity, photos))
-    if drawing is not None:
-        scores.append(OracleScore(torch.from_numpy(drawing).permute(2, 0, 1)))
-    if judges.dinov2 is not None:
-        scores.append(Dinov2Score(judges.dinov2, photos))
-    if judges.dreamsim is not None:
-        scores.append(DreamsimScore(judges.dreamsim, photos))
-    if judges.lpips is not None:
-        scores.append(DiversityScore(judges.lpips))
-    return scores + [FunctionScore(one.name, one.ask) for one in judges.own]
+    names = set(rewards)
+    labels = [
+        spec.label for spec in SCORES
+        if names & {*spec.rewards, *([f"embedding:{sources.get(spec.encoder)}"] if "embedding" in spec.rewards else ())}
+    ]  # fmt: skip
+    return (*labels, *(name for name in extra if ":" in name and name in names))

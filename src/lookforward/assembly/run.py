@@ -1,6 +1,7 @@
 """A config and a subject to all the objects of one run."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,20 +15,20 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_comparison
 from lookforward.assembly.critic import build_critique
 from lookforward.assembly.describe import describe
-from lookforward.assembly.environment import build_environment, check_reward
-from lookforward.assembly.evaluators import clip_source
+from lookforward.assembly.environment import build_environment, check_reward, find_reward
+from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.settings import FIELDS, WORD_ADAPTERS, Settings
 from lookforward.core.protocols import Adapter
+from lookforward.data.class_images import class_images
 from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
-from lookforward.models.class_images import prior_images
-from lookforward.models.encoders import load_clip, to_unit
+from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.latents import encode
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.sampling import check_size, check_steps
+from lookforward.models.sampling import check_size, check_steps, draw_images, fingerprint
 from lookforward.rewards.terms import parse_terms
 
 
@@ -54,7 +55,7 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     policy = DiffusionPolicy(build_pipeline(settings.model.name, settings.model.device), settings.model.precision)
     notes = _check(settings, subject, policy)
     if settings.data.describe:
-        load_clip(clip_source(settings.model.name))  # whether it is there, and whole
+        _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
     return notes
 
 
@@ -171,9 +172,7 @@ def _unheeded(settings: Settings) -> list[str]:
             "objective.transition = 'policy' changes nothing with critic.target = 'one-step', which looks at no later "
             "state: take bootstrap or monte-carlo"
         )
-    own = [
-        name for _, name in parse_terms(settings.objective.reward) if ":" in name and not name.startswith("embedding:")
-    ]
+    own = [name for _, name in parse_terms(settings.objective.reward) if find_reward(name) is None]
     if own and settings.critic.name == "residual" and settings.follows_reward:
         notes.append(
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
@@ -249,15 +248,11 @@ def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
 
 def _build_prior(settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline) -> Examples:
     classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
+    sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
+    draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
+    key = f"{fingerprint(pipeline)}|{sampler}"
     images = [
-        prior_images(
-            pipeline,
-            prompt,
-            settings.data.class_images,
-            steps=settings.data.class_image_steps,
-            guidance=settings.evaluation.guidance,
-            resolution=settings.data.resolution,
-        )
+        class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
         for prompt in classes
     ]
     prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))

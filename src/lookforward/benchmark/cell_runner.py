@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from lookforward import assembly
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
-from lookforward.assembly import Judges, Workshop, build, build_scores, model_hash
+from lookforward.assembly import Evaluators, Workshop, build, build_scores, model_hash
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets import photos_hash
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
@@ -44,8 +44,8 @@ class ModelSource:
         """
         count, chosen = torch.cuda.device_count() if torch.cuda.is_available() else 0, self.scoring
         device = f"cuda:{worker % count}" if count else "auto"
-        judges = assembly.build_judges(self.model, chosen.dino, chosen.clip, device, chosen.extra, chosen.dinov2)
-        runner = ModelRunner(self.model, device, judges)
+        evaluators = assembly.build_evaluators(self.model, device=device, extra=chosen.extra, **chosen.encoders())
+        runner = ModelRunner(self.model, device, evaluators)
         require_same_model(self.folder, runner.hash)
         return runner
 
@@ -53,8 +53,8 @@ class ModelSource:
 class ModelRunner:
     """A `CellRunner` that keeps the untouched model between cells."""
 
-    def __init__(self, model: str, device: str, judges: Judges) -> None:
-        self.model, self.device, self.judges = model, device, judges
+    def __init__(self, model: str, device: str, evaluators: Evaluators) -> None:
+        self.model, self.device, self.evaluators = model, device, evaluators
         self.hash = ""
         self._pipeline = self._load()
 
@@ -62,7 +62,7 @@ class ModelRunner:
         pipeline = self._pipeline or self._load()
         self._pipeline = None  # if the cell stops half way, parts of an adapter may be left in it
         try:
-            done = run_cell(plan, key, photos, pipeline, self.judges, self.hash)
+            done = run_cell(plan, key, photos, pipeline, self.evaluators, self.hash)
             for module, weights in zip(_modules(pipeline), self._weights, strict=True):
                 module.load_state_dict(weights)
                 module.requires_grad_(False)
@@ -87,7 +87,7 @@ def _modules(pipeline: StableDiffusionPipeline) -> list[torch.nn.Module]:
 
 
 def run_cell(
-    plan: Plan, key: CellKey, photos: Path, pipeline: StableDiffusionPipeline, judges: Judges, digest: str
+    plan: Plan, key: CellKey, photos: Path, pipeline: StableDiffusionPipeline, evaluators: Evaluators, digest: str
 ) -> tuple[Cell, np.ndarray]:
     """Train, draw and score one cell: the cell, and its images (n, h, w, 3) uint8. The pipeline is left trained.
 
@@ -119,7 +119,7 @@ def run_cell(
     shown = identifier if plan.scoring.identifier_in_clip_text else ""
     texts = [fill(p, shown, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in loaded.photos])
-    scores = score_images(build_scores(judges, references, one.drawing and one.drawing()), images, texts)
+    scores = score_images(build_scores(evaluators, references, one.drawing and one.drawing()), images, texts)
     cell = Cell(
         subject,
         method,

@@ -35,7 +35,7 @@ _SETTINGS = 4
 
 
 @dataclass(frozen=True)
-class Resources:
+class WorkerResources:
     """How many workers, and the GPUs and cores that each of them reserves."""
 
     workers: int
@@ -43,7 +43,7 @@ class Resources:
     cores: int
 
 
-def divide(machines: Sequence[Mapping[str, float]], workers: int | None) -> Resources:
+def divide(machines: Sequence[Mapping[str, float]], workers: int | None) -> WorkerResources:
     """As many workers as were asked for, at most one per GPU, or per core where there is no GPU.
 
     machines: the resources of each. workers: None for one per GPU, or one per machine where there is no GPU.
@@ -53,7 +53,7 @@ def divide(machines: Sequence[Mapping[str, float]], workers: int | None) -> Reso
     """
     gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
     if gpus:
-        return Resources(min(workers or gpus, gpus), 1, 0)
+        return WorkerResources(min(workers or gpus, gpus), 1, 0)
     cores = [int(machine.get("CPU", 0)) for machine in machines if machine.get("CPU", 0) >= 1]
     if not cores:
         text = "The Ray cluster has neither GPUs nor cores for workers: add machines to it."
@@ -61,7 +61,7 @@ def divide(machines: Sequence[Mapping[str, float]], workers: int | None) -> Reso
     count = min(workers or len(cores), sum(cores))
     # The largest share with which all workers have room, each on one machine
     share = max(s for s in range(1, max(cores) + 1) if sum(c // s for c in cores) >= count)
-    return Resources(count, 0, share)
+    return WorkerResources(count, 0, share)
 
 
 def require_ray(address: str) -> None:
@@ -241,7 +241,7 @@ def _join(address: str, workers: int) -> list[Mapping[str, float]]:
             "`ray start --address HOST:PORT` makes this one of them.",
             code="ray-join",
         ) from error
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node["WorkerResources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _require_answer(address: str) -> None:

@@ -16,8 +16,9 @@ from lookforward.benchmark.recorded import known_settings, other_than_default, s
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_text
 from lookforward.report.data import CELL, Benchmark, Method, ReportSubject
+from lookforward.scores import SCORES
 
-SCORES = ("DINO", "CLIP-I", "CLIP-T", "identity", "oracle")  # columns that every exported table has, in this order
+_SCORES = [spec.label for spec in SCORES if not spec.on_request]  # columns that every exported table has
 _COLUMNS = (
     "dataset", "subject", "class_noun", "kind", "method", "label", "recipe", "adapter", "reward", "steps",
     "sample_steps", "guidance", "resolution", "settings", "config_hash", "seed", "image", "image_seed", "prompt",
@@ -149,7 +150,7 @@ def tidy_table(plan: Plan, cells: Sequence[Cell], model: str) -> pd.DataFrame:
             **{f"{name}_version": made.get("versions", {}).get(name, "") for name in ("python", *PACKAGES)},
         })  # fmt: skip
     table = image_table(cells).merge(pd.DataFrame(rows), on=CELL, how="left")
-    scores = [*SCORES, *dict.fromkeys(n for cell in cells for n in cell.scores if n not in SCORES)]
+    scores = [*_SCORES, *dict.fromkeys(n for cell in cells for n in cell.scores if n not in _SCORES)]
     rest = [name for name in rows[0] if name not in _COLUMNS]
     return table.reindex(columns=[*_COLUMNS, *scores, *rest])
 

@@ -123,12 +123,13 @@ def score(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    from lookforward.api import load_personalized, photos_of, read_subject
-    from lookforward.assembly import build_judges, build_scores
+    from lookforward.api import load_personalized
+    from lookforward.assembly import build_evaluators, build_scores
     from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
     from lookforward.bundle import find_bundle
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.data.subjects import photos_of, read_subject
     from lookforward.files import write_json
     from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images
@@ -142,7 +143,7 @@ def score(
     model.run.require_photos(subject.digests)
     if subject.others:
         console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
-    judges = build_judges(settings.model.name, dino, clip, extra=extra, dinov2=dinov2)
+    judges = build_evaluators(settings.model.name, extra=extra, dino=dino, clip=clip, dinov2=dinov2)
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(settings.subject.class_noun)
     noun = settings.subject.class_noun if settings.subject.noun_in_prompt else ""  # as the prompts of training
     asked = [fill(t, settings.subject.identifier, noun) for t in templates for _ in range(images)]

@@ -17,13 +17,13 @@ from torch import Tensor
 from lookforward.core.types import Transition
 from lookforward.errors import LookforwardError
 from lookforward.rewards.checked import RESUME, check_values
-from lookforward.rewards.pixels import decoded
+from lookforward.rewards.image import decoded
 
 Function = Callable[[Tensor, Sequence[str]], Any]
 
 
 class CallableReward:
-    """What `function(images, prompts)` says, in (-∞, ∞).
+    """What `function(images, prompts)` returns, in (-∞, ∞).
 
     Reads `image` and `prompts`; without a gradient. The function gets a copy of the images, (b, 3, H, W) float32
     in [0, 1] on the CPU, and the b prompts without the identifier. It returns b numbers or truth values: a tensor,
@@ -43,10 +43,10 @@ class CallableReward:
             LookforwardError: the function raised, or did not return one finite number for each image.
         """
         image = decoded(transition, self.name)
-        return self.ask(image.detach(), transition.prompts)
+        return self.measure(image.detach(), transition.prompts)
 
-    def ask(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """What the function says of images (b, 3, H, W) in [0, 1] and b prompts: (b,), on the images' device.
+    def measure(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """What the function returns for images (b, 3, H, W) in [0, 1] and b prompts: (b,), on the images' device.
 
         Raises:
             LookforwardError: as for a transition.
@@ -56,7 +56,8 @@ class CallableReward:
             with torch.no_grad():
                 returned = self.function(own, prompts)
         except Exception as error:
-            raise LookforwardError(f"Reward {self.name!r} failed with {_told(error)}. Correct it. {RESUME}") from error
+            message = f"Reward {self.name!r} failed with {_describe(error)}. Correct it. {RESUME}"
+            raise LookforwardError(message, code="reward-failed") from error
         return check_values(_as_tensor(returned, self.name), len(images), self.name).to(images.device)
 
 
@@ -68,7 +69,8 @@ def load_callable(spec: str) -> Function:
     """
     module_name, separator, name = spec.partition(":")
     if not (module_name and separator and name):
-        raise LookforwardError(f"Reward {spec!r} is not of the form module:function, such as colourful:colourful.")
+        message = f"Reward {spec!r} is not of the form module:function, such as colourful:colourful."
+        raise LookforwardError(message, code="function-form")
     module = _import(module_name, spec)
     try:
         function = attrgetter(name)(module)
@@ -76,10 +78,12 @@ def load_callable(spec: str) -> Function:
         has = sorted(n for n, v in vars(module).items() if callable(v) and _is_own(v, module) and n[0] != "_")
         near = difflib.get_close_matches(name, has, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(has) or 'no functions'}."
-        raise LookforwardError(f"Reward {spec!r}: {_file(module)} has no function {name!r}. {hint}") from error
+        message = f"Reward {spec!r}: {_file(module)} has no function {name!r}. {hint}"
+        raise LookforwardError(message, code="function-missing") from error
     if not callable(function):
         kind = type(function).__name__
-        raise LookforwardError(f"Reward {spec!r}: {name} in {_file(module)} is a {kind}, not a function.")
+        message = f"Reward {spec!r}: {name} in {_file(module)} is a {kind}, not a function."
+        raise LookforwardError(message, code="function-missing")
     _require_two_arguments(function, spec)
     return function
 
@@ -94,19 +98,22 @@ def _import(name: str, spec: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if name.endswith(".py"):
             raise LookforwardError(
-                f"Reward {spec!r}: give the module without .py, {spec.replace('.py:', ':')}."
+                f"Reward {spec!r}: give the module without .py, {spec.replace('.py:', ':')}.", code="module-missing"
             ) from error
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             file = name.replace(".", "/") + ".py"
             raise LookforwardError(
                 f"Reward {spec!r}: there is no module {name!r}. It was looked for in {here} and among the installed "
-                f"packages: run from the folder that holds {file}, or correct the name."
+                f"packages: run from the folder that holds {file}, or correct the name.",
+                code="module-missing",
             ) from error
         raise LookforwardError(
-            f"Reward {spec!r}: {name} imports {error.name}, which is not installed in this environment."
+            f"Reward {spec!r}: {name} imports {error.name}, which is not installed in this environment.",
+            code="module-broken",
         ) from error
     except Exception as error:
-        raise LookforwardError(f"Reward {spec!r}: {name} cannot be imported: {_told(error)}. Correct it.") from error
+        message = f"Reward {spec!r}: {name} cannot be imported: {_describe(error)}. Correct it."
+        raise LookforwardError(message, code="module-broken") from error
 
 
 def _require_two_arguments(function: Callable[..., Any], spec: str) -> None:
@@ -119,7 +126,8 @@ def _require_two_arguments(function: Callable[..., Any], spec: str) -> None:
     except TypeError as error:
         name = spec.partition(":")[2]
         raise LookforwardError(
-            f"Reward {spec!r} is called as {name}(images, prompts), but takes {signature}. Let it take both."
+            f"Reward {spec!r} is called as {name}(images, prompts), but takes {signature}. Let it take both.",
+            code="function-arguments",
         ) from error
 
 
@@ -131,19 +139,20 @@ def _as_tensor(returned: Any, name: str) -> Tensor:
     except Exception as error:
         raise LookforwardError(
             f"Reward {name!r} returned a {type(returned).__name__} that cannot be read as numbers ({error}); "
-            f"return one number for each image: a tensor, an array or a list. {RESUME}"
+            f"return one number for each image: a tensor, an array or a list. {RESUME}",
+            code="reward-values",
         ) from error
     return values.detach().to("cpu", torch.float32)
 
 
-def _told(error: Exception) -> str:
-    """What was raised, and where in the user's own file: the first frame that is neither ours nor the import's."""
+def _describe(error: Exception) -> str:
+    """The exception, and the first line of the user's own that raised it."""
     message = str(error).strip()
-    said = type(error).__name__ + (f": {message.splitlines()[0].rstrip('.')}" if message else "")
+    text = type(error).__name__ + (f": {message.splitlines()[0].rstrip('.')}" if message else "")
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen"):
-            return f"{said} ({Path(frame.filename).name}, line {frame.lineno})"
-    return said
+            return f"{text} ({Path(frame.filename).name}, line {frame.lineno})"
+    return text
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:

@@ -34,11 +34,14 @@ def check_values(values: Tensor, count: int, name: str) -> Tensor:
     """
     remedy = f"return one number for each image. {RESUME}"
     if not isinstance(values, Tensor):
-        raise LookforwardError(f"Reward {name!r} returned a {type(values).__name__}, not a tensor; {remedy}")
+        raise LookforwardError(
+            f"Reward {name!r} returned a {type(values).__name__}, not a tensor; {remedy}", code="reward-values"
+        )
     if values.shape != (count,):
         raise LookforwardError(
             f"Reward {name!r} returned shape {tuple(values.shape)} for {count} {'image' if count == 1 else 'images'}; "
-            f"{remedy}"
+            f"{remedy}",
+            code="reward-values",
         )
     values = values if values.is_floating_point() else values.float()
     finite = torch.isfinite(values)
@@ -46,6 +49,7 @@ def check_values(values: Tensor, count: int, name: str) -> Tensor:
         first = int((~finite).nonzero()[0])
         raise LookforwardError(
             f"Reward {name!r} returned {values[first].item()} for image {first + 1} of {count}. If the reward divides "
-            f"or takes a logarithm, keep it finite; if the images themselves went wrong, lower learning_rate. {RESUME}"
+            f"or takes a logarithm, keep it finite; if the images themselves went wrong, lower learning_rate. {RESUME}",
+            code="reward-values",
         )
     return values

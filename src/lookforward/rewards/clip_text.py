@@ -1,30 +1,19 @@
-"""CLIP text alignment: does the image show what the prompt says?"""
+"""CLIP text alignment: does the image show what the prompt says?
 
-from torch import Tensor
+Cosine similarity of the image to its own prompt under CLIP's two towers. Reads `image` and `prompts`; differentiable in
+the image. The paper's future work: a reward for the prompt, so that likeness is not bought with it.
+"""
 
-from lookforward.core.types import Transition
-from lookforward.models.encoders import ClipEncoders
-from lookforward.rewards.pixels import decoded
+from lookforward.core.specs import Resources, RewardSpec
+from lookforward.rewards.image import ImageReward
 
 
-class ClipTextReward:
-    """Cosine similarity of the image to its own prompt under CLIP's two towers (Radford et al., 2021), in [-1, 1].
+def _build(name: str, given: Resources) -> ImageReward:
+    from lookforward.models.encoders.similarity import PromptSimilarity
 
-    Reads `image` and `prompts`; differentiable in the image. The paper's future work: a reward for the prompt, so
-    that likeness is not bought with it.
-    """
+    return ImageReward(name, PromptSimilarity(given.encoders.clip))
 
-    name = "clip-text"
-    needs_image = True
 
-    def __init__(self, encoders: ClipEncoders) -> None:
-        self.encoders = encoders
-
-    def __call__(self, transition: Transition) -> Tensor:
-        """(b,). Raises ValueError unless there is one prompt for each image."""
-        image = decoded(transition, self.name)
-        if len(image) != len(transition.prompts):
-            raise ValueError(f"{len(image)} images need as many prompts, got {len(transition.prompts)}")
-        pictures = self.encoders.image(image)  # (b, d)
-        texts = self.encoders.text(transition.prompts)  # (b, d)
-        return (pictures * texts).sum(dim=1)  # (b,)
+CLIP_TEXT = RewardSpec(
+    "clip-text", "CLIP text", "image and its prompt, by CLIP", _build, "[−1, 1]", "Radford et al., 2021", encoder="clip"
+)

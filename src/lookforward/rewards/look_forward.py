@@ -1,8 +1,15 @@
-"""Look Forward, Eq. 8: how near the foretold end of the path is to the reference."""
+"""Look Forward, Eq. 8: how near the predicted end of the path is to the reference."""
 
-from torch import Tensor
+from __future__ import annotations
 
-from lookforward.core.types import Transition
+from typing import TYPE_CHECKING
+
+from lookforward.core.specs import RewardSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lookforward.core.types import Transition
 
 
 class LookForwardReward:
@@ -16,3 +23,14 @@ class LookForwardReward:
 
     def __call__(self, transition: Transition) -> Tensor:
         return -transition.counted((transition.x_0_hat - transition.x_0) ** 2).mean(dim=(1, 2, 3))  # (b,)
+
+
+LOOK_FORWARD = RewardSpec(
+    "look-forward",
+    "Look Forward",
+    "latents: −mean (x̂_0 − x_0)²",
+    lambda *_: LookForwardReward(),
+    "(−∞, 0]",
+    "Eq. 8",
+    needs_image=False,
+)

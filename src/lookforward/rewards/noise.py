@@ -1,8 +1,15 @@
 """Noise reconstruction, Eq. 5: the objective of DreamBooth, as a reward."""
 
-from torch import Tensor
+from __future__ import annotations
 
-from lookforward.core.types import Transition
+from typing import TYPE_CHECKING
+
+from lookforward.core.specs import RewardSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lookforward.core.types import Transition
 
 
 class NoiseReward:
@@ -16,3 +23,14 @@ class NoiseReward:
 
     def __call__(self, transition: Transition) -> Tensor:
         return -transition.counted((transition.action - transition.noise) ** 2).mean(dim=(1, 2, 3))  # (b,)
+
+
+NOISE = RewardSpec(
+    "noise",
+    "noise reconstruction",
+    "latents: −mean (ẑ_t − z_t)²",
+    lambda *_: NoiseReward(),
+    "(−∞, 0]",
+    "Eq. 5",
+    needs_image=False,
+)

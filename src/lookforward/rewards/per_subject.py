@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lookforward.core.protocols import Reward
 from lookforward.core.types import Transition
-from lookforward.rewards.pixels import decoded
+from lookforward.rewards.image import decoded
 
 
 class PerSubjectReward:

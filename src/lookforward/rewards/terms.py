@@ -23,7 +23,7 @@ def parse_terms(text: str) -> Terms:
     terms: list[tuple[float, str]] = []
     at, end = len(text) - len(text.lstrip()), len(text.rstrip())
     if at >= end:
-        raise LookforwardError(f"reward is empty. {_EXAMPLE}")
+        raise LookforwardError(f"reward is empty. {_EXAMPLE}", code="reward-syntax")
     while at < end:
         sign = _SIGN.match(text, at)
         if sign is None and terms:
@@ -37,14 +37,16 @@ def parse_terms(text: str) -> Terms:
             raise _unexpected(text, at, end, wanted)
         value = float(weight[1]) if weight else 1.0
         if math.isinf(value):
-            raise LookforwardError(f"reward = {text!r}: the weight {weight and weight[1]} is too large.")
+            raise LookforwardError(
+                f"reward = {text!r}: the weight {weight and weight[1]} is too large.", "reward-weight"
+            )
         terms.append((-value if sign and sign[1] == "-" else value, name[0]))
         at = name.end()
     names = [name for _, name in terms]
     for name in names:
         if names.count(name) > 1:
             raise LookforwardError(
-                f"reward = {text!r}: {name} stands in it twice. Give it one weight, such as 2*{name}."
+                f"reward = {text!r} names {name} twice. Give it one weight, such as 2*{name}.", code="reward-twice"
             )
     return tuple(terms)
 
@@ -64,4 +66,4 @@ def _unexpected(text: str, at: int, end: int, wanted: str) -> LookforwardError:
     found = f"at {rest!r}" if rest else "at the end"
     if rest.startswith("*"):
         found += ": a weight stands before its reward, and a minus beside a space"
-    return LookforwardError(f"reward = {text!r}: {wanted} {found}. {_EXAMPLE}")
+    return LookforwardError(f"reward = {text!r}: {wanted} {found}. {_EXAMPLE}", code="reward-syntax")

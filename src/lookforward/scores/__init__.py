@@ -1,1 +1,16 @@
+"""How finished images are measured, one small file each; docs/scores.md says what each means."""
 
+from lookforward.core.specs import ScoreSpec, installed
+from lookforward.scores.clip_image import CLIP_IMAGE
+from lookforward.scores.clip_text import CLIP_TEXT
+from lookforward.scores.dino import DINO
+from lookforward.scores.dinov2 import DINOV2
+from lookforward.scores.diversity import DIVERSITY
+from lookforward.scores.dreamsim import DREAMSIM
+from lookforward.scores.identity import IDENTITY
+from lookforward.scores.oracle import ORACLE
+
+# In the order in which they are taken and shown
+SCORES: tuple[ScoreSpec, ...] = (
+    DINO, CLIP_IMAGE, CLIP_TEXT, IDENTITY, ORACLE, DINOV2, DREAMSIM, DIVERSITY, *installed("lookforward.scores"),
+)  # fmt: skip

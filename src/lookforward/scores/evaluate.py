@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from lookforward.core.protocols import Score
 from lookforward.models.encoders import to_unit
-from lookforward.scores.protocol import Score
 
 
 def score_images(scores: Sequence[Score], images: np.ndarray, prompts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward.assembly import Judges, build_scores
+from lookforward.assembly import Evaluators, build_scores
 from lookforward.data.prompts import fill
 from lookforward.models.sampling import draw_images
 from lookforward.scores.evaluate import score_images
@@ -20,7 +20,7 @@ ASKED = ("jungle", "beach", "city", "rug")  # scenes that both kinds of prompts 
 PROMPT = "a {identifier} {class_noun} "
 
 
-def bounds(pipeline: StableDiffusionPipeline, judges: Judges) -> Iterator[Figure]:
+def bounds(pipeline: StableDiffusionPipeline, judges: Evaluators) -> Iterator[Figure]:
     """Mean of every score over subjects of a kind.
 
     ceiling: other pictures of the subject, which the world draws in the scenes asked for. floor: what the untouched

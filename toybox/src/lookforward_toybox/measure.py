@@ -8,10 +8,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from lookforward.assembly import Judges, build_pipeline
+from lookforward.assembly import Evaluators, build_evaluators, build_pipeline
+from lookforward.config.settings import TOYBOX
 from lookforward.data.subject import load_subject
 from lookforward.errors import LookforwardError
-from lookforward.models.encoders import load_clip, load_dino, load_embedding, to_unit
+from lookforward.models.encoders import to_unit
 from lookforward.models.latents import decode, encode
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import SHIPPED, Weights
@@ -52,10 +53,8 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
         require_weights(folder)
     photos = None if real_photos is None else _read_real(real_photos)  # what is wrong with it is told at once
     pipeline, judge = build_pipeline(str(weights.pipeline), "cpu"), Judge(weights.judge)
-    judges = Judges(
-        load_dino(weights.dino, "cpu").published(),
-        load_clip(weights.clip, "cpu").published(),
-        load_embedding(weights.identity, "cpu").published(),
+    judges = build_evaluators(
+        TOYBOX, device="cpu", dino=str(weights.dino), clip=str(weights.clip), identity=str(weights.identity)
     )
     pictures, owners = held_out_pictures(views=5)
     units = to_unit(pictures)
@@ -80,10 +79,14 @@ def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> np.ndarray:
     return (-10 * torch.log10(error)).numpy()
 
 
-def _identities(judges: Judges, units: Tensor, owners: np.ndarray) -> Iterator[Figure]:
+def _identities(judges: Evaluators, units: Tensor, owners: np.ndarray) -> Iterator[Figure]:
     """Whether the same subject is found in another scene, and how far apart others are."""
     classes = subject_classes()[owners]
-    encoders = {"DINO": judges.dino, "CLIP image": judges.clip.image, "identity": judges.identity}
+    encoders = {
+        "DINO": judges.encoders.dino,
+        "CLIP image": judges.encoders.clip.image,
+        "identity": judges.encoders.identity,
+    }
     for name, encoder in encoders.items():
         if encoder is None:
             continue
@@ -96,10 +99,10 @@ def _identities(judges: Judges, units: Tensor, owners: np.ndarray) -> Iterator[F
         yield Figure("   similarity between classes", None, float(found["different"].mean()), None)
 
 
-def _captions(judges: Judges) -> Iterator[Figure]:
+def _captions(judges: Evaluators) -> Iterator[Figure]:
     """Whether CLIP finds the caption of a held-out subject's picture, among others by chance and among the like."""
     pictures, captions = captioned_pictures()
-    images, texts = judges.clip.image(to_unit(pictures)), judges.clip.text(captions)
+    images, texts = judges.encoders.clip.image(to_unit(pictures)), judges.encoders.clip.text(captions)
     subjects = len(subject_classes())
     owners = np.arange(len(captions)) % subjects
     by_chance = np.random.default_rng(0).permutation(len(captions)).reshape(-1, 100)

@@ -8,6 +8,7 @@ from lookforward.models.encoders.encoders import (
     load_dino,
     load_dinov2,
 )
+from lookforward.models.encoders.loaded import Encoders
 from lookforward.models.encoders.preprocessing import Preprocessing, to_pixels, to_unit
 from lookforward.models.loading import (
     check_vocabulary,
@@ -19,6 +20,7 @@ from lookforward.models.loading import (
 
 __all__ = [
     "ClipEncoders",
+    "Encoders",
     "ImageEncoder",
     "Preprocessing",
     "check_vocabulary",

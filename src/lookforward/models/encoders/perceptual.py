@@ -67,7 +67,7 @@ def require_package(name: str) -> ModuleType:
         reason = "is not installed" if absent else f"cannot be imported ({error})"
         title = {"lpips": "LPIPS", "dreamsim": "DreamSim"}.get(name, name)
         raise LookforwardError(
-            f"{title} needs the package {name}, which {reason}. Run `pip install {name}`."
+            f"{title} needs the package {name}, which {reason}. Run `pip install {name}`.", code="package-missing"
         ) from error
 
 
@@ -80,7 +80,8 @@ def _load_weights(name: str, load: Callable[[], T]) -> T:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise LookforwardError(
             f"The weights of {name} cannot be loaded: {reason}. The package downloads them once, on its first use: "
-            "connect to a network, or do without it."
+            "connect to a network, or do without it.",
+            code="encoder-unreadable",
         ) from error
 
 

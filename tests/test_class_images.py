@@ -1,4 +1,4 @@
-"""Prior images are drawn once, kept, and drawn again where anything they depend on differs."""
+"""Class images are drawn once, kept, and drawn again where anything they depend on differs."""
 
 import errno
 import shutil
@@ -13,10 +13,9 @@ from PIL import Image
 
 from conftest import make_pipeline
 from errors import raises
-from jobs import draw_prior, server
-from lookforward.errors import LookforwardError
-from lookforward.models import class_images as prior
-from lookforward.models.class_images import cache_folder, prior_images
+from jobs import draw_class_images, save_class_images, server
+from lookforward.data.class_images import cache_folder
+from lookforward.models import sampling
 from lookforward.models.policy import load_pipeline
 from lookforward.models.sampling import fingerprint
 
@@ -38,13 +37,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def drawn(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The seeds that were drawn so far."""
     seeds: list[int] = []
-    draw = prior.draw_images
+    draw = sampling.draw_images
 
     def count(pipeline: Any, prompts: Any, some: list[int], **settings: Any) -> Any:
         seeds.extend(some)
         return draw(pipeline, prompts, some, **settings)
 
-    monkeypatch.setattr(prior, "draw_images", count)
+    monkeypatch.setattr(sampling, "draw_images", count)
     return seeds
 
 
@@ -53,22 +52,22 @@ def images_in(cache: Path) -> list[Path]:
 
 
 def test_what_was_drawn_is_not_drawn_again(pipeline: StableDiffusionPipeline, drawn: list[int], cache: Path) -> None:
-    first = prior_images(pipeline, "a photo of dog", 4, **SETTINGS)
+    first = draw_class_images(pipeline, "a photo of dog", 4, **SETTINGS)
     assert first.shape == (4, 32, 32, 3)
     assert first.dtype == np.uint8
     assert drawn == [0, 1, 2, 3]
     assert len({image.tobytes() for image in first}) == 4
-    again = prior_images(pipeline, "a photo of dog", 4, **SETTINGS)
+    again = draw_class_images(pipeline, "a photo of dog", 4, **SETTINGS)
     assert (first == again).all()
     assert drawn == [0, 1, 2, 3]
     assert [path.name for path in images_in(cache)] == [f"{i:05d}.png" for i in range(4)]
-    assert (prior_images(pipeline, "a photo of dog", 2, **SETTINGS) == first[:2]).all()
+    assert (draw_class_images(pipeline, "a photo of dog", 2, **SETTINGS) == first[:2]).all()
     assert drawn == [0, 1, 2, 3]
 
 
 def test_a_larger_count_adds_to_a_smaller(pipeline: StableDiffusionPipeline, drawn: list[int], cache: Path) -> None:
-    few = prior_images(pipeline, "a photo of dog", 4, **SETTINGS)
-    many = prior_images(pipeline, "a photo of dog", 8, **SETTINGS)
+    few = draw_class_images(pipeline, "a photo of dog", 4, **SETTINGS)
+    many = draw_class_images(pipeline, "a photo of dog", 8, **SETTINGS)
     assert (many[:4] == few).all()
     assert drawn == list(range(8))
 
@@ -77,16 +76,16 @@ def test_every_bit_is_the_same_whatever_was_there_before(
     pipeline: StableDiffusionPipeline, drawn: list[int], cache: Path
 ) -> None:
     """A process may be killed between two images; counts may grow by steps of any size."""
-    whole = prior_images(pipeline, "a photo of dog", 7, **SETTINGS)
+    whole = draw_class_images(pipeline, "a photo of dog", 7, **SETTINGS)
     files = {path.name: path.read_bytes() for path in images_in(cache)}
     for lost in ([0], [1, 2, 3], [5], [0, 6], range(8)):
         for i in lost:
             images_in(cache)[0].with_name(f"{i:05d}.png").unlink(missing_ok=True)
         if len(files) > len(images_in(cache)) == 0:
-            prior_images(pipeline, "a photo of dog", 1, **SETTINGS)
-            prior_images(pipeline, "a photo of dog", 3, **SETTINGS)
-            prior_images(pipeline, "a photo of dog", 5, **SETTINGS)
-        assert (prior_images(pipeline, "a photo of dog", 7, **SETTINGS) == whole).all()
+            draw_class_images(pipeline, "a photo of dog", 1, **SETTINGS)
+            draw_class_images(pipeline, "a photo of dog", 3, **SETTINGS)
+            draw_class_images(pipeline, "a photo of dog", 5, **SETTINGS)
+        assert (draw_class_images(pipeline, "a photo of dog", 7, **SETTINGS) == whole).all()
         assert {path.name: path.read_bytes() for path in images_in(cache)} == files
 
 
@@ -94,7 +93,7 @@ def test_every_bit_is_the_same_whatever_was_there_before(
 def test_a_damaged_image_is_drawn_again(
     pipeline: StableDiffusionPipeline, drawn: list[int], cache: Path, damage: bytes | str
 ) -> None:
-    whole = prior_images(pipeline, "a photo of dog", 4, **SETTINGS)
+    whole = draw_class_images(pipeline, "a photo of dog", 4, **SETTINGS)
     path = images_in(cache)[2]
     content = path.read_bytes()
     match damage:
@@ -104,14 +103,14 @@ def test_a_damaged_image_is_drawn_again(
             Image.new("RGB", (8, 8)).save(path)
         case bytes():
             path.write_bytes(damage)
-    assert (prior_images(pipeline, "a photo of dog", 4, **SETTINGS) == whole).all()
+    assert (draw_class_images(pipeline, "a photo of dog", 4, **SETTINGS) == whole).all()
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("changed", ["prompt", "steps", "guidance", "weights", "schedule"])
 def test_other_settings_and_weights_have_images_of_their_own(drawn: list[int], cache: Path, changed: str) -> None:
     pipeline, prompt, settings = make_pipeline(), "a photo of dog", dict(SETTINGS)
-    first = prior_images(pipeline, prompt, 4, **settings)
+    first = draw_class_images(pipeline, prompt, 4, **settings)
     match changed:
         case "prompt":
             prompt = "a photo of vase"
@@ -124,11 +123,11 @@ def test_other_settings_and_weights_have_images_of_their_own(drawn: list[int], c
                 pipeline.text_encoder.get_parameter("final_layer_norm.weight")[0] += 1
         case _:
             pipeline = make_pipeline(prediction="v_prediction")
-    second = prior_images(pipeline, prompt, 4, **settings)
+    second = draw_class_images(pipeline, prompt, 4, **settings)
     assert drawn == [0, 1, 2, 3] * 2
     assert not (first == second).all()
     assert len(images_in(cache)) == 8
-    prior_images(make_pipeline(), "a photo of dog", 4, **SETTINGS)
+    draw_class_images(make_pipeline(), "a photo of dog", 4, **SETTINGS)
     assert len(drawn) == 8
 
 
@@ -159,16 +158,16 @@ def test_a_full_disk_says_where(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
-        with raises("disk-full", cache / "prior", "LOOKFORWARD_CACHE"):
-            prior_images(pipeline, "a photo of dog", 2, **SETTINGS)
+        with raises("disk-full", cache / "class-images", "LOOKFORWARD_CACHE"):
+            draw_class_images(pipeline, "a photo of dog", 2, **SETTINGS)
     assert not images_in(cache)
-    assert prior_images(pipeline, "a photo of dog", 2, **SETTINGS).shape == (2, 32, 32, 3)
+    assert draw_class_images(pipeline, "a photo of dog", 2, **SETTINGS).shape == (2, 32, 32, 3)
 
 
 def test_a_cache_that_is_a_file(pipeline: StableDiffusionPipeline, cache: Path) -> None:
     cache.write_text("")
-    with pytest.raises(LookforwardError, match="set LOOKFORWARD_CACHE to a folder that can be written"):
-        prior_images(pipeline, "a photo of dog", 2, **SETTINGS)
+    with raises("not-writable", cache, "LOOKFORWARD_CACHE"):
+        draw_class_images(pipeline, "a photo of dog", 2, **SETTINGS)
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_two_processes_at_once_draw_the_same(tiny_model: Path, tmp_path: Path) -
     results = [tmp_path / f"{i}.npy" for i in range(3)]
     processes = server()
     running = [
-        processes.Process(target=draw_prior, args=(tmp_path / "cache", tiny_model, result, 12, SETTINGS))
+        processes.Process(target=save_class_images, args=(tmp_path / "cache", tiny_model, result, 12, SETTINGS))
         for result in results
     ]
     for process in running:

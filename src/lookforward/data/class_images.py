@@ -1,0 +1,68 @@
+"""Class images: what the untouched model draws for the class noun, drawn once and kept in a cache."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lookforward.data.photo import Pixels
+from lookforward.files import atomic_file, writing
+
+Draw = Callable[[list[str], list[int]], Pixels]  # prompts and seeds to images (n, resolution, resolution, 3)
+
+# Always draw so many at once: in a batch of another size an image may differ in its last bit, and a run would depend
+# on what the cache held before it
+_BATCH = 4
+
+
+def cache_folder() -> Path:
+    """Where class images are kept: $LOOKFORWARD_CACHE, or `lookforward` in the user's cache folder."""
+    if named := os.environ.get("LOOKFORWARD_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookforward"
+
+
+def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: str) -> Pixels:
+    """`count` images of `prompt`, (count, resolution, resolution, 3) uint8; draws those that the cache lacks.
+
+    Image i comes from seed i, so that a larger count adds to a smaller one. key: whatever else the images depend on,
+    such as the model's weights and the sampler's settings; images of another key are kept apart.
+
+    Raises:
+        LookforwardError: the cache cannot be written.
+    """
+    name = hashlib.sha256(f"{key}|{prompt}|{resolution}".encode()).hexdigest()[:20]
+    folder = cache_folder() / "class-images" / name
+    images: list[Pixels] = []
+    for start in range(0, count, _BATCH):
+        seeds = list(range(start, start + _BATCH))
+        paths = [folder / f"{seed:05d}.png" for seed in seeds]
+        cached = [_read(path, resolution) for path in paths[: count - start]]
+        batch = [image for image in cached if image is not None]
+        if len(batch) < len(cached):
+            batch = list(draw([prompt] * _BATCH, seeds))
+            for image, path in zip(batch, paths, strict=True):
+                _write(image, path)
+        images += batch
+    return np.stack(images[:count])
+
+
+def _read(path: Path, resolution: int) -> Pixels | None:
+    """A cached image; None if it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError):  # Pillow raises either for a damaged PNG
+        return None
+    return pixels if pixels.shape == (resolution, resolution, 3) else None
+
+
+def _write(image: Pixels, path: Path) -> None:
+    remedy = "Free disk space, or set LOOKFORWARD_CACHE to a folder that can be written."
+    with writing(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, remedy, shared=True) as partial:
+        Image.fromarray(image).save(partial, format="PNG")
