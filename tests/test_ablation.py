@@ -161,30 +161,28 @@ def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "facts"),
     [
-        (["gamma"], "There is no ablation 'gamma'. There are:"),
-        (["discount", "--values", "0.9", "many"], "--values many: γ of discount is a number"),
-        (["discount", "--values", "true"], "--values true: γ of discount is a number"),
-        (["discount", "--values", "nan"], "--values nan: γ of discount is a number"),
-        (["discount", "--values", "1.5"], "discount = 1.5 must lie in (0, 1]"),
-        (["scale", "--values", "2.5"], "critic_bins = 2.5 in recipe look-forward+dino must be of type int"),
-        (["target", "--values", "2"], "--values is for ablations of a number (discount, critic-weight, scale)"),
-        (["discount", "--set", "objective.discount=0.5"], "--set discount: that is what discount varies"),
-        (["discount", "--set", "gamma=0.5"], "Unknown setting gamma"),
-        (["discount", "--recipe", "nothing"], "There is no recipe 'nothing'"),
-        (["discount", "--prompts", "0"], "--prompts 0: the benchmark has 25"),
-        (["discount", "--seeds", "0"], "Nothing to compare"),
+        (["gamma"], ["'gamma'", *(f"\n  {name} " for name in ABLATIONS)]),
+        (["discount", "--values", "0.9", "many"], ["--values many", "γ", "discount"]),
+        (["discount", "--values", "true"], ["--values true", "γ", "discount"]),
+        (["discount", "--values", "nan"], ["--values nan", "γ", "discount"]),
+        (["discount", "--values", "1.5"], ["objective.discount", "1.5"]),
+        (["scale", "--values", "2.5"], ["critic.bins", "2.5"]),
+        (["target", "--values", "2"], ["--values", "discount, critic-weight, scale"]),
+        (["discount", "--set", "objective.discount=0.5"], ["objective.discount"]),
+        (["discount", "--set", "gamma=0.5"], ["gamma"]),
+        (["discount", "--recipe", "nothing"], ["'nothing'"]),
+        (["discount", "--prompts", "0"], ["--prompts 0", "25"]),
+        (["discount", "--seeds", "0"], ["seed"]),
     ],
 )
-def test_what_was_asked_wrongly(run: Command, words: list[str], message: str) -> None:
+def test_what_was_asked_wrongly(run: Command, words: list[str], facts: list[str]) -> None:
     status, _, err = run("ablate", *words)
     assert status == 2
     assert err.startswith("lookforward: ")
-    assert message in err
+    assert [fact for fact in facts if fact not in err] == []
     assert "Traceback" not in err
-    if words == ["gamma"]:
-        assert all(f"\n  {name} " in err for name in ABLATIONS)
     assert not Path("runs").exists()
 
 
@@ -195,7 +193,8 @@ def test_values_differ_in_what_is_varied_alone(name: str) -> None:
     assert len(plan.methods) == len(ablation.values) >= 2
     assert all(re.fullmatch(r"[\w.+-]+", method) for method in plan.methods)
     configs = [load_settings(recipe, overrides) for recipe, overrides in plan.methods.values()]
-    differing = {field for field in vars(configs[0]) if len({vars(c)[field] for c in configs}) > 1}
+    flat = [one.flat() for one in configs]
+    differing = {name for name in flat[0] if len({values[name] for values in flat}) > 1}
     assert differing == {field for values in ablation.values.values() for field in values}
     assert len(differing) == 1
     assert len(set(configs)) == len(configs)
@@ -204,7 +203,7 @@ def test_values_differ_in_what_is_varied_alone(name: str) -> None:
 
 def test_every_reward_of_a_preset_is_compared() -> None:
     configs = [load_settings(name, {}) for name in recipe_names()]
-    assert {c.reward for c in configs if c.critic != "none"} <= ABLATIONS["reward"].values.keys()
+    assert {c.objective.reward for c in configs if c.critic.name != "none"} <= ABLATIONS["reward"].values.keys()
 
 
 def cells_of(name: str, count: int = 3) -> tuple[Plan, list[Cell]]:

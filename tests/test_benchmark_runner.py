@@ -223,7 +223,7 @@ def test_table_has_a_row_for_each_image(plan: Plan, folder: Path, fake: FakeRunn
         "dataset": "things", "class_noun": "dog", "kind": "live", "recipe": "dino", "adapter": "full",
         "label": "DINO reward", "steps": "20",
     }  # fmt: skip
-    assert json.loads(mine[0]["settings"])["reward"] == "dino"
+    assert json.loads(mine[0]["settings"])["objective.reward"] == "dino"
     assert len({r["config_hash"] for r in rows if r["method"] == "dino"}) == 1
     assert mine[0]["config_hash"] != next(r["config_hash"] for r in rows if r["method"] == "dreambooth")
     assert {r["prompt_kind"] for r in mine} == {prompt_kind(p) for p in plan.prompts_of("dog6")}

@@ -289,7 +289,7 @@ def test_a_grid_does_not_take_another_model_or_device(
     with raises(*problem):
         grid_methods((str(recipe),), ("full",), {})
     chosen = grid_methods(("dreambooth",), ("full",), {}, model="some/model")
-    assert {overrides["model"] for _, overrides in chosen.values()} == {"some/model"}
+    assert {overrides["model.name"] for _, overrides in chosen.values()} == {"some/model"}
 
 
 def test_a_score_of_ones_own_is_taken_and_marked(
@@ -332,7 +332,7 @@ def test_the_memory_of_a_plan_is_that_of_what_is_trained(tmp_path: Path) -> None
 
 
 def test_methods_of_one_label_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "DreamBooth.toml").write_text("steps = 3\n")
+    (tmp_path / "DreamBooth.toml").write_text("run.steps = 3\n")
     with raises("method-name-twice", "DreamBooth"):
         grid_methods(("dreambooth", str(tmp_path / "DreamBooth.toml")), ("full",), {})
 

@@ -76,7 +76,7 @@ def test_interval_covers_the_truth_as_often_as_it_says(subjects: int, images: in
         values = 0.6 + 0.1 * rng.standard_normal(subjects)[groups] + 0.05 * rng.standard_normal(len(groups))
         found = interval(values, groups, rng, resamples=1000)
         covered += found.low <= 0.6 <= found.high
-        over_images = interval(values, None, rng, n=200)
+        over_images = interval(values, None, rng, resamples=200)
         narrow += over_images.low <= 0.6 <= over_images.high
     assert 0.91 <= covered / trials <= 0.985
     assert narrow < covered - 0.1 * trials

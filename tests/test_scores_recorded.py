@@ -79,11 +79,11 @@ def test_clip_text_sees_the_identifier_where_it_is_kept(
     plan = fake_plan(
         tmp_path / "set",
         1,
+        str(tiny_model),
         **{
             "data.resolution": 32,
             "evaluation.sampler_steps": 1,
             "subject.identifier": "zwx",
-            "model.name": str(tiny_model),
         },
     )
     plan = rescored(plan, identifier_in_clip_text=kept)

@@ -43,7 +43,7 @@ def write_report(benchmark: Benchmark, page: Path, version: str) -> tuple[Path, 
     """
     sections, text = report_sections(benchmark), page.with_suffix(".md")
     write_text(page, html_page(benchmark.title, sections, f"Written by {version}."))
-    footer = f"Written by {version}. Plots and pictures: {page.name}."
+    footer = f"Written by {version}. Plots and pictures are in the page, {page.name}."
     write_text(text, markdown_page(benchmark.title, sections, footer))
     return page, text
 
