@@ -51,7 +51,7 @@ format: $(VENV)/.installed-dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs  ## write the pages that come from the code, and build the documentation into site/
-	$(BIN)/python -m lookforward.cli.reference
+	$(BIN)/python -m lookforward.cli.reference docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dist: $(VENV)/.installed-dev  ## both distributions, as wheels, into dist/

@@ -33,7 +33,7 @@ from lookforward.benchmark.tables import planned_benchmark
 from lookforward.cli.compare import run_cells
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import Encoders
-from lookforward.models.sampling import use_ddim
+from lookforward.models.families.sd import SD
 from lookforward.report.aggregate import difference
 from lookforward.report.aggregate import estimate as estimate_score
 from lookforward.report.render import write_report
@@ -51,7 +51,7 @@ PROMPTS = ("a {identifier} {class_noun} in the snow", "a {identifier} {class_nou
 @pytest.fixture
 def pipeline() -> StableDiffusionPipeline:
     made = make_pipeline()
-    use_ddim(made)
+    SD.set_sampler(made)
     return made
 
 

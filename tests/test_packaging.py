@@ -63,3 +63,16 @@ def test_both_have_one_version_and_toybox_needs_exactly_that(library: Wheel, toy
     assert toybox[0]["Version"] == version
     assert toybox[0].get_all("Requires-Dist") == [f"lookforward=={version}"]
     assert "lookforward-toybox; extra == 'toybox'" in (library[0].get_all("Requires-Dist") or [])
+
+
+def test_pre_commit_runs_the_pinned_ruff() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pinned = re.findall(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"rev: v(.+)", hooks) == pinned
+
+
+def test_workflow_tests_the_versions_of_python_that_are_promised() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    tested = re.findall(r'"([0-9.]+)"', re.findall(r"python: \[(.*)\]", workflow)[0])
+    promised = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert tested == promised

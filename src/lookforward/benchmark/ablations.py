@@ -152,7 +152,7 @@ def plan_ablation(
     methods, labels = {}, {}
     for label, values in ablation.values.items():
         if both := sorted(values.keys() & overrides.keys()):
-            text = f"--set {', '.join(both)}: that is what {ablation.name} varies; leave it out."
+            text = f"{', '.join(both)}: that is what {ablation.name} varies; leave it out."
             raise LookforwardError(text, code="ablation-varied-setting")
         settings = {**ablation.common, **overrides, **values}
         require_shared(load_settings(ablation.recipe, settings))

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from lookforward import assembly
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
-from lookforward.assembly import Evaluators, Workshop, build, build_scores, model_hash
+from lookforward.assembly import Evaluators, RunComponents, build, build_scores, model_hash
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets import photos_hash
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
@@ -103,19 +103,19 @@ def run_cell(
     own = {"subject.class_noun": one.class_noun, "subject.photos": str(photos), "run.seed": seed}
     settings = load_settings(recipe, {**overrides, **own})
     loaded, identifier = read_subject(photos, settings), settings.subject.identifier
-    workshop, terms, seconds, parameters, size = None, [], 0.0, 0, 0.0
+    components, terms, seconds, parameters, size = None, [], 0.0, 0, 0.0
     try:
         if method != UNTOUCHED:
-            workshop = build(settings, loaded, pipeline)
+            components = build(settings, loaded, pipeline)
             started = time.perf_counter()
-            terms = [result.terms for result in train(workshop.trainer, settings.run.steps)]
+            terms = [result.terms for result in train(components.trainer, settings.run.steps)]
             seconds = time.perf_counter() - started
-            parameters = sum(p.numel() for p in workshop.trainer.parameters.values())
-            size = _export_size(workshop)
+            parameters = sum(p.numel() for p in components.trainer.parameters.values())
+            size = _export_size(components)
         images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
     finally:
-        if workshop is not None:
-            workshop.adapter.detach(workshop.policy)
+        if components is not None:
+            components.adapter.detach(components.policy)
     shown = identifier if plan.scoring.identifier_in_clip_text else ""
     texts = [fill(p, shown, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in loaded.photos])
@@ -149,10 +149,10 @@ def run_cell(
     return cell, images
 
 
-def _export_size(workshop: Workshop) -> float:
+def _export_size(components: RunComponents) -> float:
     """MiB of the weights in an export; of a pipeline folder the networks that were not trained, too."""
     with tempfile.TemporaryDirectory() as folder:
-        workshop.adapter.export(workshop.policy, Path(folder))
+        components.adapter.export(components.policy, Path(folder))
         return round(sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors")) / 2**20, 3)
 
 

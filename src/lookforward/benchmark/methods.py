@@ -57,12 +57,12 @@ def require_shared(settings: Settings, model: str = TOYBOX) -> None:
     if settings.model.name != model:
         raise LookforwardError(
             f"The settings say model.name = {settings.model.name!r}, but all methods are compared on {model}: leave it "
-            "out of --set and of recipes. `lookforward benchmark --model` chooses another model.",
+            "out, and out of recipes. `lookforward benchmark --model` chooses another model.",
             code="grid-model",
         )
     if settings.model.device != "auto":
         raise LookforwardError(
             f"The settings say model.device = {settings.model.device!r}, but a grid uses all accelerators: leave it "
-            "out of --set and of recipes. CUDA_VISIBLE_DEVICES chooses some of NVIDIA's; empty, it chooses none.",
+            "out, and out of recipes. CUDA_VISIBLE_DEVICES chooses some of NVIDIA's; empty, it chooses none.",
             code="grid-device",
         )
