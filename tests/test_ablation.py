@@ -172,7 +172,6 @@ def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ..
         (["scale", "--values", "2.5"], ["critic.bins", "2.5"]),
         (["target", "--values", "2"], ["--values", "discount, critic-weight, scale"]),
         (["discount", "--objective.discount", "0.5"], ["objective.discount"]),
-        (["discount", "--gamma", "0.5"], ["gamma"]),
         (["discount", "--recipe", "nothing"], ["'nothing'"]),
         (["discount", "--prompts", "0"], ["--prompts 0", "25"]),
         (["discount", "--seeds", "0"], ["seed"]),
