@@ -36,8 +36,7 @@ _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 
 def as_options(settings: Mapping[str, Any]) -> list[str]:
     """Settings as words of the command line."""
-    words = [f"{name}={value}" for name, value in settings.items()]
-    return [part for word in words for part in ("--set", word)]
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def exported(folder: Path) -> dict[str, bytes]:
@@ -136,7 +135,7 @@ def draw_class_images(
 
 def save_class_images(cache: Path, model: Path, result: Path, count: int, settings: Mapping[str, Any]) -> None:
     """Class images of a model into a file, in a process that is to be thrown away."""
-    from lookforward.models.policy import load_pipeline
+    from lookforward.models.loading import load_pipeline
 
     os.environ["LOOKFORWARD_CACHE"] = str(cache)
     np.save(result, draw_class_images(load_pipeline(model), "a photo of dog", count, **settings))

@@ -22,13 +22,14 @@ from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
 from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.models.encoders import Encoders, load_clip, load_dino
-from lookforward.models.sampling import use_ddim
+from lookforward.models.families.sd import SD
 from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
 SMALL = (
-    "--set", "data.resolution=32", "data.class_images=2", "data.class_image_steps=1", "evaluation.sampler_steps=1",
-    "optimizer.learning_rate=1e-3",
+    "--data.resolution", "32", "--data.class-images", "2", "--data.class-image-steps", "1",
+    "--evaluation.sampler-steps", "1",
+    "--optimizer.learning-rate", "1e-3",
     "--prompts", "2",
 )  # fmt: skip
 
@@ -45,7 +46,7 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
 def run(judges: Evaluators, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A command in an empty folder, where Toybox is the tiny model: its status, stdout and stderr."""
     pipeline = make_pipeline()
-    use_ddim(pipeline)
+    SD.set_sampler(pipeline)
     monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: pipeline)
     monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_: judges)
     monkeypatch.setattr("lookforward.models.encoders.loaded.load_dino", lambda *_: judges.encoders.dino)
@@ -90,7 +91,7 @@ def test_frozen_runs_once_and_states_its_difference(run: Command, monkeypatch: p
     assert (status, err) == (0, "")
     assert again.count("kept") == 4
     assert (folder / "table.md").read_text() == table
-    status, _, err = run(*command, "--set", "run.batch_size=2")
+    status, _, err = run(*command, "--run.batch-size", "2")
     assert status == 2
     assert "was run with other settings; give another --output" in err
 
@@ -114,7 +115,7 @@ def test_other_values_join_what_was_run(run: Command) -> None:
 def test_a_score_that_was_optimised_is_marked(run: Command) -> None:
     note = "† trained on this very score"
     status, out, err = run("compare", "--recipes", "dreambooth", "dino", "--subjects", "vase-0", "cat-0", "--seeds", 1,
-                           "--output", "out", "--set", "run.steps=2", *SMALL)  # fmt: skip
+                           "--output", "out", "--run.steps", "2", *SMALL)  # fmt: skip
     assert (status, err) == (0, "")
     text = Path("out/table.md").read_text()
     assert note in text
@@ -164,8 +165,8 @@ def test_what_a_reward_optimises(settings: dict[str, Any], scores: tuple[str, ..
         (["discount", "--values", "1.5"], "discount = 1.5 must lie in (0, 1]"),
         (["scale", "--values", "2.5"], "critic_bins = 2.5 in recipe look-forward+dino must be of type int"),
         (["target", "--values", "2"], "--values is for ablations of a number (discount, critic-weight, scale)"),
-        (["discount", "--set", "objective.discount=0.5"], "--set discount: that is what discount varies"),
-        (["discount", "--set", "gamma=0.5"], "Unknown setting gamma"),
+        (["discount", "--objective.discount", "0.5"], "objective.discount: that is what discount varies"),
+        (["discount", "--gamma", "0.5"], "--gamma"),
         (["discount", "--recipe", "nothing"], "There is no recipe 'nothing'"),
         (["discount", "--prompts", "0"], "--prompts 0: the benchmark has 25"),
         (["discount", "--seeds", "0"], "Nothing to compare"),

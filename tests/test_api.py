@@ -18,8 +18,9 @@ from lookforward import (
     load_settings,
     personalize,
 )
-from lookforward.api import Job, default_output, read_subject
+from lookforward.assembly.job import TrainingJob, default_output
 from lookforward.config.settings import AdapterKind, structure
+from lookforward.data.subjects import read_subject
 from lookforward.runs.folder import open_run
 
 TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
@@ -245,21 +246,21 @@ def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_
     given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}
     settings = load_settings("look-forward", given)
     subject = read_subject(photos, settings)
-    first = iter(Job(tmp_path / "run", settings, subject))
+    first = iter(TrainingJob(tmp_path / "run", settings, subject))
     next(first)
     rows = logged(tmp_path / "run")
     with pytest.raises(
         LookforwardError, match=r"Another process trains in .*run: wait for it, or give another --output"
     ):
         train()
-    late = Job(tmp_path / "run", settings, subject)  # looked before the first one ended
+    late = TrainingJob(tmp_path / "run", settings, subject)  # looked before the first one ended
     assert logged(tmp_path / "run") == rows
     assert len(list(first)) == 5
     assert not list(late)  # nothing was left to do
     assert len(logged(tmp_path / "run")) == 6
 
     other = tmp_path / "other"
-    begun = Job(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
+    begun = TrainingJob(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
     train("other")
     with pytest.raises(LookforwardError, match="holds another run: seed was 0, now 1"):
         next(iter(begun))

@@ -177,8 +177,8 @@ def test_command_on_a_cluster_of_its_own(
         "benchmark", "--dataset", "set", "--model", str(tiny_model), "--images", "1", "--prompts", "2",
         "--recipes", "dreambooth", "--dino", str(save_vit(tmp_path / "dino")),
         "--clip", str(save_clip(tmp_path / "clip")),
-        "--set", "data.resolution=32", "run.steps=2", "data.class_images=2", "data.class_image_steps=1",
-        "evaluation.sampler_steps=1", "--output",
+        "--data.resolution", "32", "--run.steps", "2", "--data.class-images", "2", "--data.class-image-steps", "1",
+        "--evaluation.sampler-steps", "1", "--output",
     ]  # fmt: skip
     with pytest.raises(SystemExit) as stopped:
         main([*words, "there", "--ray", "local", "--workers", "2"])

@@ -378,8 +378,8 @@ def test_real_cells_around_a_broken_subject(
         "benchmark", "--dataset", "set", "--model", str(model), "--images", "1", "--prompts", "2",
         "--recipes", "dreambooth", "--adapters", "full", "lora",
         "--dino", str(save_vit(tmp_path / "dino")), "--clip", str(save_clip(tmp_path / "clip")),
-        "--set", "data.resolution=32", "run.steps=2", "data.class_images=2", "data.class_image_steps=1",
-        "evaluation.sampler_steps=1", "optimizer.learning_rate=0.01",
+        "--data.resolution", "32", "--run.steps", "2", "--data.class-images", "2", "--data.class-image-steps", "1",
+        "--evaluation.sampler-steps", "1", "--optimizer.learning-rate", "0.01",
     ]  # fmt: skip
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--output", "both"])

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from conftest import save_image
 from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward.api import personalize
 from lookforward.benchmark.methods import grid_methods
+from lookforward.config.settings import flatten
 from lookforward.errors import LookforwardError
 
 
@@ -180,7 +182,7 @@ def test_too_little_memory_on_an_accelerator_has_a_remedy(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr("lookforward.cli.progress.TrainingProgress.show", short)
-    assert_refused(run(*command, "--output", "run"), "memory is too small.*: --set gradient_checkpointing")
+    assert_refused(run(*command, "--output", "run"), "memory is too small.*: --model.gradient-checkpointing")
 
 
 def test_an_interrupted_training_goes_on(
@@ -194,12 +196,12 @@ def test_an_interrupted_training_goes_on(
         patch.setattr("lookforward.cli.progress.TrainingProgress.show", interrupt)
         status, _, err = run(*command, "--output", "run")
     assert status == 130
-    assert err == "\nlookforward: stopped. Given again, the same command goes on from what it has saved.\n"
+    assert err == "\nlookforward: stopped. Given again, the same command continues from what it has saved.\n"
     assert_refused(run("generate", "run", "a teapot"), "run is not finished; give its training command again")
     assert_refused(run("score", "run"), "run is not finished")
     status, out, err = run(*command, "--output", "run")
     assert (status, err) == (0, "")
-    assert "Going on after step 4.\nstep 5/6" in out
+    assert "Continuing after step 4.\nstep 5/6" in out
     assert exported(Path("run")) == exported(finished)
     assert logged(Path("run")) == logged(finished)
 
@@ -219,9 +221,9 @@ def test_a_dry_run_writes_nothing(
 
 
 def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finished: Path) -> None:
-    assert_refused(run(*command, "--dry-run", "--set", "data.resolution=36"), "resolution = 36 ")
+    assert_refused(run(*command, "--dry-run", "--data.resolution", "36"), "resolution = 36 ")
     assert_refused(
-        run(*command, "--dry-run", "--output", finished, "--seed", 1), "holds another run: seed was 0, now 1"
+        run(*command, "--dry-run", "--output", finished, "--seed", 1), "holds another run: run.seed was 0, now 1"
     )
 
 
@@ -234,8 +236,8 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
         asked.extend(prompts)
         return np.zeros((len(prompts), 32, 32, 3), np.uint8)
 
-    word = ["--set", "adapter.name=textual-inversion", "run.steps=1", "evaluation.sample_every=0", "--output", "a word"]
-    status, out, err = run(*command, *word)
+    command = [*command[:6], *as_options({**SETTINGS, "run.steps": 1, "evaluation.sample_every": 0})]
+    status, out, err = run(*command, "--adapter", "textual-inversion", "--output", "a word")
     assert (status, err) == (0, "")
     assert "lookforward generate 'a word' \"a photo of <sks> on the beach\"" in out  # to be copied
     monkeypatch.setattr("lookforward.models.sampling.draw_images", draw)
@@ -245,21 +247,23 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
     assert asked == ["a photo of a <sks> on the moon"]
 
 
+def shown(out: str) -> dict[str, Any]:
+    """The settings that a dry run shows."""
+    return flatten(tomllib.loads(out[: out.index("Would train")].split("\nNote: ")[0]))
+
+
 def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
-    recipe = 'critic = "none"\nidentifier = "zwx"\nseed = 5\nsteps = 9\nprecision = "bf16"\nallow_few = true\n'
-    Path("mine.toml").write_text(recipe)
-    start = [word for word in command if word not in ("--set", "run.steps=6")]
-    words = [*start[:6], "--recipe", "mine.toml", "--dry-run", "--set", *start[6:]]  # --set A B C
+    mine = {"critic.name": "none", "subject.identifier": "zwx", "run.seed": 5, "run.steps": 9, "data.allow_few": True}
+    Path("mine.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in mine.items()))
+    words = [*command[:6], "--recipe", "mine.toml", "--dry-run"]
     status, out, err = run(*words)
     assert (status, err) == (0, "")
-    for line in recipe.splitlines():
-        assert f"\n{line}\n" in out
-    status, out, _ = run(
-        *words, "--steps", 8, "--set", "run.batch_size=3", "--set", "objective.discount=0.5", 'subject.identifier="a b"'
-    )
-    for line in ("steps = 8", "batch = 3", "discount = 0.5", 'identifier = "a b"', "seed = 5", "resolution = 32"):
-        assert f"\n{line}\n" in out
-    run(*words, "--output", "out", "--set", "model.name=other")
+    assert mine.items() <= shown(out).items()
+    given = {"run.batch_size": 3, "objective.discount": 0.5, "subject.identifier": "a b"}
+    status, out, _ = run(*words, "--steps", 8, *as_options(given), "--data.flip", "--data.no-captions")
+    given |= {"run.steps": 8, "data.flip": True, "data.captions": False, "run.seed": 5}
+    assert given.items() <= shown(out).items()
+    run(*words[:-1], "--output", "out", "--model.device", "abacus")
     assert not Path("out").exists()
 
 
@@ -269,30 +273,16 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--recipe", "paper"], r"no recipe 'paper'\. Bundled: .*dreambooth, look-forward, .*released"),
         (["--recipe", "paper.toml"], r"There is no recipe file paper\.toml"),
         (["--recipe", "."], "There is no recipe"),
-        (["--set", "setps=3"], r"Unknown setting setps in recipe look-forward\. Known: photos, "),
-        (["--set", "steps"], "--set steps: write NAME=VALUE, such as discount=0.99"),
-        (["--set", "=3"], "--set =3: write NAME=VALUE"),
-        (["--set", "run.steps=many"], "steps = 'many' in recipe look-forward must be of type int"),
-        (["--set", "run.steps=1.5"], r"steps = 1\.5 in recipe look-forward must be of type int"),
-        (
-            ["--set", "optimizer.learning_rate=nan"],
-            "learning_rate = nan in recipe look-forward must be a finite number",
-        ),
-        (
-            ["--set", "optimizer.learning_rate=inf"],
-            "learning_rate = inf in recipe look-forward must be a finite number",
-        ),
-        (["--set", "critic.name=big"], "critic = 'big' in recipe look-forward: choose one of none, residual"),
-        (["--set", "objective.discount=1.1"], r"discount = 1\.1 must lie in \(0, 1\]"),
-        (["--set", "run.steps=0"], "steps = 0 must be greater than 0"),
-        (["--seed", "-1"], "seed = -1 must"),
+        (["--critic.weight", "nan"], "critic.weight = nan in recipe look-forward"),
+        (["--critic.weight", "inf"], "critic.weight = inf in recipe look-forward"),
+        (["--objective.discount", "1.1"], r"discount = 1\.1 in .* must lie in \(0, 1\]"),
+        (["--batch-size", "0"], r"run.batch_size = 0 in .* must lie in \(0, inf\)"),
+        (["--seed", "-1"], "seed = -1 in .* must"),
         (["--class-noun", ""], "the class noun is empty; say what the subject is"),
         (["--class-noun", " \u200b "], "the class noun is empty; say what the subject is"),
         (["--identifier", ""], "the identifier is empty; choose a rare word"),
         (["--identifier", "<|endoftext|>"], "identifier .* is nothing to the model's tokenizer; choose letters"),
-        (["--set", "data.resolution=36"], "resolution = 36 "),
-        (["--set", "data.resolution=0"], "resolution = 0 must be greater than 0"),
-        (["--set", "model.device=abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
+        (["--model.device", "abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
         (["--model", "nowhere/at/all"], "there is no model folder nowhere/at/all"),
         (["--model", "."], r"\. has no model_index\.json: it is no pipeline folder"),
         (["--output", "/dev/null"], "/dev/null exists and is no run folder"),
@@ -312,6 +302,9 @@ def test_what_was_asked_wrongly(
     [
         (["train"], "PATH"),
         (["train", "x", "--class-noun", "dog", "--steps", "many"], "--steps"),
+        (["train", "x", "--class-noun", "dog", "--run.steps", "1.5"], "--steps"),
+        (["train", "x", "--class-noun", "dog", "--critic.name", "big"], "state-action"),
+        (["train", "x", "--class-noun", "dog", "--critic.wieght", "3"], "--critic.weight"),
         (["train", "x", "--class-noun", "dog", "--precision", "fp16"], "fp16"),
         (["train", "x", "--class-noun", "dog", "--stpes", "3"], "--stpes"),
         (["paint"], "paint"),
@@ -330,11 +323,11 @@ def test_what_cannot_be_parsed(run: Command, words: list[str], message: str) -> 
     [
         ([], "train generate score export merge compare ablate demo toybox"),
         (["train"], "PHOTOS? --class-noun --model --recipe --reward --steps --identifier --seed --output --resolution "
-         "--precision --dry-run --set --allow-few"),
+         "--precision --dry-run --critic.weight --data.allow-few --batch-size --learning-rate --device"),
         (["generate"], "--prompts --count --seed --seeds --negative --scheduler --steps --guidance --adapter --output"),
         (["score"], "--prompts --images --seed --dino --clip"),
-        (["compare"], "--subjects --recipes --seeds --images --prompts --output --set"),
-        (["ablate"], "--values --recipe --subjects --seeds --steps --images --output --set"),
+        (["compare"], "--subjects --recipes --seeds --images --prompts --output --critic.weight --steps"),
+        (["ablate"], "--values --recipe --subjects --seeds --steps --images --output --critic.weight"),
         (["demo"], "--output --subject"),
         (["toybox"], "photos sheet samples check curves draw train"),
         (["toybox", "photos"], "--subject --output --count"),
@@ -368,7 +361,7 @@ def test_photos_that_cannot_be_used(run: Command, command: list[str], photos: Pa
     assert_refused(run(*use("a.png", "b.png", "c.png", text="d.jpg")), "d.jpg is not an image, whatever its name says")
     assert_refused(run("train", "nowhere", *command[2:]), "nowhere does not exist; give a folder of photos")
     assert not Path("runs").exists()
-    status, out, err = run(*use("a.png"), "--allow-few", "--set", "run.steps=2", "--output", "one")
+    status, out, err = run(*use("a.png"), "--data.allow-few", "--output", "one")
     assert (status, err) == (0, "")
     assert "Note: " in out
 

@@ -127,8 +127,8 @@ def test_a_dry_run_on_its_configuration(dataset: Path, tmp_path: Path, monkeypat
     main([
         *("benchmark", "--dataset", str(dataset), "--model", str(model), "--dino", str(dino), "--clip", str(clip)),
         *("--recipes", "look-forward", "--adapters", "lora", "--images", "1", "--output", str(output)),
-        *("--set", "run.steps=1", "data.class_images=1", "data.class_image_steps=1",
-          "evaluation.sampler_steps=2", "data.resolution=256"),
+        *("--run.steps", "1", "--data.class-images", "1", "--data.class-image-steps", "1",
+          "--evaluation.sampler-steps", "2", "--data.resolution", "256"),
     ])  # fmt: skip
     with open(output / "results.csv", encoding="utf-8", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}

@@ -7,27 +7,24 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
     image.show()
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.algorithm.trainer import train
-from lookforward.assembly import Source, Workshop, build, device_of, find_source
-from lookforward.assembly.milestones import export_step, keep_milestones
+from lookforward.assembly import Source, device_of, find_source
+from lookforward.assembly.job import TrainingJob, default_output
 from lookforward.config.recipe import load_settings, require_followed
-from lookforward.config.settings import Options, Settings, dotted, flatten
+from lookforward.config.settings import Options, dotted, flatten
 from lookforward.core.types import StepResult
-from lookforward.data.subject import Subject
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
-from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from lookforward.runs.folder import Run, prepare
+from lookforward.runs.folder import Run
 
 
 @dataclass(frozen=True)
@@ -117,63 +114,11 @@ def personalize(
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(Job(folder, resolved, subject))) as results:
+    with closing(iter(TrainingJob(folder, resolved, subject))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)
     return load_personalized(folder)
-
-
-class Job:
-    """The training of one run: iterate over it to train; when that ends, the export is written.
-
-    folder: of the run, new or to go on with. pipeline: the untouched model if it is loaded already; its weights
-    are trained in place.
-
-    Raises:
-        LookforwardError: `folder` holds another run or something else, or cannot be written.
-    """
-
-    def __init__(
-        self, folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
-    ) -> None:
-        self._digests = subject.digests
-        self.run, self.subject = prepare(folder, settings, self._digests), subject
-        self.notes: tuple[str, ...] = subject.notes
-        self.resumed_at = 0
-        self._pipeline = pipeline
-
-    def __iter__(self) -> Generator[StepResult]:
-        """Yields each step that was missing, after it was logged and, where due, saved."""
-        run, settings = self.run, self.run.settings
-        if self._finished():
-            return
-        workshop = build(settings, self.subject, self._pipeline)
-        self.notes = workshop.notes
-        with run.hold():  # not earlier: what cannot be built leaves no run behind
-            if self._finished():
-                return
-            run.begin(self._digests)
-            yield from self._train(workshop)
-
-    def _finished(self) -> bool:
-        """Whether the run is; raises where another process began another one in its folder meanwhile."""
-        return prepare(self.run.folder, self.run.settings, self._digests).finished
-
-    def _train(self, workshop: Workshop) -> Iterator[StepResult]:
-        run, settings, trainer = self.run, self.run.settings, workshop.trainer
-        load_newest(trainer, run.checkpoints, workshop.model_hash)
-        self.resumed_at = trainer.step
-        run.forget_after(trainer.step)
-        keep_milestones(workshop, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
-        for result in train(trainer, settings.run.steps):
-            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            due = result.step == settings.run.steps or result.step % settings.run.checkpoint_every == 0
-            if due:
-                save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
-            keep_milestones(workshop, run, self.subject, result.step)
-            yield replace(result, checkpoint=due)
-        export_step(workshop, run, self.subject, settings.run.steps, run.export)
 
 
 def load_personalized(folder: str | Path) -> Personalized:
@@ -184,12 +129,3 @@ def load_personalized(folder: str | Path) -> Personalized:
     """
     source = find_source(folder)
     return Personalized(source, source.load(device_of(source)))
-
-
-def default_output(settings: Settings) -> Path:
-    """runs/<name of the photos' folder>-<recipe>, and -<adapter> behind it unless that is full."""
-    name = Path(settings.subject.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
-    adapter = (
-        "" if settings.adapter.name == "full" else f"-{settings.adapter.name}"
-    )  # a run folder belongs to one adapter
-    return Path("runs") / f"{name}-{Path(settings.run.recipe).stem}{adapter}"

@@ -72,12 +72,12 @@ def require_shared(settings: Settings, model: str = TOYBOX) -> None:
     if settings.model.name != model:
         raise LookforwardError(
             f"The settings say model.name = {settings.model.name!r}, but all methods are compared on {model}: leave it "
-            "out of --set and of recipes. Another model is chosen by `lookforward benchmark --model`."
+            "out, and out of recipes. Another model is chosen by `lookforward benchmark --model`."
         )
     if settings.model.device != "auto":
         raise LookforwardError(
             f"The settings say model.device = {settings.model.device!r}, but a grid takes the accelerators that there "
-            "are: leave it out of --set and of recipes. CUDA_VISIBLE_DEVICES chooses some of NVIDIA's."
+            "are: leave it out, and out of recipes. CUDA_VISIBLE_DEVICES chooses some of NVIDIA's."
         )
 
 

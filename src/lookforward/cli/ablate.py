@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_table, require_some, run_cells
-from lookforward.cli.personalise import Settings, parse_settings
+from lookforward.cli.options import GridOptions
+from lookforward.config.settings import flatten
 
 
 def ablate(
@@ -16,11 +16,11 @@ def ablate(
     recipe: str | None = None,
     subjects: tuple[str, ...] = (),
     seeds: int = 3,
-    steps: int | None = None,
     prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path | None = None,
-    set: Settings = (),
+    *,
+    settings: GridOptions,
 ) -> None:
     """Vary one thing over one recipe: a table, a sheet of the same noise, and how the critic learned.
 
@@ -30,22 +30,19 @@ def ablate(
         name: discount, critic-weight, target, transition, critic, reward, scale or frozen.
         values: Other numbers to try, such as 0.9 0.99; for discount, critic-weight and scale.
         recipe: Another recipe to start from, by name or TOML file.
-        subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
+        subjects: Held-out subjects such as vase-0; the ten development subjects if not given.
         seeds: How many seeds, from 0.
-        steps: Training steps; the recipe's where not given.
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
-        output: Folder of the ablation; runs/ablate-NAME where not given.
-        set: A setting for all values, such as critic.target=bootstrap.
+        output: Folder of the ablation; runs/ablate-NAME if not given.
     """
     from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
 
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)
     require_some(ablation.values, seeds, images, prompts)
-    given: dict[str, Any] = ({} if steps is None else {"run.steps": steps}) | parse_settings(set)
     plan = plan_ablation(
-        ablation, subjects or development_subjects(), range(seeds), given, images=images, count=prompts
+        ablation, subjects or development_subjects(), range(seeds), flatten(settings), images=images, count=prompts
     )
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)

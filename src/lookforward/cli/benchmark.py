@@ -9,7 +9,10 @@ import numpy as np
 from rich.console import Console
 
 from lookforward.cli.compare import print_table
-from lookforward.cli.personalise import Settings, asked_scores, parse_settings, split_words
+from lookforward.cli.console import split_words
+from lookforward.cli.options import GridOptions
+from lookforward.cli.score import asked_scores
+from lookforward.config.settings import flatten
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ def benchmark(
     extra_scores: tuple[str, ...] = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
-    set: Settings = (),
+    *,
+    settings: GridOptions,
 ) -> None:
     """Train, draw and score every recipe with every adapter on every subject of a data set from every seed.
 
@@ -68,7 +72,6 @@ def benchmark(
         extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
-        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.connect import require_ray
     from lookforward.benchmark.datasets import find_dataset
@@ -90,7 +93,7 @@ def benchmark(
         data.find(name)
     if not split_words(recipes) or not split_words(adapters):
         raise LookforwardError("Nothing to compare: give at least one recipe and one adapter.")
-    methods = grid_methods(split_words(recipes), split_words(adapters), parse_settings(set), model)
+    methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
     for note in data.notes:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console, Group
 
-from lookforward.cli.personalise import Settings, parse_settings, split_words
+from lookforward.cli.console import split_words
+from lookforward.cli.options import GridOptions
+from lookforward.config.settings import flatten
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def compare(
     prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path = Path("runs/compare"),
-    set: Settings = (),
+    *,
+    settings: GridOptions,
 ) -> None:
     """Train every recipe with every adapter on every subject from every seed, and print scores with 95% intervals.
 
@@ -43,13 +46,12 @@ def compare(
         prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
-        set: A setting for all of them, such as run.steps=300.
     """
     from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
 
     require_some(split_words(recipes), seeds, images, prompts)
-    overrides = parse_settings(set)
+    overrides = flatten(settings)
     methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
     _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
 

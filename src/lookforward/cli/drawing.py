@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
-
+from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
 from lookforward.files import write_error
 
-_AT_ONCE = 8
+if TYPE_CHECKING:
+    import numpy as np
 
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
+_AT_ONCE = 8
 
 
 def draw_into(

@@ -1,87 +1,97 @@
-"""`lookforward COMMAND …`: parse, run, and tell errors in one message."""
+"""`lookforward COMMAND …`: find the command, run it, and report errors in one message."""
 
+import difflib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
-import tyro
-
 from lookforward.bundle import require_bundle
-from lookforward.cli.ablate import ablate
-from lookforward.cli.benchmark import benchmark
-from lookforward.cli.compare import compare, demo
-from lookforward.cli.personalise import score, train
-from lookforward.cli.report import report
-from lookforward.cli.use import export, generate, merge
 from lookforward.errors import LookforwardError
 
-
-def _toybox() -> None:
-    """The bundled world and its models: photos, sheet, samples, check, curves, draw, train."""
-    _run(require_bundle().commands(), ["--help"], "lookforward toybox")
-
-
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "train": train,
-    "generate": generate,
-    "score": score,
-    "export": export,
-    "merge": merge,
-    "compare": compare,
-    "ablate": ablate,
-    "benchmark": benchmark,
-    "report": report,
-    "demo": demo,
-    "toybox": _toybox,
+COMMANDS = {  # to the module below lookforward.cli; imported only when it is needed
+    "train": "train",
+    "generate": "generate",
+    "score": "score",
+    "export": "export",
+    "merge": "export",
+    "compare": "compare",
+    "ablate": "ablate",
+    "benchmark": "benchmark",
+    "report": "report",
+    "demo": "compare",
 }
-
+Command = Callable[..., Any]
 
 _TAKE_LESS = {
-    "train": "Take less: --set model.gradient_checkpointing=true, --adapter lora, "
-    "--set adapter.train_text_encoder=false, --precision bf16, a lower --resolution or batch size; "
-    "or --set model.device=cpu.",
+    "train": "Use less: --model.gradient-checkpointing, --adapter lora, --adapter.no-train-text-encoder, "
+    "--precision bf16, a lower --resolution or --batch-size; or --device cpu.",
     "generate": "Draw fewer at once, one PROMPT with --count 1, or a lower --resolution.",
 }
-_TAKE_ANY = "Close what else uses it, or take a smaller model or resolution."
+_USE_LESS = "Close what else uses it, or take a smaller model or resolution."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 0, with 2 where something was wrong with what was asked for, or 3 for parts of it."""
+    """Run one command; exits with 0, with 2 if the request was wrong, or 3 if parts of it failed."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[0] == "toybox":  # commands of its own: tyro's dictionaries do not nest
-            _run(require_bundle().commands(), words[1:] or ["--help"], "lookforward toybox")
+        if words[:1] == ["toybox"]:
+            _run(require_bundle().commands(), words[1:], "lookforward toybox")
         else:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
-        print(f"lookforward: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(2, str(error))
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, without loading torch for it
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch for it
             raise
-        print(
-            f"lookforward: the accelerator's memory is too small for this. {_TAKE_LESS.get(words[0], _TAKE_ANY)} "
-            f"({str(error).splitlines()[0]})",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[0]
+        _exit(2, f"the accelerator's memory is too small for this. {remedy} ({detail})")
     except KeyboardInterrupt:
-        print(
-            "\nlookforward: stopped. Given again, the same command goes on from what it has saved.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+        print(file=sys.stderr)
+        _exit(130, "stopped. Given again, the same command continues from what it has saved.")
 
 
-def _run(commands: Mapping[str, Callable[..., Any]], words: list[str], name: str) -> None:
-    tyro.extras.subcommand_cli_from_dict(
-        dict(commands),
-        prog=name,
-        description="Teach a text-to-image model your subject from a handful of photos.",
-        args=words,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+def find_command(name: str) -> Command:
+    """The function of a command."""
+    return getattr(import_module(f"lookforward.cli.{COMMANDS[name]}"), name)
+
+
+def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        _print_overview(commands, prog)
+        return
+    name, *rest = words
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"`{prog} --help` lists the commands."
+        raise LookforwardError(f"{prog} has no command {name!r}. {hint}", code="command-unknown")
+    import tyro
+
+    found = commands[name]
+    tyro.cli(find_command(name) if isinstance(found, str) else found, prog=f"{prog} {name}", args=rest)
+
+
+def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
+    functions = {name: find_command(name) if isinstance(found, str) else found for name, found in commands.items()}
+    lines = {name: summary(function) for name, function in functions.items()}
+    if commands is COMMANDS:
+        lines["toybox"] = "The bundled model and its world: photos of its subjects, measurements, training."
+    print(f"usage: {prog} COMMAND …\n\nTeach a text-to-image model your subject from a handful of photos.\n")
+    for name, line in lines.items():
+        print(f"  {name:10} {line}")
+    print(f"\n`{prog} COMMAND --help` lists the options of a command.")
+
+
+def summary(command: Command) -> str:
+    """The first sentence of a command's help."""
+    return (inspect.getdoc(command) or "").split("\n")[0]
+
+
+def _exit(status: int, message: str) -> None:
+    print(f"lookforward: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -4,13 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from lookforward.benchmark.memory import peak_memory
-from lookforward.core.types import StepResult
+if TYPE_CHECKING:
+    from lookforward.core.types import StepResult
 
 _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q", "q_target": "return"}
 
@@ -60,8 +61,10 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def show(self, result: StepResult) -> None:
+    def show(self, result: "StepResult") -> None:
         """One step more."""
+        from lookforward.benchmark.memory import peak_memory
+
         if not self._smooth:  # the first: steps of an earlier process say nothing of the time left
             self._bar.reset(self._task, completed=result.step - 1)
         for name in _SHOWN.keys() & result.terms.keys():

@@ -483,11 +483,12 @@ def to_toml(settings: Settings) -> str:
     tables = []
     for group in GROUPS:
         values = {one.name: getattr(getattr(settings, group), one.name) for one in dataclasses.fields(GROUPS[group])}
-        tables.append("\n".join([f"[{group}]", *(f"{name} = {_toml_value(v)}" for name, v in values.items())]))
+        tables.append("\n".join([f"[{group}]", *(f"{name} = {toml_value(v)}" for name, v in values.items())]))
     return "\n\n".join(tables) + "\n"
 
 
-def _toml_value(value: bool | int | float | str) -> str:
+def toml_value(value: bool | int | float | str) -> str:
+    """A plain value as TOML."""
     match value:
         case bool():
             return "true" if value else "false"

@@ -165,7 +165,7 @@ def plan_ablation(
     for label, values in ablation.values.items():
         both = sorted(values.keys() & overrides.keys())
         if both:
-            raise LookforwardError(f"--set {', '.join(both)}: that is what {ablation.name} varies; leave it out.")
+            raise LookforwardError(f"{', '.join(both)}: that is what {ablation.name} varies; leave it out.")
         settings = {**ablation.common, **overrides, **values}
         require_shared(load_settings(ablation.recipe, settings))
         methods[method_of(ablation, label)] = (ablation.recipe, settings)

@@ -1,15 +1,13 @@
-"""What is made of a finished run: images, files that other programs read, a model with the adapter baked in."""
+"""Draw images with a finished run, an export or any model."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
+from lookforward.cli.console import console, print_notes
 from lookforward.cli.drawing import draw_into
 from lookforward.errors import LookforwardError
-
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
 
 # `--adapter a --adapter b`, each with one word: a prompt may follow
 Adapters = Annotated[tuple[str, ...], tyro.conf.arg(metavar="EXPORT[:STRENGTH]"), tyro.conf.UseAppendAction]
@@ -38,17 +36,17 @@ def generate(
         prompt: What to draw, with the identifier and the class noun: "a photo of sks dog on the beach", or {} for
             both.
         prompts: Text file instead of PROMPT, one prompt a line, {} for the subject.
-        count: How many images of each prompt; 4 where not given.
-        seed: Seed of the first image, the next ones follow; 0 where not given.
+        count: How many images of each prompt; 4 if not given.
+        seed: Seed of the first image, the next ones follow; 0 if not given.
         seeds: The seeds themselves, instead of --count and --seed.
         negative: What to lead away from; needs a guidance above 1.
-        scheduler: How to sample; ddim where not given.
-        steps: Steps of the sampler; the run's own where not given.
-        guidance: Classifier-free guidance, 1 is none; the run's own where not given.
-        resolution: Side of the images in pixels; the run's own where not given.
+        scheduler: How to sample; ddim if not given.
+        steps: Steps of the sampler; the run's own if not given.
+        guidance: Classifier-free guidance, 1 is none; the run's own if not given.
+        resolution: Side of the images in pixels; the run's own if not given.
         adapter: A further LoRA or learned word on top, at a strength such as 0.8; may be given several times.
-        like: A PNG file of this command, whose prompt, seed and settings hold where not given otherwise.
-        output: Folder for the images; RUN/images, or images where RUN is no run folder, where not given.
+        like: A PNG file of this command, whose prompt, seed and settings hold if not given otherwise.
+        output: Folder for the images; RUN/images, or images where RUN is no run folder, if not given.
     """
     from lookforward.assembly import add_adapters, device_of, find_adapter, find_source, model_hash
     from lookforward.exports.card import base_name
@@ -85,54 +83,6 @@ def generate(
         console.print(f"Note: {like} was drawn with another model or other adapters, and will look otherwise.")
     folder = output or (source.run.folder if source.run else Path()) / "images"
     draw_into(folder, pipeline, [(text, number) for text in asked for number in chosen], settings, record)
-
-
-def export(
-    run: tyro.conf.Positional[str],
-    format: Literal["diffusers", "kohya", "a1111", "merged"],
-    output: Path | None = None,
-    strength: float | None = None,
-) -> None:
-    """Write the export of a finished run again, in a layout that another program reads.
-
-    Args:
-        run: Run folder or export.
-        format: diffusers: as the run wrote it. kohya: a LoRA as one file, for ComfyUI and A1111. a1111: a learned
-            word as one file, for both. merged: a pipeline folder with the adapter baked in.
-        output: New folder; RUN/export-FORMAT where not given.
-        strength: Of merged, 0 the base model, 1 the trained one; 1 where not given.
-    """
-    from lookforward.assembly import convert, find_source
-
-    source = find_source(run)
-    folder = output or Path(run) / f"export-{format}"
-    if output is None and source.run is None:
-        raise LookforwardError(f"{run} is no run folder: say where to write, with --output FOLDER.")
-    convert(source, format, folder, strength)
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    console.print(f"{folder}: {', '.join(files)}")
-
-
-def merge(
-    exports: tyro.conf.Positional[tuple[str, ...]],
-    output: Path,
-    strength: float = 1.0,
-) -> None:
-    """Bake adapters into their base model: a pipeline folder that plain diffusers loads.
-
-    Args:
-        exports: Run folders or exports; EXPORT:STRENGTH for a strength of its own. A whole model goes first.
-        output: New folder.
-        strength: Of those without one of their own: 0 is the base model, 1 the trained one.
-    """
-    from lookforward.assembly import find_adapter
-    from lookforward.assembly import merge as bake
-
-    if not exports:
-        raise LookforwardError("Give the run folders or exports to merge.")
-    for note in bake([find_adapter(given, strength) for given in exports], output):
-        console.print(f"Note: {note}")
-    console.print(f"Merged into {output}. Load it with StableDiffusionPipeline.from_pretrained({str(output)!r}).")
 
 
 def _require_words(prompt: str | None, file: Path | None, past: str | None) -> None:
@@ -184,8 +134,7 @@ def _tell(notes: tuple[str, ...], asked: list[str], own: dict[str, Any]) -> None
     from lookforward.data.subjects import other_subjects
 
     named = [own["identifier"], *(identifier for identifier, _ in other_subjects(own.get("others", "")))]
-    for note in notes:
-        console.print(f"Note: {note}")
+    print_notes(notes)
     without = sum(not any(word in text for word in named) for text in asked)
     if without:
         which = "the prompt does" if len(asked) == 1 else f"{without} of {len(asked)} prompts do"

@@ -1,0 +1,79 @@
+"""Train on photos."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from lookforward.cli.console import console, print_notes
+from lookforward.cli.options import RunOptions
+
+
+def train(
+    photos: tyro.conf.Positional[Path],
+    recipe: str = "look-forward",
+    output: Path | None = None,
+    dry_run: bool = False,
+    *,
+    settings: RunOptions,
+) -> None:
+    """Teach a model your subject. The same command given again continues where it was interrupted.
+
+    Every setting has an option; the recipe and the adapter decide those that are not given.
+
+    Args:
+        photos: Folder with 4 to 6 photos of one subject, or a TOML list of several subjects.
+        recipe: A bundled recipe, or a TOML file of settings, over which the options go. A wrong name lists all.
+        output: Run folder; runs/PHOTOS-RECIPE if not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
+        dry_run: Check everything and show the resolved settings; train nothing.
+    """
+    from lookforward.assembly import check
+    from lookforward.assembly.job import TrainingJob, default_output
+    from lookforward.config.recipe import load_settings, require_followed
+    from lookforward.config.settings import flatten, to_toml
+    from lookforward.data.subjects import name_subjects, photos_name, read_subject
+
+    given = flatten(settings) | {"subject.photos": photos_name(photos)}
+    resolved = load_settings(recipe, name_subjects(photos, given))
+    require_followed(resolved, given)
+    subject = read_subject(photos, resolved)
+    folder = output or default_output(resolved)
+    job = TrainingJob(folder, resolved, subject)
+    if job.run.finished:
+        console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
+    elif dry_run:
+        notes = check(resolved, subject)
+        console.print(to_toml(resolved), end="")
+        print_notes(notes)
+        console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
+    else:
+        _run_job(job, resolved.run.steps)
+        console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
+
+
+def _run_job(job: Any, steps: int) -> None:
+    from lookforward.cli.progress import TrainingProgress
+
+    console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
+    with TrainingProgress(steps, console) as progress:
+        for i, result in enumerate(job):
+            if i == 0:  # before it, the job had not looked at the model yet
+                print_notes(job.notes)
+                if job.resumed_at:
+                    console.print(f"Continuing after step {job.resumed_at}.")
+            progress.show(result)
+
+
+def _count_photos(subject: Any) -> str:
+    counts = [len(one.photos) for one in subject.together]
+    return f"{sum(counts)} photos" + (f" of {len(counts)} subjects" if len(counts) > 1 else "")
+
+
+def _example(folder: Path, settings: Any) -> str:
+    words = (
+        f"{settings.subject.identifier} {settings.subject.class_noun}"
+        if settings.subject.noun_in_prompt
+        else settings.subject.identifier
+    )
+    return f'lookforward generate {shlex.quote(str(folder))} "a photo of {words} on the beach"'

@@ -1,0 +1,32 @@
+"""Help is quick: nothing heavy is imported before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lookforward.cli.main import COMMANDS
+
+HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "ray", "matplotlib", "pandas", "scipy", "jinja2")
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    code = f"""
+import sys
+from lookforward.cli import main
+try:
+    main({words!r})
+except SystemExit:
+    pass
+print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "usage: lookforward" in done.stdout
+    assert not set(HEAVY) & set(done.stderr.split())
+
+
+def test_the_package_itself_imports_nothing_heavy() -> None:
+    code = "import sys, lookforward; lookforward.load_settings('best', {}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(HEAVY) & set(done.stdout.split())
