@@ -155,7 +155,7 @@ def test_score_wants_the_photos_that_were_learned_from(
     save_image(tmp_path / "others" / "00.png", seed=99)
     config = folder / "settings.toml"
     config.write_text(re.sub(r"^photos = .*$", f'photos = "{tmp_path / "others"}"', config.read_text(), flags=re.M))
-    assert_refused(run("score", folder, *judges), "does not hold the photos that .*run learned from")
+    assert_refused(run("score", folder, *judges), "photos that .*run learned from")
     shutil.copytree(photos, tmp_path / "others", dirs_exist_ok=True)
     (tmp_path / "others" / "00.txt").write_text("a photo of a {}")  # captions are not what is scored
     Path("prompts.txt").write_text("a {}\n")
@@ -223,7 +223,7 @@ def test_a_dry_run_writes_nothing(
 def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finished: Path) -> None:
     assert_refused(run(*command, "--dry-run", "--data.resolution", "36"), "resolution = 36 ")
     assert_refused(
-        run(*command, "--dry-run", "--output", finished, "--seed", 1), "holds another run: run.seed was 0, now 1"
+        run(*command, "--dry-run", "--output", finished, "--seed", 1), "is another run: run.seed was 0, now 1"
     )
 
 
@@ -278,14 +278,14 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--objective.discount", "1.1"], r"discount = 1\.1 in .* must lie in \(0, 1\]"),
         (["--batch-size", "0"], r"run.batch_size = 0 in .* must lie in \(0, inf\)"),
         (["--seed", "-1"], "seed = -1 in .* must"),
-        (["--class-noun", ""], "the class noun is empty; say what the subject is"),
-        (["--class-noun", " \u200b "], "the class noun is empty; say what the subject is"),
-        (["--identifier", ""], "the identifier is empty; choose a rare word"),
-        (["--identifier", "<|endoftext|>"], "identifier .* is nothing to the model's tokenizer; choose letters"),
+        (["--class-noun", ""], "The class noun is empty: say what the subject is"),
+        (["--class-noun", " \u200b "], "The class noun is empty: say what the subject is"),
+        (["--identifier", ""], "The identifier is empty: choose a rare word"),
+        (["--identifier", "<|endoftext|>"], "tokenizer drops the identifier .*: choose letters"),
         (["--model.device", "abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
         (["--model", "nowhere/at/all"], "there is no model folder nowhere/at/all"),
         (["--model", "."], r"\. has no model_index\.json: it is no pipeline folder"),
-        (["--output", "/dev/null"], "/dev/null exists and is no run folder"),
+        (["--output", "/dev/null"], "/dev/null exists and is not a run folder"),
         (["--output", "/dev/null/run"], "/dev/null/run cannot be written"),
     ],
 )
@@ -372,8 +372,8 @@ def test_run_folders_that_cannot_be_read(run: Command, command: list[str], tmp_p
         def use(folder: str, words: list[str] = words) -> tuple[int, str, str]:
             return run(*(word.replace("{}", folder) for word in words))
 
-        assert_refused(use("nowhere"), "There is no run folder nowhere; check the path, or train one first")
-        assert_refused(use("."), r"\. is no run folder: it has no settings\.toml")
+        assert_refused(use("nowhere"), "There is no run folder nowhere: check the path, or train one first")
+        assert_refused(use("."), r"\. is not a run folder: it has no settings\.toml")
         folder = tmp_path / f"copy-{words[0]}"
         shutil.copytree(finished, folder)
         (folder / "export" / "unet" / "config.json").write_text("{")
@@ -385,7 +385,7 @@ def test_run_folders_that_cannot_be_read(run: Command, command: list[str], tmp_p
         (folder / "settings.toml").unlink()
         (folder / "settings.toml").mkdir()
         assert_refused(use(str(folder)), r"it has no settings\.toml")
-        assert_refused(run(*command, "--output", folder), "exists and is no run folder")
+        assert_refused(run(*command, "--output", folder), "exists and is not a run folder")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything")
@@ -610,10 +610,10 @@ def test_a_full_disk_after_training(
 
 def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the user can do something about is told in one sentence."""
-    monkeypatch.setattr("lookforward.api.load_newest", lambda *_: 1 / 0)
+    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr("lookforward.api.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
+    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
     assert_refused(run(*command), "^lookforward: told$")
 
 
