@@ -26,14 +26,16 @@ def draw_into(
         LookforwardError: the disk is full or cannot be written, or a setting is out of range.
     """
     from lookforward import __version__
-    from lookforward.exports.png import Drawing, save_picture, save_sheet
+    from lookforward.exports.png import PngMetadata, save_image, save_sheet
     from lookforward.models.sampling import draw_images, native_size
     from lookforward.report import contact_sheet
 
     size = settings["resolution"] or native_size(pipeline)
     sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
     drawings = [
-        Drawing(text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record)
+        PngMetadata(
+            text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record
+        )
         for text, seed in pairs
     ]
     names = _file_names(drawings, folder)
@@ -44,7 +46,7 @@ def draw_into(
             texts, numbers = [d.prompt for d in some], [d.seed for d in some]
             for drawing, pixels in zip(some, draw_images(pipeline, texts, numbers, **settings), strict=True):
                 folder.mkdir(parents=True, exist_ok=True)
-                save_picture(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
+                save_image(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
                 images.append(pixels)
         several = len(names) > 1
         labels = [f"{text}, seed {number}" if several else f"seed {number}" for text, number in pairs]
@@ -74,9 +76,9 @@ def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:
 
 def _shows_another(path: Path, drawing: Any) -> bool:
     """Whether there is an image already, that was drawn otherwise or by another program."""
-    from lookforward.exports.png import read_settings
+    from lookforward.exports.png import read_metadata
 
     try:
-        return path.exists() and replace(read_settings(path), version="") != replace(drawing, version="")
+        return path.exists() and replace(read_metadata(path), version="") != replace(drawing, version="")
     except LookforwardError:
         return True
