@@ -61,7 +61,7 @@ class PngMetadata:
         return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in settings.items())])
 
 
-def save_image(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> None:
+def write_png(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> None:
     """Write an image, (h, w, 3) uint8, with its metadata. The same image and metadata give the same bytes.
 
     Raises:
@@ -73,7 +73,7 @@ def save_image(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> 
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=chunks)
 
 
-def save_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata]) -> Path:
+def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata]) -> Path:
     """Write a sheet of images; returns its path, with a number if `path` has another sheet.
 
     Raises:
