@@ -79,7 +79,9 @@ def test_schedulers_draw_differently_and_leave_the_pipeline_as_it_was(pipeline: 
     for one in SCHEDULERS:
         for other in SCHEDULERS:
             assert one == other or np.abs(images[one] - images[other]).max() > 1, (one, other)
-    with pytest.raises(LookforwardError, match=r"no scheduler 'plms' .*choose one of ddim, ddpm, dpm\+\+, euler, unipc"):
+    with pytest.raises(
+        LookforwardError, match=r"no scheduler 'plms' .*choose one of ddim, ddpm, dpm\+\+, euler, unipc"
+    ):
         draw(pipeline, [0], scheduler="plms")
 
 
