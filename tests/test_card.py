@@ -186,7 +186,8 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
     for name, one in FIELDS.items():
-        other = {bool: not one.default, int: 7, float: 0.125, str: "other"}.get(one.kind, one.default)
+        others = {bool: not one.default, int: 7, float: 0.125, str: "other"}
+        other = one.default if one.choices else others.get(one.kind, one.default)
         heard = {"critic.name": "residual", "critic.weight": 1.0} if name == "objective.reward" else {}
         card = unescaped(card_of(tmp_path, **{name: other, **heard}))
         shown = str(other).lower() if isinstance(other, bool) else str(other)
