@@ -7,14 +7,12 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 
-from lookforward.algorithm.examples import Embeddings, Examples
 from lookforward.algorithm.trainer import Trainer
-from lookforward.algorithm.update import Objective
 from lookforward.core.protocols import Adapter
 from lookforward.core.types import State
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
-from tiny import cached, paying, seeded
+from tiny import pipeline_trainer, seeded
 
 WORD = "<sks>"
 PROMPT = f"a photo of {WORD} on the beach"
@@ -70,26 +68,11 @@ def weights(pipeline: StableDiffusionPipeline) -> dict[str, Tensor]:
     return {f"{part}.{n}": t.clone() for part, module in parts.items() for n, t in module.state_dict().items()}
 
 
-def make_trainer(adapter: Adapter, policy: DiffusionPolicy, chance: torch.Generator, seed: int) -> Trainer:
-    """chance: that of the adapter."""
-    parameters = adapter.attach(policy)
-    return Trainer(
-        policy=policy,
-        parameters=parameters,
-        optimizer=torch.optim.AdamW(parameters.values(), lr=0.01),
-        environment=paying(),
-        critique=None,
-        direct=False,
-        objective=Objective(critic_weight=0.0, noise_weight=1.0, prior_weight=0.0, discount=1.0),
-        references=Examples(cached(1), (f"a photo of {WORD}",) * 3),
-        prior=None,
-        embeddings=Embeddings(policy, adapter.changes_prompts),
-        batch=2,
-        max_grad_norm=1.0,
-        generator=seeded(seed),
-        critic_generator=seeded(seed + 1),
-        adapter_generator=chance,
-    )
+def make_trainer(adapter: Adapter, policy: DiffusionPolicy, generator: torch.Generator, seed: int) -> Trainer:
+    """generator: the adapter's."""
+    trainer = pipeline_trainer(policy, adapter, f"a photo of {WORD}", seed=seed)
+    trainer.adapter_generator = generator
+    return trainer
 
 
 def stable_diffusion_unet() -> UNet2DConditionModel:

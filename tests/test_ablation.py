@@ -22,7 +22,7 @@ from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.errors import LookforwardError
 from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.models.encoders import Encoders, load_clip, load_dino
-from lookforward.models.sampling import use_ddim
+from lookforward.models.families.sd import SD
 from lookforward.rewards.call import CallableReward, load_callable
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
@@ -46,7 +46,7 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
 def run(judges: Evaluators, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A command in an empty folder, where Toybox is the tiny model: its status, stdout and stderr."""
     pipeline = make_pipeline()
-    use_ddim(pipeline)
+    SD.set_sampler(pipeline)
     monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: pipeline)
     monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_: judges)
     monkeypatch.setattr("lookforward.models.encoders.loaded.load_dino", lambda *_: judges.encoders.dino)

@@ -19,14 +19,14 @@ from lookforward.adapters.custom_diffusion import (
     merge_custom_diffusion,
 )
 from lookforward.adapters.words import Word
-from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
-from lookforward.algorithm.update import Objective
-from lookforward.core.types import State
+from lookforward.algorithm.trainer import Trainer, train
+from lookforward.core.types import Conditioning, State
 from lookforward.errors import LookforwardError
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from tiny import cached, paying, seeded
+from tiny import pipeline_trainer, seeded
 
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
@@ -39,24 +39,7 @@ def fresh_policy() -> DiffusionPolicy:
 
 
 def custom_trainer(policy: DiffusionPolicy, seed: int = 0) -> Trainer:
-    parameters = ADAPTER.attach(policy)
-    return Trainer(
-        policy=policy,
-        parameters=parameters,
-        optimizer=torch.optim.AdamW(parameters.values(), lr=0.05),
-        environment=paying(),
-        critique=None,
-        direct=False,
-        objective=Objective(critic_weight=0.0, noise_weight=1.0, prior_weight=1.0, discount=1.0),
-        references=Examples(cached(1), (PROMPT,) * 3, ("a photo of dog",) * 3),
-        prior=Examples(cached(2), ("a photo of dog",) * 3),
-        embeddings=Embeddings(policy, ADAPTER.changes_prompts),
-        batch=2,
-        max_grad_norm=1.0,
-        generator=seeded(seed),
-        critic_generator=seeded(seed + 1),
-        adapter_generator=seeded(seed + 2),
-    )
+    return pipeline_trainer(policy, ADAPTER, PROMPT, seed=seed, rate=0.05, class_images=True)
 
 
 def weights(policy: DiffusionPolicy) -> dict[str, Tensor]:
@@ -69,7 +52,9 @@ def drawn(policy: DiffusionPolicy, prompt: str = PROMPT) -> np.ndarray:
 
 
 def state(policy: DiffusionPolicy) -> State:
-    return State(torch.randn(2, 4, 8, 8, generator=seeded(1)), torch.tensor([10, 700]), policy.embed([PROMPT] * 2))
+    return State(
+        torch.randn(2, 4, 8, 8, generator=seeded(1)), torch.tensor([10, 700]), policy.encode_prompts([PROMPT] * 2)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +90,15 @@ def test_keys_values_and_the_word_learn_and_detach_leaves_the_model_as_it_was() 
 
 def test_attaching_changes_nothing_yet_and_the_start_of_a_prompt_teaches_nothing() -> None:
     policy = fresh_policy()
-    words = policy.embed(["a photo of red dog"])
+    words = policy.encode_prompts(["a photo of red dog"])
     x_t, timestep = torch.randn(1, 4, 8, 8, generator=seeded(1)), torch.tensor([300])
     plain = policy.act(State(x_t, timestep, words))
     parameters = ADAPTER.attach(policy)
     assert torch.equal(policy.act(State(x_t, timestep, words)), plain)
     parameters.pop("word.<new1>")
-    policy.act(State(x_t, timestep, words[:, :1])).sum().backward()  # a prompt of nothing but its start
+    policy.act(
+        State(x_t, timestep, Conditioning(words.tokens[:, :1]))
+    ).sum().backward()  # a prompt of nothing but its start
     assert all(p.grad is None or not p.grad.any() for p in parameters.values())
     policy.act(State(x_t, timestep, words)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in parameters.values())

@@ -21,6 +21,7 @@ from documented import draw_elsewhere, page_script
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
+from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.config.recipe import load_settings
 from lookforward.core.types import State
@@ -28,7 +29,8 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.kohya import to_kohya, write_kohya
 from lookforward.exports.load import load_export, manifest_of
 from lookforward.exports.write import export
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL
@@ -122,7 +124,7 @@ def test_half_precision_reaches_every_parameter(dora: bool, text: bool) -> None:
     for name, parameter in parameters.items():
         if ".lora_B." in name:
             torch.nn.init.normal_(parameter, std=0.1, generator=seeded())
-    words = policy.embed(["a red dog", "a vase"])
+    words = policy.encode_prompts(["a red dog", "a vase"])
     action = policy.act(State(torch.randn(2, 4, 8, 8, generator=seeded()), torch.tensor([3, 700]), words))
     assert action.dtype == torch.float32
     action.square().mean().backward()
@@ -139,7 +141,7 @@ def fresh(dora: bool, text: bool, seed: int = 0) -> Trainer:
     policy = DiffusionPolicy(make_pipeline())
     adapter = LoraAdapter(2, 2.0, text, dora, trainer.adapter_generator)
     trainer.policy, trainer.parameters = policy, adapter.attach(policy)
-    trainer.embeddings = type(trainer.embeddings)(policy, adapter.changes_prompts)
+    trainer.prompts = PromptCache(policy, adapter.changes_prompts)
     trainer.optimizer = torch.optim.AdamW(trainer.parameters.values(), lr=0.01)
     return trainer
 

@@ -28,7 +28,8 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families.concept_pipeline import ConceptPipeline, SpaceTimeWords, draw_frequencies
-from lookforward.models.policy import DiffusionPolicy, load_pipeline
+from lookforward.models.loading import load_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL
 from tiny import seeded

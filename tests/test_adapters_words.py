@@ -16,13 +16,12 @@ from conftest import make_pipeline
 from documented import PAGES, draw_elsewhere, page_script, replace
 from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_textual_inversion
 from lookforward.adapters.words import Word, forget_words, teach_words
-from lookforward.algorithm.trainer import Embeddings, Examples, Trainer, train
-from lookforward.algorithm.update import Objective
+from lookforward.algorithm.trainer import Trainer, train
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from tiny import cached, paying, seeded
+from tiny import pipeline_trainer, seeded
 
 PROMPT = "a photo of <sks> on the beach"
 BOTH = "a photo of <sks> and <new1>"
@@ -35,24 +34,7 @@ def policy() -> DiffusionPolicy:
 
 
 def word_trainer(policy: DiffusionPolicy, adapter: TextualInversionAdapter, seed: int = 0) -> Trainer:
-    parameters = adapter.attach(policy)
-    return Trainer(
-        policy=policy,
-        parameters=parameters,
-        optimizer=torch.optim.AdamW(parameters.values(), lr=0.1),
-        environment=paying(),
-        critique=None,
-        direct=False,
-        objective=Objective(critic_weight=0.0, noise_weight=1.0, prior_weight=0.0, discount=1.0),
-        references=Examples(cached(1), (PROMPT,) * 3, ("a photo of dog",) * 3),
-        prior=None,
-        embeddings=Embeddings(policy, adapter.changes_prompts),
-        batch=2,
-        max_grad_norm=1.0,
-        generator=seeded(seed),
-        critic_generator=seeded(seed + 1),
-        adapter_generator=seeded(seed + 2),
-    )
+    return pipeline_trainer(policy, adapter, PROMPT, seed=seed, rate=0.1)
 
 
 def weights(pipeline: StableDiffusionPipeline) -> dict[str, Tensor]:
@@ -61,13 +43,13 @@ def weights(pipeline: StableDiffusionPipeline) -> dict[str, Tensor]:
 
 
 def test_a_word_begins_as_its_initial_word(policy: DiffusionPolicy) -> None:
-    before = policy.embed(["a photo of dog", "a photo of vase"])
+    before = policy.encode_prompts(["a photo of dog", "a photo of vase"]).tokens
     table = policy.pipeline.text_encoder.get_input_embeddings().weight
     red, vase = (table[policy.count_tokens(word)[0]] for word in ("red", "vase"))
     rows = teach_words(policy.pipeline, [Word("<sks>", "dog"), WORDS[1]]).named_rows()
-    assert torch.equal(policy.embed(["a photo of <sks>"]), before[:1])
+    assert torch.equal(policy.encode_prompts(["a photo of <sks>"]).tokens, before[:1])
     assert torch.equal(rows["word.<new1>"], (red + vase)[None] / 2)
-    assert torch.equal(policy.embed(["a photo of dog", "a photo of vase"]), before)
+    assert torch.equal(policy.encode_prompts(["a photo of dog", "a photo of vase"]).tokens, before)
 
 
 def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: DiffusionPolicy) -> None:
@@ -76,15 +58,17 @@ def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: Diff
     prompts = ["a photo of <sks> on the beach", "a <new1>, <sks>"]
     converted = policy.pipeline.maybe_convert_prompt(prompts, policy.pipeline.tokenizer)
     assert converted == ["a photo of <sks> <sks>_1 <sks>_2 on the beach", "a <new1>, <sks> <sks>_1 <sks>_2"]
-    assert torch.equal(policy.embed(prompts), policy.pipeline.encode_prompt(prompts, "cpu", 1, False)[0])
+    assert torch.equal(
+        policy.encode_prompts(prompts).tokens, policy.pipeline.encode_prompt(prompts, "cpu", 1, False)[0]
+    )
     assert policy.pipeline.tokenizer("<sks> <sks>_1 <sks>_2 <new1>", add_special_tokens=False).input_ids == [
         first, first + 1, first + 2, first + 3,
     ]  # fmt: skip
     with torch.no_grad():
-        before = policy.embed(prompts[:1])
+        before = policy.encode_prompts(prompts[:1]).tokens
         for row in range(3):
             table.rows[0][row] += 1
-            after = policy.embed(prompts[:1])
+            after = policy.encode_prompts(prompts[:1]).tokens
             assert not torch.equal(before, after)  # each vector has its part in it
             before = after
 
@@ -115,11 +99,11 @@ def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionP
     pipeline, adapter = policy.pipeline, TextualInversionAdapter(WORDS)
     tokenizer, embedding = pipeline.tokenizer, pipeline.text_encoder.get_input_embeddings()
     size, said = len(tokenizer), json.loads(tokenizer.backend_tokenizer.to_str())["added_tokens"]
-    plain = policy.embed([PROMPT, ""])
+    plain = policy.encode_prompts([PROMPT, ""]).tokens
     tokens = tokenizer(PROMPT).input_ids
     for _ in range(2):
         rows = adapter.attach(policy)
-        assert not torch.equal(policy.embed([PROMPT, ""]), plain)
+        assert not torch.equal(policy.encode_prompts([PROMPT, ""]).tokens, plain)
         assert torch.equal(rows["word.<sks>"][0], embedding.weight[policy.count_tokens("dog")[0]])
         with pytest.raises(LookforwardError, match="detach"):
             adapter.attach(policy)
@@ -129,7 +113,7 @@ def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionP
         assert len(tokenizer) == size
         assert json.loads(tokenizer.backend_tokenizer.to_str())["added_tokens"] == said
         assert tokenizer(PROMPT).input_ids == tokens
-        assert torch.equal(policy.embed([PROMPT, ""]), plain)
+        assert torch.equal(policy.encode_prompts([PROMPT, ""]).tokens, plain)
     adapter.detach(policy)  # of what is not attached
 
 
@@ -213,7 +197,7 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(policy: DiffusionP
         if expected is None:
             assert (draw_images(loaded, [BOTH], [3], steps=3, guidance=3.0) == ours).all()
         else:
-            embedded = DiffusionPolicy(loaded).embed([PROMPT, expected])
+            embedded = DiffusionPolicy(loaded).encode_prompts([PROMPT, expected]).tokens
             assert torch.equal(embedded[0], embedded[1])
         assert "<new1>" in loaded.tokenizer.get_vocab()
         assert not any(p.requires_grad for p in loaded.text_encoder.parameters())

@@ -255,10 +255,10 @@ def test_the_direct_route_wants_a_gradient(subject: Subject, tmp_path: Path, mon
 
 def test_a_critic_that_never_learns_stays_as_it_was(subject: Subject) -> None:
     trainer = trainer_of(subject, **{"critic.steps": 0})
-    assert trainer.critique is not None
-    before = [p.detach().clone() for p in trainer.critique.value.parameters()]
+    assert trainer.critic_updater is not None
+    before = [p.detach().clone() for p in trainer.critic_updater.critic.parameters()]
     (result,) = train(trainer, 1)
-    assert all(torch.equal(a, b) for a, b in zip(before, trainer.critique.value.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.critic_updater.critic.parameters(), strict=True))
     assert "critic_loss" not in result.terms
     assert result.terms["reward"] < 0
 

@@ -27,9 +27,9 @@ def run_to(trainer: Trainer, steps: int) -> list[dict[str, float]]:
 def whole_state(trainer: Trainer) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {f"policy/{name}": p for name, p in trainer.parameters.items()}
     optimizers = {"optimizer": trainer.optimizer}
-    if trainer.critique is not None:
-        tensors |= {f"critic/{name}": tensor for name, tensor in trainer.critique.value.state_dict().items()}
-        optimizers["critic_optimizer"] = trainer.critique.optimizer
+    if trainer.critic_updater is not None:
+        tensors |= {f"critic/{name}": tensor for name, tensor in trainer.critic_updater.critic.state_dict().items()}
+        optimizers["critic_optimizer"] = trainer.critic_updater.optimizer
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value for key, value in state.items() if value is not None}
@@ -70,7 +70,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, critic: str, tra
     [("monte-carlo", "reference"), ("monte-carlo", "policy"), ("bootstrap", "reference"), ("bootstrap", "policy")],
 )
 def test_every_target_resumes_exactly(tmp_path: Path, kind: TargetKind, transition: TransitionKind) -> None:
-    """With the slow critic, the returns' scale, the record of the fit and the critic's own source of chance."""
+    """With the target network, the scale of returns, the record of the fit and the critic's own generator."""
 
     def fresh(seed: int) -> Trainer:
         return tiny_trainer(
@@ -92,7 +92,7 @@ def test_every_target_resumes_exactly(tmp_path: Path, kind: TargetKind, transiti
     assert load_newest(second, tmp_path)
     assert run_to(second, 4) == terms[2:]
     assert_equal(whole_state(second), whole_state(straight))
-    assert ("critic/slow.first.weight" in whole_state(second)) == (kind == "bootstrap")
+    assert ("critic/target_network.first.weight" in whole_state(second)) == (kind == "bootstrap")
     assert whole_state(second)["critic/scale.count"].sum() > 0
     assert whole_state(second)["critic/fit.moments"][0] > 0
 

@@ -6,11 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookforward.algorithm.update import critic_step
+from lookforward.algorithm.returns import Target
+from lookforward.algorithm.step import critic_step
+from lookforward.algorithm.trainer import CriticUpdater
 from lookforward.core.types import Transition
 from lookforward.critics.residual import ResidualCritic
 from lookforward.rewards.look_forward import LookForwardReward
-from tiny import make_transition, random_transition, seeded, valued
+from tiny import make_transition, random_transition, scaled, seeded
+
+
+def updater(critic: nn.Module, optimizer: torch.optim.Optimizer) -> CriticUpdater:
+    return CriticUpdater(scaled(critic), optimizer, Target("one-step", 1.0))
 
 
 def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: int) -> ResidualCritic:
@@ -19,7 +25,7 @@ def fitted(kind: Callable[..., torch.optim.Optimizer], rate: float, timesteps: i
     optimizer = kind(critic.parameters(), lr=rate)
     for _ in range(300):
         transition = random_transition(generator, 16, timesteps=timesteps)
-        critic_step(valued(critic), optimizer, transition, LookForwardReward()(transition))
+        critic_step(updater(critic, optimizer), transition, LookForwardReward()(transition))
     return critic
 
 
@@ -53,7 +59,7 @@ def test_size_and_first_weights_are_the_released_ones() -> None:
         assert layer.bias.max() <= 1 / n
 
 
-def test_chance_is_the_generators() -> None:
+def test_random_numbers_are_the_generators() -> None:
     first, again, other = (
         ResidualCritic(4, 8, 8, generator=seeded(seed)).state_dict()["network.3.weight"] for seed in (1, 1, 2)
     )
@@ -79,7 +85,7 @@ def test_fits_a_known_return(kind: Callable[..., torch.optim.Optimizer], rate: f
     assert explained_variance(untrained, held_out) < 0.75  # its first weights already sum the residual up
     critic = fitted(kind, rate, timesteps)
     assert explained_variance(critic, held_out) > 0.95
-    large = LookForwardReward()(held_out) < -0.05  # nearer to nought its ReLU may be silent
+    large = LookForwardReward()(held_out) < -0.05  # nearer to zero its ReLU may be silent
     gradient = action_gradient(critic, held_out)[large]
     towards_noise = (held_out.noise - held_out.action)[large]
     assert (torch.cosine_similarity(gradient.flatten(1), towards_noise.flatten(1)) > 0.5).all()
@@ -103,7 +109,7 @@ def test_learning_sends_nothing_to_the_policy_and_descends() -> None:
     critic = ResidualCritic(4, 8, 8, generator=seeded())
     optimizer = torch.optim.SGD(critic.parameters(), lr=0.01)
     q_target = LookForwardReward()(transition).detach()
-    first, second = (critic_step(valued(critic), optimizer, transition, q_target) for _ in range(2))
+    first, second = (critic_step(updater(critic, optimizer), transition, q_target) for _ in range(2))
     assert action.grad is None
     assert second["critic_loss"] < first["critic_loss"]
     assert first["q_target"] == second["q_target"] == pytest.approx(LookForwardReward()(transition).mean().item())

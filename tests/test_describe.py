@@ -65,7 +65,7 @@ def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None
     assert references.plain_prompts[2:4] == ("a photo of vase", "a photo of vase on the beach")
     assert torch.equal(references.latents.mean[2], references.latents.mean[3])
     assert "0.png: in the snow" in workshop.notes
-    assert set(workshop.trainer.prior.prompts) == {"a photo of vase"}
+    assert set(workshop.trainer.class_images.prompts) == {"a photo of vase"}
 
 
 def test_a_caption_of_ones_own_stays(vase: Path) -> None:

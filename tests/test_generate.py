@@ -21,8 +21,9 @@ from lookforward import LookforwardError, __version__, load_personalized
 from lookforward.assembly import read_manifest
 from lookforward.config.settings import structure
 from lookforward.exports.png import Drawing, read_settings, save_picture
+from lookforward.models.families.sd import SD
 from lookforward.models.latents import encode
-from lookforward.models.sampling import SchedulerName, draw_images, use_ddim
+from lookforward.models.sampling import SchedulerName, draw_images
 from lookforward.runs.folder import Run
 
 SCHEDULERS = get_args(SchedulerName)
@@ -31,7 +32,7 @@ SCHEDULERS = get_args(SchedulerName)
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionPipeline:
     made = make_pipeline()
-    use_ddim(made)
+    SD.set_sampler(made)
     return made
 
 
@@ -84,7 +85,7 @@ def test_schedulers_draw_differently_and_leave_the_pipeline_as_it_was(pipeline: 
 def test_a_scheduler_keeps_the_models_noise_schedule_and_prediction() -> None:
     seen = []
     made = make_pipeline(prediction="v_prediction")
-    use_ddim(made)
+    SD.set_sampler(made)
     made.unet.register_forward_hook(lambda *_: seen.append(dict(made.scheduler.config)))
     for name in SCHEDULERS:
         draw_images(made, ["a teapot"], [0], steps=1, guidance=1.0, scheduler=name)
@@ -95,14 +96,14 @@ def test_a_scheduler_keeps_the_models_noise_schedule_and_prediction() -> None:
 
 def test_ddim_takes_what_another_sampler_does_not_say_from_stable_diffusion() -> None:
     made = make_pipeline()
-    use_ddim(made)
+    SD.set_sampler(made)
     wanted = dict(made.scheduler.config)
     other = make_pipeline()
     other.scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
     )
     assert "clip_sample" not in other.scheduler.config
-    use_ddim(other)
+    SD.set_sampler(other)
     found = dict(other.scheduler.config)
     for name in ("clip_sample", "steps_offset", "set_alpha_to_one", "prediction_type", "beta_end", "beta_schedule"):
         assert found[name] == wanted[name], name
@@ -111,7 +112,7 @@ def test_ddim_takes_what_another_sampler_does_not_say_from_stable_diffusion() ->
     assert (ours == theirs).mean() > 0.5  # the timesteps may be spaced otherwise by one
     clipping = make_pipeline()
     clipping.scheduler = DDIMScheduler.from_config(wanted, clip_sample=True)
-    use_ddim(clipping)
+    SD.set_sampler(clipping)
     assert not clipping.scheduler.config["clip_sample"]
 
 
@@ -247,9 +248,9 @@ def test_large_images_go_through_the_autoencoder_one_by_one(
     draw(pipeline, [0], resolution=16)
     assert not pipeline.vae.use_slicing
     images = torch.rand(3, 3, 32, 32)
-    whole = encode(pipeline.vae, images)
+    whole = encode(pipeline, images)
     monkeypatch.setattr("lookforward.models.latents.LARGE", 32)
-    torch.testing.assert_close(encode(pipeline.vae, images).mean, whole.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encode(pipeline, images).mean, whole.mean, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_of_another_machines_device_draws_on_what_is_here(run: Command, teapot: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lookforward.benchmark.report import read_benchmark
 from lookforward.benchmark.summary import differences, optimised_of, summarise, write_summary
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import Encoders
-from lookforward.models.sampling import use_ddim
+from lookforward.models.families.sd import SD
 from lookforward.report.page import write_report
 from tiny_rewards import save_clip, save_vit
 
@@ -41,7 +41,7 @@ PROMPTS = ("a {identifier} {class_noun} in the snow", "a {identifier} {class_nou
 @pytest.fixture
 def pipeline() -> StableDiffusionPipeline:
     made = make_pipeline()
-    use_ddim(made)
+    SD.set_sampler(made)
     return made
 
 

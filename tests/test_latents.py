@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from conftest import make_pipeline
 from lookforward.models.latents import decode, encode
 from tiny import seeded
 
@@ -27,12 +28,13 @@ def test_photos_are_encoded_to_mean_and_deviation_in_any_batches(
     large: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookforward.models.latents.LARGE", large)
-    vae = tiny_vae()
+    pipeline = make_pipeline()
+    pipeline.vae = vae = tiny_vae()
     photos = torch.rand(9, 3, 16, 16, generator=seeded())
     posterior = vae.encode(photos * 2 - 1).latent_dist
     seen: list[int] = []
     vae.encoder.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
-    latents = encode(vae, photos)
+    latents = encode(pipeline, photos)
     assert seen == batches
     assert len(latents) == 9
     assert latents.scaling == 0.5
@@ -42,9 +44,10 @@ def test_photos_are_encoded_to_mean_and_deviation_in_any_batches(
 
 
 def test_decoding_undoes_the_scaling_and_is_differentiable() -> None:
-    vae = tiny_vae()
+    pipeline = make_pipeline()
+    pipeline.vae = vae = tiny_vae()
     x_0 = torch.randn(2, 4, 8, 8, generator=seeded()).requires_grad_(True)
-    images = decode(vae, x_0)
+    images = decode(pipeline, x_0)
     expected = (vae.decode(x_0 / 0.5).sample / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(images, expected)
     assert images.shape == (2, 3, 16, 16)

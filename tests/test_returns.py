@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookforward.algorithm.environment import Environment, act, decide, detached
+from lookforward.algorithm.environment import Environment, act, act_on
 from lookforward.algorithm.returns import Target, bootstrap, monte_carlo
 from lookforward.core.path import add_noise
 from lookforward.core.types import Batch, State, Transition
-from lookforward.critics.value import ValueFunction
-from tiny import SCHEDULE, TinyPolicy, paying, seeded, valued
+from lookforward.critics.value import ScaledCritic
+from tiny import PATH, TinyPolicy, paying, scaled, seeded
 
 STRIDE = 100
 
@@ -28,7 +28,7 @@ class ByTimestep:
 
 
 class Measured:
-    """A reward of what the policy did, so that the way through the chain matters."""
+    """A reward of what the policy did, so that the way there matters."""
 
     name = "measured"
     needs_image = False
@@ -41,24 +41,22 @@ def decision(policy: TinyPolicy, timesteps: tuple[int, ...], seed: int = 0) -> T
     generator, b = seeded(seed), len(timesteps)
     x_0, noise = (torch.randn(b, 4, 8, 8, generator=generator) for _ in range(2))
     batch = Batch(x_0, noise, torch.tensor(timesteps), ("photo",) * b)
-    embedding = policy.embed(batch.prompts)
-    return detached(decide(policy, batch, embedding)[0])
+    return act_on(policy, batch, policy.encode_prompts(batch.prompts))[0].detach()
 
 
 def full_sum(environment: Environment, policy: TinyPolicy, now: Transition, discount: float) -> Tensor:
-    """Eq. 4 by walking the whole chain of the policy transition, one sample at a time."""
+    """Eq. 4 along the whole trajectory of the policy transition, one sample at a time."""
     totals = []
     for i in range(len(now.x_0)):
         t, x_t, x_0 = int(now.state.timestep[i]), now.state.x_t[i : i + 1], now.x_0[i : i + 1]
         total, j = 0.0, 0
         while t >= 0:
-            state = State(x_t, torch.tensor([t]), now.state.embedding[i : i + 1])
-            start = replace(now, state=state, x_0=x_0, prompts=now.prompts[i : i + 1])
-            here = act(policy, state, start)
-            total += discount ** (j * environment.stride) * environment.judge(here).item()
+            state = State(x_t, torch.tensor([t]), now.state.conditioning.rows(slice(i, i + 1)))
+            here = act(policy, state, x_0, x_0)
+            total += discount ** (j * environment.stride) * environment.reward(here).item()
             t, j = t - environment.stride, j + 1
             if t >= 0:
-                x_t = add_noise(here.x_0_hat, here.action, SCHEDULE.level(torch.tensor([t])))
+                x_t = add_noise(here.x_0_hat, here.action, *PATH.at(torch.tensor([t])))
         totals.append(total)
     return torch.tensor(totals)
 
@@ -72,29 +70,29 @@ def test_monte_carlo_is_unbiased(transition: str, samples: int) -> None:
     with torch.no_grad():
         expected = full_sum(environment, policy, now, discount)
         generator, target = seeded(1), Target("monte-carlo", discount, samples)
-        reward = environment.judge(now)
+        reward = environment.reward(now)
         found = torch.stack(
             [monte_carlo(environment, policy, now, reward, target, generator) for _ in range(400)]
         )  # (400, b)
     error = (found.mean(dim=0) - expected).abs()
     assert (error <= 4 * found.std(dim=0) / 400**0.5 + 1e-4).all()
-    assert torch.allclose(found[:, 2], expected[2].expand(400), atol=1e-4)  # 60 < stride: the chain ends at once
+    assert torch.allclose(found[:, 2], expected[2].expand(400), atol=1e-4)  # 60 < stride: the trajectory ends at once
 
 
-def test_monte_carlo_walks_the_policys_own_chain() -> None:
+def test_monte_carlo_follows_the_policys_own_trajectory() -> None:
     """With as many parts as rewards, every one is drawn: the sum is exact, and depends on what the policy did."""
     policy = TinyPolicy()
     environment = paying(Measured(), transition="policy", stride=STRIDE)
     now = decision(policy, (899,))
     with torch.no_grad():
         expected = full_sum(environment, policy, now, 0.99)
-        found = monte_carlo(environment, policy, now, environment.judge(now), Target("monte-carlo", 0.99, 8), seeded())
+        found = monte_carlo(environment, policy, now, environment.reward(now), Target("monte-carlo", 0.99, 8), seeded())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     elsewhere = replace(now, action=now.action + 1.0)
     elsewhere = replace(elsewhere, x_0_hat=now.x_0_hat - 1.0)
     with torch.no_grad():
         other = monte_carlo(
-            environment, policy, elsewhere, environment.judge(now), Target("monte-carlo", 0.99, 8), seeded()
+            environment, policy, elsewhere, environment.reward(now), Target("monte-carlo", 0.99, 8), seeded()
         )
     assert (other - found).abs().item() > 1e-3  # the same first reward, another future
 
@@ -106,13 +104,13 @@ def test_under_the_reference_transition_the_future_does_not_depend_on_the_action
     other = replace(now, action=now.action + 1.0, x_0_hat=now.x_0_hat - 1.0)
     target = Target("monte-carlo", 0.99, 4)
     with torch.no_grad():
-        reward = environment.judge(now)
+        reward = environment.reward(now)
         first, second = (monte_carlo(environment, policy, x, reward, target, seeded(3)) for x in (now, other))
     assert torch.equal(first, second)
 
 
 class TableCritic(torch.nn.Module):
-    """One number for each state of the chain."""
+    """One number for each state of the trajectory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,31 +121,31 @@ class TableCritic(torch.nn.Module):
 
 
 def test_the_fixed_point_of_bootstrap_is_the_discounted_return() -> None:
-    """Sweeping Eq. 9 over a chain of ten states comes to rest at Eq. 4."""
+    """Sweeping Eq. 9 over ten states comes to rest at Eq. 4."""
     policy, discount = TinyPolicy(), 0.999
     environment = paying(ByTimestep(), stride=STRIDE)
     now = decision(policy, tuple(range(50, 1000, STRIDE)))
     now = replace(now, x_0=now.x_0[:1].expand(10, -1, -1, -1))  # one photo, so that the reward is of t alone
-    value: ValueFunction = valued(TableCritic(), slowness=0.0)
-    critic = value.critic
-    assert isinstance(critic, TableCritic)
+    critic: ScaledCritic = scaled(TableCritic(), momentum=0.0)
+    table = critic.network
+    assert isinstance(table, TableCritic)
     target = Target("bootstrap", discount)
     for _ in range(10):
-        reward = environment.judge(now)
+        reward = environment.reward(now)
         with torch.no_grad():
-            critic.q.copy_(bootstrap(environment, policy, now, reward, target, value.slow_return, seeded()))
-        value.follow()
+            table.q.copy_(bootstrap(environment, policy, now, reward, target, critic, seeded()))
+        critic.update_target_network()
     expected, later = torch.zeros(10), 0.0
-    for i, r in enumerate(environment.judge(now).tolist()):
+    for i, r in enumerate(environment.reward(now).tolist()):
         later = r + discount**STRIDE * later
         expected[i] = later
-    torch.testing.assert_close(critic.q.detach(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(table.q.detach(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_chain_ends_where_no_whole_stride_is_left() -> None:
+def test_a_trajectory_ends_where_no_whole_stride_is_left() -> None:
     policy = TinyPolicy()
     environment = paying(stride=STRIDE)
-    later, alive = environment.advance(policy, decision(policy, (99, 100, 101, 999)), seeded())
+    later, alive = environment.next_transition(policy, decision(policy, (99, 100, 101, 999)), seeded())
     assert alive.tolist() == [False, True, True, True]
     assert later.state.timestep.tolist() == [0, 0, 1, 899]
 
@@ -156,10 +154,10 @@ def test_a_chain_ends_where_no_whole_stride_is_left() -> None:
 def test_the_next_state_is_what_its_transition_says(transition: str) -> None:
     policy = TinyPolicy()
     now = decision(policy, (700, 300))
-    later, _ = paying(transition=transition, stride=STRIDE).advance(policy, now, seeded(4))
-    level = SCHEDULE.level(torch.tensor([600, 200]))
-    torch.testing.assert_close(add_noise(now.x_0, later.noise, level), later.state.x_t, rtol=1e-4, atol=1e-4)
-    ddim = add_noise(now.x_0_hat, now.action, level)
+    later, _ = paying(transition=transition, stride=STRIDE).next_transition(policy, now, seeded(4))
+    levels = PATH.at(torch.tensor([600, 200]))
+    torch.testing.assert_close(add_noise(now.x_0, later.noise, *levels), later.state.x_t, rtol=1e-4, atol=1e-4)
+    ddim = add_noise(now.x_0_hat, now.action, *levels)
     assert torch.allclose(later.state.x_t, ddim, atol=1e-5) == (transition == "policy")
     assert torch.equal(later.action, policy.act(later.state).detach())
     assert not later.action.requires_grad

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lookforward.core.path import noise_to_signal
 from lookforward.core.protocols import Reward
 from lookforward.core.types import Transition
 from lookforward.rewards.look_forward import LookForwardReward
@@ -17,13 +16,13 @@ each_reward = pytest.mark.parametrize("reward", REWARDS, ids=lambda reward: rewa
 
 
 def with_miss(transition: Transition, share: float) -> Transition:
-    """The same decision, its action moved to `share` of its distance from the noise."""
+    """The same state, its action moved to `share` of its distance from the noise."""
     action = transition.noise + share * (transition.action - transition.noise)
     return make_transition(transition.x_0, transition.noise, action, transition.state.timestep)
 
 
 @each_reward
-def test_better_when_nearer_and_nought_at_best(reward: Reward) -> None:
+def test_better_when_nearer_and_zero_at_best(reward: Reward) -> None:
     transition = random_transition(seeded(), 16)
     far, near, best = (reward(with_miss(transition, share)) for share in (1.0, 0.5, 0.0))
     assert far.shape == (16,)
@@ -35,7 +34,7 @@ def test_better_when_nearer_and_nought_at_best(reward: Reward) -> None:
 
 def test_equation_8_weighs_the_one_against_the_other() -> None:
     transition = random_transition(seeded(), 64)
-    weight = noise_to_signal(transition.alpha_bar)
+    weight = (transition.noise_level / transition.signal) ** 2
     expected = weight * NoiseReward()(transition)
     torch.testing.assert_close(LookForwardReward()(transition), expected, rtol=1e-3, atol=1e-7)
 
@@ -43,14 +42,12 @@ def test_equation_8_weighs_the_one_against_the_other() -> None:
 @each_reward
 def test_gradient_agrees_with_finite_differences(reward: Reward) -> None:
     transition = random_transition(seeded(), 2, size=2)
-    x_t, x_0, noise, level = (
-        t.double() for t in (transition.state.x_t, transition.x_0, transition.noise, transition.alpha_bar)
-    )
-    a = level.reshape(-1, 1, 1, 1)
+    x_t, x_0, noise = (t.double() for t in (transition.state.x_t, transition.x_0, transition.noise))
+    a, sigma = (t.double().reshape(-1, 1, 1, 1) for t in (transition.signal, transition.noise_level))
 
     def returned(action: torch.Tensor) -> torch.Tensor:
-        x_0_hat = (x_t - (1 - a).sqrt() * action) / a.sqrt()  # Eq. 7 in double precision
-        return reward(replace(transition, action=action, noise=noise, x_0=x_0, x_0_hat=x_0_hat))
+        x_0_hat = (x_t - sigma * action) / a  # Eq. 7 in double precision
+        return reward(replace(transition, action=action, target=noise, x_0=x_0, x_0_hat=x_0_hat))
 
     assert torch.autograd.gradcheck(returned, transition.action.double().requires_grad_(True))
 

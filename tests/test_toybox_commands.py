@@ -21,7 +21,7 @@ from conftest import make_pipeline
 from jobs import Command
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders.metadata import read_metadata
-from lookforward.models.sampling import use_ddim
+from lookforward.models.families.sd import SD
 from lookforward_toybox import SHIPPED, Weights
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.figure import Figure
@@ -183,7 +183,7 @@ def test_pictures_of_the_world_and_of_its_models(
     assert len(colours) > 5000  # photos, not an empty sheet
 
     pipeline = make_pipeline()
-    monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: use_ddim(pipeline) or pipeline)
+    monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: SD.set_sampler(pipeline) or pipeline)
     monkeypatch.setattr("lookforward_toybox.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
     status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
     assert (status, out) == (0, "150 images on samples.png\n")

@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookforward.algorithm.trainer import Embeddings, Trainer, draw_batch, rate_share, train
+from errors import raises
+from lookforward.algorithm.examples import PromptCache
+from lookforward.algorithm.trainer import Trainer, rate_share, train
 from lookforward.core.types import CachedLatents
-from lookforward.errors import LookforwardError
-from tiny import SCHEDULE, TinyPolicy, cached, seeded, tiny_trainer
+from tiny import PATH, TinyPolicy, cached, seeded, tiny_trainer
 
 PHOTO, CLASS = "a photo of sks dog", "a photo of dog"
 
 
 def everything(trainer: Trainer) -> list[Tensor]:
-    """All that a step may change, but for chance."""
-    assert trainer.critique is not None
-    tensors = [*trainer.parameters.values(), *trainer.critique.value.parameters()]
+    """All that a step may change, but for generators."""
+    assert trainer.critic_updater is not None
+    tensors = [*trainer.parameters.values(), *trainer.critic_updater.critic.parameters()]
     for state in trainer.optimizer.state_dict()["state"].values():
         tensors += state.values()
     return [tensor.detach().clone() for tensor in tensors]
@@ -47,7 +48,7 @@ def test_a_seed_repeats_a_run() -> None:
     assert first != other
 
 
-def test_the_global_source_of_chance_is_not_used() -> None:
+def test_the_global_generator_is_not_used() -> None:
     trainer = tiny_trainer()
     before = torch.get_rng_state()
     list(train(trainer, 2))
@@ -59,18 +60,19 @@ def test_training_lowers_the_loss() -> None:
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
 
-def test_a_batch_holds_photos_and_as_many_prior_images() -> None:
+def test_a_batch_holds_images_with_noise_and_timesteps() -> None:
     trainer = tiny_trainer()
-    batches = [draw_batch(trainer) for _ in range(200)]
+    assert trainer.class_images is not None
+    batches = [trainer.draw(trainer.references, trainer.generator) for _ in range(200)]
+    classes = trainer.draw(trainer.class_images, trainer.generator)
     for batch in batches[:3]:
-        assert batch.prior is not None
-        assert (batch.prompts, batch.prior.prompts) == ((PHOTO,) * 2, (CLASS,) * 2)
-        assert batch.x_0.shape == batch.noise.shape == batch.prior.x_0.shape == (2, 4, 8, 8)
-        assert not torch.equal(batch.timestep, batch.prior.timestep)
+        assert (batch.prompts, classes.prompts) == ((PHOTO,) * 2, (CLASS,) * 2)
+        assert batch.x_0.shape == batch.noise.shape == classes.x_0.shape == (2, 4, 8, 8)
+        assert not torch.equal(batch.timestep, classes.timestep)
     timesteps = torch.cat([batch.timestep for batch in batches])
     assert timesteps.dtype == torch.int64
     assert 0 <= timesteps.min() < 20
-    assert 980 < timesteps.max() < SCHEDULE.timesteps
+    assert 980 < timesteps.max() < PATH.timesteps
     noise = torch.cat([batch.noise for batch in batches])
     assert abs(noise.mean().item()) < 0.02
     assert abs(noise.std().item() - 1) < 0.02
@@ -86,19 +88,19 @@ def test_latents_are_drawn_anew_from_mean_and_deviation() -> None:
     sure = cached(5, std=0.0)
     assert torch.equal(sure.sample(torch.tensor([2, 0]), generator), sure.mean[[2, 0]] * 0.5)
     trainer = tiny_trainer()
-    x_0 = [draw_batch(trainer).x_0 for _ in range(4)]
+    x_0 = [trainer.draw(trainer.references, trainer.generator).x_0 for _ in range(4)]
     assert len({round(float(tensor.sum()), 6) for tensor in x_0}) == 4
 
 
 def test_prompts_are_encoded_once_where_the_text_encoder_is_frozen() -> None:
     trainer = tiny_trainer(train_text_encoder=False)
-    words = trainer.embeddings((PHOTO, CLASS))
+    words = trainer.prompts((PHOTO, CLASS))
     list(train(trainer, 3))
     policy = trainer.policy
     assert isinstance(policy, TinyPolicy)
-    assert policy.embedded == [(PHOTO, CLASS)]
-    assert not words.requires_grad
-    assert torch.equal(trainer.embeddings((PHOTO, CLASS)), words)
+    assert policy.encoded == [(PHOTO, CLASS)]
+    assert not words.tokens.requires_grad
+    assert torch.equal(trainer.prompts((PHOTO, CLASS)).tokens, words.tokens)
 
 
 def test_prompts_are_encoded_each_step_where_the_text_encoder_is_trained() -> None:
@@ -107,19 +109,19 @@ def test_prompts_are_encoded_each_step_where_the_text_encoder_is_trained() -> No
     list(train(trainer, 3))
     policy = trainer.policy
     assert isinstance(policy, TinyPolicy)
-    assert policy.embedded == [(PHOTO, CLASS)] * 3  # and equal prompts once
+    assert policy.encoded == [(PHOTO, CLASS)] * 3  # and equal prompts once
     assert not torch.equal(trainer.parameters["letters.weight"], before)
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_embeddings_come_in_the_order_of_the_prompts(trained: bool) -> None:
+def test_prompts_come_in_the_order_of_the_prompts(trained: bool) -> None:
     policy = TinyPolicy()
-    mixed = Embeddings(policy, trained)((PHOTO, CLASS, PHOTO))
-    assert torch.equal(mixed, policy.embed([PHOTO, CLASS, PHOTO]))
+    mixed = PromptCache(policy, trained)((PHOTO, CLASS, PHOTO))
+    assert torch.equal(mixed.tokens, policy.encode_prompts([PHOTO, CLASS, PHOTO]).tokens)
 
 
 def poisoned(trainer: Trainer, which: str) -> None:
-    examples = trainer.references if which == "references" else trainer.prior
+    examples = trainer.references if which == "references" else trainer.class_images
     assert examples is not None
     examples.latents.mean.fill_(float("nan"))
 
@@ -130,7 +132,7 @@ def test_a_nan_stops_the_run_before_anything_is_updated(which: str) -> None:
     list(train(trainer, 2))
     poisoned(trainer, which)
     before = everything(trainer)
-    with pytest.raises(LookforwardError, match=r"^Step 3: action is nan: nothing was updated"):
+    with raises("not-finite", "Step 3", "action"):
         list(train(trainer, 4))
     assert trainer.step == 2
     assert all(torch.equal(a, b) for a, b in zip(before, everything(trainer), strict=True))
@@ -146,9 +148,10 @@ def test_rates_are_those_of_the_step_however_often_a_run_goes_on() -> None:
     def used(*stops: int) -> list[float]:
         trainer, rates = tiny_trainer(), []
         trainer.rate_decay = 0.5
+        inner = trainer.take_step
+        trainer.take_step = lambda one: rates.append(one.optimizer.param_groups[0]["lr"]) or inner(one)
         for stop in stops:
-            for _ in train(trainer, stop):
-                rates.append(trainer.optimizer.param_groups[0]["lr"])
+            list(train(trainer, stop))
         return rates
 
     (rate,) = {group["lr"] for group in tiny_trainer().optimizer.param_groups}

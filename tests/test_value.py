@@ -1,4 +1,6 @@
-"""Critics on returns of every scale: normalising, fit, the slow copy, and the state-action critic's gradient."""
+"""Critics on returns of every scale: normalising, fit, target network, and the state-action critic's gradient."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,13 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lookforward.algorithm.update import critic_step
-from lookforward.core.path import look_forward
-from lookforward.core.types import State, Transition
-from lookforward.critics.scale import Fit, ReturnScale
+from lookforward.algorithm.returns import Target
+from lookforward.algorithm.step import critic_step
+from lookforward.algorithm.trainer import CriticUpdater
+from lookforward.core.prediction import Prediction
+from lookforward.core.types import Conditioning, Transition
+from lookforward.critics.scale import ExplainedVariance, ReturnScale
 from lookforward.critics.state_action import StateActionCritic
 from lookforward.rewards.look_forward import LookForwardReward
-from tiny import SCHEDULE, make_transition, random_transition, seeded, valued
+from tiny import make_transition, random_transition, scaled, seeded
 
 
 def test_returns_of_every_timestep_come_to_one_scale() -> None:
@@ -46,9 +50,9 @@ def test_one_return_is_never_thrown_far(value: float, t: int) -> None:
     assert abs(scale.normalise(returns, at).item()) < 0.1
 
 
-def test_explained_variance_is_one_for_an_oracle_and_nought_for_a_constant() -> None:
+def test_explained_variance_is_one_for_an_oracle_and_zero_for_a_constant() -> None:
     truth = torch.randn(2000, generator=seeded())
-    oracle, constant, opposite = Fit(), Fit(), Fit()
+    oracle, constant, opposite = (ExplainedVariance() for _ in range(3))
     assert oracle.observe(truth, truth) == pytest.approx(1.0, abs=1e-5)
     assert constant.observe(torch.full_like(truth, 3.0), truth) == pytest.approx(0.0, abs=1e-4)
     assert opposite.observe(-truth, truth) == pytest.approx(-3.0, abs=1e-3)
@@ -57,42 +61,37 @@ def test_explained_variance_is_one_for_an_oracle_and_nought_for_a_constant() -> 
 @given(st.lists(st.floats(-300, 300), min_size=1, max_size=6), st.floats(-300, 300))
 @example([1e-21], 1.0)  # whose square is one of the least numbers there are
 def test_explained_variance_is_never_above_one(returns: list[float], guess: float) -> None:
-    fit = Fit()
+    fit = ExplainedVariance()
     for value in returns:
         assert fit.observe(torch.tensor([guess]), torch.tensor([value])) <= 1
-    alike = Fit()
+    alike = ExplainedVariance()
     for _ in range(3):  # returns that do not vary leave nothing to explain
         assert alike.observe(torch.tensor([guess]), torch.tensor([returns[0]])) == 0
 
 
-def test_the_slow_copy_follows_and_is_never_trained() -> None:
-    value = valued(nn.Linear(1, 1, bias=False), slowness=0.9)
-    assert value.slow is not None
-    before = next(value.slow.parameters()).clone()
+def test_the_target_network_follows_and_is_never_trained() -> None:
+    critic = scaled(nn.Linear(1, 1, bias=False), momentum=0.9)
+    assert critic.target_network is not None
+    before = next(critic.target_network.parameters()).clone()
     with torch.no_grad():
-        value.trained_parameters()[0].add_(1.0)
-    value.follow()
-    torch.testing.assert_close(next(value.slow.parameters()), before + 0.1)
-    assert not any(p.requires_grad for p in value.slow.parameters())
-    assert valued(nn.Linear(1, 1)).slow is None
+        critic.trained_parameters()[0].add_(1.0)
+    critic.update_target_network()
+    torch.testing.assert_close(next(critic.target_network.parameters()), before + 0.1)
+    assert not any(p.requires_grad for p in critic.target_network.parameters())
+    assert scaled(nn.Linear(1, 1)).target_network is None
 
 
 def state_action(size: int = 8, seed: int = 0) -> StateActionCritic:
     critic = StateActionCritic(4, 6, widths=(8, 16), generator=seeded(seed))
     with torch.no_grad():
-        for parameter in critic.last.parameters():  # its last layer starts at nought
+        for parameter in critic.last.parameters():  # its last layer starts at zero
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=seeded(seed + 1)))
     return critic
 
 
-def in_words(transition: Transition, dtype: torch.dtype = torch.float32) -> Transition:
-    s = transition.state
-    words = torch.randn(len(s.x_t), 5, 6, generator=seeded(9))
-    return Transition(
-        State(s.x_t.to(dtype), s.timestep, words.to(dtype)),
-        *(x.to(dtype) for x in (transition.action, transition.noise, transition.x_0, transition.x_0_hat)),
-        transition.alpha_bar,
-    )
+def in_words(transition: Transition) -> Transition:
+    words = Conditioning(torch.randn(len(transition.x_0), 5, 6, generator=seeded(9)))
+    return replace(transition, state=replace(transition.state, conditioning=words))
 
 
 def test_the_papers_size() -> None:
@@ -111,17 +110,21 @@ def test_it_sees_state_action_timestep_and_prompt_and_no_reference() -> None:
     q = critic(t)
     s = t.state
     changed = {
-        "x_t": Transition(State(s.x_t + 1, s.timestep, s.embedding), t.action, t.noise, t.x_0, t.x_0_hat, t.alpha_bar),
-        "t": Transition(State(s.x_t, 999 - s.timestep, s.embedding), t.action, t.noise, t.x_0, t.x_0_hat, t.alpha_bar),
-        "prompt": Transition(
-            State(s.x_t, s.timestep, s.embedding + 1), t.action, t.noise, t.x_0, t.x_0_hat, t.alpha_bar
-        ),
-        "action": Transition(s, t.action + 1, t.noise, t.x_0, t.x_0_hat, t.alpha_bar),
+        "x_t": replace(t, state=replace(s, x_t=s.x_t + 1)),
+        "t": replace(t, state=replace(s, timestep=999 - s.timestep)),
+        "prompt": replace(t, state=replace(s, conditioning=Conditioning(s.conditioning.tokens + 1))),
+        "action": replace(t, action=t.action + 1),
     }
     for name, other in changed.items():
         assert not torch.allclose(critic(other), q), name
-    hidden = Transition(s, t.action, t.noise + 1, t.x_0 + 1, t.x_0_hat, t.alpha_bar)
+    hidden = replace(t, noise=t.noise + 1, target=t.target + 1, x_0=t.x_0 + 1)
     assert torch.equal(critic(hidden), q)
+
+
+def taking(t: Transition, action: Tensor) -> Transition:
+    """The same state with another action."""
+    x_0_hat = Prediction.EPSILON.x_0_hat(action, t.state.x_t, t.signal, t.noise_level)
+    return replace(t, action=action, x_0_hat=x_0_hat)
 
 
 def test_its_gradient_to_the_action_agrees_with_finite_differences() -> None:
@@ -129,10 +132,7 @@ def test_its_gradient_to_the_action_agrees_with_finite_differences() -> None:
     transition = in_words(random_transition(seeded(2), 4, timesteps=600))
 
     def q_of(action: Tensor) -> Tensor:
-        x_0_hat = look_forward(transition.state.x_t, action, transition.alpha_bar)
-        return critic(
-            Transition(transition.state, action, transition.noise, transition.x_0, x_0_hat, transition.alpha_bar)
-        )
+        return critic(taking(transition, action))
 
     action = transition.action.requires_grad_(True)
     (gradient,) = torch.autograd.grad(q_of(action).sum(), action)
@@ -143,27 +143,26 @@ def test_its_gradient_to_the_action_agrees_with_finite_differences() -> None:
     torch.testing.assert_close((gradient * along).sum(dim=(1, 2, 3)), difference, rtol=2e-2, atol=2e-3)
 
 
-def test_it_learns_what_an_action_is_worth_where_the_reference_is_one() -> None:
+def test_it_learns_the_return_of_an_action_where_there_is_one_reference() -> None:
     """With a single photo the reference can be remembered, and its gradient then leads the action to the noise."""
     generator, critic = seeded(), StateActionCritic(4, 1, widths=(16, 32), generator=seeded())
-    value = valued(critic, bins=20)
-    optimizer = torch.optim.Adam(value.trained_parameters(), lr=3e-3)
+    value = scaled(critic, bins=20)
+    updater = CriticUpdater(value, torch.optim.Adam(value.trained_parameters(), lr=3e-3), Target("one-step", 1.0))
     x_0 = torch.randn(1, 4, 8, 8, generator=generator)
 
-    def decisions(b: int) -> Transition:
+    def transitions(b: int) -> Transition:
         noise = torch.randn(b, 4, 8, 8, generator=generator)
         miss = torch.rand(b, 1, 1, 1, generator=generator) * torch.randn(b, 4, 8, 8, generator=generator)
         return make_transition(x_0.expand(b, -1, -1, -1), noise, noise + miss, torch.randint(300, 700, (b,)))
 
     torch.manual_seed(0)
     for _ in range(400):
-        transition = decisions(32)
-        terms = critic_step(value, optimizer, transition, LookForwardReward()(transition))
+        transition = transitions(32)
+        terms = critic_step(updater, transition, LookForwardReward()(transition))
     assert terms["explained_variance"] > 0.5
-    held_out = decisions(64)
+    held_out = transitions(64)
     action = held_out.action.requires_grad_(True)
-    x_0_hat = look_forward(held_out.state.x_t, action, SCHEDULE.level(held_out.state.timestep))
-    q = value(Transition(held_out.state, action, held_out.noise, held_out.x_0, x_0_hat, held_out.alpha_bar))
+    q = value(taking(held_out, action))
     (gradient,) = torch.autograd.grad(q.sum(), action)
     towards = (held_out.noise - action.detach()).flatten(1)
     assert torch.cosine_similarity(gradient.flatten(1), towards).mean() > 0.05  # chance: 0 ± 0.008

@@ -11,8 +11,7 @@ from PIL import Image
 
 from conftest import make_pipeline, save_image
 from errors import raises
-from lookforward.algorithm.trainer import Trainer, draw_batch, train
-from lookforward.algorithm.update import Objective, policy_loss
+from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build
 from lookforward.assembly.job import TrainingJob
 from lookforward.config.recipe import load_settings
@@ -120,7 +119,7 @@ def test_each_sample_is_drawn_with_the_prompt_of_its_photo(dog: Path) -> None:
         save_image(dog / f"{i}.png", i)
         (dog / f"{i}.txt").write_text(f"a {{}} number {i}")
     trainer = trainer_of(dog, **{"run.batch_size": 8})
-    batch = draw_batch(trainer)
+    batch = trainer.draw(trainer.references, trainer.generator)
     assert len(set(batch.prompts)) > 1
     # x_0 is the photo that its prompt tells of: nearest to that photo's latents
     means = trainer.references.latents.mean * trainer.references.latents.scaling
@@ -137,9 +136,8 @@ def test_each_sample_is_drawn_with_the_prompt_of_its_photo(dog: Path) -> None:
 def test_a_mask_of_ones_changes_no_bit() -> None:
     plain = random_transition(seeded(), 3)
     ones = replace(plain, mask=torch.ones(3, 1, 8, 8))
-    objective = Objective(1.0, 1.0, 1.0, 1.0)
     critic = ResidualCritic(4, 8, 8, generator=seeded(1))
-    assert policy_loss(plain, None, None, objective) == policy_loss(ones, None, None, objective)
+    assert torch.equal(plain.masked(plain.action), ones.masked(plain.action))
     for judge in (LookForwardReward(), NoiseReward(), critic):
         assert torch.equal(judge(plain), judge(ones))
 
@@ -159,12 +157,11 @@ def test_a_mask_weighs_every_error(dog: Path, background: float) -> None:
     share = torch.cat([torch.ones(8, 4), torch.full((8, 4), background)], dim=1)
     expected = ((error * share).sum() / (4 * share.sum())).item()  # the weighted mean
     masked = replace(transition, mask=weight[:1])
-    terms = policy_loss(masked, None, None, Objective(0.0, 1.0, 1.0, 1.0))[1]
-    assert terms["noise_loss"] == pytest.approx(expected, rel=1e-5)
+    assert masked.masked(error).mean().item() == pytest.approx(expected, rel=1e-5)
     assert NoiseReward()(masked).item() == pytest.approx(-expected, rel=1e-5)
-    foretold = (transition.x_0_hat - transition.x_0) ** 2
+    predicted = (transition.x_0_hat - transition.x_0) ** 2
     assert LookForwardReward()(masked).item() == pytest.approx(
-        -((foretold * share).sum() / (4 * share.sum())).item(), rel=1e-5
+        -((predicted * share).sum() / (4 * share.sum())).item(), rel=1e-5
     )
     if background == 0:  # what the critic is shown of the background does not matter
         other = replace(masked, x_0_hat=masked.x_0_hat + torch.cat([torch.zeros(8, 4), torch.ones(8, 4)], dim=1))
@@ -355,13 +352,13 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
             "objective.reward": reward,
         },
     )
-    batch = draw_batch(trainer)
+    batch = trainer.draw(trainer.references, trainer.generator)
     assert set(zip(batch.prompts, batch.subject.tolist(), strict=True)) == {  # type: ignore[union-attr]
         ("a photo of sks dog", 0),
         ("a photo of zwx red cat", 1),
     }
-    assert trainer.prior is not None
-    assert trainer.prior.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
+    assert trainer.class_images is not None
+    assert trainer.class_images.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
     assert trainer.references.subjects is not None
     assert trainer.references.subjects.tolist() == [0, 0, 0, 1, 1, 1]
     environment: Any = trainer.environment.reward
@@ -376,8 +373,8 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
 def test_one_class_noun_needs_its_prior_images_once(subjects: Path) -> None:
     subjects.write_text(subjects.read_text().replace("red  cat", "dog"))
     trainer = trainer_of(subjects, **{"data.class_images": 2})
-    assert trainer.prior is not None
-    assert trainer.prior.prompts == ("a photo of dog",) * 2
+    assert trainer.class_images is not None
+    assert trainer.class_images.prompts == ("a photo of dog",) * 2
 
 
 def test_subjects_are_named_in_the_settings(subjects: Path) -> None:

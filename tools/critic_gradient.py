@@ -1,4 +1,4 @@
-"""Does the gradient of a critic that foretells a reward raise that reward? docs/algorithm.md has the table.
+"""Does the gradient of a critic that predicts a reward raise that reward? docs/algorithm.md has the table.
 
 python tools/critic_gradient.py [--transitions 1600] [--passes 9]
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, mse_loss
 
-from lookforward.algorithm.environment import decide, detached
+from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.trainer import Trainer
 from lookforward.assembly import build
 from lookforward.config.recipe import load_settings
-from lookforward.core.path import look_forward
+from lookforward.core.prediction import Prediction
 from lookforward.core.types import Transition
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
@@ -34,7 +34,7 @@ Judge = Callable[[Transition], Tensor]
 Collected = list[tuple[Transition, Tensor]]
 
 
-class SeesForetold(nn.Module):
+class PartialCritic(nn.Module):
     """The state-action critic, shown x̂_0 alone or everything."""
 
     def __init__(self, everything: bool, width: int) -> None:
@@ -51,14 +51,15 @@ class SeesForetold(nn.Module):
 
 def take(t: Transition, action: Tensor) -> Transition:
     """The same state with another action."""
-    return replace(t, action=action, x_0_hat=look_forward(t.state.x_t, action, t.alpha_bar), image=None)
+    x_0_hat = Prediction.EPSILON.x_0_hat(action, t.state.x_t, t.signal, t.noise_level)  # Toybox predicts noise
+    return replace(t, action=action, x_0_hat=x_0_hat, image=None)
 
 
 def explore(t: Transition, generator: torch.Generator) -> Transition:
     """An action with noise, fine or coarse, that moves x̂_0 by up to 0.3 a number whatever the timestep."""
     b = len(t.action)
-    level = t.alpha_bar.view(-1, 1, 1, 1)
-    size = 0.3 * torch.rand(b, 1, 1, 1, generator=generator) * (level / (1 - level)).sqrt()
+    snr = (t.signal / t.noise_level).view(-1, 1, 1, 1)  # a/σ
+    size = 0.3 * torch.rand(b, 1, 1, 1, generator=generator) * snr
     fine = torch.randn(t.action.shape, generator=generator)
     coarse = interpolate(avg_pool2d(fine, 4) * 4, scale_factor=4)
     is_fine = torch.rand(b, 1, 1, 1, generator=generator) < 0.5
@@ -70,8 +71,8 @@ def collect(trainer: Trainer, judge: Judge, count: int, exploring: bool, generat
     """`count` transitions and their rewards, in batches."""
     collected = []
     for _ in range(count // BATCH):
-        batch = trainer.references.draw(BATCH, trainer.policy.schedule.timesteps, generator)
-        now = detached(decide(trainer.policy, batch, trainer.embeddings(batch.prompts))[0])
+        batch = trainer.references.draw(BATCH, trainer.policy.path, generator)
+        now = act_on(trainer.policy, batch, trainer.prompts(batch.prompts))[0].detach()
         now = explore(now, generator) if exploring else now
         collected.append((now, judge(now)))
     return collected
@@ -119,16 +120,16 @@ def main() -> None:
             for t, reward in seen:
                 scale.observe(reward, t.state.timestep)
             for everything in (True, False):
-                critic = SeesForetold(everything, seen[0][0].state.embedding.shape[-1])
+                critic = PartialCritic(everything, seen[0][0].state.conditioning.tokens.shape[-1])
                 fit(critic, scale, seen, options.passes)
                 wanted = torch.cat([scale.normalise(reward, t.state.timestep) for t, reward in unseen])
                 with torch.no_grad():
-                    told = torch.cat([critic(t) for t, _ in unseen])
+                    predicted = torch.cat([critic(t) for t, _ in unseen])
                 gains = torch.cat([judge(moved(critic, t)) - reward for t, reward in unseen])
                 print(
                     f"{function.__name__:10} {'sees all' if everything else 'sees x_0':9} "
                     f"{'exploring' if exploring else 'on policy':10} "
-                    f"explained variance {1 - (wanted - told).var() / wanted.var():+.2f}  "
+                    f"explained variance {1 - (wanted - predicted).var() / wanted.var():+.2f}  "
                     f"change {gains.mean():+.3f} ± {2 * gains.std() / len(gains) ** 0.5:.3f}",
                     flush=True,
                 )

@@ -8,7 +8,8 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from lookforward.models.encoders import no_progress_bars
-from lookforward.models.policy import DiffusionPolicy, forget_origin
+from lookforward.models.loading import forget_origin
+from lookforward.models.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)

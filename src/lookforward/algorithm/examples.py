@@ -1,4 +1,4 @@
-"""What a step is made of: latents of photos and prior images, drawn by chance, and their encoded prompts."""
+"""What a step is made of: latents of photos and class images, drawn at random, and their encoded prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lookforward.core.path import NoisePath
 from lookforward.core.protocols import Policy
-from lookforward.core.types import Batch, CachedLatents
+from lookforward.core.types import Batch, CachedLatents, Conditioning
 
-_AT_ONCE = 32  # prompts
+_PROMPTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Latents of n pictures of one kind, with what belongs to each.
+    """Latents of n images of one kind, with what belongs to each.
 
     prompts: n texts; plain_prompts: n without the identifier, or none. photos: (n, 3, H, W) in [0, 1], what the
     latents were encoded from, for rewards that compare with them. masks: (n, 1, h, w), how much each latent counts,
-    1 in the mean of each picture. subjects: (n,) int64, which of several subjects each shows.
+    1 in the mean of each image. subjects: (n,) int64, which of several subjects each shows.
     """
 
     latents: CachedLatents
@@ -29,17 +30,17 @@ class Examples:
     subjects: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless there is a prompt for each picture."""
+        """Raises ValueError unless there is a prompt for each image."""
         if len(self.prompts) != len(self.latents) or len(self.plain_prompts) not in (0, len(self.latents)):
             counts = f"{len(self.prompts)} prompts and {len(self.plain_prompts)} plain ones"
-            raise ValueError(f"{len(self.latents)} pictures need as many prompts, got {counts}")
+            raise ValueError(f"{len(self.latents)} images need as many prompts, got {counts}")
 
-    def draw(self, count: int, timesteps: int, generator: torch.Generator) -> Batch:
-        """`count` pictures by chance, with noise and timesteps below `timesteps`."""
+    def draw(self, count: int, path: NoisePath, generator: torch.Generator) -> Batch:
+        """`count` images at random, with noise z ~ N(0, 1) and timesteps of the path's density."""
         index = torch.randint(len(self.latents), (count,), generator=generator)
         x_0 = self.latents.sample(index, generator)
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
-        timestep = torch.randint(timesteps, (count,), generator=generator)
+        timestep = path.sample(count, generator)
         photo, mask, subject = (
             None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.subjects)
         )
@@ -56,12 +57,12 @@ class Examples:
         )
 
 
-class Embeddings:
-    """Encoded prompts: kept where the text encoder is frozen, made anew each step where it is trained."""
+class PromptCache:
+    """Encoded prompts: kept if the text encoders are frozen, encoded anew in each step if one is trained."""
 
     def __init__(self, policy: Policy, trained: bool) -> None:
         self.policy, self.trained = policy, trained
-        self._kept: dict[str, Tensor] = {}
+        self._kept: dict[str, Conditioning] = {}
 
     def prepare(self, prompts: Sequence[str]) -> None:
         """Encode all prompts of a run before its first step, if they are kept.
@@ -71,18 +72,17 @@ class Embeddings:
         """
         distinct = tuple(dict.fromkeys(prompts))
         if not self.trained:
-            for start in range(0, len(distinct), _AT_ONCE):
-                self(distinct[start : start + _AT_ONCE])
+            for start in range(0, len(distinct), _PROMPTS_AT_ONCE):
+                self(distinct[start : start + _PROMPTS_AT_ONCE])
 
-    def __call__(self, prompts: tuple[str, ...]) -> Tensor:
-        """(b, l, d). Equal prompts are encoded once."""
+    def __call__(self, prompts: tuple[str, ...]) -> Conditioning:
+        """τ(y) of each prompt. Equal prompts are encoded once."""
         distinct = list(dict.fromkeys(prompts))
         if self.trained:
-            made = dict(zip(distinct, self.policy.embed(distinct), strict=True))
-        else:
-            missing = [p for p in distinct if p not in self._kept]
-            if missing:
-                with torch.no_grad():
-                    self._kept |= dict(zip(missing, self.policy.embed(missing), strict=True))
-            made = self._kept
-        return torch.stack([made[p] for p in prompts])
+            encoded = self.policy.encode_prompts(distinct)
+            return encoded.pick([distinct.index(p) for p in prompts])
+        if missing := [p for p in distinct if p not in self._kept]:
+            with torch.no_grad():
+                encoded = self.policy.encode_prompts(missing)
+            self._kept |= {prompt: encoded.rows(slice(i, i + 1)) for i, prompt in enumerate(missing)}
+        return Conditioning.cat([self._kept[p] for p in prompts])

@@ -1,11 +1,10 @@
-"""What the critic is taught: the return of a transition, from its one reward to the sum of all that follow.
+"""What the critic learns: the return of a transition, from its one reward to the sum of all that follow.
 
-    return(s_t, ẑ_t) = Σ_j γ^(jΔ) r_(t-jΔ),  j = 0, 1, … while t - jΔ ≥ 0        (Eq. 4)
+    return(s_t, o) = Σ_j γ^(jΔ) r_(t-jΔ),  j = 0, 1, … while t - jΔ ≥ 0        (Eq. 4)
 
 Δ is the environment's stride. Three targets, from the least to the most far-sighted:
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from lookforward.algorithm.environment import Environment
 from lookforward.core.protocols import Policy
 from lookforward.core.types import Transition
+from lookforward.critics.value import ScaledCritic
 
 TargetKind = Literal["one-step", "monte-carlo", "bootstrap"]
 
@@ -31,6 +31,25 @@ class Target:
     samples: int = 4
 
 
+def compute_target(
+    target: Target,
+    environment: Environment,
+    policy: Policy,
+    now: Transition,
+    reward: Tensor,
+    critic: ScaledCritic,
+    generator: torch.Generator,
+) -> Tensor:
+    """What the critic is to predict of the transition `now`, which earned `reward` (b,): (b,)."""
+    match target.kind:
+        case "one-step":
+            return reward
+        case "monte-carlo":
+            return monte_carlo(environment, policy, now, reward, target, generator)
+        case "bootstrap":
+            return bootstrap(environment, policy, now, reward, target, critic, generator)
+
+
 def monte_carlo(
     environment: Environment,
     policy: Policy,
@@ -43,26 +62,26 @@ def monte_carlo(
 
     The later rewards, in order, are cut into K equal parts and one is drawn from each, counting n / K: in the mean
     that is the full sum, for any K. Under `reference` a state is reached at once, which costs K actions; under `policy`
-    the chain is walked from state to state, and only the rewards are spared.
+    the trajectory is followed from state to state, and only the rewards are spared.
     """
     total = reward
-    n = now.state.timestep // environment.stride  # (b,) later decisions
+    n = now.state.timestep // environment.stride  # (b,) later states
     k = torch.arange(target.samples).unsqueeze(1)  # (K, 1)
-    chance = torch.rand(target.samples, len(n), generator=generator)
+    u = torch.rand(target.samples, len(n), generator=generator)
     # The place 1 … n of the reward drawn from part k; n where rounding would leave the last part
-    place = ((k + chance) / target.samples * n.cpu()).floor().long().clamp(max=(n.cpu() - 1).clamp(min=0)) + 1
+    place = ((k + u) / target.samples * n.cpu()).floor().long().clamp(max=(n.cpu() - 1).clamp(min=0)) + 1
     place, weight = place.to(n.device), n / target.samples  # (K, b), (b,)
     gamma = target.discount**environment.stride
     if environment.transition == "reference":
         for places in place:
-            later, alive = environment.advance(policy, now, generator, places)
-            total = total + torch.where(alive, weight * gamma**places * environment.judge(later), 0.0)
+            later, alive = environment.next_transition(policy, now, generator, places)
+            total = total + torch.where(alive, weight * gamma**places * environment.reward(later), 0.0)
         return total
     for j in range(1, int(n.max()) + 1):
-        now, alive = environment.advance(policy, now, generator)
-        hits = ((place == j) & alive).sum(dim=0)  # (b,): a short chain may draw one place more than once
+        now, alive = environment.next_transition(policy, now, generator)
+        hits = ((place == j) & alive).sum(dim=0)  # (b,): of a short trajectory one place may be drawn more than once
         if bool(hits.any()):
-            total = total + torch.where(hits > 0, hits * weight * gamma**j * environment.judge(now), 0.0)
+            total = total + torch.where(hits > 0, hits * weight * gamma**j * environment.reward(now), 0.0)
     return total
 
 
@@ -72,14 +91,14 @@ def bootstrap(
     now: Transition,
     reward: Tensor,
     target: Target,
-    slow: Callable[[Transition], Tensor],
+    critic: ScaledCritic,
     generator: torch.Generator,
 ) -> Tensor:
-    """Eq. 9, (b,): r_t + γ^Δ Q'(s_(t-Δ), π(s_(t-Δ))), and `reward`, r_t, alone where the chain ends.
+    """Eq. 9, (b,): r_t + γ^Δ Q'(s_(t-Δ), π(s_(t-Δ))), and `reward`, r_t, alone where the trajectory ends.
 
-    slow: Q' as a return, of a critic that follows the trained one slowly.
+    Q' is the target network of the critic, in units of the reward.
     """
-    later, alive = environment.advance(policy, now, generator)
+    later, alive = environment.next_transition(policy, now, generator)
     with torch.no_grad():
-        future = target.discount**environment.stride * slow(later)
+        future = target.discount**environment.stride * critic.target_return(later)
     return reward + torch.where(alive, future, 0.0)

@@ -1,7 +1,7 @@
 """Config to objects: the only place that knows both."""
 
 from lookforward.assembly.evaluators import Evaluators, build_evaluators, build_scores, check_extra_scores
-from lookforward.assembly.run import Workshop, build, check
+from lookforward.assembly.run import RunComponents, build, check
 from lookforward.exports.convert import convert
 from lookforward.exports.load import load_export, manifest_of, model_hash, read_manifest
 from lookforward.exports.merge import merge
@@ -10,8 +10,8 @@ from lookforward.models.pipeline import build_pipeline, find_device
 
 __all__ = [
     "Evaluators",
+    "RunComponents",
     "Source",
-    "Workshop",
     "add_adapters",
     "build",
     "build_evaluators",

@@ -1,37 +1,37 @@
-"""The critic that a config names, with what it learns from."""
+"""The critic that a config names, with what it learns."""
 
 import torch
 from torch import nn
 
 from lookforward.algorithm.returns import Target
-from lookforward.algorithm.trainer import Critique
+from lookforward.algorithm.trainer import CriticUpdater
 from lookforward.config.settings import Settings
 from lookforward.critics.residual import ResidualCritic
 from lookforward.critics.scale import ReturnScale
 from lookforward.critics.state_action import StateActionCritic
-from lookforward.critics.value import ValueFunction
+from lookforward.critics.value import ScaledCritic
 from lookforward.models.policy import DiffusionPolicy
 
 
-def build_critique(settings: Settings, policy: DiffusionPolicy, latents: torch.Size, embedding: int) -> Critique | None:
-    """latents: (c, h, w). embedding: width of an encoded prompt."""
-    critic = _build_critic(settings, latents, embedding)
-    if critic is None:
+def build_critic_updater(
+    settings: Settings, policy: DiffusionPolicy, latents: torch.Size, conditioning: int
+) -> CriticUpdater | None:
+    """latents: (c, h, w). conditioning: width of an encoded token. None for no critic."""
+    network = _build_network(settings, latents, conditioning)
+    if network is None:
         return None
-    scale = ReturnScale(policy.schedule.timesteps, settings.critic.bins)
-    value = ValueFunction(
-        critic, scale, settings.critic.target_momentum if settings.critic.target == "bootstrap" else None
-    )
-    value = value.to(policy.device)
+    scale = ReturnScale(policy.path.timesteps, settings.critic.bins)
+    momentum = settings.critic.target_momentum if settings.critic.target == "bootstrap" else None
+    critic = ScaledCritic(network, scale, momentum).to(policy.device)
     rate = settings.critic.learning_rate
     optimizer: torch.optim.Optimizer
     match settings.critic.optimizer:
         case "sgd":
-            optimizer = torch.optim.SGD(value.trained_parameters(), lr=rate)
+            optimizer = torch.optim.SGD(critic.trained_parameters(), lr=rate)
         case "adam":
-            optimizer = torch.optim.Adam(value.trained_parameters(), lr=rate)
-    return Critique(
-        value,
+            optimizer = torch.optim.Adam(critic.trained_parameters(), lr=rate)
+    return CriticUpdater(
+        critic,
         optimizer,
         Target(settings.critic.target, settings.objective.discount, settings.critic.target_samples),
         settings.critic.max_grad_norm,
@@ -41,7 +41,7 @@ def build_critique(settings: Settings, policy: DiffusionPolicy, latents: torch.S
     )
 
 
-def _build_critic(settings: Settings, latents: torch.Size, embedding: int) -> nn.Module | None:
+def _build_network(settings: Settings, latents: torch.Size, conditioning: int) -> nn.Module | None:
     # Its own generator: recipes with and without a critic see the same photos, noise and timesteps for a seed
     generator = torch.Generator().manual_seed(settings.run.seed)
     channels, height, width = latents
@@ -51,4 +51,4 @@ def _build_critic(settings: Settings, latents: torch.Size, embedding: int) -> nn
         case "residual":
             return ResidualCritic(channels, height, width, generator=generator)
         case "state-action":
-            return StateActionCritic(channels, embedding, generator=generator)
+            return StateActionCritic(channels, conditioning, generator=generator)

@@ -92,7 +92,7 @@ def check_reward(settings: Settings) -> None:
 
 def _build_decoder(settings: Settings, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
     if not settings.objective.decoder:
-        return lambda x_0: decode(pipeline.vae, x_0)
+        return lambda x_0: decode(pipeline, x_0)
     try:
         tiny: Any = AutoencoderTiny.from_pretrained(settings.objective.decoder, torch_dtype=torch.float32)
     except Exception as error:

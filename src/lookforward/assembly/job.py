@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.algorithm.trainer import train
 from lookforward.assembly.milestones import export_step, keep_milestones
-from lookforward.assembly.run import Workshop, build
+from lookforward.assembly.run import RunComponents, build
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
 from lookforward.data.subject import Subject
@@ -40,32 +40,32 @@ class TrainingJob:
         run, settings = self.run, self.run.settings
         if self._finished():
             return
-        workshop = build(settings, self.subject, self._pipeline)
-        self.notes = workshop.notes
+        components = build(settings, self.subject, self._pipeline)
+        self.notes = components.notes
         with run.hold():  # not earlier: what cannot be built leaves no run behind
             if self._finished():
                 return
             run.begin(self._digests)
-            yield from self._train(workshop)
+            yield from self._train(components)
 
     def _finished(self) -> bool:
         """Whether the run is; raises where another process began another one in its folder meanwhile."""
         return prepare(self.run.folder, self.run.settings, self._digests).finished
 
-    def _train(self, workshop: Workshop) -> Iterator[StepResult]:
-        run, settings, trainer = self.run, self.run.settings, workshop.trainer
-        load_newest(trainer, run.checkpoints, workshop.model_hash)
+    def _train(self, components: RunComponents) -> Iterator[StepResult]:
+        run, settings, trainer = self.run, self.run.settings, components.trainer
+        load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        keep_milestones(workshop, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
+        keep_milestones(components, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
         for result in train(trainer, settings.run.steps):
             run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == settings.run.steps or result.step % settings.run.checkpoint_every == 0
             if due:
-                save_checkpoint(trainer, run.checkpoints, workshop.model_hash)
-            keep_milestones(workshop, run, self.subject, result.step)
+                save_checkpoint(trainer, run.checkpoints, components.model_hash)
+            keep_milestones(components, run, self.subject, result.step)
             yield replace(result, checkpoint=due)
-        export_step(workshop, run, self.subject, settings.run.steps, run.export)
+        export_step(components, run, self.subject, settings.run.steps, run.export)
 
 
 def default_output(settings: Settings) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lookforward.assembly import Workshop, manifest_of
+from lookforward.assembly import RunComponents, manifest_of
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card
@@ -15,7 +15,7 @@ from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
 
 
-def keep_milestones(workshop: Workshop, run: Run, subject: Subject, step: int) -> None:
+def keep_milestones(components: RunComponents, run: Run, subject: Subject, step: int) -> None:
     """Samples and export of a step, where it is to have them and they are not there yet.
 
     Raises:
@@ -24,12 +24,12 @@ def keep_milestones(workshop: Workshop, run: Run, subject: Subject, step: int) -
     if _due(run.settings.evaluation.sample_every, step) or (
         run.settings.evaluation.sample_every and step == run.settings.run.steps
     ):
-        _draw_samples(workshop, run, subject, step)
+        _draw_samples(components, run, subject, step)
     if _due(run.settings.run.export_every, step) and step != run.settings.run.steps:  # the last one's is the run's own
-        export_step(workshop, run, subject, step, run.exports / f"step-{step:06d}")
+        export_step(components, run, subject, step, run.exports / f"step-{step:06d}")
 
 
-def export_step(workshop: Workshop, run: Run, subject: Subject, step: int, folder: Path) -> None:
+def export_step(components: RunComponents, run: Run, subject: Subject, step: int, folder: Path) -> None:
     """Export the weights of a step with a card that shows that step's samples, if it has any.
 
     Raises:
@@ -37,9 +37,9 @@ def export_step(workshop: Workshop, run: Run, subject: Subject, step: int, folde
     """
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.settings, workshop.model_hash), sum(len(one.photos) for one in subject.together)
+    manifest, count = manifest_of(run.settings, components.model_hash), sum(len(one.photos) for one in subject.together)
     card = Card(manifest, run.settings.with_values({"run.steps": step}), count, _samples_of(run, step))
-    export(workshop.adapter, workshop.policy, folder, manifest, card)
+    export(components.adapter, components.policy, folder, manifest, card)
 
 
 def _due(every: int, step: int) -> bool:
@@ -50,13 +50,13 @@ def _samples_of(run: Run, step: int) -> Path:
     return run.samples / f"step-{step:06d}.png"
 
 
-def _draw_samples(workshop: Workshop, run: Run, subject: Subject, step: int) -> None:
+def _draw_samples(components: RunComponents, run: Run, subject: Subject, step: int) -> None:
     path = _samples_of(run, step)
     if path.is_file():
         return
     prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
     images = draw_images(
-        workshop.pipeline,
+        components.pipeline,
         prompts,
         list(range(len(prompts))),
         steps=run.settings.evaluation.sampler_steps,

@@ -1,23 +1,24 @@
-"""A config and a subject to all the objects of one run."""
+"""Settings and a subject to all the objects of one run."""
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from lookforward.algorithm.examples import Embeddings, Examples
-from lookforward.algorithm.trainer import Trainer
-from lookforward.algorithm.update import Objective
+from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.step import train_step
+from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.baseline import build_comparison
-from lookforward.assembly.critic import build_critique
+from lookforward.assembly.baseline import build_baseline
+from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment, check_reward, find_reward
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.settings import FIELDS, WORD_ADAPTERS, Settings
+from lookforward.core.prediction import Prediction
 from lookforward.core.protocols import Adapter
 from lookforward.data.class_images import class_images
 from lookforward.data.subject import Subject, check_identifier
@@ -33,13 +34,10 @@ from lookforward.rewards.terms import parse_terms
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """The objects of one run. `notes` tells the user what is worth knowing before it starts.
+class RunComponents:
+    """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model."""
 
-    model_hash: of the untouched model.
-    """
-
-    pipeline: StableDiffusionPipeline
+    pipeline: Any
     policy: DiffusionPolicy
     adapter: Adapter
     trainer: Trainer
@@ -59,13 +57,13 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     return notes
 
 
-def build(settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None) -> Workshop:
-    """Everything that a run needs, from its config and its subject.
+def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComponents:
+    """Everything that a run needs, from its settings and its subject.
 
     pipeline: the untouched model if it is already loaded; its weights will be trained in place.
 
     Raises:
-        LookforwardError: the model cannot be loaded, or config and model do not fit each other.
+        LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
     policy = DiffusionPolicy(pipeline, settings.model.precision)
@@ -74,23 +72,24 @@ def build(settings: Settings, subject: Subject, pipeline: StableDiffusionPipelin
         subject = describe(subject, settings, policy.device)
         notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
 
-    for network in (pipeline.unet, pipeline.vae):  # a pipeline that was handed in may have had it
+    for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
         if settings.model.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
-    comparison = build_comparison(settings, policy)
+    baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy)
-    prior = _build_prior(settings, subject, pipeline) if settings.objective.prior_weight > 0 else None
+    remembered = _build_class_images(settings, subject, pipeline) if settings.objective.prior_weight > 0 else None
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator)
     parameters = adapter.attach(policy)
-    width = policy.embed([subject.prompt]).shape[-1]
-    embeddings = Embeddings(policy, adapter.changes_prompts)
+    width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
+    prompts = PromptCache(policy, adapter.changes_prompts)
     if len(set(references.prompts)) > 1:
-        embeddings.prepare([*references.prompts, *(prior.prompts if prior else ())])
+        prompts.prepare([*references.prompts, *(remembered.prompts if remembered else ())])
     trainer = Trainer(
+        take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
         optimizer=torch.optim.AdamW(
@@ -100,42 +99,41 @@ def build(settings: Settings, subject: Subject, pipeline: StableDiffusionPipelin
             weight_decay=settings.optimizer.weight_decay,
         ),
         environment=build_environment(settings, pipeline, _photos(subject, policy)),
-        critique=build_critique(settings, policy, references.latents.mean.shape[1:], width),
-        direct=settings.objective.reward_gradient == "direct",
+        critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
+        reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
             settings.critic.weight,
             settings.objective.reconstruction_weight,
             settings.objective.prior_weight,
-            # Returns of more than one reward, which only a critic is taught, are discounted themselves
+            # Returns of more than one reward, which only a critic learns, are discounted themselves
             settings.objective.discount
             if settings.critic.target == "one-step" or settings.critic.name == "none"
             else 1.0,
         ),
         references=references,
-        prior=prior,
-        embeddings=embeddings,
-        batch=settings.run.batch_size,
+        class_images=remembered,
+        prompts=prompts,
+        batch_size=settings.run.batch_size,
         max_grad_norm=settings.optimizer.max_grad_norm,
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
         adapter_generator=adapter_generator,
-        comparison=comparison,
         rate_decay=settings.optimizer.decay,
     )
-    return Workshop(pipeline, policy, adapter, trainer, notes, digest)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
 
 
 def _check(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
     notes: list[str] = []
     learned = settings.adapter.name in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
     for one in subject.together:
-        note = None if learned else check_identifier(one.identifier, lambda text: _tokens(policy, text))
+        note = None if learned else check_identifier(one.identifier, policy.known_tokens)
         notes += [*one.notes, *((note,) if note else ())]
     _check_model(settings, policy)
     notes += _check_lengths(subject, policy)
     check_reward(settings)
     adapter = build_adapter(settings, torch.Generator())
-    if learned:  # a word that cannot be taught is told of before prior images are drawn for it
+    if learned:  # a word that cannot be learned is an error before class images are drawn for it
         adapter.attach(policy)
         adapter.detach(policy)
     prompts = {prompts_of(one, photo)[0] for one in subject.together for photo in one.photos}
@@ -147,7 +145,7 @@ def _check(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tup
         )
     if settings.critic.name == "residual" and settings.critic.bins > 1:
         notes.append(
-            "the residual critic does not see the timestep, so it cannot foretell returns that have a scale of their "
+            "the residual critic does not see the timestep, so it cannot predict returns that have a scale of their "
             f"own in each of {settings.critic.bins} ranges of timesteps: critic.bins = 1 gives all of them one"
         )
     notes += _unheeded(settings)
@@ -176,7 +174,7 @@ def _unheeded(settings: Settings) -> list[str]:
     if own and settings.critic.name == "residual" and settings.follows_reward:
         notes.append(
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
-            f"foretell little of {', '.join(own)}: recipe state-action has one that does"
+            f"predict little of {', '.join(own)}: recipe state-action has one that does"
         )
     values = settings.flat()
     for name, value in settings.changed().items():
@@ -192,16 +190,17 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
     values = settings.flat()
     for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
         check_steps(policy.pipeline, values[name], name)
-    if policy.schedule.alpha_bar.min() < 1e-6:
+    if policy.prediction is Prediction.EPSILON and policy.path.signal.min() < 1e-3:
         raise LookforwardError(
-            "This model's noise schedule ends in noise alone (rescale_betas_zero_snr), from which no image can be "
-            "foretold: Eq. 7 divides by nought there. Take a model without it."
+            "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
+            "Eq. 7 divides by zero. Take a model without that, or one that predicts v.",
+            code="zero-snr",
         )
 
 
 def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
     """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
-    room = policy.pipeline.tokenizer.model_max_length - 2  # but for the marks of start and end
+    room = policy.prompt_length
     notes = []
     for one in subject.together:
         for photo in one.photos:
@@ -210,7 +209,8 @@ def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
             if found and len(policy.count_tokens(before + found)) > room:
                 raise LookforwardError(
                     f"The caption of {photo.path.name} names the subject behind the {room} tokens that the model "
-                    "reads: shorten it, or put {} at its start."
+                    "reads: shorten it, or put {} at its start.",
+                    code="caption-too-long",
                 )
             if (count := len(policy.count_tokens(prompt))) > room:
                 notes.append(f"the caption of {photo.path.name} has {count} tokens; the model reads the first {room}")
@@ -225,7 +225,7 @@ def _build_references(settings: Settings, subject: Subject, policy: DiffusionPol
         seed=settings.run.seed,
     )
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    latents = encode(policy.pipeline.vae, photos)
+    latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
     masks = weigh(views, height, width, settings.data.background_weight)
     return Examples(
@@ -246,7 +246,7 @@ def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
     ]
 
 
-def _build_prior(settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline) -> Examples:
+def _build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> Examples:
     classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
     sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
     draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
@@ -256,10 +256,4 @@ def _build_prior(settings: Settings, subject: Subject, pipeline: StableDiffusion
         for prompt in classes
     ]
     prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))
-    return Examples(encode(pipeline.vae, to_unit(np.concatenate(images))), prompts)
-
-
-def _tokens(policy: DiffusionPolicy, text: str) -> list[int]:
-    # An unknown piece becomes the end-of-text token, which says nothing
-    silent = set(policy.pipeline.tokenizer.all_special_ids)
-    return [token for token in policy.count_tokens(text) if token not in silent]
+    return Examples(encode(pipeline, to_unit(np.concatenate(images))), prompts)

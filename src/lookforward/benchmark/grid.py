@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
-from lookforward.assembly import Evaluators, Workshop, build, build_scores, model_hash
+from lookforward.assembly import Evaluators, RunComponents, build, build_scores, model_hash
 from lookforward.benchmark.cell import (
     Cell,
     cell_images,
@@ -93,21 +93,21 @@ def run_cell(
         recipe, {**overrides, "subject.class_noun": one.class_noun, "run.seed": seed, "subject.photos": str(photos)}
     )
     loaded = read_subject(photos, settings)
-    started, rows, workshop = begun, [], None
+    started, rows, components = begun, [], None
     parameters, size = 0, 0.0
     try:
         if method != UNTOUCHED:
-            workshop = build(settings, loaded, pipeline)
+            components = build(settings, loaded, pipeline)
             started = time.perf_counter()
-            rows = [(result.step, result.terms) for result in train(workshop.trainer, settings.run.steps)]
+            rows = [(result.step, result.terms) for result in train(components.trainer, settings.run.steps)]
         seconds = time.perf_counter() - started if rows else 0.0
-        if workshop is not None:
-            parameters = sum(p.numel() for p in workshop.trainer.parameters.values())
-            size = _export_size(workshop)
+        if components is not None:
+            parameters = sum(p.numel() for p in components.trainer.parameters.values())
+            size = _export_size(components)
         images = _draw(plan, subject, settings, pipeline, settings.subject.identifier if method != UNTOUCHED else "")
     finally:
-        if workshop is not None:
-            workshop.adapter.detach(workshop.policy)
+        if components is not None:
+            components.adapter.detach(components.policy)
     seen = settings.subject.identifier if plan.scoring.identifier_in_clip_text else ""
     texts = [fill(p, seen, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in loaded.photos])
@@ -155,10 +155,10 @@ def restore(pipeline: StableDiffusionPipeline, weights: Weights) -> None:
         module.requires_grad_(False)
 
 
-def _export_size(workshop: Workshop) -> float:
+def _export_size(components: RunComponents) -> float:
     """MiB of the weights in an export; the parts of a pipeline folder that the run did not train count too."""
     with tempfile.TemporaryDirectory() as folder:
-        workshop.adapter.export(workshop.policy, Path(folder))
+        components.adapter.export(components.policy, Path(folder))
         return round(sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors")) / 2**20, 3)
 
 

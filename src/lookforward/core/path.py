@@ -1,7 +1,14 @@
-"""The noise schedule: how clean latents become noise, and what an action says of the clean ones.
+"""The path from an image to noise, x_t = a_t x_0 + σ_t z (Eq. 6), for diffusion and for flow.
 
-Everything is in single precision whatever the model computes in: (1-ᾱ)/ᾱ spans five orders of magnitude
-over Stable Diffusion's schedule, more than half precision can carry through Eq. 7.
+| path | a_t | σ_t |
+|---|---|---|
+| variance preserving | √ᾱ_t | √(1-ᾱ_t) |
+| rectified flow | 1-σ_t | σ_t |
+
+t is an index into a table of T levels, 0 almost clean and T-1 almost or entirely noise, so that strides, bins of
+timesteps and γ^t mean the same on both. Everything that is computed with a level is in single precision, whatever the
+model computes in: (σ/a)² spans five orders of magnitude over Stable Diffusion 1's table, more than half precision
+carries through Eq. 7.
 """
 
 from dataclasses import dataclass
@@ -10,73 +17,78 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+Density = Literal["uniform", "logit-normal", "shifted"]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Cumulative signal levels ᾱ_t, (T,) float32 in (0, 1), falling with t."""
+class NoisePath:
+    """Tables of a_t and σ_t, (T,) float32, and of their squares, which rounded roots do not give exactly.
 
-    alpha_bar: Tensor
+    density: of the timesteps to train at. "uniform"; "logit-normal": the sigmoid of a normal number, most in the
+    middle (Esser et al., 2024); "shifted": uniform u moved towards noise, s u / (1 + (s-1) u) where s = shift.
+    """
+
+    signal: Tensor
+    noise: Tensor
+    squares: tuple[Tensor, Tensor]
+    density: Density = "uniform"
+    shift: float = 1.0
 
     @property
     def timesteps(self) -> int:
-        """T, the number of timesteps."""
-        return len(self.alpha_bar)
+        """T."""
+        return len(self.signal)
 
-    def level(self, timestep: Tensor) -> Tensor:
-        """ᾱ_t for each sample: (b,) int64 to (b,) float32 in (0, 1)."""
-        return self.alpha_bar.to(timestep.device)[timestep]
+    def at(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t and σ_t of each sample: (b,) int64 to two (b,) float32, on the timestep's device."""
+        return self.signal.to(timestep.device)[timestep], self.noise.to(timestep.device)[timestep]
+
+    def squares_at(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t² and σ_t² of each sample, as `at`."""
+        signal, noise = (table.to(timestep.device) for table in self.squares)
+        return signal[timestep], noise[timestep]
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Timesteps to train at: (count,) int64 on the CPU."""
+        if self.density == "uniform":
+            return torch.randint(self.timesteps, (count,), generator=generator)
+        if self.density == "logit-normal":
+            u = torch.randn(count, generator=generator).sigmoid()
+        else:
+            u = torch.rand(count, generator=generator)
+            u = self.shift * u / (1 + (self.shift - 1) * u)
+        return (u * self.timesteps).long().clamp(max=self.timesteps - 1)
 
 
-def scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> Schedule:
-    """Stable Diffusion 1's schedule: betas whose square roots are evenly spaced."""
+def variance_preserving(alpha_bar: Tensor) -> NoisePath:
+    """The path of DDPM and Stable Diffusion, from its cumulative signal levels ᾱ_t, (T,) float32, falling with t."""
+    signal, noise = alpha_bar.float().cpu(), 1 - alpha_bar.float().cpu()
+    return NoisePath(signal.sqrt(), noise.sqrt(), (signal, noise))
+
+
+def rectified_flow(sigma: Tensor, density: Density = "logit-normal", shift: float = 1.0) -> NoisePath:
+    """A straight path, from its noise levels σ_t, (T,) in (0, 1], rising with t."""
+    sigma = sigma.double().cpu()
+    squares = ((1 - sigma) ** 2).float(), (sigma**2).float()
+    return NoisePath((1 - sigma).float(), sigma.float(), squares, density, shift)
+
+
+def scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> NoisePath:
+    """Stable Diffusion 1's path: betas whose square roots are evenly spaced."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float32) ** 2
-    return Schedule(torch.cumprod(1 - betas, dim=0))
+    return variance_preserving(torch.cumprod(1 - betas, dim=0))
 
 
-def add_noise(x_0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) z, Eq. 6. x_0, noise: (b, c, h, w); alpha_bar: (b,); out: (b, c, h, w)."""
-    a = _like(alpha_bar, x_0)
-    return a.sqrt() * x_0.float() + (1 - a).sqrt() * noise.float()
+def add_noise(x_0: Tensor, noise: Tensor, signal: Tensor, noise_level: Tensor) -> Tensor:
+    """x_t = a_t x_0 + σ_t z, Eq. 6. x_0, noise: (b, c, h, w); signal, noise_level: (b,); out: (b, c, h, w) float32."""
+    return like(signal, x_0) * x_0.float() + like(noise_level, x_0) * noise.float()
 
 
-def look_forward(x_t: Tensor, action: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x̂_0,t = (x_t - √(1-ᾱ_t) ẑ_t) / √ᾱ_t, Eq. 7: the end of the path, seen from timestep t.
-
-    x_t, action: (b, c, h, w); alpha_bar: (b,); out: (b, c, h, w) float32.
-    """
-    a = _like(alpha_bar, x_t)
-    return (x_t.float() - (1 - a).sqrt() * action.float()) / a.sqrt()
-
-
-def noise_between(x_t: Tensor, x_0: Tensor, alpha_bar: Tensor) -> Tensor:
+def noise_between(x_t: Tensor, x_0: Tensor, signal: Tensor, noise_level: Tensor) -> Tensor:
     """The noise z that leads from x_0 to x_t, Eq. 6 solved for it: (b, c, h, w) float32."""
-    a = _like(alpha_bar, x_t)
-    return (x_t.float() - a.sqrt() * x_0.float()) / (1 - a).sqrt()
+    return (x_t.float() - like(signal, x_t) * x_0.float()) / like(noise_level, x_t)
 
 
-def noise_to_signal(alpha_bar: Tensor) -> Tensor:
-    """(1-ᾱ_t)/ᾱ_t, the weight of Eq. 8, elementwise: 0.0009 to 214 over Stable Diffusion 1's schedule."""
-    return (1 - alpha_bar) / alpha_bar
-
-
-def as_noise(output: Tensor, x_t: Tensor, alpha_bar: Tensor, prediction: Prediction) -> Tensor:
-    """The action ẑ_t that a model's output stands for, whatever the model predicts.
-
-    output, x_t: (b, c, h, w); alpha_bar: (b,); out: (b, c, h, w) float32.
-    v = √ᾱ z - √(1-ᾱ) x_0 (Salimans and Ho, 2022).
-    """
-    a, output, x_t = _like(alpha_bar, x_t), output.float(), x_t.float()
-    match prediction:
-        case "epsilon":
-            return output
-        case "v_prediction":
-            return a.sqrt() * output + (1 - a).sqrt() * x_t
-        case "sample":
-            return (x_t - a.sqrt() * output) / (1 - a).sqrt()
-
-
-def _like(alpha_bar: Tensor, x: Tensor) -> Tensor:
+def like(level: Tensor, x: Tensor) -> Tensor:
     """(b,) to (b, 1, 1, 1), single precision, on x's device."""
-    return alpha_bar.to(x.device, torch.float32).reshape(-1, *(1,) * (x.ndim - 1))
+    return level.to(x.device, torch.float32).reshape(-1, *(1,) * (x.ndim - 1))

@@ -6,22 +6,26 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from lookforward.core.path import Schedule
-from lookforward.core.types import State, Transition
+from lookforward.core.path import NoisePath
+from lookforward.core.prediction import Prediction
+from lookforward.core.types import CachedLatents, Conditioning, State, Transition
 
 
 class Policy(Protocol):
-    """A diffusion model as a deterministic policy, Eq. 2."""
+    """A generative model as a deterministic policy, Eq. 2."""
 
     @property
-    def schedule(self) -> Schedule: ...
+    def path(self) -> NoisePath: ...
 
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """τ(y): b texts to (b, l, d)."""
+    @property
+    def prediction(self) -> Prediction: ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """τ(y) of b texts."""
         ...
 
     def act(self, state: State) -> Tensor:
-        """ẑ_t = ε_θ(s_t): (b, c, h, w) float32."""
+        """o, the model's own output in s_t: (b, c, h, w) float32."""
         ...
 
 
@@ -37,17 +41,17 @@ class Reward(Protocol):
 
 
 class RewardSum(Protocol):
-    """Rewards that are paid together."""
+    """A weighted sum of rewards."""
 
     name: str
     needs_image: bool
 
     def parts(self, transition: Transition) -> dict[str, Tensor]:
-        """Each reward by name: (b,)."""
+        """Each reward by name, without its weight: (b,)."""
         ...
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """What is paid for `parts`: (b,)."""
+        """Their weighted sum: (b,)."""
         ...
 
 
@@ -111,10 +115,10 @@ class Family(Protocol):
 
     name: as in settings tables, `[family.sd]`. label: for people. pipeline_class: diffusers' class, as in
     model_index.json. denoiser, text_encoders, tokenizers: attributes of that pipeline, in this order; those that a
-    pipeline may lack are in `optional`. capabilities: what adapters may need of it: "cross-attention" (a layer that
-    reads the prompt alone), "learned-words" (one text encoder that can learn tokens). lora_targets: the layers that
-    LoRA adapts, for each component. schedulers: samplers by the names that users know, to diffusers' classes; the
-    first is the default. defaults: dotted settings that differ for this family.
+    pipeline may lack are in `optional`. load_options: further arguments of `from_pretrained`. capabilities: what
+    adapters may need of it: "cross-attention" (layers that read the prompt alone), "learned-words" (one text encoder
+    that can learn tokens). lora_targets: the layers that LoRA adapts, for each component. schedulers: samplers by the
+    names that users know, to diffusers' classes; the first is the default. defaults: dotted settings that differ.
     """
 
     name: str
@@ -124,7 +128,52 @@ class Family(Protocol):
     text_encoders: tuple[str, ...]
     tokenizers: tuple[str, ...]
     optional: frozenset[str]
+    load_options: Mapping[str, Any]
     capabilities: frozenset[str]
     lora_targets: Mapping[str, tuple[str, ...]]
     schedulers: Mapping[str, str]
     defaults: Mapping[str, Any]
+
+    def kind_problem(self, pipeline: Any) -> str:
+        """Why a pipeline of the right class is none of this family; "" if it is one."""
+        ...
+
+    def path(self, pipeline: Any) -> NoisePath: ...
+
+    def prediction(self, pipeline: Any) -> Prediction: ...
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """As the pipeline encodes them itself when it draws."""
+        ...
+
+    def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
+        """The denoiser's output in a state: (b, c, h, w), whatever packing happens inside. noise_level: (b,), σ_t."""
+        ...
+
+    def encode_images(self, vae: Any, images: Tensor) -> CachedLatents:
+        """Images (n, 3, H, W) in [0, 1] to their latents; shift, scale and patches are this family's."""
+        ...
+
+    def decode(self, vae: Any, x_0: Tensor) -> Tensor:
+        """Latents (n, c, h, w) to images (n, 3, H, W) in [0, 1]; differentiable."""
+        ...
+
+    def size_unit(self, pipeline: Any) -> int:
+        """Pixels that a resolution must be a multiple of."""
+        ...
+
+    def native_size(self, pipeline: Any) -> int:
+        """Side in pixels of the images that the model draws where nothing else is asked for."""
+        ...
+
+    def set_sampler(self, pipeline: Any) -> None:
+        """Let the pipeline draw with the deterministic sampler that is the policy of the paper."""
+        ...
+
+    def signature(self, pipeline: Any) -> list[Any]:
+        """What images depend on beside the weights, as plain values: noise levels, scaling, vocabulary."""
+        ...
+
+    def lora_name(self, component: str, name: str) -> str:
+        """peft's name of a learned tensor, "….lora_A.weight", to the one in diffusers' LoRA files."""
+        ...

@@ -1,12 +1,73 @@
 """What passes between the parts of the algorithm. Shapes, ranges and units are stated once, here.
 
-b: batch, c: latent channels, h and w: latent height and width, l: prompt tokens, d: width of the embedding.
+b: batch, c: latent channels, h and w: latent height and width, l: prompt tokens, d: width of an encoded token.
 """
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """τ(y), a batch of encoded prompts.
+
+    tokens: (b, l, d). mask: (b, l), which tokens count; None: all. pooled: (b, p), one vector for the whole prompt.
+    extra: what else a family's denoiser is shown, each (b, …).
+    """
+
+    tokens: Tensor
+    mask: Tensor | None = None
+    pooled: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self, index: slice | Tensor) -> "Conditioning":
+        """Some prompts of the batch; an index may name one more than once."""
+        return rows(self, index)
+
+    def pick(self, places: Sequence[int]) -> "Conditioning":
+        """Prompts of the batch by their places; one that is named more than once gathers the gradient of all."""
+
+        def stack(each: Sequence[Tensor]) -> Tensor:
+            return torch.stack([each[i] for i in places])
+
+        return map_tensors(self, lambda x: stack(x.unbind()))
+
+    def expand(self, count: int) -> "Conditioning":
+        """One prompt, for `count` samples; a batch of as many stays as it is."""
+        return map_tensors(self, lambda x: x.expand(count, *x.shape[1:]))
+
+    def detach(self) -> "Conditioning":
+        return map_tensors(self, Tensor.detach)
+
+    def to(self, *to: Any) -> "Conditioning":
+        """On another device, or its numbers in another precision."""
+        return map_tensors(self, lambda x: x.to(*to))
+
+    @staticmethod
+    def cat(parts: Sequence["Conditioning"]) -> "Conditioning":
+        """Batches one after the other; their prompts must be of one length."""
+        first = parts[0]
+
+        def join(of: Callable[["Conditioning"], Tensor | None]) -> Tensor | None:
+            found = [x for x in map(of, parts) if x is not None]
+            return torch.cat(found) if found else None
+
+        return Conditioning(
+            torch.cat([part.tokens for part in parts]),
+            join(lambda part: part.mask),
+            join(lambda part: part.pooled),
+            {name: torch.cat([part.extra[name] for part in parts]) for name in first.extra},
+        )
 
 
 @dataclass(frozen=True)
@@ -15,24 +76,25 @@ class State:
 
     x_t: (b, c, h, w), latents with noise, VAE scaling applied.
     timestep: (b,) int64, from 0 (almost clean) to T-1 (almost noise).
-    embedding: (b, l, d), the encoded prompt τ(y).
+    conditioning: b encoded prompts.
     """
 
     x_t: Tensor
     timestep: Tensor
-    embedding: Tensor
+    conditioning: Conditioning
 
 
 @dataclass(frozen=True)
 class Transition:
-    """One decision of the policy, with all that a reward or a critic may look at. Single precision.
+    """One action of the policy, with all that a reward or a critic may look at. Single precision.
 
-    state: where the decision was taken.
-    action: (b, c, h, w), ẑ_t of Eq. 2: the predicted noise.
-    noise: (b, c, h, w), z_t: the noise that is really in x_t.
+    state: where it was taken.
+    action: (b, c, h, w), the model's own output o (Eq. 2), whatever it predicts: see `core.prediction`.
+    target: (b, c, h, w), what Eq. 1 regresses the action on.
+    noise: (b, c, h, w), z: the noise that is really in x_t.
     x_0: (b, c, h, w), clean latents of the reference photo.
-    x_0_hat: (b, c, h, w), x̂_0,t of Eq. 7: the clean latents that the action foretells.
-    alpha_bar: (b,) in (0, 1), ᾱ_t.
+    x_0_hat: (b, c, h, w), x̂_0,t of Eq. 7: the clean latents that the action predicts.
+    signal, noise_level: (b,), a_t and σ_t.
     prompts: b texts without the identifier, which no encoder but the policy's own ever learns.
     photo: (b, 3, H, W) in [0, 1], the reference photo that x_0 was encoded from.
     mask: (b, 1, h, w), how much each latent of the reference photo counts, 1 in the mean; None: all alike.
@@ -42,26 +104,36 @@ class Transition:
 
     state: State
     action: Tensor
+    target: Tensor
     noise: Tensor
     x_0: Tensor
     x_0_hat: Tensor
-    alpha_bar: Tensor
+    signal: Tensor
+    noise_level: Tensor
     prompts: tuple[str, ...] = ()
     photo: Tensor | None = None
     image: Tensor | None = None
     mask: Tensor | None = None
     subject: Tensor | None = None
 
-    def counted(self, error: Tensor) -> Tensor:
+    def masked(self, error: Tensor) -> Tensor:
         """An elementwise error (b, c, h, w), each latent by how much it counts."""
         return error if self.mask is None else self.mask * error
+
+    def rows(self, index: slice | Tensor) -> "Transition":
+        """Some samples of the transition."""
+        return rows(self, index)
+
+    def detach(self) -> "Transition":
+        """The same without its gradient: what the critic learns from."""
+        return map_tensors(self, Tensor.detach)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Reference photos to learn from and, with prior preservation, prior images to remember the class by.
+    """Reference photos to learn from and, with prior preservation, class images to remember the class by.
 
-    x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; prior: as many prior images, or None.
+    x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; class_images: as many of those, or None.
     plain_prompts: the prompts without the identifier. photo: (b, 3, H, W) in [0, 1], what x_0 was encoded from.
     mask, subject: as in `Transition`.
     """
@@ -70,7 +142,7 @@ class Batch:
     noise: Tensor
     timestep: Tensor
     prompts: tuple[str, ...]
-    prior: "Batch | None" = None
+    class_images: "Batch | None" = None
     plain_prompts: tuple[str, ...] = ()
     photo: Tensor | None = None
     mask: Tensor | None = None
@@ -81,8 +153,8 @@ class Batch:
 class StepResult:
     """What one step of training did.
 
-    step: counted from 1. terms: the logged quantities by name, plain numbers; docs/algorithm.md has the
-    formula of each. seconds: time that the step took. checkpoint: whether a checkpoint was written after it.
+    step: counted from 1. terms: the logged metrics by name, plain numbers; docs/algorithm.md has the formula of each.
+    seconds: time that the step took. checkpoint: whether a checkpoint was written after it.
     """
 
     step: int
@@ -93,15 +165,15 @@ class StepResult:
 
 @dataclass(frozen=True)
 class CachedLatents:
-    """What the encoder says of n photos, kept so that each is encoded once.
+    """The VAE's posterior of n photos, kept so that each is encoded once.
 
-    mean, std: (n, c, h, w) float32 of the posterior, before the VAE's scaling.
-    scaling: the VAE's scaling factor.
+    mean, std: (n, c, h, w) float32, before the VAE's scaling. x_0 = (latent - shift) · scaling.
     """
 
     mean: Tensor
     std: Tensor
     scaling: float
+    shift: float = 0.0
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -109,4 +181,32 @@ class CachedLatents:
     def sample(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """x_0 of the chosen photos, drawn anew each time: index (b,) int64 to (b, c, h, w), scaled."""
         noise = torch.randn(len(index), *self.mean.shape[1:], generator=generator)
-        return (self.mean[index] + self.std[index] * noise.to(self.mean.device)) * self.scaling
+        return (self.mean[index] + self.std[index] * noise.to(self.mean.device) - self.shift) * self.scaling
+
+
+def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
+    """A dataclass of this module with each of its tensors changed, those of nested ones too."""
+    return _map(value, change, lambda texts: texts)
+
+
+def rows(value: T, index: slice | Tensor) -> T:
+    """Some samples of a dataclass of this module: of its tensors and of its texts."""
+    chosen = index if isinstance(index, slice) else index.tolist()
+    return _map(
+        value,
+        lambda x: x[index],
+        lambda texts: texts[chosen] if isinstance(chosen, slice) else tuple(texts[i] for i in chosen if texts),
+    )
+
+
+def _map(value: Any, change: Callable[[Tensor], Tensor], texts: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return texts(value)
+    if isinstance(value, Mapping):
+        return {name: _map(one, change, texts) for name, one in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {f.name: _map(getattr(value, f.name), change, texts) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changed)
+    return value

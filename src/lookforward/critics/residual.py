@@ -38,5 +38,5 @@ class ResidualCritic(nn.Module):
 
     def forward(self, transition: Transition) -> Tensor:
         """(b,) predicted return, differentiable with respect to the action through x̂_0 (Eq. 7)."""
-        residual = transition.counted((transition.x_0 - transition.x_0_hat) ** 2)  # (b, c, h, w)
+        residual = transition.masked((transition.x_0 - transition.x_0_hat) ** 2)  # (b, c, h, w)
         return -self.network(residual.float())[:, 0]  # (b,)

@@ -1,12 +1,13 @@
 """Returns brought to one scale: the one place where it is done.
 
-A Look Forward reward carries (1-ᾱ)/ᾱ, which runs from 0.001 to 213 over the timesteps; a similarity stays within
-[-1, 1]. A critic that regressed them as they are would learn the largest alone. So it learns
+Look Forward's reward carries (σ/a)² on Stable Diffusion 1's path, which runs from 0.001 to 214 over the timesteps, and
+σ² in [0, 1] for flow and v-prediction; a similarity stays within [-1, 1]. A critic that regressed them as they are
+would learn the largest alone. So it learns
 
     (return - mean_t) / deviation_t,
 
-mean and deviation being running ones of returns at about the same timestep. The policy ascends that value: every
-timestep weighs alike, and λ means about the same for every reward.
+the running mean and deviation of returns at about the same timestep. The policy maximises that value: every timestep
+weighs alike, and λ means about the same for every reward and every path.
 """
 
 import torch
@@ -69,10 +70,10 @@ class ReturnScale(nn.Module):
         return mean, torch.where(count > 0, deviation, 1.0)
 
 
-class Fit(nn.Module):
+class ExplainedVariance(nn.Module):
     """Running explained variance of the critic: 1 - Var(target - q) / Var(target), in (-∞, 1].
 
-    1: it foretells every return; 0: no better than their mean; below: worse. Both variances are running ones over
+    1: it predicts every return; 0: no better than their mean; below: worse. Both variances are running ones over
     about 1 / (1 - momentum) samples, of predictions made before the critic learned from the sample.
     """
 

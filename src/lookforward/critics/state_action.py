@@ -1,8 +1,8 @@
 """The critic of the paper: it sees the state (x_t, t, prompt) and the action, and nothing of the reference.
 
-The paper tells its size, about 0.26M parameters, and its input; the network is ours. Convolutions of stride 2 bring
-latents of any size to one vector. Timestep and prompt modulate every level (FiLM: Perez et al., 2018), since a
-predicted noise means one thing at t = 20 and another at t = 900.
+The paper gives its size, about 0.26M parameters, and its input; the network is ours. Convolutions of stride 2 bring
+latents of any size to one vector. Timestep and prompt modulate every level (FiLM: Perez et al., 2018), since an
+action means one thing at t = 20 and another at t = 900.
 """
 
 import math
@@ -17,21 +17,21 @@ Widths = tuple[int, ...]
 
 
 class StateActionCritic(nn.Module):
-    """Q_φ(s_t, ẑ_t).
+    """Q_φ(s_t, o).
 
     Args:
-        channels: of the latents. embedding: width d of the encoded prompt.
+        channels: of the latents. conditioning: width d of an encoded token.
         widths: channels of each level; each halves height and width.
         generator: source of the first weights.
     """
 
     def __init__(
-        self, channels: int, embedding: int, *, widths: Widths = (32, 64, 96), generator: torch.Generator
+        self, channels: int, conditioning: int, *, widths: Widths = (32, 64, 96), generator: torch.Generator
     ) -> None:
         super().__init__()
         condition = 64
         self.timestep = nn.Sequential(nn.Linear(condition, condition), nn.SiLU(), nn.Linear(condition, condition))
-        self.prompt = nn.Linear(embedding, condition)
+        self.prompt = nn.Linear(conditioning, condition)
         self.first = nn.Conv2d(3 * channels, widths[0], 3, padding=1)
         pairs = list(zip(widths, widths[1:] + widths[-1:], strict=True))
         self.levels = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
@@ -49,9 +49,9 @@ class StateActionCritic(nn.Module):
         """(b,), differentiable with respect to the action, and to nothing else: a state is given, not chosen."""
         state = transition.state
         # x̂_0 is a function of state and action alone (Eq. 7); bounded, as it is noise itself at large t
-        foretold = torch.tanh(transition.x_0_hat / 3)
-        h = self.first(torch.cat([state.x_t, transition.action, foretold], dim=1).float())
-        prompt = state.embedding.detach().float().mean(dim=1)  # (b, d); a trained text encoder is no action
+        x_0_hat = torch.tanh(transition.x_0_hat / 3)
+        h = self.first(torch.cat([state.x_t, transition.action, x_0_hat], dim=1).float())
+        prompt = state.conditioning.tokens.detach().float().mean(dim=1)  # (b, d); a trained text encoder is no action
         condition = self.timestep(_waves(state.timestep, 64)) + self.prompt(prompt)
         for level, film in zip(self.levels, self.films, strict=True):
             scale, shift = film(F.silu(condition))[..., None, None].chunk(2, dim=1)

@@ -7,41 +7,42 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.core.types import Transition
-from lookforward.critics.scale import Fit, ReturnScale
+from lookforward.critics.scale import ExplainedVariance, ReturnScale
 
 
-class ValueFunction(nn.Module):
-    """A critic on normalised returns, its slow copy for Eq. 9, the scale of returns and the record of its fit.
+class ScaledCritic(nn.Module):
+    """A critic network on normalised returns, its target network, the scale of returns and the record of its fit.
 
     Args:
-        critic: nn.Module from a transition to (b,).
+        network: nn.Module from a transition to (b,), such as `ResidualCritic` or `StateActionCritic`.
         scale: brings returns to one scale.
-        slowness: how much of itself the slow copy keeps at each step, in [0, 1); None makes no copy.
+        target_momentum: how much of itself the target network of Eq. 9 keeps at each step, in [0, 1); None: there is
+            no target network.
     """
 
-    def __init__(self, critic: nn.Module, scale: ReturnScale, slowness: float | None = None) -> None:
+    def __init__(self, network: nn.Module, scale: ReturnScale, target_momentum: float | None = None) -> None:
         super().__init__()
-        self.critic, self.scale, self.slowness = critic, scale, slowness
-        self.fit = Fit()
-        self.slow = None if slowness is None else copy.deepcopy(critic).requires_grad_(False)
+        self.network, self.scale, self.target_momentum = network, scale, target_momentum
+        self.explained_variance = ExplainedVariance()
+        self.target_network = None if target_momentum is None else copy.deepcopy(network).requires_grad_(False)
 
     def forward(self, transition: Transition) -> Tensor:
-        """Q_φ, (b,), in units of `scale`: what the policy ascends."""
-        return self.critic(transition)
+        """Q_φ, (b,), in units of `scale`: what the policy maximises."""
+        return self.network(transition)
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """The critic's own."""
-        return list(self.critic.parameters())
+        """The network's."""
+        return list(self.network.parameters())
 
-    def slow_return(self, transition: Transition) -> Tensor:
-        """What the slow copy foretells, (b,), as a return: the Q' of Eq. 9."""
-        if self.slow is None:
-            raise ValueError("this value function was made without a slow copy")
-        return self.scale.restore(self.slow(transition), transition.state.timestep)
+    def target_return(self, transition: Transition) -> Tensor:
+        """What the target network predicts, (b,), in units of the reward: the Q' of Eq. 9."""
+        if self.target_network is None:
+            raise ValueError("this critic was made without a target network")
+        return self.scale.restore(self.target_network(transition), transition.state.timestep)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the slow copy towards the critic."""
-        if self.slow is not None and self.slowness is not None:
+    def update_target_network(self) -> None:
+        """Soft update: move the target network towards the trained one."""
+        if self.target_network is not None and self.target_momentum is not None:
             trained: list[Any] = self.trained_parameters()
-            torch._foreach_lerp_(list(self.slow.parameters()), trained, 1 - self.slowness)
+            torch._foreach_lerp_(list(self.target_network.parameters()), trained, 1 - self.target_momentum)

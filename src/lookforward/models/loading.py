@@ -1,23 +1,87 @@
-"""Finding a model by folder or hub id, and saying what to do where that fails."""
+"""Finding and loading models by folder or hub id, with errors that say what to do."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from huggingface_hub import HfApi, ModelInfo, snapshot_download
+import transformers
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers.utils import logging as transformers_logging
 
 from lookforward.errors import LookforwardError
+from lookforward.models.families import find_family
 
 # One question to the hub, asked before any download: without a network each file would be retried for
 # half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
 _HUB_TIMEOUT_SECONDS = 5.0
 # From a hub id and what the hub says of it (None: it cannot be reached) to a folder in the download cache
 Fetch = Callable[[str, ModelInfo | None], str | Path]
+
+
+def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
+    """The pipeline of a folder or a hub id, of any known family: weights in single precision, no progress bar.
+
+    Raises:
+        LookforwardError: it is of no known family, a part is missing or unreadable, or the hub cannot be reached.
+    """
+    folder = local_folder(source, _fetch_pipeline)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise LookforwardError(
+            f"{folder} has no model_index.json: it is no pipeline folder. Give the folder that diffusers' "
+            "save_pretrained wrote, such as RUN/export.",
+            code="model-index-missing",
+        )
+    try:
+        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        family = find_family(parts["_class_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise explain_load_error(folder, error) from error
+    absent = {name for name in family.optional if not (parts.get(name) or [None])[0]}
+    wanted = {family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler"} - absent
+    if missing := sorted(name for name in wanted if not (folder / name).is_dir()):
+        raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
+    # diffusers would fill gaps in a text encoder with noise
+    encoders: dict[str, Any] = {
+        name: load_weights(getattr(transformers, parts[name][1]), folder / name)
+        for name in family.text_encoders
+        if name not in absent
+    }
+    try:
+        with no_progress_bars(diffusers_logging, transformers_logging):
+            kind: Any = getattr(diffusers, family.pipeline_class)
+            pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **family.load_options, **encoders)
+    except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
+        raise explain_load_error(folder, error) from error
+    for name in sorted(set(family.tokenizers) - absent):
+        check_vocabulary(folder / name, getattr(pipeline, name))
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (getattr(pipeline, family.denoiser), pipeline.vae, *encoders.values()):
+        if missing := [name for name, weight in module.named_parameters() if weight.is_meta]:
+            raise explain_missing(folder, module, missing)
+        module.requires_grad_(False).eval()
+    if problem := family.kind_problem(pipeline):
+        raise LookforwardError(
+            f"{folder} is no text-to-image model of the kind of {family.label}: {problem}. Give such a one.",
+            code="model-kind",
+        )
+    return pipeline.to(device)
+
+
+def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:
+    offline = found is None
+    index = Path(hf_hub_download(name, "model_index.json", local_files_only=offline))
+    find_family(json.loads(index.read_text(encoding="utf-8"))["_class_name"])  # before gigabytes are fetched
+    # diffusers knows which of a repository's many weights a pipeline needs
+    download: Any = diffusers.DiffusionPipeline.download
+    return Path(download(name, safety_checker=None, local_files_only=offline))
 
 
 def fetch_model(name: str, found: ModelInfo | None) -> str:
@@ -55,28 +119,33 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
         return LookforwardError(
             f"the model in {name} cannot be loaded: {reason}. The folder must be complete, as "
             "save_pretrained writes it (config.json, model.safetensors and, where there is text, the "
-            "tokenizer's files): save or download it again."
+            "tokenizer's files): save or download it again.",
+            code="model-incomplete",
         )
     if name.lower().endswith((".safetensors", ".ckpt")):
         there = "is" if Path(name).is_file() else "is not here, and would be"
         return LookforwardError(
             f"{name} {there} a single file, and models are read from folders. Of a Stable Diffusion make one with "
             f"diffusers, in Python: StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'); then "
-            "give FOLDER."
+            "give FOLDER.",
+            code="model-single-file",
         )
     if not _could_be_hub_id(name):
         return LookforwardError(
-            f"there is no model folder {name}. Check the path, or give a hub id of the form owner/name."
+            f"there is no model folder {name}. Check the path, or give a hub id of the form owner/name.",
+            code="model-missing",
         )
     if isinstance(error, RepositoryNotFoundError):
         return LookforwardError(
             f"{name} is not a folder here, and the model hub has no public model of that name. Check the "
-            "spelling; if it is private or gated, run `hf auth login` first."
+            "spelling; if it is private or gated, run `hf auth login` first.",
+            code="model-not-on-hub",
         )
     return LookforwardError(
         f"{name} is not a folder here, and cannot be loaded from the model hub ({reason}). Where there is "
         f"a network, run `hf download {name} --local-dir FOLDER`, copy FOLDER to this machine and pass its "
-        "path instead."
+        "path instead.",
+        code="model-unreachable",
     )
 
 
@@ -128,6 +197,14 @@ def check_vocabulary(folder: Path, tokenizer: Any) -> None:
     if tokenizer.vocab_size <= len(tokenizer.all_special_tokens):
         missing = "the tokenizer's files are missing (vocab.json and merges.txt, or tokenizer.json)"
         raise explain_load_error(folder, FileNotFoundError(missing))
+
+
+def forget_origin(folder: Path) -> None:
+    """Take out of a saved pipeline's configs where its parts were loaded from: a path of this machine."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _cached_or_downloaded(name: str, fetch: Fetch) -> Path:

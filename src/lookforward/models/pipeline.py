@@ -1,22 +1,22 @@
 """A model's name to its pipeline, and the device it runs on."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from lookforward.bundle import bundle_of
 from lookforward.errors import LookforwardError
-from lookforward.models.policy import load_pipeline
-from lookforward.models.sampling import use_ddim
+from lookforward.models.families import family_of
+from lookforward.models.loading import load_pipeline
 
 
-def build_pipeline(model: str, device: str = "auto") -> StableDiffusionPipeline:
-    """The pipeline of "toybox", a folder or a hub id, sampling with DDIM."""
+def build_pipeline(model: str, device: str = "auto") -> Any:
+    """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler."""
     bundle = bundle_of(model)
     source: str | Path = bundle.PIPELINE if bundle else model
     pipeline = load_pipeline(source, find_device(device))
-    use_ddim(pipeline)
+    family_of(pipeline).set_sampler(pipeline)
     return pipeline
 
 
@@ -27,7 +27,9 @@ def find_device(device: str) -> str:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
-            raise LookforwardError(f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.") from error
+            raise LookforwardError(
+                f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.", code="device-unusable"
+            ) from error
         return device
     if torch.cuda.is_available():
         return "cuda"

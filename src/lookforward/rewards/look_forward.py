@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class LookForwardReward:
-    """-mean (x̂_0,t - x_0)², in (-∞, 0]; equals -(1-ᾱ)/ᾱ · mean (ẑ_t - z_t)² (Eq. 8 with a reward's sign).
+    """-mean (x̂_0,t - x_0)², in (-∞, 0] (Eq. 8 with a reward's sign).
+
+    In the model's own error: -(σ/a)² · mean (o - target)² for epsilon, with σ² as weight for v_prediction and flow.
 
     Reads `x_0`, `x_0_hat` and `mask`. Squared latent units, the mean over c, h and w.
     """
@@ -22,7 +24,7 @@ class LookForwardReward:
     needs_image = False
 
     def __call__(self, transition: Transition) -> Tensor:
-        return -transition.counted((transition.x_0_hat - transition.x_0) ** 2).mean(dim=(1, 2, 3))  # (b,)
+        return -transition.masked((transition.x_0_hat - transition.x_0) ** 2).mean(dim=(1, 2, 3))  # (b,)
 
 
 LOOK_FORWARD = RewardSpec(

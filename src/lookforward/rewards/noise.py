@@ -1,4 +1,4 @@
-"""Noise reconstruction, Eq. 5: the objective of DreamBooth, as a reward."""
+"""Reconstruction, Eq. 5: the objective of DreamBooth, as a reward."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class NoiseReward:
-    """-mean (ẑ_t - z_t)², in (-∞, 0] (Eq. 5 with the sign of a reward).
+    """-mean (o - target)², in (-∞, 0] (Eq. 5 with the sign of a reward): of noise, or of what else the model predicts.
 
-    Reads `action`, `noise` and `mask`; the mean over c, h and w.
+    Reads `action`, `target` and `mask`; the mean over c, h and w.
     """
 
     name = "noise"
     needs_image = False
 
     def __call__(self, transition: Transition) -> Tensor:
-        return -transition.counted((transition.action - transition.noise) ** 2).mean(dim=(1, 2, 3))  # (b,)
+        return -transition.masked((transition.action - transition.target) ** 2).mean(dim=(1, 2, 3))  # (b,)
 
 
 NOISE = RewardSpec(

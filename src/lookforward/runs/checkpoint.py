@@ -76,13 +76,13 @@ def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
 def _state(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors: dict[str, Tensor] = {f"policy/{n}": p.detach() for n, p in trainer.parameters.items()}
     tensors |= {f"optimizer/{key}": t for key, t in _moments(trainer.optimizer).items()}
-    if trainer.critique is not None:
-        tensors |= {f"critic/{n}": t.detach() for n, t in trainer.critique.value.state_dict().items()}
-        tensors |= {f"critic_optimizer/{key}": t for key, t in _moments(trainer.critique.optimizer).items()}
+    if trainer.critic_updater is not None:
+        tensors |= {f"critic/{n}": t.detach() for n, t in trainer.critic_updater.critic.state_dict().items()}
+        tensors |= {f"critic_optimizer/{key}": t for key, t in _moments(trainer.critic_updater.optimizer).items()}
     tensors["generator"] = trainer.generator.get_state()
     tensors["critic_generator"] = trainer.critic_generator.get_state()
     tensors["adapter_generator"] = trainer.adapter_generator.get_state()
-    record = {"step": trainer.step, "format": 3, "has_critic": trainer.critique is not None}
+    record = {"step": trainer.step, "format": 4, "has_critic": trainer.critic_updater is not None}
     # .clone() where tensors share memory (tied weights), which safetensors refuses
     return {name: t.cpu().contiguous().clone() for name, t in tensors.items()}, record
 
@@ -103,17 +103,17 @@ def _restore(trainer: Trainer, path: Path, model_hash: str) -> None:
     saved, wanted = groups["policy"], trainer.parameters
     if saved.keys() != wanted.keys() or any(saved[n].shape != p.shape for n, p in wanted.items()):
         raise ValueError("it holds other parameters than this run trains")
-    if record["format"] != 3:
+    if record["format"] != 4:
         raise ValueError(f"it is of format {record['format']}, from another version of lookforward")
-    if record["has_critic"] != (trainer.critique is not None):
+    if record["has_critic"] != (trainer.critic_updater is not None):
         raise ValueError("it was written by a run with another critic")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(saved[name])
     _put_moments(trainer.optimizer, groups.get("optimizer", {}))
-    if trainer.critique is not None:
-        trainer.critique.value.load_state_dict(groups["critic"])
-        _put_moments(trainer.critique.optimizer, groups.get("critic_optimizer", {}))
+    if trainer.critic_updater is not None:
+        trainer.critic_updater.critic.load_state_dict(groups["critic"])
+        _put_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
     trainer.generator.set_state(tensors["generator"])
     trainer.critic_generator.set_state(tensors["critic_generator"])
     trainer.adapter_generator.set_state(tensors["adapter_generator"])

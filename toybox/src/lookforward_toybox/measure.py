@@ -74,8 +74,8 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
 
 def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> np.ndarray:
     """PSNR in dB of images (n, 3, h, w) in [0, 1] after the autoencoder, (n,)."""
-    latents = encode(pipeline.vae, units)
-    error = ((decode(pipeline.vae, latents.mean * latents.scaling) - units) ** 2).mean(dim=(1, 2, 3))
+    latents = encode(pipeline, units)
+    error = ((decode(pipeline, latents.mean * latents.scaling) - units) ** 2).mean(dim=(1, 2, 3))
     return (-10 * torch.log10(error)).numpy()
 
 

@@ -1,7 +1,32 @@
 """Stable Diffusion 1 and 2: a UNet with cross-attention, one CLIP text encoder, a variance-preserving path."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor, nn
+
+from lookforward.core.path import NoisePath, variance_preserving
+from lookforward.core.prediction import Prediction
+from lookforward.core.types import CachedLatents, Conditioning, State
+from lookforward.models.families.kl import decode_kl, encode_kl
+
+# What Stable Diffusion's samplers say, for a pipeline whose own says nothing of it
+_SAMPLER = {"steps_offset": 1, "set_alpha_to_one": False}
+# Of a scheduler's settings, those that say what noise the model has learned
+_NOISE = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+    "rescale_betas_zero_snr",
+)  # fmt: skip
+# peft's names of what is learned to those of diffusers' files, where they differ
+_LORA_SUFFIXES = {
+    "unet": {".lora_A.weight": ".lora.down.weight", ".lora_B.weight": ".lora.up.weight"},
+    "text_encoder": {
+        ".lora_A.weight": ".lora_linear_layer.down.weight",
+        ".lora_B.weight": ".lora_linear_layer.up.weight",
+        # transformers 5 looks for what the layer itself calls it; others know this name as well
+        ".lora_magnitude_vector": ".lora_magnitude_vector.weight",
+    },
+}
 
 
 class StableDiffusion:
@@ -14,6 +39,7 @@ class StableDiffusion:
     text_encoders: tuple[str, ...] = ("text_encoder",)
     tokenizers: tuple[str, ...] = ("tokenizer",)
     optional: frozenset[str] = frozenset()
+    load_options: Mapping[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     capabilities: frozenset[str] = frozenset({"cross-attention", "learned-words"})
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora of diffusers adapts
         "unet": ("to_k", "to_out.0", "to_q", "to_v"),
@@ -27,6 +53,68 @@ class StableDiffusion:
         "unipc": "UniPCMultistepScheduler",
     }
     defaults: Mapping[str, Any] = {}
+
+    def kind_problem(self, pipeline: Any) -> str:
+        unet, latents, words = pipeline.unet.config, pipeline.vae.config, pipeline.text_encoder.config
+        if unet.get("addition_embed_type"):
+            return "its UNet takes further conditions, as Stable Diffusion XL's does"
+        if unet["in_channels"] != latents["latent_channels"]:
+            return f"its UNet takes {unet['in_channels']} channels and not the latents' {latents['latent_channels']}"
+        if unet["cross_attention_dim"] != words.hidden_size:
+            return (
+                f"its UNet reads words of {unet['cross_attention_dim']} numbers, and the text encoder's have "
+                f"{words.hidden_size}"
+            )
+        return ""
+
+    def path(self, pipeline: Any) -> NoisePath:
+        return variance_preserving(pipeline.scheduler.alphas_cumprod.float())
+
+    def prediction(self, pipeline: Any) -> Prediction:
+        return Prediction(pipeline.scheduler.config.get("prediction_type", "epsilon"))
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """A `ConceptPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
+        return Conditioning(pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float())
+
+    def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
+        return denoiser(state.x_t, state.timestep, state.conditioning.tokens, return_dict=False)[0]
+
+    def encode_images(self, vae: Any, images: Tensor) -> CachedLatents:
+        return encode_kl(vae, images)
+
+    def decode(self, vae: Any, x_0: Tensor) -> Tensor:
+        return decode_kl(vae, x_0)
+
+    def size_unit(self, pipeline: Any) -> int:
+        # Each level of the VAE and of the UNet halves the image once, but for the last
+        return pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config["block_out_channels"]) - 1)
+
+    def native_size(self, pipeline: Any) -> int:
+        return int(pipeline.unet.config["sample_size"] * pipeline.vae_scale_factor)
+
+    def set_sampler(self, pipeline: Any) -> None:
+        """DDIM. What the pipeline's own sampler does not say is as in Stable Diffusion's: DDIM by itself would clip
+        latents to [-1, 1], as if they were pixels.
+        """
+        from diffusers import DDIMScheduler
+
+        config = pipeline.scheduler.config
+        unsaid = {name: value for name, value in _SAMPLER.items() if name not in config}
+        pipeline.scheduler = DDIMScheduler.from_config(config, **{**unsaid, "clip_sample": False})
+
+    def signature(self, pipeline: Any) -> list[Any]:
+        schedule = {name: pipeline.scheduler.config.get(name) or None for name in _NOISE}
+        return [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
+
+    def lora_name(self, component: str, name: str) -> str:
+        for suffix, new in _LORA_SUFFIXES[component].items():
+            if name.endswith(suffix):
+                name = name.removesuffix(suffix) + new
+                break
+        if component == "text_encoder" and not name.startswith("text_model."):
+            name = f"text_model.{name}"  # a level that later versions of transformers left out, and files still have
+        return name
 
 
 SD = StableDiffusion()

@@ -10,29 +10,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookforward.baselines.chain import Chain, levels, timesteps
-from lookforward.baselines.dpok import Dpok, dpok_losses, draw_trajectories, kl_between, pairs_loss
-from lookforward.core.path import Schedule
-from lookforward.core.types import Batch, State, Transition
-from lookforward.errors import LookforwardError
-from tiny import SCHEDULE, TinyPolicy, paying, seeded
+from errors import raises
+from lookforward.baselines.dpok import Dpok, Part, Trajectories, draw_trajectories, kl_between, pairs_loss
+from lookforward.baselines.sampler import Act, Sampler, sampler_timesteps
+from lookforward.core.path import variance_preserving
+from lookforward.core.prediction import Prediction
+from lookforward.core.types import Batch, Conditioning, State, Transition
+from tiny import PATH, TinyPolicy, paying, seeded
 
 STEPS = 3
-CHAIN = Chain(STEPS, eta=1.0)
+RANDOM = Sampler(STEPS, eta=1.0)
 LEVELS = torch.tensor([0.9, 0.7, 0.4, 0.2])  # steps that differ little in their noise, so that few samples tell much
 
 
 class LinePolicy(nn.Module):
-    """ẑ = a x + b on one number: every state of its chain is normal, so that all is known in closed form."""
+    """ẑ = a x + b on one number: every state of its trajectory is normal, so that all is known in closed form."""
 
-    schedule = Schedule(LEVELS)
+    path, prediction = variance_preserving(LEVELS), Prediction.EPSILON
 
     def __init__(self, a: float = 0.6, b: float = 0.2) -> None:
         super().__init__()
         self.line = nn.Parameter(torch.tensor([a, b]))
 
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        return torch.zeros(len(prompts), 1, 1)
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        return Conditioning(torch.zeros(len(prompts), 1, 1))
 
     def act(self, state: State) -> Tensor:
         return self.line[0] * state.x_t + self.line[1]
@@ -61,7 +62,7 @@ def moments(line: Tensor, x_t: Tensor, now: Tensor, later: Tensor) -> tuple[Tens
 
 
 def expected_reward(line: Tensor) -> Tensor:
-    """E[-(x_0 - 1)²] of the chain, by carrying mean and variance along."""
+    """E[-(x_0 - 1)²] of the trajectory, by carrying mean and variance along."""
     mean, spread = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     for now, later in pairwise(LEVELS.flip(0).double()):
         slope, shift, variance = moments(line, mean, now, later)
@@ -69,19 +70,26 @@ def expected_reward(line: Tensor) -> Tensor:
     return -((mean - 1) ** 2 + spread)
 
 
-def losses_of(*arguments: Any) -> Iterator[tuple[Tensor, dict[str, float]]]:
-    """Of settings by which every update is one part."""
-    for parts in dpok_losses(*arguments):
+def losses_of(
+    policy: Any, environment: Any, start: Batch, settings: Dpok, words: Conditioning, empty: Any, act: Act, rng: Any
+) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    """Of settings by which every update is one part. act: the pretrained policy's."""
+    settings = replace(settings, reference_act=act)
+    for parts in settings.losses(policy, environment, start, words, empty, rng):
         ((loss, terms),) = parts
         yield loss, terms
+
+
+def loss_of(policy: Any, drawn: Trajectories, pairs: Tensor, settings: Dpok, act: Act, untouched: bool = False) -> Part:
+    return pairs_loss(policy, drawn, pairs, replace(settings, reference_act=act), untouched)
 
 
 def test_the_gradient_is_that_of_the_expected_reward() -> None:
     policy, count = LinePolicy(), 100_000
     exact = torch.autograd.grad(expected_reward(line := policy.line.detach().double().requires_grad_()), line)[0]
-    settings = Dpok(CHAIN, pairs=count * STEPS, at_once=count * STEPS, reward_weight=2.0, kl_weight=0.0)
+    settings = Dpok(RANDOM, pairs=count * STEPS, micro_batch=count * STEPS, reward_weight=2.0, kl_weight=0.0)
     ((loss, terms),) = losses_of(
-        policy, paying(Near()), batch(count), settings, policy.embed([""] * count), None, policy.act, seeded()
+        policy, paying(Near()), batch(count), settings, policy.encode_prompts([""] * count), None, policy.act, seeded()
     )
     found = -STEPS / 2.0 * torch.autograd.grad(loss, policy.line)[0]  # the mean over steps, α = 2, one element
     torch.testing.assert_close(found.double(), exact, rtol=0.03, atol=0.0)  # of Monte Carlo: about 0.01
@@ -92,24 +100,23 @@ def test_the_gradient_is_that_of_the_expected_reward() -> None:
 
 def test_a_minibatch_has_the_gradient_of_all_pairs_in_the_mean() -> None:
     policy, environment = LinePolicy(), paying(Near())
-    embedding, start = policy.embed([""] * 4), batch(4)
-    settings = Dpok(CHAIN, pairs=5, reward_weight=1.0, kl_weight=0.1)
-    drawn = draw_trajectories(policy, environment, start, settings, embedding, None, seeded())
+    words, start = policy.encode_prompts([""] * 4), batch(4)
+    settings = Dpok(RANDOM, pairs=5, reward_weight=1.0, kl_weight=0.1)
+    drawn = draw_trajectories(policy, environment, start, settings, words, None, seeded())
     other = LinePolicy(0.5, 0.1)
-    each = [pairs_loss(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
-    whole, _ = pairs_loss(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
+    each = [loss_of(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
+    whole, _ = loss_of(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
     assert whole.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-4, abs=1e-5)
 
 
 def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
     policy = TinyPolicy()
-    embedding = policy.embed(["a", "b"]).detach()
-    settings = Dpok(Chain(4, eta=1.0))
-    drawn = draw_trajectories(policy, paying(Near()), batch(2, 4, 5), settings, embedding, None, seeded())
-    level = levels(SCHEDULE, 4)
-    for i, t in enumerate(timesteps(SCHEDULE, 4)):
-        x, now, later = drawn.x[i], level[i], level[i + 1]
-        action = policy.act(State(x, t.expand(2), embedding))
+    words = policy.encode_prompts(["a", "b"]).detach()
+    settings = Dpok(Sampler(4, eta=1.0))
+    drawn = draw_trajectories(policy, paying(Near()), batch(2, 4, 5), settings, words, None, seeded())
+    for i, (t, next_t) in enumerate(pairwise(sampler_timesteps(PATH, 4))):
+        x, now, later = drawn.x[i], PATH.squares[0][t], PATH.squares[0][next_t]
+        action = policy.act(State(x, t.expand(2), words))
         variance = (1 - later) / (1 - now) * (1 - now / later)
         mean = later.sqrt() * (x - (1 - now).sqrt() * action) / now.sqrt() + (1 - later - variance).sqrt() * action
         normal = torch.distributions.Normal(mean, variance.sqrt())
@@ -118,7 +125,9 @@ def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
 
 def test_a_baseline_is_the_mean_of_the_others() -> None:
     policy = LinePolicy()
-    drawn = draw_trajectories(policy, paying(Near()), batch(3), Dpok(CHAIN), policy.embed([""] * 3), None, seeded())
+    drawn = draw_trajectories(
+        policy, paying(Near()), batch(3), Dpok(RANDOM), policy.encode_prompts([""] * 3), None, seeded()
+    )
     reward = -((drawn.x[-1, :, 0, 0, 0] - 1) ** 2)
     wanted = torch.stack([reward[i] - reward[[j for j in range(3) if j != i]].mean() for i in range(3)])
     torch.testing.assert_close(drawn.advantage, wanted)
@@ -126,11 +135,11 @@ def test_a_baseline_is_the_mean_of_the_others() -> None:
 
 def test_kl_is_none_of_equals_and_that_of_two_normals_otherwise() -> None:
     policy, other = LinePolicy(), LinePolicy(0.5, 0.1)
-    settings = Dpok(CHAIN, pairs=8, reward_weight=0.0, kl_weight=2.0)
-    embedding = policy.embed([""] * 4)
+    settings = Dpok(RANDOM, pairs=8, reward_weight=0.0, kl_weight=2.0)
+    words = policy.encode_prompts([""] * 4)
 
     def losses(reference: LinePolicy) -> tuple[Tensor, dict[str, float]]:
-        steps = losses_of(policy, paying(Near()), batch(4), settings, embedding, None, reference.act, seeded())
+        steps = losses_of(policy, paying(Near()), batch(4), settings, words, None, reference.act, seeded())
         return next(steps)
 
     same, terms = losses(policy)
@@ -147,11 +156,18 @@ def test_kl_is_none_of_equals_and_that_of_two_normals_otherwise() -> None:
 
 def test_kl_alone_leads_back_to_the_pretrained_policy() -> None:
     policy, pretrained = LinePolicy(), LinePolicy(0.5, 0.0)
-    settings = Dpok(CHAIN, pairs=24, reward_weight=0.0, kl_weight=1.0)
+    settings = Dpok(RANDOM, pairs=24, reward_weight=0.0, kl_weight=1.0)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
     for step in range(60):
         for loss, _ in losses_of(
-            policy, paying(Near()), batch(8), settings, policy.embed([""] * 8), None, pretrained.act, seeded(step)
+            policy,
+            paying(Near()),
+            batch(8),
+            settings,
+            policy.encode_prompts([""] * 8),
+            None,
+            pretrained.act,
+            seeded(step),
         ):
             optimizer.zero_grad()
             loss.backward()
@@ -162,16 +178,16 @@ def test_kl_alone_leads_back_to_the_pretrained_policy() -> None:
 def test_a_reward_without_gradient_rises() -> None:
     policy = TinyPolicy(channels=1)
     pretrained = copy.deepcopy(policy)
-    embedding = policy.embed(["a dog"] * 32).detach()
+    words = policy.encode_prompts(["a dog"] * 32).detach()
     settings = Dpok(
-        Chain(4, eta=1.0), updates=2, pairs=64, at_once=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1
+        Sampler(4, eta=1.0), updates=2, pairs=64, micro_batch=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1
     )
     optimizer = torch.optim.Adam(policy.unet.parameters(), lr=0.02)
     rewards = []
     for step in range(50):
         terms: dict[str, float] = {}
         for loss, terms in losses_of(  # noqa: B007
-            policy, paying(Near()), batch(32, 1, 3), settings, embedding, None, pretrained.act, seeded(step)
+            policy, paying(Near()), batch(32, 1, 3), settings, words, None, pretrained.act, seeded(step)
         ):
             optimizer.zero_grad()
             loss.backward()
@@ -183,18 +199,17 @@ def test_a_reward_without_gradient_rises() -> None:
 
 def test_parts_of_an_update_sum_to_it() -> None:
     policy = LinePolicy()
-    embedding = policy.embed([""] * 4)
+    words = policy.encode_prompts([""] * 4)
     found = []
-    for at_once in (11, 4, 1):
-        settings = Dpok(CHAIN, pairs=11, at_once=at_once, reward_weight=2.0, kl_weight=1.0)
-        (parts,) = dpok_losses(
-            policy, paying(Near()), batch(4), settings, embedding, None, LinePolicy(0.5).act, seeded()
-        )
+    for micro_batch in (11, 4, 1):
+        settings = Dpok(RANDOM, pairs=11, micro_batch=micro_batch, reward_weight=2.0, kl_weight=1.0)
+        settings = replace(settings, reference_act=LinePolicy(0.5).act)
+        (parts,) = settings.losses(policy, paying(Near()), batch(4), words, None, seeded())
         losses, terms = [], {}
         for loss, told in parts:
             losses.append(loss)
             terms = {name: terms.get(name, 0.0) + told.get(name, 0.0) for name in terms.keys() | told.keys()}
-        assert len(losses) == -(-11 // at_once)
+        assert len(losses) == -(-11 // micro_batch)
         gradient = torch.autograd.grad(torch.stack(losses).sum(), policy.line)[0]
         found.append((sum(losses).item(), gradient, terms))
     for loss, gradient, terms in found[1:]:
@@ -207,21 +222,23 @@ def test_parts_of_an_update_sum_to_it() -> None:
 def test_before_the_first_update_no_ratio_is_clipped_whatever_was_noted() -> None:
     """Half precision in a batch of another size gives other last digits, beyond a clip of 1e-4."""
     policy = LinePolicy()
-    settings = Dpok(CHAIN, pairs=100, kl_weight=0.0)
-    drawn = draw_trajectories(policy, paying(Near()), batch(4), settings, policy.embed([""] * 4), None, seeded())
+    settings = Dpok(RANDOM, pairs=100, kl_weight=0.0)
+    drawn = draw_trajectories(
+        policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded()
+    )
     noted = replace(drawn, log_p=drawn.log_p + 1e-3)
     every = torch.arange(4 * STEPS)
-    loss, terms = pairs_loss(policy, noted, every, settings, policy.act, untouched=True)
-    right, _ = pairs_loss(policy, drawn, every, settings, policy.act)
+    loss, terms = loss_of(policy, noted, every, settings, policy.act, untouched=True)
+    right, _ = loss_of(policy, drawn, every, settings, policy.act)
     assert (terms["ratio"], terms["clipped"]) == (1, 0)
     torch.testing.assert_close(*(torch.autograd.grad(x, policy.line)[0] for x in (loss, right)))
 
 
 def test_there_are_as_many_losses_as_updates() -> None:
     policy = LinePolicy()
-    settings = Dpok(CHAIN, updates=3, pairs=100, reward_weight=1.0, kl_weight=1.0)
-    embedding = policy.embed([""] * 4)
-    steps = losses_of(policy, paying(Near()), batch(4), settings, embedding, None, LinePolicy(0.5).act, seeded())
+    settings = Dpok(RANDOM, updates=3, pairs=100, reward_weight=1.0, kl_weight=1.0)
+    words = policy.encode_prompts([""] * 4)
+    steps = losses_of(policy, paying(Near()), batch(4), settings, words, None, LinePolicy(0.5).act, seeded())
     losses = [loss.item() for loss, _ in steps]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)  # all pairs are in each, and nothing was updated
 
@@ -229,10 +246,12 @@ def test_there_are_as_many_losses_as_updates() -> None:
 @pytest.mark.parametrize(("sign", "moves"), [(1.0, False), (-1.0, True)])
 def test_a_ratio_beyond_the_clip_moves_nothing_further_and_may_come_back(sign: float, moves: bool) -> None:
     policy = LinePolicy()
-    settings = Dpok(CHAIN, pairs=100, kl_weight=0.0, ratio_clip=0.1)
-    drawn = draw_trajectories(policy, paying(Near()), batch(4), settings, policy.embed([""] * 4), None, seeded())
+    settings = Dpok(RANDOM, pairs=100, kl_weight=0.0, ratio_clip=0.1)
+    drawn = draw_trajectories(
+        policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded()
+    )
     likelier = replace(drawn, log_p=drawn.log_p - 0.5, advantage=torch.full((4,), sign))  # ratio 1.65 everywhere
-    loss, terms = pairs_loss(policy, likelier, torch.arange(4 * STEPS), settings, policy.act)
+    loss, terms = loss_of(policy, likelier, torch.arange(4 * STEPS), settings, policy.act)
     gradient = torch.autograd.grad(loss, policy.line)[0]
     assert terms["ratio"] == pytest.approx(1.6487, rel=1e-3)
     assert terms["clipped"] == 1
@@ -241,10 +260,10 @@ def test_a_ratio_beyond_the_clip_moves_nothing_further_and_may_come_back(sign: f
 
 def test_guidance_and_the_pretrained_policy_see_the_same_states() -> None:
     policy = TinyPolicy()
-    embedding, empty = policy.embed(["a", "b"]).detach(), policy.embed([""]).detach()
-    settings = Dpok(Chain(3, 4.0, 1.0), pairs=6)
+    words, empty = policy.encode_prompts(["a", "b"]).detach(), policy.encode_prompts([""]).detach()
+    settings = Dpok(Sampler(3, 4.0, 1.0), pairs=6)
     ((loss, terms),) = losses_of(
-        policy, paying(Near()), batch(2, 4, 5), settings, embedding, empty, copy.deepcopy(policy).act, seeded()
+        policy, paying(Near()), batch(2, 4, 5), settings, words, empty, copy.deepcopy(policy).act, seeded()
     )
     assert terms["kl"] == 0
     assert terms["ratio"] == pytest.approx(1, abs=1e-4)
@@ -252,21 +271,23 @@ def test_guidance_and_the_pretrained_policy_see_the_same_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "count", "trained", "named"),
-    [
-        (Dpok(Chain(3)), 2, False, "chain_eta"),
-        (Dpok(CHAIN), 1, False, "dpok_trajectories"),
-        (Dpok(CHAIN), 2, True, "train_text_encoder"),
-    ],
+    ("count", "trained", "code", "named"),
+    [(1, False, "dpok-trajectories", "dpok_trajectories"), (2, True, "dpok-text-encoder", "train_text_encoder")],
 )
-def test_settings_that_do_not_go_together_are_named(settings: Dpok, count: int, trained: bool, named: str) -> None:
+def test_settings_that_do_not_go_together_are_named(count: int, trained: bool, code: str, named: str) -> None:
     policy = LinePolicy()
-    embedding = policy.embed([""] * count).requires_grad_(trained)
-    with pytest.raises(LookforwardError, match=named):
-        next(losses_of(policy, paying(), batch(count), settings, embedding, None, policy.act, seeded()))
+    words = Conditioning(policy.encode_prompts([""] * count).tokens.requires_grad_(trained))
+    with raises(code, named):
+        next(losses_of(policy, paying(), batch(count), Dpok(RANDOM), words, None, policy.act, seeded()))
+    with raises("dpok-deterministic", "eta"):
+        Dpok(Sampler(3))
 
 
 def test_latents_that_are_not_finite_stop_the_step() -> None:
     policy = LinePolicy(b=torch.nan)
-    with pytest.raises(LookforwardError, match="x_0 is nan"):
-        next(losses_of(policy, paying(), batch(2), Dpok(CHAIN), policy.embed([""] * 2), None, policy.act, seeded()))
+    with raises("not-finite", "x_0"):
+        next(
+            losses_of(
+                policy, paying(), batch(2), Dpok(RANDOM), policy.encode_prompts([""] * 2), None, policy.act, seeded()
+            )
+        )

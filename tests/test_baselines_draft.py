@@ -1,18 +1,19 @@
-"""DRaFT: its gradient is the reward's through the chain, K cuts it, and more noises make it steadier."""
+"""DRaFT: its gradient is the reward's through the trajectory, K cuts it, and more noises make it steadier."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from errors import raises
 from lookforward.algorithm.environment import Environment
 from lookforward.baselines import draft
-from lookforward.baselines.chain import Chain, draw_noise
 from lookforward.baselines.draft import Draft, draft_loss
+from lookforward.baselines.sampler import Sampler, draw_noise
 from lookforward.core.types import Batch, Transition
-from lookforward.errors import LookforwardError
 from lookforward.rewards.look_forward import LookForwardReward
 from tiny import TinyPolicy, paying, seeded
 
@@ -37,8 +38,8 @@ def batch(count: int = 2, size: int = 6) -> Batch:
 
 def loss_of(policy: TinyPolicy, settings: Draft, environment: Environment | None = None, seed: int = 0) -> Tensor:
     start = batch()
-    embedding, empty = policy.embed(["a red dog", "a teapot"]), policy.embed([""])
-    return draft_loss(policy, environment or paying(), start, settings, embedding, empty, seeded(seed))[0]
+    words, empty = policy.encode_prompts(["a red dog", "a teapot"]), policy.encode_prompts([""])
+    return draft_loss(policy, environment or paying(), start, settings, words, empty, seeded(seed))[0]
 
 
 def gradient_of(policy: TinyPolicy, settings: Draft, environment: Environment | None = None, seed: int = 0) -> Tensor:
@@ -48,7 +49,7 @@ def gradient_of(policy: TinyPolicy, settings: Draft, environment: Environment | 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_the_gradient_is_that_of_finite_differences(guidance: float) -> None:
-    policy, settings = TinyPolicy(), Draft(Chain(4, guidance), last=4)
+    policy, settings = TinyPolicy(), Draft(Sampler(4, guidance), last=4)
     gradient = gradient_of(policy, settings)
     direction = torch.randn(gradient.shape, generator=seeded(4))
     direction /= direction.norm()
@@ -62,7 +63,7 @@ def test_the_gradient_is_that_of_finite_differences(guidance: float) -> None:
 
 def test_k_cuts_the_gradient_and_not_the_reward() -> None:
     policy = TinyPolicy()
-    settings = [Draft(Chain(4), last=k) for k in (1, 2, 4)]
+    settings = [Draft(Sampler(4), last=k) for k in (1, 2, 4)]
     losses = [loss_of(policy, each) for each in settings]
     gradients = [gradient_of(policy, each) for each in settings]
     assert [loss.item() for loss in losses] == pytest.approx([losses[0].item()] * 3)
@@ -70,32 +71,32 @@ def test_k_cuts_the_gradient_and_not_the_reward() -> None:
     assert not torch.allclose(gradients[1], gradients[2])
 
 
-def test_only_k_decisions_are_differentiated() -> None:
+def test_only_k_actions_are_differentiated() -> None:
     policy = TinyPolicy()
     kept: list[bool] = []
     policy.unet.register_forward_hook(lambda _, __, out: kept.append(out.requires_grad))
-    loss_of(policy, Draft(Chain(5), last=2))
-    loss_of(policy, Draft(Chain(5), noises=3))
+    loss_of(policy, Draft(Sampler(5), last=2))
+    loss_of(policy, Draft(Sampler(5), noises=3))
     assert kept == [False] * 3 + [True] * 2 + [False] * 5 + [True]
 
 
 def test_the_reward_is_that_of_the_last_latents() -> None:
     policy, seen = TinyPolicy(), []
     reward = Written(lambda t: seen.append(t) or t.x_0_hat.mean(dim=(1, 2, 3)))
-    loss = loss_of(policy, Draft(Chain(3)), paying(reward))
+    loss = loss_of(policy, Draft(Sampler(3)), paying(reward))
     assert loss.item() == pytest.approx(-seen[0].x_0_hat.mean().item())
     assert seen[0].state.timestep.tolist() == [1, 1]
 
 
 def test_more_noises_have_the_same_mean_and_less_variance(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy, settings = TinyPolicy(), {noises: Draft(Chain(1), noises=noises) for noises in (1, 8)}
-    embedding = policy.embed(["a red dog", "a teapot"]).detach()
+    policy, settings = TinyPolicy(), {noises: Draft(Sampler(1), noises=noises) for noises in (1, 8)}
+    words = policy.encode_prompts(["a red dog", "a teapot"]).detach()
     begun = torch.randn(batch().x_0.shape, generator=seeded(6))
 
     def gradient(noises: int, seed: int) -> Tensor:
-        calls = iter([lambda *_: begun, draw_noise])  # the chain begins at the same noise, the copies do not
+        calls = iter([lambda *_: begun, draw_noise])  # the trajectory begins at the same noise, the copies do not
         monkeypatch.setattr(draft, "draw_noise", lambda like, generator: next(calls)(like, generator))
-        loss, _ = draft_loss(policy, paying(), batch(), settings[noises], embedding, None, seeded(seed))
+        loss, _ = draft_loss(policy, paying(), batch(), settings[noises], words, None, seeded(seed))
         return torch.autograd.grad(loss, policy.unet.weight)[0].flatten()
 
     one, eight = (torch.stack([gradient(noises, 1000 * noises + seed) for seed in range(200)]) for noises in (1, 8))
@@ -112,13 +113,13 @@ def test_noised_copies_are_compared_with_their_own_reference() -> None:
         seen.append(transition)
         return LookForwardReward()(transition)
 
-    embedding = policy.embed(["a red dog", "a teapot"])
-    draft_loss(policy, paying(Written(judge)), start, Draft(Chain(3), noises=2), embedding, None, seeded())
+    words = policy.encode_prompts(["a red dog", "a teapot"])
+    draft_loss(policy, paying(Written(judge)), start, Draft(Sampler(3), noises=2), words, None, seeded())
     (transition,) = seen
     assert transition.prompts == ("a", "a", "b", "b")
     assert transition.photo[:, 0, 0, 0].tolist() == [0, 0, 1, 1]
     assert torch.equal(transition.x_0, start.x_0[[0, 0, 1, 1]])
-    assert torch.equal(transition.state.embedding, embedding[[0, 0, 1, 1]])
+    assert torch.equal(transition.state.conditioning.tokens, words.tokens[[0, 0, 1, 1]])
     near = (transition.x_0_hat[0] - transition.x_0_hat[1]).abs().mean()
     far = (transition.x_0_hat[1] - transition.x_0_hat[2]).abs().mean()
     assert 0 < near < far / 3  # two copies of one image, and two images
@@ -126,11 +127,11 @@ def test_noised_copies_are_compared_with_their_own_reference() -> None:
 
 def test_descent_raises_the_reward() -> None:
     policy, start = TinyPolicy(), batch()
-    embedding = policy.embed(["a red dog", "a teapot"]).detach()
+    words = policy.encode_prompts(["a red dog", "a teapot"]).detach()
     optimizer = torch.optim.Adam(policy.unet.parameters(), lr=0.01)
     rewards = []
     for step in range(60):
-        loss, terms = draft_loss(policy, paying(), start, Draft(Chain(4), last=2), embedding, None, seeded(step))
+        loss, terms = draft_loss(policy, paying(), start, Draft(Sampler(4), last=2), words, None, seeded(step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -141,35 +142,35 @@ def test_descent_raises_the_reward() -> None:
 def test_parts_are_logged_where_there_are_several() -> None:
     policy = TinyPolicy()
     mean = Written(lambda t: t.x_0_hat.mean(dim=(1, 2, 3)), "mean")
-    embedding = policy.embed(["a", "b"])
+    words = policy.encode_prompts(["a", "b"])
     for rewards, names in [((mean,), set()), ((mean, LookForwardReward()), {"reward/mean", "reward/look-forward"})]:
-        _, terms = draft_loss(policy, paying(*rewards), batch(), Draft(Chain(2)), embedding, None, seeded())
+        _, terms = draft_loss(policy, paying(*rewards), batch(), Draft(Sampler(2)), words, None, seeded())
         assert set(terms) == {"reward", "loss"} | names
 
 
 def test_a_reward_without_gradient_is_named_with_the_remedy() -> None:
     blind = Written(lambda t: t.x_0_hat.detach().mean(dim=(1, 2, 3)), "blind")
-    with pytest.raises(LookforwardError, match=r"'blind' gives no gradient.*method = dpok"):
-        loss_of(TinyPolicy(), Draft(Chain(2)), paying(LookForwardReward(), blind))
+    with raises("reward-no-gradient", "'blind'", "baseline.name = dpok"):
+        loss_of(TinyPolicy(), Draft(Sampler(2)), paying(LookForwardReward(), blind))
 
 
 def test_latents_that_are_not_finite_stop_the_step() -> None:
     policy = TinyPolicy()
     torch.nn.init.constant_(policy.unet.bias, torch.nan)
-    with pytest.raises(LookforwardError, match="x_0 is nan"):
-        loss_of(policy, Draft(Chain(2)))
+    with raises("not-finite", "x_0"):
+        loss_of(policy, Draft(Sampler(2)))
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (Draft(Chain(4), last=0), "draft_last"),
-        (Draft(Chain(4), last=5), "draft_last"),
-        (Draft(Chain(4), noises=-1), "draft_noises"),
-        (Draft(Chain(4), last=2, noises=2), "draft_last"),
-        (Draft(Chain(4, eta=1.0)), "chain_eta"),
+        ({"last": 0}, "draft_last"),
+        ({"last": 5}, "draft_last"),
+        ({"noises": -1}, "draft_noises"),
+        ({"last": 2, "noises": 2}, "draft_last"),
+        ({"sampler": Sampler(4, eta=1.0)}, "eta"),
     ],
 )
-def test_settings_that_do_not_go_together_are_named(settings: Draft, named: str) -> None:
-    with pytest.raises(LookforwardError, match=named):
-        loss_of(TinyPolicy(), settings)
+def test_settings_that_do_not_go_together_are_named(settings: dict[str, Any], named: str) -> None:
+    with raises("draft-settings", named):
+        Draft(**{"sampler": Sampler(4)} | settings)

@@ -1,0 +1,137 @@
+"""Algorithm 1 of the paper, one step of it.
+
+    lines 3, 4   draw photos x_0, noise z and timesteps t; noise them to x_t                    Eq. 6
+    line 5       act: o = π_θ(x_t, t, τ(y)); look forward: x̂_0                                 Eqs. 2, 7
+    lines 6-8    reward r; target return; one step of the critic Q_φ towards it                 Eqs. 4, 8-10
+    line 9       one step of the policy up the gradient of λ γ^t Q_φ - ‖o - target‖²            Eq. 11
+
+Rewards rise, losses fall; the critic predicts a return and the policy maximises it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from lookforward.algorithm.environment import act_on, require_finite
+from lookforward.algorithm.returns import compute_target
+from lookforward.algorithm.trainer import CriticUpdater, Trainer
+from lookforward.core.types import Transition
+
+_REMEDY = "lower learning_rate or critic.weight, or use precision fp32"
+_CRITIC_REMEDY = "the critic's learning rate is too high: lower critic.learning_rate"
+
+
+def train_step(trainer: Trainer) -> dict[str, float]:
+    """Change the policy, and the critic if there is one, once; returns the step's metrics.
+
+    Raises:
+        LookforwardError: a number is not finite, or a reward fails; the policy was not changed.
+    """
+    policy, environment, objective = trainer.policy, trainer.environment, trainer.objective
+
+    # Draw: photos and as many class images, with noise and timesteps (lines 3 and 4)
+    batch = trainer.draw(trainer.references, trainer.generator)  # x_0, z: (b, c, h, w); t: (b,)
+    if trainer.class_images is not None:
+        batch = replace(batch, class_images=trainer.draw(trainer.class_images, trainer.generator))
+    prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
+
+    # Act: o in the state (x_t, t, τ(y)), and what it predicts (line 5; Eqs. 6, 2, 7)
+    transition, class_transition = act_on(policy, batch, trainer.prompts(prompts))
+    metrics = {"timestep": batch.timestep.float().mean().item()}
+
+    # Reward, target, critic (lines 6 to 8), and Q of this action, with its gradient
+    q: Tensor | None = None  # (b,)
+    updater = trainer.critic_updater
+    if updater is not None:
+        if trainer.step % updater.every == 0:
+            metrics |= update_critic(trainer, updater, transition)
+        if trainer.step >= updater.warmup:
+            q = updater.critic(transition)  # Q_φ(s_t, o)
+    elif trainer.reward_gradient:  # the reward itself takes the critic's place
+        q, rewards = environment.reward_with_metrics(
+            transition, ": let the policy follow a critic (objective.reward_gradient = critic)."
+        )
+        metrics |= rewards
+
+    # Policy (line 9)
+    reconstruction = transition.masked((transition.action - transition.target) ** 2).mean()  # Eq. 1
+    loss = objective.reconstruction_weight * reconstruction
+    metrics["noise_loss"] = reconstruction.item()
+    if class_transition is not None:
+        prior = ((class_transition.action - class_transition.target) ** 2).mean()  # prior preservation
+        loss = loss + objective.prior_weight * prior
+        metrics["prior_loss"] = prior.item()
+    if q is not None:
+        value = (objective.discount**transition.state.timestep * q).mean()  # γ^t Q, each sample by its own t
+        loss = loss - objective.critic_weight * value  # Eq. 11
+        metrics["value"] = value.item()
+    gradient = update_policy(trainer, loss)
+    return metrics | {"loss": loss.item(), "gradient": gradient}
+
+
+def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transition) -> dict[str, float]:
+    """Regress the critic on the returns of this transition, then of further batches; returns metrics of the first.
+
+    Raises:
+        LookforwardError: a loss or a gradient is not finite; that step did not change the critic.
+    """
+    policy, environment, critic = trainer.policy, trainer.environment, updater.critic
+    now, metrics = transition.detach(), {}
+    reward, metrics = environment.reward_with_metrics(now)  # r_t: (b,); Eqs. 8, 10
+    for i in range(updater.steps):
+        if i > 0:
+            batch = trainer.draw(trainer.references, trainer.critic_generator)
+            with torch.no_grad():
+                now = act_on(policy, batch, trainer.prompts(batch.prompts))[0].detach()
+                reward = environment.reward(now)
+        q_target = compute_target(  # Eqs. 4, 9
+            updater.target, environment, policy, now, reward, critic, trainer.critic_generator
+        )
+        learned = critic_step(updater, now, q_target)
+        metrics |= learned if i == 0 else {}
+    return metrics
+
+
+def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor) -> dict[str, float]:
+    """One step of the critic towards the returns (b,) of a transition (line 8)."""
+    critic, transition, timestep = updater.critic, transition.detach(), transition.state.timestep
+    require_finite(q_target, "q_target", "the reward, or the critic that predicts it, diverged; lower critic.weight")
+    critic.scale.observe(q_target, timestep)
+    wanted = critic.scale.normalise(q_target, timestep)  # (b,)
+    q = critic(transition)  # (b,)
+    loss = mse_loss(q, wanted)
+    require_finite(loss, "critic_loss", _CRITIC_REMEDY)
+    updater.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    # A return near t = T can be a thousand times one near t = 0: unclipped, one such step throws the critic off
+    norm = torch.nn.utils.clip_grad_norm_(critic.trained_parameters(), updater.max_norm)
+    require_finite(norm, "critic_gradient", _CRITIC_REMEDY)
+    updater.optimizer.step()
+    critic.update_target_network()
+    return {
+        "critic_loss": loss.item(),
+        "q": q.detach().mean().item(),
+        "q_target": q_target.mean().item(),
+        "explained_variance": critic.explained_variance.observe(q.detach(), wanted),
+    }
+
+
+def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
+    """One step of the policy against `loss`; returns the norm of the gradient before clipping.
+
+    loss: a scalar, or parts that sum to it, of which one at a time is in memory.
+
+    Raises:
+        LookforwardError: the loss or a gradient is not finite; nothing was changed.
+    """
+    trainer.optimizer.zero_grad(set_to_none=True)
+    for part in (loss,) if isinstance(loss, Tensor) else loss:
+        require_finite(part, "loss", _REMEDY)
+        part.backward()
+    norm = torch.nn.utils.clip_grad_norm_(list(trainer.parameters.values()), trainer.max_grad_norm)
+    require_finite(norm, "gradient", _REMEDY)
+    trainer.optimizer.step()
+    return norm.item()

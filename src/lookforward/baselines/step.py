@@ -1,0 +1,71 @@
+"""A step of a baseline: it takes the place of `algorithm.step.train_step` in the trainer."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lookforward.algorithm.environment import Environment, act_on
+from lookforward.algorithm.step import update_policy
+from lookforward.algorithm.trainer import Trainer
+from lookforward.baselines.sampler import Sampler
+from lookforward.core.protocols import Policy
+from lookforward.core.types import Batch, Conditioning
+
+
+class Method(Protocol):
+    """DRaFT or DPOK."""
+
+    @property
+    def sampler(self) -> Sampler: ...
+
+    def losses(
+        self,
+        policy: Policy,
+        environment: Environment,
+        start: Batch,
+        conditioning: Conditioning,
+        empty: Conditioning | None,
+        generator: torch.Generator,
+    ) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]: ...
+
+
+@dataclass(frozen=True)
+class BaselineStep:
+    """One step of a method, with prior preservation. images: how many it draws."""
+
+    method: Method
+    images: int
+
+    def __call__(self, trainer: Trainer) -> dict[str, float]:
+        """Draw images and follow their reward; returns the metrics of the last update."""
+        start = trainer.draw(trainer.references, trainer.generator, self.images)
+        conditioning = trainer.prompts(start.prompts)
+        empty = None if self.method.sampler.guidance == 1 else trainer.prompts(("",))
+        metrics: dict[str, float] = {}
+        for parts in self.method.losses(
+            trainer.policy, trainer.environment, start, conditioning, empty, trainer.critic_generator
+        ):
+            metrics = {}
+            gradient = update_policy(trainer, _with_prior(trainer, parts, metrics))
+            metrics["gradient"] = gradient
+        return metrics
+
+
+def _with_prior(
+    trainer: Trainer, parts: Iterable[tuple[Tensor, dict[str, float]]], metrics: dict[str, float]
+) -> Iterator[Tensor]:
+    """The parts of a loss, the first with prior preservation added; sums their metrics up in `metrics`."""
+    for i, (loss, of_part) in enumerate(parts):
+        of_part = dict(of_part)
+        if i == 0 and trainer.class_images is not None:
+            batch = trainer.draw(trainer.class_images, trainer.generator)
+            transition, _ = act_on(trainer.policy, batch, trainer.prompts(batch.prompts))
+            prior = ((transition.action - transition.target) ** 2).mean()
+            loss = loss + trainer.objective.prior_weight * prior
+            of_part |= {"prior_loss": prior.item(), "loss": loss.item()}
+        for name, value in of_part.items():
+            metrics[name] = metrics.get(name, 0.0) + value
+        yield loss
