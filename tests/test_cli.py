@@ -22,7 +22,7 @@ from conftest import save_image
 from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward.api import personalize
 from lookforward.benchmark.methods import grid_methods
-from lookforward.config.settings import flatten
+from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
 
 
@@ -597,6 +597,10 @@ def test_a_full_disk_after_training(
 
 def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the user can do something about is told in one sentence."""
+
+    def refuse(*_: Any) -> None:
+        raise LookforwardError("told", code="test")
+
     monkeypatch.setattr("lookforward.assembly.job.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)

@@ -18,7 +18,8 @@ from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.assembly import build_pipeline, load_export, read_manifest
-from lookforward.config.settings import AdapterKind, Settings, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import AdapterKind, Settings
 from lookforward.exports.card import CARD
 from lookforward.exports.convert import FORMATS, file_name
 from lookforward.exports.kohya import about_the_base, to_kohya

@@ -19,7 +19,7 @@ from exports import make_export
 from jobs import Command
 from lookforward import LookforwardError, __version__, load_personalized
 from lookforward.assembly import read_manifest
-from lookforward.config.settings import structure
+from lookforward.config.reading import structure
 from lookforward.exports.png import Drawing, read_settings, save_picture
 from lookforward.models.families.sd import SD
 from lookforward.models.latents import encode

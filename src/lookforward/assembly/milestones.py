@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lookforward.assembly import RunComponents, manifest_of
+from lookforward.config.reading import with_values
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card
@@ -38,7 +39,7 @@ def export_step(components: RunComponents, run: Run, subject: Subject, step: int
     if (folder / MANIFEST).is_file():
         return
     manifest, count = manifest_of(run.settings, components.model_hash), sum(len(one.photos) for one in subject.together)
-    card = Card(manifest, run.settings.with_values({"run.steps": step}), count, _samples_of(run, step))
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step))
     export(components.adapter, components.policy, folder, manifest, card)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from lookforward.benchmark.plan import cell_name, prompt_kind
 from lookforward.benchmark.provenance import other_than_default
-from lookforward.config.settings import FIELDS, Settings, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.report.choice import Found, Key, Wanted, planned_cells
 from lookforward.report.origin import Origin

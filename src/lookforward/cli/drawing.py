@@ -27,10 +27,11 @@ def draw_into(
     """
     from lookforward import __version__
     from lookforward.exports.png import Drawing, save_picture, save_sheet
-    from lookforward.models.sampling import draw_images, native_size
+    from lookforward.models.families import family_of
+    from lookforward.models.sampling import draw_images
     from lookforward.report import contact_sheet
 
-    size = settings["resolution"] or native_size(pipeline)
+    size = settings["resolution"] or family_of(pipeline).native_size(pipeline)
     sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
     drawings = [
         Drawing(text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record)

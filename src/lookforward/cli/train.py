@@ -30,8 +30,8 @@ def train(
     """
     from lookforward.assembly import check
     from lookforward.assembly.job import TrainingJob, default_output
+    from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
-    from lookforward.config.settings import flatten, to_toml
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
