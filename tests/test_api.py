@@ -19,11 +19,11 @@ from lookforward import (
     load_settings,
     personalize,
 )
-from lookforward.assembly.job import TrainingJob, default_output
+from lookforward.assembly.job import training_job
 from lookforward.config.reading import structure
 from lookforward.config.settings import AdapterKind
 from lookforward.data.subjects import read_subject
-from lookforward.runs.folder import open_run
+from lookforward.runs.folder import default_output, open_run
 
 TERMS = {"timestep", "noise_loss", "prior_loss", "loss", "gradient"}
 CRITIC_TERMS = {"critic_loss", "explained_variance", "q", "q_target", "reward", "value"}
@@ -31,9 +31,10 @@ CRITIC_TERMS = {"critic_loss", "explained_variance", "q", "q_target", "reward", 
 
 @pytest.fixture
 def train(tiny_model: Path, photos: Path, tmp_path: Path) -> Any:
-    def call(name: str = "run", recipe: str = "look-forward", on_step: Any = None, **settings: Any) -> Personalized:
-        given = {**SETTINGS, "model.name": str(tiny_model), **settings}
-        return personalize(photos, "teapot", recipe=recipe, output=tmp_path / name, on_step=on_step, settings=given)
+    def call(name: str = "run", **given: Any) -> Personalized:
+        settings = {**SETTINGS, "model.name": str(tiny_model), **{k: v for k, v in given.items() if "." in k}}
+        options = {k: v for k, v in given.items() if "." not in k}
+        return personalize(photos, "teapot", output=tmp_path / name, settings=settings, **options)
 
     return call
 
@@ -216,7 +217,7 @@ def test_what_cannot_be_trained_leaves_nothing_behind(
 
 
 def test_an_unfinished_or_absent_run_cannot_be_loaded(train: Any, tmp_path: Path) -> None:
-    with pytest.raises(LookforwardError, match="There is no run folder"):
+    with raises("run-missing"):
         load_personalized(tmp_path / "run")
 
     def stop(result: StepResult) -> None:
@@ -241,23 +242,21 @@ def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_
     given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}
     settings = load_settings("look-forward", given)
     subject = read_subject(photos, settings)
-    first = iter(TrainingJob(tmp_path / "run", settings, subject))
+    first = iter(training_job(tmp_path / "run", settings, subject))
     next(first)
     rows = logged(tmp_path / "run")
-    with pytest.raises(
-        LookforwardError, match=r"Another process trains in .*run: wait for it, or give another --output"
-    ):
+    with pytest.raises(LookforwardError, match=r"Another process trains in .*run"):
         train()
-    late = TrainingJob(tmp_path / "run", settings, subject)  # looked before the first one ended
+    late = training_job(tmp_path / "run", settings, subject)  # looked before the first one ended
     assert logged(tmp_path / "run") == rows
     assert len(list(first)) == 5
     assert not list(late)  # nothing was left to do
     assert len(logged(tmp_path / "run")) == 6
 
     other = tmp_path / "other"
-    begun = TrainingJob(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
+    begun = training_job(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
     train("other")
-    with pytest.raises(LookforwardError, match=r"run\.seed was 0, now 1"):
+    with raises("run-differs", "run.seed was 0, now 1"):
         next(iter(begun))
 
 

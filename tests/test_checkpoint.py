@@ -14,7 +14,6 @@ from errors import raises
 from lookforward.algorithm.environment import TransitionKind
 from lookforward.algorithm.returns import Target, TargetKind
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.errors import LookforwardError
 from lookforward.runs import checkpoint
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from tiny import paying, tiny_trainer
@@ -94,7 +93,7 @@ def test_every_target_resumes_exactly(tmp_path: Path, kind: TargetKind, transiti
     assert_equal(whole_state(second), whole_state(straight))
     assert ("critic/target_network.first.weight" in whole_state(second)) == (kind == "bootstrap")
     assert whole_state(second)["critic/scale.count"].sum() > 0
-    assert whole_state(second)["critic/fit.moments"][0] > 0
+    assert whole_state(second)["critic/explained_variance.moments"][0] > 0
 
 
 def test_saving_changes_nothing(tmp_path: Path) -> None:
@@ -184,16 +183,15 @@ def test_no_readable_checkpoint_is_an_error_that_names_them(tmp_path: Path) -> N
     _, older, newer = saved_twice(tmp_path)
     for path in (older, newer):
         (path / "state.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(LookforwardError, match=r"step-000004: .*step-000002: .*Delete the run folder") as caught:
+    with raises("checkpoint-unusable", "step-000004: ", "step-000002: ", tmp_path):
         load_newest(tiny_trainer(critic="adam"), tmp_path)
-    assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        ({"channels": 3}, "other parameters than this run trains"),
-        ({"train_text_encoder": False}, "other parameters than this run trains"),
+        ({"channels": 3}, "other parameters"),
+        ({"train_text_encoder": False}, "other parameters"),
         ({"critic": "none"}, "another critic"),
     ],
 )
@@ -201,7 +199,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, other: dict[str,
     saved_twice(tmp_path)
     trainer = tiny_trainer(9, weights=7, **{"critic": "adam", **other})  # type: ignore[arg-type]
     before = whole_state(trainer)
-    with pytest.raises(LookforwardError, match=reason):
+    with raises("checkpoint-unusable", reason):
         load_newest(trainer, tmp_path)
     assert_equal(whole_state(trainer), before)
 
@@ -212,7 +210,7 @@ def test_a_checkpoint_of_other_base_weights_is_refused(tmp_path: Path) -> None:
     save_checkpoint(trainer, tmp_path / "run" / "checkpoints", "a1")
     other = tiny_trainer(9, weights=7)
     before = whole_state(other)
-    with pytest.raises(LookforwardError, match=r"run was begun on a base model with other weights .* delete the run"):
+    with raises("model-changed", tmp_path / "run"):
         load_newest(other, tmp_path / "run" / "checkpoints", "b2")
     assert_equal(whole_state(other), before)
     assert load_newest(other, tmp_path / "run" / "checkpoints", "a1")

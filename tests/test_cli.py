@@ -601,12 +601,10 @@ def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch
     def refuse(*_: Any) -> None:
         raise LookforwardError("told", code="test")
 
-    monkeypatch.setattr("lookforward.assembly.job.load_newest", lambda *_: 1 / 0)
+    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr(
-        "lookforward.assembly.job.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told"))
-    )
+    monkeypatch.setattr("lookforward.runs.job.load_newest", refuse)
     assert_refused(run(*command), "told")
 
 

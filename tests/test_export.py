@@ -87,7 +87,7 @@ class _Breaks:
     "error", [OSError(28, "No space left on device"), Exception("No space left on device (os error 28)")]
 )
 def test_an_export_appears_whole_or_not_at_all(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(LookforwardError, match=r"export cannot be written: the disk is full\. The checkpoints are"):
+    with pytest.raises(LookforwardError, match="export cannot be written: the disk is full"):
         export(_Breaks(error), None, tmp_path / "export", {})
     assert not list(tmp_path.iterdir())
 

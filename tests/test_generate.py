@@ -359,7 +359,7 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--adapter", "{model}"], "is a plain model: give a run folder or an export"),
         (["{teapot}", "--like", "no.png"], r"no\.png cannot be read as a PNG"),
         (["nowhere", "a"], "There is no run folder nowhere"),
-        ([".", "a"], r"\. is no run folder: it has no config\.toml\. It is no export"),
+        ([".", "a"], r"\. is not a run folder: it has no settings\.toml\."),
     ],
 )
 def test_what_was_asked_wrongly(

@@ -13,7 +13,7 @@ from conftest import make_pipeline, save_image
 from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build
-from lookforward.assembly.job import TrainingJob
+from lookforward.assembly.job import training_job
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.core.types import Transition
@@ -361,16 +361,16 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     assert trainer.class_images.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
     assert trainer.references.subjects is not None
     assert trainer.references.subjects.tolist() == [0, 0, 0, 1, 1, 1]
-    environment: Any = trainer.environment.reward
-    dino = environment.terms[1][1].reward
+    rewards: Any = trainer.environment.rewards
+    dino = rewards.terms[1][1].reward
     assert isinstance(dino, PerSubjectReward)
     assert [len(one.measure.references) for one in dino.rewards] == [3, 3]
-    assert not torch.equal(dino.rewards[0].similarity.references, dino.rewards[1].similarity.references)
+    assert not torch.equal(dino.rewards[0].measure.references, dino.rewards[1].measure.references)
     (result,) = train(trainer, 1)
     assert "reward/dino" in result.terms
 
 
-def test_one_class_noun_needs_its_prior_images_once(subjects: Path) -> None:
+def test_one_class_noun_needs_its_class_images_once(subjects: Path) -> None:
     subjects.write_text(subjects.read_text().replace("red  cat", "dog"))
     trainer = trainer_of(subjects, **{"data.class_images": 2})
     assert trainer.class_images is not None
@@ -468,18 +468,18 @@ def test_resume_is_exact_with_all_kinds_of_views(subjects: Path, tmp_path: Path,
 def test_the_card_counts_the_photos_of_all_subjects(
     subjects: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.api.train", lambda *_: iter(()))
+    monkeypatch.setattr("lookforward.runs.job.train", lambda *_: iter(()))
     config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
-    list(TrainingJob(tmp_path / "run", config, read_subject(subjects, config)))
+    list(training_job(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Personalised with lookforward, from 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
 
 @pytest.mark.parametrize("kind", ["caption", "mask", "flip"])
 def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: str) -> None:
     config = settings(**{"subject.photos": str(dog)})
-    job = TrainingJob(tmp_path / "run", config, read_subject(dog, config))
-    job.run.begin(job._digests)
-    TrainingJob(tmp_path / "run", config, read_subject(dog, config))
+    job = training_job(tmp_path / "run", config, read_subject(dog, config))
+    job.run.begin(job.subject.digests)
+    training_job(tmp_path / "run", config, read_subject(dog, config))
     match kind:
         case "caption":
             (dog / "0.txt").write_text("a {}")
@@ -491,7 +491,7 @@ def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: 
             config = settings(**{"subject.photos": str(dog), "data.flip": True})
             fact = "data.flip was False, now True"
     with raises("run-differs", tmp_path / "run", fact):
-        TrainingJob(tmp_path / "run", config, read_subject(dog, config))
+        training_job(tmp_path / "run", config, read_subject(dog, config))
 
 
 def test_dpok_wants_one_prompt(dog: Path) -> None:

@@ -1,76 +1,86 @@
-"""The training of one run, from its first step, or the last checkpoint, to its export."""
+"""The training job of a run, with its components, and with what it leaves: samples, exports of steps, the result."""
 
-from collections.abc import Generator, Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from diffusers import StableDiffusionPipeline
 
-from lookforward.algorithm.trainer import train
-from lookforward.assembly.milestones import export_step, keep_milestones
-from lookforward.assembly.run import RunComponents, build
+from lookforward.assembly import RunComponents, build, manifest_of
+from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
-from lookforward.core.types import StepResult
+from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
-from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from lookforward.runs.folder import prepare
+from lookforward.exports.card import Card
+from lookforward.exports.write import export
+from lookforward.files import REMEDY, atomic_file, writing
+from lookforward.models.sampling import draw_images
+from lookforward.report import contact_sheet
+from lookforward.runs.folder import MANIFEST, Run
+from lookforward.runs.job import TrainingJob
 
 
-class TrainingJob:
-    """The training of one run: iterate over it to train; when that ends, the export is written.
+def training_job(
+    folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
+) -> TrainingJob[RunComponents]:
+    """The training of a run in `folder`, new or to continue; iterate over it to train.
 
-    folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights
-    are trained in place.
+    pipeline: the untouched model if it is loaded already; its weights are trained in place.
 
     Raises:
-        LookforwardError: `folder` holds another run or something else, or cannot be written.
+        LookforwardError: `folder` is another run or has other files, or cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
-    ) -> None:
-        self._digests = subject.digests
-        self.run, self.subject = prepare(folder, settings, self._digests), subject
-        self.notes: tuple[str, ...] = subject.notes
-        self.resumed_at = 0
-        self._pipeline = pipeline
+    def export_result(components: RunComponents, run: Run) -> None:
+        _export(subject, components, run, settings.run.steps, run.export)
 
-    def __iter__(self) -> Generator[StepResult]:
-        """Yields each step that was missing, after it was logged and, where due, saved."""
-        run, settings = self.run, self.run.settings
-        if self._finished():
-            return
-        components = build(settings, self.subject, self._pipeline)
-        self.notes = components.notes
-        with run.hold():  # not earlier: what cannot be built leaves no run behind
-            if self._finished():
-                return
-            run.begin(self._digests)
-            yield from self._train(components)
-
-    def _finished(self) -> bool:
-        """Whether the run is; raises where another process began another one in its folder meanwhile."""
-        return prepare(self.run.folder, self.run.settings, self._digests).finished
-
-    def _train(self, components: RunComponents) -> Iterator[StepResult]:
-        run, settings, trainer = self.run, self.run.settings, components.trainer
-        load_newest(trainer, run.checkpoints, components.model_hash)
-        self.resumed_at = trainer.step
-        run.forget_after(trainer.step)
-        keep_milestones(components, run, self.subject, trainer.step)  # if it was stopped after the checkpoint, before
-        for result in train(trainer, settings.run.steps):
-            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            due = result.step == settings.run.steps or result.step % settings.run.checkpoint_every == 0
-            if due:
-                save_checkpoint(trainer, run.checkpoints, components.model_hash)
-            keep_milestones(components, run, self.subject, result.step)
-            yield replace(result, checkpoint=due)
-        export_step(components, run, self.subject, settings.run.steps, run.export)
+    return TrainingJob(
+        folder, settings, subject, partial(build, settings, subject, pipeline), partial(_keep, subject), export_result
+    )
 
 
-def default_output(settings: Settings) -> Path:
-    """runs/<name of the photos' folder>-<recipe>, and -<adapter> behind it unless that is full."""
-    name = Path(settings.subject.photos.split(", ")[0]).resolve().name.removesuffix(".toml") or "photos"
-    # A run folder belongs to one adapter
-    adapter = "" if settings.adapter.name == "full" else f"-{settings.adapter.name}"
-    return Path("runs") / f"{name}-{Path(settings.run.recipe).stem}{adapter}"
+def _keep(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
+    """Samples and export of a step, where they are due and not there yet."""
+    asked, every = run.settings.run, run.settings.evaluation.sample_every
+    if _due(every, step) or (every and step == asked.steps):
+        _draw_samples(subject, components, run, step)
+    if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
+        _export(subject, components, run, step, run.exports / f"step-{step:06d}")
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step > 0 and step % every == 0
+
+
+def _export(subject: Subject, components: RunComponents, run: Run, step: int, folder: Path) -> None:
+    """Export the weights of a step, with a card that shows that step's samples if there are any."""
+    if (folder / MANIFEST).is_file():
+        return
+    manifest, count = manifest_of(run.settings, components.model_hash), sum(len(one.photos) for one in subject.together)
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step))
+    export(components.adapter, components.policy, folder, manifest, card)
+
+
+def _samples_of(run: Run, step: int) -> Path:
+    return run.samples / f"step-{step:06d}.png"
+
+
+def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
+    path = _samples_of(run, step)
+    if path.is_file():
+        return
+    prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
+    images = draw_images(
+        components.pipeline,
+        prompts,
+        list(range(len(prompts))),
+        steps=run.settings.evaluation.sampler_steps,
+        guidance=run.settings.evaluation.guidance,
+        resolution=run.settings.data.resolution,
+    )
+    cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
+    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
+    with writing(run.samples, REMEDY):
+        run.samples.mkdir(exist_ok=True)
+    with atomic_file(path) as partial_file:
+        sheet.save(partial_file, format="PNG")

@@ -51,6 +51,7 @@ def generate(
     from lookforward.assembly import add_adapters, device_of, find_adapter, find_source, model_hash
     from lookforward.exports.card import base_name
     from lookforward.exports.png import read_settings
+    from lookforward.models.families import family_of
     from lookforward.models.sampling import check_size
 
     past = read_settings(like) if like else None
@@ -67,7 +68,7 @@ def generate(
         others = [(source, 1.0), *others]
     settings = {
         "negative": _first(negative, past and past.negative) or None,
-        "scheduler": _first(scheduler, past and past.scheduler, "ddim"),
+        "scheduler": _first(scheduler, past and past.scheduler, next(iter(family_of(pipeline).schedulers))),
         "steps": _first(steps, past and past.steps, own["sample_steps"]),
         "guidance": _first(guidance, past and past.guidance, own["guidance"]),
         "resolution": _first(resolution, past and past.size, own["resolution"]),

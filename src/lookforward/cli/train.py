@@ -29,17 +29,18 @@ def train(
         dry_run: Check everything and show the resolved settings; train nothing.
     """
     from lookforward.assembly import check
-    from lookforward.assembly.job import TrainingJob, default_output
+    from lookforward.assembly.job import training_job
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
+    from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
     resolved = load_settings(recipe, name_subjects(photos, given))
     require_followed(resolved, given)
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = TrainingJob(folder, resolved, subject)
+    job = training_job(folder, resolved, subject)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:

@@ -14,6 +14,7 @@ from lookforward.bundle import find_bundle
 from lookforward.config.reading import flatten, read_toml, require_learning, structure
 from lookforward.config.settings import GROUPS, TOYBOX, Settings
 from lookforward.errors import LookforwardError
+from lookforward.models.families import FAMILIES, family_named
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -56,13 +57,14 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
 
 def families_of(model: str) -> tuple[str, ...]:
     """The tables [family.NAME] that hold for a model, the more general first."""
-    return ("sd", TOYBOX) if model == TOYBOX else ("sd",)
+    return ("sd", TOYBOX) if model == TOYBOX else (family_named(model).name,)
 
 
 def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:
-    """The defaults of the bundled model, which lie beside its weights; nothing for other models."""
+    """What a family's models have in common, and under it the bundled model's, which lies beside its weights."""
     bundle = find_bundle() if TOYBOX in families else None
-    return flatten(bundle.defaults()) if bundle else {}
+    own = next((flatten(family.defaults) for family in FAMILIES if family.name in families), {})
+    return own | (flatten(bundle.defaults()) if bundle else {})
 
 
 def _with_bases(path: Path) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
     wanted = {family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler"} - absent
     if missing := sorted(name for name in wanted if not (folder / name).is_dir()):
         raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
-    # diffusers would fill gaps in a text encoder with noise
+    # Loaded one by one: diffusers would fill gaps in a text encoder with noise
     encoders: dict[str, Any] = {
         name: load_weights(getattr(transformers, parts[name][1]), folder / name)
         for name in family.text_encoders
@@ -57,7 +57,8 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
     try:
         with no_progress_bars(diffusers_logging, transformers_logging):
             kind: Any = getattr(diffusers, family.pipeline_class)
-            pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **family.load_options, **encoders)
+            given = {**family.load_options, **dict.fromkeys(absent), **encoders}
+            pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
     except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
         raise explain_load_error(folder, error) from error
     for name in sorted(set(family.tokenizers) - absent):

@@ -1,10 +1,20 @@
-"""Model families, one file each. To add one: its file, its line here, and its test."""
+"""Model families, one file each. To add one: its file, its line here, and its test.
 
-from typing import Any
+Nothing heavy is imported before a pipeline is there, so that settings and command line can read what families say.
+"""
 
-from lookforward.core.protocols import Family
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from lookforward.errors import LookforwardError
 from lookforward.models.families.sd import SD
+
+if TYPE_CHECKING:
+    from lookforward.core.protocols import Family
 
 FAMILIES: tuple[Family, ...] = (SD,)
 
@@ -32,3 +42,22 @@ def find_family(*pipeline_classes: str) -> Family:
         f"A {pipeline_classes[0]} is of no model family that lookforward knows. It knows {known}.",
         code="family-unknown",
     )
+
+
+@cache
+def family_named(model: str) -> Family:
+    """The family of a model before it is loaded: of a folder or hub id; the first of all if that cannot be told.
+
+    Of a hub id that is not in the download cache, the hub is asked once, without a download.
+    """
+    index: Any = Path(model) / "model_index.json"
+    try:
+        if not Path(model).exists():
+            from huggingface_hub import HfApi, try_to_load_from_cache
+
+            index = try_to_load_from_cache(model, "model_index.json")
+            if not isinstance(index, str):
+                return find_family((HfApi().model_info(model, timeout=5).config or {})["diffusers"]["_class_name"])
+        return find_family(json.loads(Path(index).read_text(encoding="utf-8"))["_class_name"])
+    except Exception:  # loading the model will say what is wrong
+        return FAMILIES[0]

@@ -1,14 +1,16 @@
 """Stable Diffusion 1 and 2: a UNet with cross-attention, one CLIP text encoder, a variance-preserving path."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-from lookforward.core.path import NoisePath, variance_preserving
-from lookforward.core.prediction import Prediction
-from lookforward.core.types import CachedLatents, Conditioning, State
-from lookforward.models.families.kl import decode_kl, encode_kl
+    from lookforward.core.path import NoisePath
+    from lookforward.core.prediction import Prediction
+    from lookforward.core.types import CachedLatents, Conditioning, State
 
 # What Stable Diffusion's samplers say, for a pipeline whose own says nothing of it
 _SAMPLER = {"steps_offset": 1, "set_alpha_to_one": False}
@@ -68,22 +70,32 @@ class StableDiffusion:
         return ""
 
     def path(self, pipeline: Any) -> NoisePath:
+        from lookforward.core.path import variance_preserving
+
         return variance_preserving(pipeline.scheduler.alphas_cumprod.float())
 
     def prediction(self, pipeline: Any) -> Prediction:
+        from lookforward.core.prediction import Prediction
+
         return Prediction(pipeline.scheduler.config.get("prediction_type", "epsilon"))
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         """A `ConceptPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
+        from lookforward.core.types import Conditioning
+
         return Conditioning(pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float())
 
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         return denoiser(state.x_t, state.timestep, state.conditioning.tokens, return_dict=False)[0]
 
     def encode_images(self, vae: Any, images: Tensor) -> CachedLatents:
+        from lookforward.models.families.kl import encode_kl
+
         return encode_kl(vae, images)
 
     def decode(self, vae: Any, x_0: Tensor) -> Tensor:
+        from lookforward.models.families.kl import decode_kl
+
         return decode_kl(vae, x_0)
 
     def size_unit(self, pipeline: Any) -> int:
