@@ -13,8 +13,9 @@ from PIL import Image
 
 from lookforward.benchmark.cell import Cell
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset
-from lookforward.benchmark.plan import Key, Plan
-from lookforward.benchmark.runner import work
+from lookforward.benchmark.executors import InProcess
+from lookforward.benchmark.plan import CellKey, Plan
+from lookforward.benchmark.runner import Outcome, run_grid
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 
 _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
@@ -38,18 +39,18 @@ def fake_plan(folder: Path, seeds: int = 2, model: str = "toybox", **overrides: 
 
 @dataclass(frozen=True)
 class FakeRunner:
-    """A `CellRunner`. broken: subject that raises; deadly: cell that kills its process, as often as told."""
+    """A `CellRunner`. broken: subject that raises; deadly: cell that kills its process, `deaths` times."""
 
     ledger: Path
     broken: str = ""
-    deadly: Key | None = None
+    deadly: CellKey | None = None
     deaths: int = 0
     seconds: float = 0.0
 
-    def start(self, worker: int) -> "FakeRunner":
+    def load(self, worker: int) -> "FakeRunner":
         return self
 
-    def __call__(self, plan: Plan, key: Key, photos: Path) -> tuple[Cell, np.ndarray]:
+    def __call__(self, plan: Plan, key: CellKey, photos: Path) -> tuple[Cell, np.ndarray]:
         with self.ledger.open("a") as file:
             file.write(" ".join(map(str, key)) + "\n")
         subject, method, seed = key
@@ -65,11 +66,24 @@ class FakeRunner:
             "date": "2026-11-21T12:00:00+00:00", "seconds": 30.0 if method == "untouched" else 90.0, "device": "cpu",
             "gpu_memory": 0, "model_hash": "abc", "photos_hash": "def", "versions": {"torch": "2.13.0"},
         }  # fmt: skip
-        cell = Cell(subject, method, seed, scores, 60.0, 512, {}, {}, 1000, 1.5, made)
+        cell = Cell(subject, method, seed, scores, 60.0, 512, {}, {}, 1000, 1.5, made, plan.settings_of(key))
         return cell, rng.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 
-def begun(ledger: Path) -> list[Key]:
+def finish(plan: Plan, folder: Path, runner: FakeRunner) -> list[Outcome]:
+    """Run what is missing, in this process."""
+    return list(run_grid(plan, folder, InProcess(plan, folder, runner.load), pause=0.01))
+
+
+def drive_ray(plan: Plan, folder: Path, runner: FakeRunner, address: str) -> None:
+    """Run what is missing, on two workers of a Ray cluster. Here, so that a spawned process can import it."""
+    from lookforward.benchmark.ray_cluster import RayCluster
+
+    for _ in run_grid(plan, folder, RayCluster(plan, folder, runner.load, address, 2)):
+        pass
+
+
+def begun(ledger: Path) -> list[CellKey]:
     """Every time that a cell was begun."""
     lines = ledger.read_text().splitlines() if ledger.is_file() else []
     return [(s, m, int(n)) for s, m, n in (line.split() for line in lines)]
@@ -82,16 +96,15 @@ def in_fork(plan: Plan, folder: Path, runner: FakeRunner, die_before: int = 0) -
     if child == 0:
         try:
             changes = _watch(folder, die_before)
-            for _ in work(plan, folder, runner, "fork"):
-                pass
+            finish(plan, folder, runner)
             os.write(write, str(len(changes)).encode())
         finally:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as file:
-        told = file.read()
+        count = file.read()
     os.waitpid(child, 0)
-    return int(told or -1)
+    return int(count or -1)
 
 
 def _watch(folder: Path, die_before: int) -> list[str]:

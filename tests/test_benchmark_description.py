@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from fake_cells import FakeRunner, fake_plan
+from errors import raises
+from fake_cells import FakeRunner, fake_plan, finish
 from lookforward.benchmark.description import grids, write_description
 from lookforward.benchmark.methods import grid_methods
 from lookforward.benchmark.plan import Plan, Scoring
-from lookforward.benchmark.runner import prepare, work
-from lookforward.errors import LookforwardError
+from lookforward.benchmark.runner import prepare
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def plan(tmp_path: Path) -> Plan:
 def run(plan: Plan, folder: Path, model: str = "toybox") -> dict[str, Any]:
     prepare(plan, folder)
     write_description(plan, folder, model)
-    list(work(plan, folder, FakeRunner(folder / "ledger.txt"), "call"))
+    finish(plan, folder, FakeRunner(folder / "ledger.txt"))
     return json.loads((folder / "benchmark.json").read_text())
 
 
@@ -48,7 +48,7 @@ def test_later_calls_add_to_what_was_asked_for(plan: Plan, folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("other", "model", "match"),
+    ("other", "model", "fact"),
     [
         ({}, "some/model", "base model"),
         ({"images": 3}, "toybox", "number of images"),
@@ -59,14 +59,14 @@ def test_later_calls_add_to_what_was_asked_for(plan: Plan, folder: Path) -> None
     ],
 )
 def test_other_subjects_measured_otherwise_are_not_taken_in(
-    plan: Plan, folder: Path, other: dict[str, Any], model: str, match: str
+    plan: Plan, folder: Path, other: dict[str, Any], model: str, fact: str
 ) -> None:
     """No cell of theirs is there yet, so that only the description can tell."""
     kept = json.dumps(run(replace(plan, subjects=("dog6",)), folder))
     changed = replace(plan, subjects=("old_vase",), **other)
     if "methods" in other:
         changed = replace(changed, methods={"dino": other["methods"]["dino"]})
-    with pytest.raises(LookforwardError, match=match):
+    with raises("benchmark-differs", folder, fact):
         write_description(changed, folder, model)
     assert json.dumps(json.loads((folder / "benchmark.json").read_text())) == kept
     for path in (folder / "cells").iterdir():

@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fake_cells import FakeRunner, begun, fake_plan
+from fake_cells import FakeRunner, begun, fake_plan, finish
 from lookforward.benchmark.cell import finished_cell
-from lookforward.benchmark.plan import Key, Plan
-from lookforward.benchmark.runner import prepare, work
+from lookforward.benchmark.plan import CellKey, Plan
+from lookforward.benchmark.runner import prepare
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -18,13 +18,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if ".partial-" not in path.name}
 
 
-def finished(plan: Plan, folder: Path) -> set[Key]:
+def finished(plan: Plan, folder: Path) -> set[CellKey]:
     return {key for key in plan.cells() if finished_cell(plan, folder, key)}
-
-
-def command(plan: Plan, folder: Path, runner: FakeRunner, call: str) -> None:
-    for _ in work(plan, folder, runner, call, pause=0.02):
-        pass
 
 
 def test_killed_at_five_random_moments(tmp_path: Path) -> None:
@@ -33,15 +28,15 @@ def test_killed_at_five_random_moments(tmp_path: Path) -> None:
     clean, folder = tmp_path / "clean", tmp_path / "out"
     for each in (clean, folder):
         prepare(plan, each)
-    command(plan, clean, FakeRunner(tmp_path / "clean.txt"), "clean")
+    finish(plan, clean, FakeRunner(tmp_path / "clean.txt"))
 
     runner = FakeRunner(tmp_path / "ledger.txt", seconds=0.03)
     context = multiprocessing.get_context("fork")  # at once at work, so that no moment is spent on imports
     rng = random.Random(6)
-    kept: set[Key] = set()
-    for turn in range(5):
+    kept: set[CellKey] = set()
+    for _ in range(5):
         seen = len(begun(runner.ledger))
-        processes = [context.Process(target=command, args=(plan, folder, runner, str(turn))) for _ in range(2)]
+        processes = [context.Process(target=finish, args=(plan, folder, runner)) for _ in range(2)]
         for process in processes:
             process.start()
         more = rng.randrange(2, 10)
@@ -55,7 +50,7 @@ def test_killed_at_five_random_moments(tmp_path: Path) -> None:
         kept = finished(plan, folder)
         assert len(kept) < total
     counts = Counter(begun(runner.ledger))
-    command(plan, folder, runner, "last")
+    finish(plan, folder, runner)
     after = Counter(begun(runner.ledger))
     assert all(after[key] == counts[key] for key in kept)  # nothing repeated
     assert set(after) == set(plan.cells())

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,15 +16,13 @@ from typing import Any
 
 import pytest
 
-from fake_cells import FakeRunner, begun, fake_plan
-from lookforward.benchmark import cluster as cluster_module
-from lookforward.benchmark import connect
-from lookforward.benchmark.cluster import Job, require_sight, run_on_ray
-from lookforward.benchmark.connect import Seats, find_seats, require_ray
+from errors import raises
+from fake_cells import FakeRunner, begun, drive_ray, fake_plan, finish
+from lookforward.benchmark import ray_cluster
 from lookforward.benchmark.plan import Plan
-from lookforward.benchmark.runner import Outcome, prepare, read_failure, work
+from lookforward.benchmark.ray_cluster import RayCluster, WorkerResources, divide, require_ray, require_visible
+from lookforward.benchmark.runner import Outcome, prepare, read_failure, run_grid
 from lookforward.cli import main
-from lookforward.errors import LookforwardError
 from tiny_rewards import save_clip, save_vit
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
@@ -46,33 +45,37 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     """One machine with two cores; tests may add others."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for what workers are sent
-        for name, value in connect.QUIET.items():
+        places = [str(Path(__file__).parent), *sys.path]  # where workers find what they are sent
+        patch.setenv("PYTHONPATH", os.pathsep.join(places))
+        for name, value in ray_cluster.QUIET.items():
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
-        options = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False, "object_store_memory": connect.STORE}
+        options = {
+            "num_cpus": 2,
+            "num_gpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": ray_cluster.STORE_BYTES,
+        }
         started = Cluster(initialize_head=True, head_node_args=options)
         yield started
         started.shutdown()
 
 
-def on_ray(plan: Plan, folder: Path, runner: FakeRunner, cluster: Any, call: str = "first") -> list[Outcome]:
-    return list(run_on_ray(plan, folder, runner.start, cluster.address, 2, call))
+def on_ray(plan: Plan, folder: Path, runner: FakeRunner, address: str, workers: int = 2) -> Iterator[Outcome]:
+    return run_grid(plan, folder, RayCluster(plan, folder, runner.load, address, workers))
 
 
 @needs_ray
-def test_killed_worker_is_replaced_and_nothing_done_twice(
-    plan: Plan, folder: Path, ledger: Path, ray_cluster: Any
-) -> None:
+def test_killed_worker_is_replaced_and_nothing_done_twice(plan: Plan, folder: Path, ledger: Path, cluster: Any) -> None:
     half = Plan(("old_vase",), plan.methods, (0,), None, plan.images, plan.count, plan.dataset)
-    before = {outcome.key for outcome in work(half, folder, FakeRunner(ledger), "earlier")}
+    before = {outcome.key for outcome in finish(half, folder, FakeRunner(ledger))}
     ledger.unlink()
     deadly = ("old_vase", "dino", 1)
-    outcomes = on_ray(plan, folder, FakeRunner(ledger, "dog6", deadly, 1, 0.05), ray_cluster)
+    outcomes = list(on_ray(plan, folder, FakeRunner(ledger, "dog6", deadly, 1, 0.05), cluster.address))
     assert sorted(o.key for o in outcomes) == sorted(plan.cells())
     assert {o.key for o in outcomes if not o.fresh} == before
     assert Counter((o.key[0], o.state) for o in outcomes) == {("dog6", "failed"): 6, ("old_vase", "finished"): 6}
@@ -83,42 +86,41 @@ def test_killed_worker_is_replaced_and_nothing_done_twice(
     assert set(counts.values()) == {1}
     assert not list((folder / "locks").iterdir())
 
-    outcomes = list(work(plan, folder, FakeRunner(ledger), "second"))  # without Ray, and its photos were put right
+    outcomes = finish(plan, folder, FakeRunner(ledger))  # without Ray, and its photos were put right
     assert {o.state for o in outcomes} == {"finished"}
     assert {o.key[0] for o in outcomes if o.fresh} == {"dog6"}
     assert len(begun(ledger)) == 9 + 1 + 6
     assert not list((folder / "failed").iterdir())
-    kept = list(run_on_ray(plan, folder, FakeRunner(ledger).start, "127.0.0.1:1", 2, "third"))
-    assert [o.key for o in kept] == list(plan.cells())  # and nobody was asked
+    kept = list(on_ray(plan, folder, FakeRunner(ledger), "127.0.0.1:1"))
+    assert [o.key for o in kept] == list(plan.cells())  # and no cluster was joined
     assert len(begun(ledger)) == 16
 
 
 @pytest.mark.slow
 @needs_ray
-def test_cell_that_kills_two_is_given_up(plan: Plan, folder: Path, ledger: Path, ray_cluster: Any) -> None:
+def test_cell_that_kills_two_is_given_up(plan: Plan, folder: Path, ledger: Path, cluster: Any) -> None:
     deadly = ("dog6", "dino", 0)
-    outcomes = on_ray(plan, folder, FakeRunner(ledger, deadly=deadly, deaths=99), ray_cluster)
+    outcomes = list(on_ray(plan, folder, FakeRunner(ledger, deadly=deadly, deaths=99), cluster.address))
     assert [o.key for o in outcomes if o.state == "failed"] == [deadly]
     assert begun(ledger).count(deadly) == 2
     assert len(outcomes) == 12
     record = read_failure(folder, deadly)
     assert record is not None
-    assert "killed 2 times" in record["message"]
+    assert record["error"] == "LookforwardError"
     assert not list((folder / "locks").iterdir())
 
 
 @pytest.mark.slow
 @needs_ray
-def test_machine_that_dies_leaves_its_cell_to_another(plan: Plan, folder: Path, ledger: Path, ray_cluster: Any) -> None:
-    other = ray_cluster.add_node(num_cpus=2, object_store_memory=connect.STORE)
+def test_machine_that_dies_leaves_its_cell_to_another(plan: Plan, folder: Path, ledger: Path, cluster: Any) -> None:
+    other = cluster.add_node(num_cpus=2, object_store_memory=ray_cluster.STORE_BYTES)
     gone: list[int] = []
-    started = run_on_ray(plan, folder, FakeRunner(ledger, seconds=0.5).start, ray_cluster.address, 4, "call")
     outcomes = []
-    for outcome in started:
+    for outcome in on_ray(plan, folder, FakeRunner(ledger, seconds=0.5), cluster.address, 4):
         outcomes.append(outcome)
         if not gone:
             gone.append(1)
-            ray_cluster.remove_node(other, allow_graceful=False)
+            cluster.remove_node(other, allow_graceful=False)
     assert {o.state for o in outcomes} == {"finished"}
     assert sorted(o.key for o in outcomes) == sorted(plan.cells())
     counts = Counter(begun(ledger))
@@ -126,17 +128,12 @@ def test_machine_that_dies_leaves_its_cell_to_another(plan: Plan, folder: Path, 
     assert sum(counts.values()) <= 12 + 2  # the two that its workers were at
 
 
-def _drive(plan: Plan, folder: Path, runner: FakeRunner, address: str) -> None:
-    for _ in run_on_ray(plan, folder, runner.start, address, 2, "killed"):
-        pass
-
-
 @pytest.mark.slow
 @needs_ray
-def test_killed_command_goes_on(plan: Plan, folder: Path, ledger: Path, ray_cluster: Any) -> None:
+def test_killed_command_goes_on(plan: Plan, folder: Path, ledger: Path, cluster: Any) -> None:
     context = multiprocessing.get_context("spawn")
     slow = FakeRunner(ledger, seconds=0.3)
-    driver = context.Process(target=_drive, args=(plan, folder, slow, ray_cluster.address))
+    driver = context.Process(target=drive_ray, args=(plan, folder, slow, cluster.address))
     driver.start()
     until = time.monotonic() + 60
     while len(begun(ledger)) < 5 and time.monotonic() < until:
@@ -144,7 +141,7 @@ def test_killed_command_goes_on(plan: Plan, folder: Path, ledger: Path, ray_clus
     assert driver.pid is not None
     os.kill(driver.pid, signal.SIGKILL)
     driver.join()
-    outcomes = on_ray(plan, folder, FakeRunner(ledger), ray_cluster, "second")
+    outcomes = list(on_ray(plan, folder, FakeRunner(ledger), cluster.address))
     assert {o.state for o in outcomes} == {"finished"}
     counts = Counter(begun(ledger))
     assert all(counts[o.key] == 1 for o in outcomes if not o.fresh)
@@ -155,11 +152,11 @@ def test_killed_command_goes_on(plan: Plan, folder: Path, ledger: Path, ray_clus
 @pytest.mark.slow
 @needs_ray
 def test_machine_that_does_not_see_the_folder_is_told(
-    plan: Plan, folder: Path, ledger: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, folder: Path, ledger: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "touch", lambda *_: None)  # the mark is made where only this process sees it
-    with pytest.raises(LookforwardError, match="does not see"):
-        on_ray(plan, folder, FakeRunner(ledger), ray_cluster)
+    with raises("ray-folder-unseen", folder):
+        list(on_ray(plan, folder, FakeRunner(ledger), cluster.address))
     assert not begun(ledger)
 
 
@@ -199,38 +196,35 @@ def test_command_on_a_cluster_of_its_own(
         assert [float(x) for x in there[2:]] == pytest.approx([float(x) for x in here[2:]], abs=1e-4)
 
 
-def job_in(folder: Path, plan: Plan) -> Job:
-    return Job(plan, folder, FakeRunner(folder / "ledger.txt").start, "call", folder)
-
-
-def test_folder_is_known_by_a_mark(plan: Plan, folder: Path) -> None:
-    job = job_in(folder, plan)
-    with pytest.raises(LookforwardError, match=r"does not see .*Give an --output on a disk that all of them share"):
-        require_sight(job, seconds=0.0)
-    with cluster_module._mark(job):
-        require_sight(job, seconds=0.0)
-    assert not list((folder / "locks").iterdir())
+def test_folder_is_known_by_a_mark(folder: Path) -> None:
+    mark = folder / "locks" / ".ray-1"
+    with raises("ray-folder-unseen", folder, "--output"):
+        require_visible(mark, seconds=0.0)
+    mark.touch()
+    require_visible(mark, seconds=0.0)
 
 
 @pytest.mark.parametrize(
-    ("machines", "workers", "seats"),
+    ("machines", "workers", "resources"),
     [
-        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}], None, Seats(4, 1, 0)),
-        ([{"CPU": 8.0, "GPU": 4.0}, {"GPU": 2.0}], 3, Seats(3, 1, 0)),
-        ([{"GPU": 2.0}], 9, Seats(2, 1, 0)),
-        ([{"CPU": 8.0}, {"CPU": 4.0}, {"memory": 1.0}], None, Seats(2, 0, 4)),
-        ([{"CPU": 8.0}, {"CPU": 4.0}], 3, Seats(3, 0, 4)),
-        ([{"CPU": 8.0}, {"CPU": 4.0}], 4, Seats(4, 0, 2)),
-        ([{"CPU": 2.0}], 9, Seats(2, 0, 1)),
+        ([{"CPU": 8.0, "GPU": 4.0}, {"CPU": 8.0}], None, WorkerResources(4, 1, 0)),
+        ([{"CPU": 8.0, "GPU": 4.0}, {"GPU": 2.0}], 3, WorkerResources(3, 1, 0)),
+        ([{"GPU": 2.0}], 9, WorkerResources(2, 1, 0)),
+        ([{"CPU": 8.0}, {"CPU": 4.0}, {"memory": 1.0}], None, WorkerResources(2, 0, 4)),
+        ([{"CPU": 8.0}, {"CPU": 4.0}], 3, WorkerResources(3, 0, 4)),
+        ([{"CPU": 8.0}, {"CPU": 4.0}], 4, WorkerResources(4, 0, 2)),
+        ([{"CPU": 2.0}], 9, WorkerResources(2, 0, 1)),
     ],
 )
-def test_seats(machines: list[Mapping[str, float]], workers: int | None, seats: Seats) -> None:
-    assert find_seats(machines, workers) == seats
+def test_resources_are_divided(
+    machines: list[Mapping[str, float]], workers: int | None, resources: WorkerResources
+) -> None:
+    assert divide(machines, workers) == resources
 
 
 def test_cluster_without_any_room() -> None:
-    with pytest.raises(LookforwardError, match="neither GPUs nor cores"):
-        find_seats([{"memory": 5.0}, {"CPU": 0.0}], 2)
+    with raises("ray-without-resources"):
+        divide([{"memory": 5.0}, {"CPU": 0.0}], 2)
 
 
 @pytest.mark.parametrize(
@@ -251,20 +245,20 @@ def test_wrong_address(address: str, told: str, capsys: pytest.CaptureFixture[st
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(LookforwardError, match="pip install ray, or"):
+    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda _: None)
+    with raises("ray-missing", "pip install ray"):
         require_ray("local")
 
 
 @needs_ray
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "fact"),
     [(None, "refused"), (b"", "does not answer within"), (b"HTTP/1.1 400 Bad Request\r\n", "is not Ray")],
 )
-def test_address_without_a_cluster_is_told_soon(
-    answer: bytes | None, told: str, plan: Plan, folder: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
+def test_address_without_a_cluster_is_refused_soon(
+    answer: bytes | None, fact: str, plan: Plan, folder: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect, "PATIENCE", 0.5)
+    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if answer is None:
@@ -272,8 +266,8 @@ def test_address_without_a_cluster_is_told_soon(
         elif answer:
             threading.Thread(target=lambda: server.accept()[0].sendall(answer), daemon=True).start()
         begin = time.monotonic()
-        with pytest.raises(LookforwardError, match=told):
-            list(run_on_ray(plan, folder, FakeRunner(ledger).start, f"127.0.0.1:{port}", 2, "call"))
+        with raises("ray-no-cluster", port, fact):
+            list(on_ray(plan, folder, FakeRunner(ledger), f"127.0.0.1:{port}"))
     assert time.monotonic() - begin < 5
     assert not list((folder / "locks").iterdir())
 
@@ -281,7 +275,7 @@ def test_address_without_a_cluster_is_told_soon(
 def test_plan_says_that_the_cluster_shares(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda _: object())
     words = ["benchmark", "--output", str(tmp_path / "out"), "--ray", "10.0.0.1:6379", "--plan"]
     main(words)
     assert "with 1 worker, of which the cluster has one for each GPU or machine" in capsys.readouterr().out

@@ -10,22 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from errors import raises
 from exports import make_model
-from fake_cells import FakeRunner, begun, fake_plan, in_fork
+from fake_cells import FakeRunner, begun, fake_plan, finish, in_fork
 from lookforward.benchmark import runner as runner_module
-from lookforward.benchmark.cell import cell_images, finished_cell
-from lookforward.benchmark.claim import claim
+from lookforward.benchmark.cell import finished_cell, read_strip
 from lookforward.benchmark.datasets import find_dataset
 from lookforward.benchmark.datasets.values import photos_hash
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate
-from lookforward.benchmark.methods import grid_methods, method_label
-from lookforward.benchmark.plan import Plan, prompt_kind
-from lookforward.benchmark.report import read_benchmark
-from lookforward.benchmark.results import write_results
-from lookforward.benchmark.runner import Outcome, prepare, read_failure, run_one, work
-from lookforward.benchmark.workers import run_workers
+from lookforward.benchmark.executors import Processes
+from lookforward.benchmark.methods import grid_methods
+from lookforward.benchmark.plan import Plan, cell_name, method_label, prompt_kind
+from lookforward.benchmark.reading import read_benchmark
+from lookforward.benchmark.runner import prepare, read_failure, run_grid, run_one
+from lookforward.benchmark.tables import write_results
 from lookforward.cli import main
 from lookforward.errors import LookforwardError
 from tiny_rewards import save_clip, save_vit
@@ -47,10 +48,6 @@ def fake(tmp_path: Path) -> FakeRunner:
     return FakeRunner(tmp_path / "ledger.txt")
 
 
-def finish(plan: Plan, folder: Path, runner: FakeRunner, call: str = "first") -> list[Outcome]:
-    return list(work(plan, folder, runner, call, pause=0.01))
-
-
 def whole(folder: Path) -> dict[str, bytes]:
     """Cells and their images, without what only one run leaves."""
     return {
@@ -62,12 +59,12 @@ def test_no_finished_cell_is_run_again(plan: Plan, folder: Path, fake: FakeRunne
     first = finish(plan, folder, fake)
     assert [o.key for o in first] == list(plan.cells())
     assert all(o.fresh and o.state == "finished" for o in first)
-    again = finish(plan, folder, fake, "second")
+    again = finish(plan, folder, fake)
     assert [o.cell for o in again] == [o.cell for o in first]
     assert not any(o.fresh for o in again)
     assert sorted(begun(fake.ledger)) == sorted(plan.cells())
     assert not list((folder / "locks").iterdir())
-    assert cell_images(folder, *first[3].key).shape == (4, 16, 16, 3)
+    assert read_strip(folder, cell_name(first[3].key)).shape == (4, 16, 16, 3)
 
 
 def test_killed_at_any_point_it_goes_on(plan: Plan, folder: Path, fake: FakeRunner, tmp_path: Path) -> None:
@@ -102,7 +99,7 @@ def test_broken_subject_does_not_stop_the_rest(plan: Plan, folder: Path, fake: F
     assert (record["subject"], record["method"], record["seed"]) == ("dog6", "dino", 1)
     assert "fake_cells" in record["traceback"]
     assert len(begun(fake.ledger)) == 12  # none of them twice in one call
-    finish(plan, folder, fake, "second")  # its photos were put right
+    finish(plan, folder, fake)  # its photos were put right
     assert len(begun(fake.ledger)) == 18
     assert not list((folder / "failed").iterdir())
 
@@ -112,13 +109,11 @@ def test_lock_of_a_living_process_is_left_alone_and_of_a_dead_one_taken(
 ) -> None:
     key = ("dog6", "dino", 0)
     path = folder / "locks" / "dog6.dino.0.lock"
-    with claim(path, "other") as attempt:
-        assert attempt == 1
-        assert run_one(plan, folder, key, fake, "mine") is None
-    assert not path.exists()
+    with FileLock(path):
+        assert run_one(plan, folder, key, fake) is None
     assert not begun(fake.ledger)
-    path.write_text(json.dumps({"pid": 1, "call": "mine", "attempt": 1}))  # as a killed process leaves it
-    outcome = run_one(plan, folder, key, fake, "mine")
+    path.write_text("")  # as a killed process leaves it
+    outcome = run_one(plan, folder, key, fake)
     assert outcome is not None
     assert outcome.state == "finished"
     assert not path.exists()
@@ -127,12 +122,14 @@ def test_lock_of_a_living_process_is_left_alone_and_of_a_dead_one_taken(
 def test_cell_that_kills_its_process_is_given_up(plan: Plan, folder: Path, fake: FakeRunner) -> None:
     key = ("dog6", "dino", 0)
     deadly = FakeRunner(fake.ledger, deadly=key, deaths=99)
-    for _ in range(2):
-        in_fork(plan, folder, deadly)
-    outcomes = finish(plan, folder, deadly, "fork")
+    outcomes = list(run_grid(plan, folder, Processes(plan, folder, deadly.load, 2), pause=0.1))
     assert begun(fake.ledger).count(key) == 2
     assert [o.key for o in outcomes if o.state == "failed"] == [key]
-    assert "killed 2 times" in next(o.message for o in outcomes if o.key == key)
+    assert len(outcomes) == len(set(begun(fake.ledger))) == 12
+    record = read_failure(folder, key)
+    assert record is not None
+    assert record["error"] == "LookforwardError"
+    assert not list((folder / "locks").iterdir())
 
 
 def test_full_disk_costs_no_work_and_loses_nothing(
@@ -143,12 +140,12 @@ def test_full_disk_costs_no_work_and_loses_nothing(
     before = whole(folder)
     with monkeypatch.context() as full:
         full.setattr(runner_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
-        outcomes = finish(plan, folder, fake, "second")
+        outcomes = finish(plan, folder, fake)
         assert {o.state for o in outcomes if o.key[0] == "old_vase"} == {"failed"}
         assert all("the disk is full" in o.message for o in outcomes if o.state == "failed")
         assert len(begun(fake.ledger)) == 6
     assert whole(folder) == before
-    assert all(o.state == "finished" for o in finish(plan, folder, fake, "third"))
+    assert all(o.state == "finished" for o in finish(plan, folder, fake))
 
 
 def test_disk_that_fills_while_writing_leaves_no_half_cell(
@@ -164,17 +161,17 @@ def test_disk_that_fills_while_writing_leaves_no_half_cell(
     assert all("the disk is full" in o.message for o in outcomes)
     assert not list((folder / "cells").iterdir())
     assert not list((folder / "images").glob(".*"))
-    assert {o.state for o in finish(plan, folder, fake, "second")} == {"finished"}
+    assert {o.state for o in finish(plan, folder, fake)} == {"finished"}
 
 
 def test_other_settings_or_photos_are_not_mixed(plan: Plan, folder: Path, fake: FakeRunner, tmp_path: Path) -> None:
     finish(plan, folder, fake)
     other = fake_plan(tmp_path / "things", **{"run.steps": 21})
-    with pytest.raises(LookforwardError, match="run with other settings"):
+    with raises("cell-settings-differ", folder):
         prepare(other, folder)
     (tmp_path / "things" / "dog6" / "3.png").write_bytes(b"one more")
     photos_hash.cache_clear()
-    with pytest.raises(LookforwardError, match="run with other settings"):
+    with raises("cell-settings-differ", folder):
         prepare(plan, folder)
     photos_hash.cache_clear()
 
@@ -184,7 +181,7 @@ def test_cell_file_that_is_cut_off_is_run_again(plan: Plan, folder: Path, fake: 
     path = folder / "cells" / "dog6.dino.0.json"
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    finish(plan, folder, fake, "second")
+    finish(plan, folder, fake)
     assert path.read_bytes() == data
     assert begun(fake.ledger).count(("dog6", "dino", 0)) == 2
 
@@ -192,7 +189,7 @@ def test_cell_file_that_is_cut_off_is_run_again(plan: Plan, folder: Path, fake: 
 def test_workers_share_a_grid_and_replace_the_dead(plan: Plan, folder: Path, tmp_path: Path) -> None:
     key = ("dog6", "untouched", 1)
     fake = FakeRunner(tmp_path / "ledger.txt", broken="", deadly=key, deaths=1, seconds=0.05)
-    outcomes = list(run_workers(plan, folder, fake.start, 2, "call"))
+    outcomes = list(run_grid(plan, folder, Processes(plan, folder, fake.load, 2)))
     assert {o.key for o in outcomes} == set(plan.cells())
     assert {o.state for o in outcomes} == {"finished"}
     counts = Counter(begun(fake.ledger))
@@ -203,9 +200,10 @@ def test_workers_share_a_grid_and_replace_the_dead(plan: Plan, folder: Path, tmp
 
 def test_table_has_a_row_for_each_image(plan: Plan, folder: Path, fake: FakeRunner) -> None:
     finish(plan, folder, FakeRunner(fake.ledger, broken="dog6"))
-    finish(Plan(("dog6",), plan.methods, (0,), None, 2, 2, plan.dataset), folder, fake, "second")
+    finish(Plan(("dog6",), plan.methods, (0,), None, 2, 2, plan.dataset), folder, fake)
     write_description(plan, folder, "toybox")
-    write_results(plan, folder, "toybox")
+    cells = [cell for key in plan.cells() if (cell := finished_cell(plan, folder, key))]
+    write_results(plan, cells, folder, "toybox")
     with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == (6 + 3) * 4
@@ -220,12 +218,12 @@ def test_table_has_a_row_for_each_image(plan: Plan, folder: Path, fake: FakeRunn
     assert [r["image_seed"] for r in mine] == ["10000", "10001", "10002", "10003"]
     assert {r["optimised"] for r in mine} == {"DINO"}
     assert {r["oracle"] for r in rows} == {""}
-    told = {name: mine[0][name] for name in ("dataset", "class_noun", "kind", "recipe", "adapter", "label", "steps")}
-    assert told == {
+    named = {name: mine[0][name] for name in ("dataset", "class_noun", "kind", "recipe", "adapter", "label", "steps")}
+    assert named == {
         "dataset": "things", "class_noun": "dog", "kind": "live", "recipe": "dino", "adapter": "full",
         "label": "DINO reward", "steps": "20",
     }  # fmt: skip
-    assert json.loads(mine[0]["settings"])["reward"] == "dino"
+    assert json.loads(mine[0]["settings"])["objective.reward"] == "dino"
     assert len({r["config_hash"] for r in rows if r["method"] == "dino"}) == 1
     assert mine[0]["config_hash"] != next(r["config_hash"] for r in rows if r["method"] == "dreambooth")
     assert {r["prompt_kind"] for r in mine} == {prompt_kind(p) for p in plan.prompts_of("dog6")}
@@ -244,8 +242,8 @@ def test_table_has_a_row_for_each_image(plan: Plan, folder: Path, fake: FakeRunn
 
 def test_parquet_holds_the_same(plan: Plan, folder: Path, fake: FakeRunner) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    finish(plan, folder, fake)
-    assert write_results(plan, folder, "toybox") == ()
+    cells = [o.cell for o in finish(plan, folder, fake) if o.cell]
+    assert write_results(plan, cells, folder, "toybox") == ()
     table = parquet.read_table(folder / "results.parquet").to_pydict()
     with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -257,10 +255,10 @@ def test_parquet_holds_the_same(plan: Plan, folder: Path, fake: FakeRunner) -> N
 def test_without_pyarrow_there_is_a_note(
     plan: Plan, folder: Path, fake: FakeRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish(plan, folder, fake)
+    cells = [o.cell for o in finish(plan, folder, fake) if o.cell]
     (folder / "results.parquet").write_bytes(b"of an earlier call")
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    (note,) = write_results(plan, folder, "toybox")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (note,) = write_results(plan, cells, folder, "toybox")
     assert "install pyarrow" in note
     assert not (folder / "results.parquet").exists()
     assert (folder / "results.csv").is_file()
@@ -269,9 +267,9 @@ def test_without_pyarrow_there_is_a_note(
 def test_estimate_before_and_after(plan: Plan, folder: Path, fake: FakeRunner) -> None:
     before = estimate(plan, folder, "toybox")
     assert (before.cells, before.finished, before.images) == (12, 0, 2 * 2 * 2 * 2)
-    # 8 trained cells of 20 steps, and 4 images a cell, with the figures that are told
+    # 8 trained cells of 20 steps, and 4 images a cell, at the speeds that are assumed
     assert before.seconds == pytest.approx(8 * 20 * 0.16 + 12 * 4 * 0.55)
-    assert "0.16 s a training step" in before.said
+    assert "0.16 s a training step" in before.source
     finish(Plan(("dog6",), plan.methods, plan.seeds, None, 2, 2, plan.dataset), folder, fake)
     after = estimate(plan, folder, "toybox")
     assert after.finished == 6
@@ -310,7 +308,7 @@ def test_command_reports_failures_and_exits_with_3(
     fake_plan(tmp_path / "set")
     (tmp_path / "set" / "prompts_and_classes.txt").write_text("subject_name,class\ndog6,dog\nold_vase,vase\n")
     broken = FakeRunner(tmp_path / "ledger.txt", broken="dog6")
-    monkeypatch.setattr("lookforward.benchmark.model.ModelSource.start", lambda *_: broken)
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.ModelSource.load", lambda *_: broken)
     words = ["benchmark", "--dataset", "set", "--output", "out", "--images", "1", "--prompts", "2"]
     with pytest.raises(SystemExit) as stopped:
         main(words)
@@ -319,7 +317,7 @@ def test_command_reports_failures_and_exits_with_3(
     assert "3 of 6 cells failed" in out
     assert "dog6 look-forward 0: ValueError: dog6 is broken" in out
     assert "Look Forward" in out  # the table of what there is
-    monkeypatch.setattr("lookforward.benchmark.model.ModelSource.start", lambda *_: FakeRunner(broken.ledger))
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.ModelSource.load", lambda *_: FakeRunner(broken.ledger))
     main(words)
     assert capsys.readouterr().out.count("kept") == 3
     assert len(begun(broken.ledger)) == 9
@@ -359,7 +357,7 @@ def test_one_recipe_with_an_adapter_of_its_own() -> None:
     methods = grid_methods(("dreambooth", "best@lora", "best"), ("full", "neti"), {})
     assert list(methods) == ["untouched", "dreambooth", "best", "dreambooth@neti", "best@neti", "best@lora"]
     assert methods["best@lora"] == ("best", {"adapter.name": "lora"})
-    with pytest.raises(LookforwardError, match="Two methods would be called best@lora"):
+    with raises("method-name-twice", "best@lora"):
         grid_methods(("best", "best@lora"), ("lora",), {})
     with pytest.raises(LookforwardError, match="lorax"):
         grid_methods(("best@lorax",), ("full",), {})
@@ -418,11 +416,11 @@ def test_real_cells_around_a_broken_subject(
     assert {problem.where.split(",")[0] for problem in page.problems} == {"dog6"}
     assert len(page.problems) == len(page.missing) == 3
     assert [len(page.references(name)) for name in ("dog6", "old_vase")] == [0, 3]
-    assert not page.left_out
-    for result in page.results:
-        drawn = cell_images(tmp_path / "both", result.subject, result.method, result.seed)
-        assert np.array_equal(np.stack(page.pictures(result)), drawn)
-        told = [r for r in both if r["method"] == result.method]
-        assert result.scores["DINO"] == [float(r["DINO"]) for r in told]
+    assert not page.ignored
+    for key in page.cells[["subject", "method", "seed"]].itertuples(index=False, name=None):
+        drawn = read_strip(tmp_path / "both", cell_name(key))
+        assert np.array_equal(np.stack(page.drawn(key)), drawn)
+        written = [float(r["DINO"]) for r in both if r["method"] == key[1]]
+        assert page.images_of(key[1]).DINO.tolist() == written
     shutil.move(tmp_path / "set", tmp_path / "gone")
     assert any("no longer where" in warning for warning in read_benchmark(tmp_path / "both").warnings)

@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import inspect
+import pkgutil
 import re
 import shlex
 import textwrap
@@ -138,6 +139,16 @@ def test_python_is_right(page: str, code: str) -> None:
                     assert keywords <= set(inspect.signature(Personalized.generate).parameters), page
                 case _:
                     pass
+
+
+def test_functions_exist() -> None:
+    """Each `algorithm.step.train_step` of docs/algorithm.md."""
+    page = ROOT / "docs" / "algorithm.md"
+    packages = "algorithm|assembly|baselines|core|critics|models|rewards"
+    named = sorted({span for span in spans(page) if re.fullmatch(rf"(?:{packages})(?:\.\w+)+", span)})
+    assert len(named) > 10
+    for dotted in named:
+        pkgutil.resolve_name(f"lookforward.{dotted}")
 
 
 def test_the_public_names_are_documented() -> None:

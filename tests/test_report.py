@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lookforward.report import (
-    comparison_sheet,
-    contact_sheet,
-    interval,
-    markdown_table,
-    paired_interval,
-    score_table,
-)
-from lookforward.report.statistics import _widened_tail
-
-ROWS = {
-    "untouched": {"DINO": (0.4, 0.03), "CLIP-T": (0.31, 0.01), "seconds": (0.0, None)},
-    "DreamBooth": {"DINO": (0.5, 0.03), "CLIP-T": (0.3, float("nan")), "seconds": (61.234, None)},
-    "look-forward": {"DINO": (0.6, 0.03), "CLIP-T": (0.29, 0.01), "seconds": (1071.5, None)},
-}
+from lookforward.report import comparison_sheet, contact_sheet, interval, paired_interval
+from lookforward.report.blocks import Section, Strong, Table
+from lookforward.report.render import markdown_page, terminal_table
+from lookforward.report.statistics import widened_tail
 
 
 def plain(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> np.ndarray:
@@ -60,68 +49,21 @@ def test_sheets_keep_proportions_and_stand_any_text() -> None:
         contact_sheet([wide], ["a", "b"])
 
 
-def test_markdown_table() -> None:
-    text = markdown_table(ROWS, baseline="DreamBooth", optimised={"look-forward": ["DINO"]})
-    assert text.splitlines() == [
-        "| | DINO | CLIP-T | seconds |",
-        "|---|---:|---:|---:|",
-        "| untouched | 0.400 ± 0.030 (−0.100) | **0.310 ± 0.010** (+0.010) | 0 |",
-        "| DreamBooth | **0.500 ± 0.030** | 0.300 | 61.2 |",
-        "| look-forward | 0.600 ± 0.030 † (+0.100) | 0.290 ± 0.010 (−0.010) | 1,072 |",
-        "",
-        "† trained on this very score, so no evidence for the method.",
-    ]
-    assert "†" not in markdown_table(ROWS)
-    with pytest.raises(ValueError, match="baseline"):
-        markdown_table(ROWS, baseline="Dreambooth")
+def shown(method: str, text: str) -> Table:
+    return Table("A [caption]", ["method", "DINO"], [[method, Strong(text)], ["b", "–"]])
 
 
-def test_score_table_says_the_same_as_markdown() -> None:
+def test_a_table_is_the_same_in_markdown_and_in_a_terminal() -> None:
+    table = shown("my[v2]", "0.600 ± 0.030 †")
+    markdown = markdown_page("", [Section("", [table])], "")
+    assert markdown.splitlines() == [
+        "**A \\[caption\\]**", "", "| method | DINO |", "|---|---:|",
+        "| my\\[v2\\] | **0.600 ± 0.030 †** |", "| b | – |",
+    ]  # fmt: skip
     output = io.StringIO()
-    Console(file=output, width=120).print(score_table(ROWS, "DreamBooth", {"look-forward": ["DINO"]}))
-    for text in ("0.400 ± 0.030 (−0.100)", "0.600 ± 0.030 † (+0.100)", "61.2", "† trained on"):
+    Console(file=output, width=120, force_terminal=True).print(terminal_table(table))
+    for text in ("A [caption]", "my[v2]", "\x1b[1m0.600 ± 0.030 †"):
         assert text in output.getvalue()
-
-
-def test_nothing_is_bold_where_means_are_of_different_cells() -> None:
-    def printed(**options: bool) -> str:
-        output = io.StringIO()
-        Console(file=output, width=120, force_terminal=True).print(score_table(ROWS, **options))
-        return output.getvalue()
-
-    bold = "\x1b[1m0.600"
-    assert bold in printed()
-    assert bold not in printed(bold=False)
-
-
-def test_costs_have_a_table_of_their_own_where_there_are_many_columns() -> None:
-    scores = dict.fromkeys(("DINO", "CLIP-I", "CLIP-T", "identity", "oracle"), (0.5, 0.031))
-    costs = dict.fromkeys(("seconds", "memory, MiB", "parameters, k", "file, MiB"), (1234.0, None))
-    output = io.StringIO()
-    Console(file=output, width=120).print(score_table({"Look Forward": {**scores, **costs}, "best": {**scores}}))
-    lines = [line for line in output.getvalue().splitlines() if "Look Forward" in line]
-    assert ["0.500 ± 0.031" in line for line in lines] == [True, False]
-    assert ["1,234" in line for line in lines] == [False, True]
-    assert lines[0].count("0.500 ± 0.031") == 5  # none is broken into two lines
-
-
-def test_what_is_no_number_is_never_the_best() -> None:
-    for order in (("a", "b"), ("b", "a")):
-        rows = {name: {"x": (float("nan") if name == "a" else 0.2, 0.1)} for name in order}
-        assert "| b | **0.200 ± 0.100** |" in markdown_table(rows)
-        assert "**nan" not in markdown_table(rows)
-
-
-def test_names_are_shown_as_they_are() -> None:
-    output = io.StringIO()
-    Console(file=output, width=120).print(score_table({"my[v2]": {"x": (0.1, 0.1)}}))
-    assert "my[v2]" in output.getvalue()
-
-
-def test_missing_scores_are_dashes() -> None:
-    assert "| b | – | 0.200 |" in markdown_table({"a": {"x": (0.1, np.nan)}, "b": {"y": (0.2, np.nan)}}, "a").replace(
-        "**", ""
-    )
 
 
 @pytest.mark.parametrize(("subjects", "images"), [(2, 12), (3, 12), (5, 12), (6, 12), (30, 4)])
@@ -132,9 +74,9 @@ def test_interval_covers_the_truth_as_often_as_it_says(subjects: int, images: in
     trials, covered, narrow = 400, 0, 0
     for _ in range(trials):
         values = 0.6 + 0.1 * rng.standard_normal(subjects)[groups] + 0.05 * rng.standard_normal(len(groups))
-        found = interval(values, groups, rng, n=1000)
+        found = interval(values, groups, rng, resamples=1000)
         covered += found.low <= 0.6 <= found.high
-        over_images = interval(values, None, rng, n=200)
+        over_images = interval(values, None, rng, resamples=200)
         narrow += over_images.low <= 0.6 <= over_images.high
     assert 0.91 <= covered / trials <= 0.985
     assert narrow < covered - 0.1 * trials
@@ -179,5 +121,5 @@ def test_paired_interval_is_that_of_the_differences() -> None:
 
 def test_tail_is_wider_for_few_subjects() -> None:
     # t_5(0.975) = 2.5706, sqrt(6/5) * 2.5706 = 2.8159, Φ(-2.8159) = 0.002432
-    assert _widened_tail(6) == pytest.approx(0.00243, rel=0.02)
-    assert _widened_tail(10_000) == pytest.approx(0.025, rel=0.01)
+    assert widened_tail(6) == pytest.approx(0.00243, rel=0.02)
+    assert widened_tail(10_000) == pytest.approx(0.025, rel=0.01)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lookforward.benchmark.report import read_benchmark
+from errors import raises
+from lookforward.benchmark.reading import read_benchmark
 from lookforward.config.recipe import load_settings
-from lookforward.errors import LookforwardError
 from lookforward.report.paper import PAPER_MODEL, departures, paper_section, row_of
 from test_report_page import METHODS, PROMPTS, cell_of, write_cell, written
 
@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def write_plan(
     folder: Path, subjects: Sequence[str], methods: Mapping[str, Mapping[str, Any] | None], **more: Any
 ) -> None:
-    """As `lookforward benchmark` does. methods: name to settings, None for a file of before they were told."""
+    """As `lookforward benchmark` does. methods: name to settings, None for an older file without them."""
     described = []
     for name, settings in methods.items():
         recipe, _, adapter = name.partition("@")
@@ -52,12 +52,12 @@ def test_only_what_was_asked_for_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cells" / "bowl-0.text.7.json").write_text("{")
     write_plan(tmp_path, ["vase-0", "toy-1"], {"dreambooth": None, "look-forward": None})
     benchmark, page, _ = written(tmp_path)
-    assert len(benchmark.results) == len(benchmark.planned) == 4
+    assert len(benchmark.cells) == len(benchmark.planned) == 4
     assert list(benchmark.methods) == ["dreambooth", "look-forward"]
     assert "Complete: all 4 cells are finished." in page.text
     assert "20 cells in the folder are left out, as benchmark.json does not ask for them" in page.text
-    assert "text" in benchmark.left_out
-    assert "clock-0" in benchmark.left_out
+    assert "text" in benchmark.ignored
+    assert "clock-0" in benchmark.ignored
     assert not benchmark.problems
     grids = [
         {"subjects": ["vase-0"], "methods": ["dreambooth", "look-forward"], "seeds": [0]},
@@ -72,7 +72,7 @@ def test_only_what_was_asked_for_is_reported(tmp_path: Path) -> None:
         ("toy-1", "dreambooth", 0),
         ("toy-1", "dreambooth", 2),
     )
-    assert {(r.subject, r.method) for r in benchmark.results} == {
+    assert {(cell.subject, cell.method) for cell in benchmark.cells.itertuples()} == {
         ("vase-0", "dreambooth"), ("vase-0", "look-forward"), ("toy-1", "dreambooth"),
     }  # fmt: skip
 
@@ -90,16 +90,16 @@ def test_cells_of_other_settings_are_not_averaged(tmp_path: Path) -> None:
     assert "steps 5, not 300" in found["can-0, look-forward, seed 0"]
     assert "base model other/model, not toybox" in found["clock-0, look-forward, seed 0"]
     assert "other prompts" in found["cat-0, look-forward, seed 0"]
-    assert "images for each prompt 1, not 2" in found["dog-0, look-forward, seed 0"]
+    assert "images per prompt 1, not 2" in found["dog-0, look-forward, seed 0"]
     benchmark, page, _ = written(tmp_path, baseline="look-forward")
-    assert {r.subject for r in benchmark.results} == {"vase-0", "toy-1"}
+    assert set(benchmark.cells.subject) == {"vase-0", "toy-1"}
     assert len(benchmark.missing) == 4
-    assert "cells of different settings: 4 with others than what benchmark.json says" in page.text
+    assert "cells of different settings: 4 with others than benchmark.json has" in page.text
     # The plan decides, however many cells there are of other settings
     write_plan(tmp_path, ["vase-0", "toy-1", "can-0"], {"look-forward": {**SETTINGS, "run.steps": 5}})
-    assert {r.subject for r in read_benchmark(tmp_path).results} == {"can-0"}
+    assert set(read_benchmark(tmp_path).cells.subject) == {"can-0"}
     write_plan(tmp_path, ["vase-0"], {"look-forward": {**SETTINGS, "run.steps": 5}})
-    with pytest.raises(LookforwardError, match=r"steps 300, not 5"):
+    with raises("no-cells", "steps 300, not 5"):
         read_benchmark(tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_without_a_plan_the_larger_group_counts(tmp_path: Path) -> None:
     assert cell_of(page.tables["Scores"], "DreamBooth", "cells") == "2"
     assert cell_of(page.tables["Scores"], "untouched model (floor)", "cells") == "3"  # it is not trained
     assert "steps 5, not 300" in page.text
-    assert "The folder holds cells of different settings: 1 with others than what most cells have" in page.text
+    assert "The folder holds cells of different settings: 1 with others than most cells have" in page.text
     assert ("can-0", "dreambooth", 0) in benchmark.missing
 
 
@@ -120,9 +120,9 @@ def test_subjects_are_told_apart(tmp_path: Path) -> None:
     assert "1 development subjects (recipes were tuned on them" in read_benchmark(tmp_path).dataset
     write_cell(tmp_path, "clock-0", "dreambooth")
     write_cell(tmp_path, "mine", "dreambooth")
-    told = read_benchmark(tmp_path).dataset
-    assert "1 test subjects (no setting was chosen on them)" in told
-    assert "1 that its world does not know" in told
+    dataset = read_benchmark(tmp_path).dataset
+    assert "1 test subjects (no setting was chosen on them)" in dataset
+    assert "1 that its world does not know" in dataset
     (tmp_path / "cells" / "vase-0.dreambooth.0.json").unlink()
     assert "development" not in read_benchmark(tmp_path).dataset
 
@@ -137,8 +137,8 @@ def test_versions_are_those_of_the_cells(tmp_path: Path) -> None:
     write_cell(tmp_path, "toy-1", "dreambooth")
     write_plan(tmp_path, ["vase-0", "toy-1"], {"dreambooth": None}, versions={"torch": "9.9"})
     benchmark = read_benchmark(tmp_path)
-    assert benchmark.versions == "lookforward 0.1.0, torch 2.13.0; 1 of 2 cells do not say"
-    assert benchmark.when == "cells of 2026-11-20 10:00 to 2026-11-20 10:00 UTC; 1 of 2 cells do not say"
+    assert benchmark.versions == "lookforward 0.1.0, torch 2.13.0; 1 of 2 cells do not record it"
+    assert benchmark.when == "cells of 2026-11-20 10:00 to 2026-11-20 10:00 UTC; 1 of 2 cells do not record it"
     assert not benchmark.warnings
     later = {
         "date": "2026-11-22T12:30:00+00:00",
@@ -203,7 +203,7 @@ def test_one_table_by_the_kind_of_data_set(tmp_path: Path) -> None:
         assert not [name for name in page.tables if name.startswith(f"Table {other}")]
         assert "must not be compared" not in page.text
         assert "The model is the paper's" in page.text
-        name = f"Table {number}: settings of our rows that are not the paper's (its own in brackets)"
+        name = f"Table {number}: settings of our rows that differ from the paper's (its own in brackets)"
         assert ["DreamBooth w/ Look Forward", "run.steps 800 (1000)"] in page.tables[name]
     write_plan(
         tmp_path, ["vase-0"], methods, model=PAPER_MODEL, dataset={"name": "x", "kind": "dreambooth"}, encoders={}
@@ -214,7 +214,7 @@ def test_one_table_by_the_kind_of_data_set(tmp_path: Path) -> None:
     write_plan(
         tmp_path, ["vase-0"], methods, model=PAPER_MODEL, dataset={"name": "x", "kind": "dreambooth"}, encoders=encoders
     )
-    assert "must not be compared: the encoders differ" in written(tmp_path)[1].text
+    assert "must not be compared by value: the encoders differ" in written(tmp_path)[1].text
     (tmp_path / "benchmark.json").unlink()
     unknown = paper_section(read_benchmark(tmp_path))
     assert len(unknown.blocks) == 1  # that the data set is not known

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from fake_cells import FakeRunner, begun, fake_plan
+from errors import raises
+from fake_cells import FakeRunner, begun, fake_plan, finish
 from lookforward.assembly import build_pipeline
 from lookforward.benchmark.cell import finished_cell
+from lookforward.benchmark.cell_runner import run_cell
 from lookforward.benchmark.description import write_description
-from lookforward.benchmark.grid import run_cell
+from lookforward.benchmark.optimised import optimised_of, optimised_scores
 from lookforward.benchmark.plan import Plan, Scoring
-from lookforward.benchmark.results import write_results
-from lookforward.benchmark.runner import prepare, work
-from lookforward.benchmark.summary import optimised_of, optimised_scores
+from lookforward.benchmark.runner import prepare
+from lookforward.benchmark.tables import write_results
 from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
-from lookforward.errors import LookforwardError
 
 
 def rescored(plan: Plan, **scoring: Any) -> Plan:
@@ -32,34 +32,34 @@ def test_cells_scored_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
     plan = fake_plan(tmp_path / "set", 1)
     usual, kept = tmp_path / "usual", tmp_path / "kept"
     prepare(plan, usual)
-    list(work(plan, usual, FakeRunner(tmp_path / "usual.txt"), "call"))
+    usual_cells = [o.cell for o in finish(plan, usual, FakeRunner(tmp_path / "usual.txt")) if o.cell]
     key = next(iter(plan.cells()))
-    told = json.loads(next((usual / "cells").glob("*.json")).read_text())["settings"]
-    assert told.keys() == {"config", "prompts", "images", "class_noun", "photos"}  # as cells of before had
+    recorded = json.loads(next((usual / "cells").glob("*.json")).read_text())["settings"]
+    assert recorded.keys() == {"config", "prompts", "images", "class_noun", "photos"}  # as cells of before had
     others: list[dict[str, Any]] = [{name: "other"} for name in ("dinov2", "dino", "clip")]
     for scoring in ({"identifier_in_clip_text": True}, {"extra": ("dinov2",)}, *others):
-        with pytest.raises(LookforwardError, match="run with other settings"):
+        with raises("cell-settings-differ", usual):
             prepare(rescored(plan, **scoring), usual)
 
     other = rescored(plan, identifier_in_clip_text=True, extra=("dreamsim", "dinov2"), dino="other")
     prepare(other, kept)
-    list(work(other, kept, FakeRunner(tmp_path / "kept.txt"), "call"))
+    kept_cells = [o.cell for o in finish(other, kept, FakeRunner(tmp_path / "kept.txt")) if o.cell]
     again = rescored(plan, identifier_in_clip_text=True, extra=("dinov2", "dreamsim"), dino="other")
     assert finished_cell(again, kept, key) is not None
     assert len(begun(tmp_path / "kept.txt")) == 6
-    with pytest.raises(LookforwardError, match="run with other settings"):
+    with raises("cell-settings-differ", kept):
         prepare(plan, kept)
-    for folder, grid, said in ((usual, plan, False), (kept, other, True)):
+    for folder, grid, cells, changed in ((usual, plan, usual_cells, False), (kept, other, kept_cells, True)):
         write_description(grid, folder, "toybox")
-        write_results(grid, folder, "toybox")
+        write_results(grid, cells, folder, "toybox")
         described = json.loads((folder / "benchmark.json").read_text())
-        assert described["identifier_in_clip_text"] is said
-        assert described["extra_scores"] == (["dinov2", "dreamsim"] if said else [])
-        assert described["encoders"] == ({"dino": "other"} if said else {})
+        assert described["identifier_in_clip_text"] is changed
+        assert described["extra_scores"] == (["dinov2", "dreamsim"] if changed else [])
+        assert described["encoders"] == ({"dino": "other"} if changed else {})
         with (folder / "results.csv").open() as file:
             rows = list(csv.DictReader(file))
-        assert {row["identifier_in_clip_text"] for row in rows} == {str(said)}
-        assert {row["dino"] for row in rows} == {"other" if said else ""}
+        assert {row["identifier_in_clip_text"] for row in rows} == {str(changed)}
+        assert {row["dino"] for row in rows} == {"other" if changed else ""}
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -75,20 +75,21 @@ def test_clip_text_sees_the_identifier_where_it_is_kept(
             seen.extend(prompts)
             return torch.zeros(len(images))
 
-    monkeypatch.setattr("lookforward.benchmark.grid.build_scores", lambda *_: [Noting()])
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.build_scores", lambda *_: [Noting()])
     plan = fake_plan(
         tmp_path / "set",
         1,
+        str(tiny_model),
         **{
             "data.resolution": 32,
             "evaluation.sampler_steps": 1,
             "subject.identifier": "zwx",
-            "model.name": str(tiny_model),
         },
     )
     plan = rescored(plan, identifier_in_clip_text=kept)
     judges: Any = None
-    run_cell(plan, ("old_vase", "untouched", 0), tmp_path / "set" / "old_vase", build_pipeline(str(tiny_model)), judges)
+    pipeline = build_pipeline(str(tiny_model))
+    run_cell(plan, ("old_vase", "untouched", 0), tmp_path / "set" / "old_vase", pipeline, judges, "")
     noun = "zwx vase" if kept else "vase"
     assert seen == [fill(p, "", noun) for p in plan.prompts_of("old_vase") for _ in range(2)]
     assert all(("zwx" in text) is kept for text in seen)

@@ -1,4 +1,4 @@
-"""A finished cell of a grid, and its files: `cells/NAME.json`, and `images/NAME.png`, its images in a strip."""
+"""A finished cell of a grid and its files: `cells/NAME.json`, and `images/NAME.png` with its images in one strip."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,44 +7,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from lookforward.benchmark.plan import Key, Plan, cell_name
-from lookforward.config.settings import FIELDS, Settings
+from lookforward.benchmark.plan import CellKey, Plan, cell_name
+from lookforward.benchmark.recorded import full_settings
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_json
 
-THINNED = 10  # steps of which a cell keeps the mean
+CURVE_WINDOW = 10  # steps that one point of a cell's curves averages
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file may raise
 
 
 @dataclass(frozen=True)
 class Cell:
     """One finished cell.
 
-    scores: name to one number for each image, prompts in order, images within. curves: logged term to [step, mean over
-    the THINNED steps up to it]; empty for the untouched model, and in cells of before there were curves.
-    provenance: what it was made by and when, see docs/benchmark.md; empty in cells of before there was any.
+    scores: name to one number per image, in the order of the prompts, a prompt's images together. seconds: of training.
+    memory: peak of the process while training and drawing, MiB, the loaded models included. terms: each logged term's
+    mean over the last quarter of the steps. curves: logged term to [step, mean over the CURVE_WINDOW steps up to it].
+    parameters: how many were trained. size: of the exported weights, MiB. provenance, settings: see docs/benchmark.md;
+    empty in cells of older versions.
     """
 
     subject: str
     method: str
     seed: int
     scores: dict[str, list[float]]
-    seconds: float  # of training
-    memory: float  # peak while training and drawing, MiB; the loaded models are in it
-    terms: dict[str, float] = field(default_factory=dict)  # logged terms, mean of the last quarter
+    seconds: float
+    memory: float
+    terms: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    parameters: int = 0  # trained
-    size: float = 0.0  # of the weights that a user would pass on, MiB
+    parameters: int = 0
+    size: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def key(self) -> Key:
+    def key(self) -> CellKey:
         return self.subject, self.method, self.seed
 
 
-def write_cell(folder: Path, settings: Mapping[str, Any], cell: Cell, images: np.ndarray) -> None:
-    """Keep a cell: first its images (n, h, w, 3) uint8, then, with which it is finished, its scores.
+def write_cell(folder: Path, cell: Cell, images: np.ndarray) -> None:
+    """Write the images (n, h, w, 3) uint8, then the JSON file, whose presence means that the cell is finished.
 
     Raises:
         LookforwardError: the disk is full or cannot be written; the cell is then not finished.
@@ -52,106 +57,109 @@ def write_cell(folder: Path, settings: Mapping[str, Any], cell: Cell, images: np
     name = cell_name(cell.key)
     with atomic_file(folder / "images" / f"{name}.png", shared=True) as partial:
         Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial)
-    write_json(folder / "cells" / f"{name}.json", {"settings": settings, **asdict(cell)}, indent=None)
+    write_json(folder / "cells" / f"{name}.json", asdict(cell), indent=None)
 
 
-def read_cell(path: Path, settings: Mapping[str, Any] | None = None) -> Cell:
-    """A finished cell. settings: what it must have been run with, see `Plan.settings_of`; None accepts any.
-
-    Raises:
-        LookforwardError: it was run with other settings.
-    """
+def read_cell(path: Path) -> Cell:
+    """A finished cell. Raises one of UNREADABLE where the file does not hold one."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    if settings is not None and _in_full(values["settings"]) != _in_full(settings):
-        raise LookforwardError(f"{path} was run with other settings; give another --output, or delete {path.parent}.")
-    del values["settings"]
-    return Cell(**values)
+    cell = Cell(**values)
+    cell_name(cell.key)
+    return cell
 
 
-def finished_cell(plan: Plan, folder: Path, key: Key) -> Cell | None:
-    """The cell where it is finished; None where it is missing, or its file is no cell, or a score in it no number.
+def cell_files(folder: Path) -> list[Path]:
+    """The files of finished cells; not the partial ones that a killed process left."""
+    return sorted((folder / "cells").glob("[!.]*.json"))
+
+
+def finished_cell(plan: Plan, folder: Path, key: CellKey) -> Cell | None:
+    """The cell if it is finished; None if its file is missing or damaged, or a score in it is not finite.
 
     Raises:
         LookforwardError: it was run with other settings.
     """
     path = folder / "cells" / f"{cell_name(key)}.json"
     try:
-        cell = read_cell(path, plan.settings_of(key))
-        return cell if cell.key == key and not unknown_scores(cell) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a file cut off by a power cut is to be made again
+        cell = read_cell(path)
+        if cell.key != key or non_finite_scores(cell):
+            return None
+        same = full_settings(cell.settings) == full_settings(plan.settings_of(key))
+    except UNREADABLE:
         return None
+    if not same:
+        raise LookforwardError(
+            f"{path} was run with other settings. Give another --output, or delete {path.parent}.",
+            code="cell-settings-differ",
+        )
+    return cell
 
 
 def require_same_model(folder: Path, model_hash: str) -> None:
-    """Refuse a folder with cells of a base model that had other weights, so that nothing is mixed.
-
-    Cells that do not say what they are of, as those of before they did, pass.
+    """Refuse a folder with cells of a base model that had other weights. Cells that do not record the hash pass.
 
     Raises:
-        LookforwardError: there is one.
+        LookforwardError: there is such a cell.
     """
-    for path in sorted((folder / "cells").glob("[!.]*.json")):
+    for path in cell_files(folder):
         try:
-            made = str(json.loads(path.read_text(encoding="utf-8"))["provenance"].get("model_hash", ""))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # no cell: it is made anew
-        if made not in ("", model_hash):
+            recorded = read_cell(path).provenance.get("model_hash") or model_hash
+        except UNREADABLE:
+            continue  # it will be run again
+        if recorded != model_hash:
             raise LookforwardError(
-                f"{folder} holds cells of a base model with other weights ({path.stem}: {made}, now {model_hash}); "
-                f"give another --output, or delete {path.parent}."
+                f"{folder} holds cells of a base model with other weights ({path.stem}: {recorded}, now {model_hash}). "
+                f"Give another --output, or delete {path.parent}.",
+                code="model-weights-differ",
             )
 
 
-def unknown_scores(cell: Cell) -> tuple[str, ...]:
-    """The scores of which some value is no finite number."""
-    return tuple(name for name, values in cell.scores.items() if not np.isfinite(values).all())
+def non_finite_scores(cell: Cell) -> dict[str, int]:
+    """Score to how many of its values are not finite numbers, where there are some."""
+    counts = {name: int((~np.isfinite(np.asarray(v, np.float64))).sum()) for name, v in cell.scores.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
-def cell_images(folder: Path, subject: str, method: str, seed: int) -> np.ndarray:
-    """What a finished cell drew: (n, h, w, 3) uint8, in the order of its scores.
+def read_strip(folder: Path, name: str, count: int | None = None) -> np.ndarray:
+    """The images of a cell, (n, h, w, 3) uint8, in the order of its scores. count: n; square images where None.
 
     Raises:
-        LookforwardError: the file is gone or damaged.
+        LookforwardError: the file is missing or damaged.
     """
-    name = cell_name((subject, method, seed))
     path = folder / "images" / f"{name}.png"
     try:
         with Image.open(path) as strip:
             pixels = np.asarray(strip.convert("RGB"))
-    except OSError as error:
+        side = pixels.shape[1] if count is None else pixels.shape[0] // count
+        return pixels.reshape(-1 if count is None else count, side, *pixels.shape[1:])
+    except (OSError, ValueError) as error:
         raise LookforwardError(
-            f"{path} cannot be read. Delete {folder / 'cells' / f'{name}.json'} to have its images drawn again."
+            f"{path} cannot be read. Delete {folder / 'cells' / f'{name}.json'} to run the cell again.",
+            code="images-unreadable",
         ) from error
-    return pixels.reshape(-1, pixels.shape[1], pixels.shape[1], 3)
 
 
-def thin(rows: Sequence[tuple[int, Mapping[str, float]]], every: int = THINNED) -> dict[str, list[list[float]]]:
-    """Logged terms of steps counted from 1: name to [last step, mean] of every so many steps that have it."""
-    parts: dict[str, dict[int, list[tuple[int, float]]]] = {}
-    for step, terms in rows:
-        for name, value in terms.items():
-            parts.setdefault(name, {}).setdefault((step - 1) // every, []).append((step, value))
-    return {
-        name: [[part[-1][0], _short(np.mean([value for _, value in part]))] for part in windows.values()]
-        for name, windows in parts.items()
-    }
+def smooth_curves(terms: Sequence[Mapping[str, float]], window: int = CURVE_WINDOW) -> dict[str, list[list[float]]]:
+    """The logged terms of steps 1, 2, … to name → [last step, mean] of every `window` steps that have the term."""
+    frame = _by_step(terms)
+    curves: dict[str, list[list[float]]] = {}
+    for name in frame:
+        values = frame[name].dropna()
+        for _, part in values.groupby((values.index - 1) // window):
+            curves.setdefault(str(name), []).append([int(part.index[-1]), _short(part.mean())])
+    return curves
 
 
-def last_quarter(rows: Sequence[tuple[int, Mapping[str, float]]], steps: int) -> dict[str, float]:
-    """The mean of every logged term over the last quarter of the steps; of those that have it."""
-    kept: dict[str, list[float]] = {}
-    for step, terms in rows:
-        for name, value in terms.items() if step > 0.75 * steps else ():
-            kept.setdefault(name, []).append(value)
-    return {name: _short(np.mean(values)) for name, values in kept.items()}
+def last_quarter(terms: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each logged term's mean over the last quarter of the steps that have it."""
+    frame = _by_step(terms)
+    means = frame[frame.index > 0.75 * len(frame)].mean().dropna()
+    return {str(name): _short(mean) for name, mean in means.items()}
 
 
-def _in_full(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell's settings, with the defaults of those that were not there when it was run, and without the machine's."""
-    config = Settings().flat() | settings["config"]
-    machine = {name for name, one in FIELDS.items() if one.spec.machine_only}
-    return {**settings, "config": {name: value for name, value in config.items() if name not in machine}}
+def _by_step(terms: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    return pd.DataFrame(list(terms), index=pd.RangeIndex(1, len(terms) + 1))
 
 
-def _short(value: Any) -> float:
-    return float(f"{float(value):.6g}")
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

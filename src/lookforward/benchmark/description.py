@@ -1,4 +1,4 @@
-"""benchmark.json: what a folder's calls asked for, so that a report knows what is missing and mixes nothing."""
+"""benchmark.json: what the calls into a folder asked for, so that a report knows what is missing and mixes nothing."""
 
 import glob
 import json
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.datasets.values import photo_files
+from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan, prompt_kind
 from lookforward.benchmark.provenance import now, versions
-from lookforward.benchmark.results import settings_columns
-from lookforward.benchmark.summary import optimised_of
+from lookforward.benchmark.tables import method_columns
 from lookforward.errors import LookforwardError
 from lookforward.files import write_json
 
@@ -81,18 +81,16 @@ def _refuse_mixing(old: Json, new: Json, folder: Path) -> None:
     for name, called in _SHARED.items():
         before, after = _kind(old.get(name, new[name])), _kind(new[name])
         if before != after:
-            raise LookforwardError(
-                f"{folder} holds a benchmark with another {called} ({before}, now {after}); give another --output."
-            )
+            text = f"{folder} holds a benchmark with another {called} ({before}, now {after}). Give another --output."
+            raise LookforwardError(text, code="benchmark-differs")
     settings = {method["name"]: method["settings"] for method in old["methods"]}
     for method in new["methods"]:
         name = method["name"]
         if settings.get(name, method["settings"]) != method["settings"] and any(
             (folder / "cells").glob(f"*.{glob.escape(name)}.*.json")
         ):
-            raise LookforwardError(
-                f"{folder} holds {name} with other settings; give another --output, or delete its cells there."
-            )
+            text = f"{folder} holds {name} with other settings. Give another --output, or delete its cells there."
+            raise LookforwardError(text, code="benchmark-differs")
 
 
 def _kind(value: Any) -> Any:
@@ -142,13 +140,6 @@ def _shown(path: Path, folder: Path) -> str:
 
 
 def _method(plan: Plan, name: str) -> dict[str, Any]:
-    columns = settings_columns(plan, name)
-    return {
-        "name": name,
-        "label": columns["label"],
-        "recipe": columns["recipe"],
-        "adapter": columns["adapter"],
-        "optimised": list(optimised_of(plan)[name]),
-        "config_hash": columns["config_hash"],
-        "settings": json.loads(columns["settings"]),
-    }
+    columns = method_columns(plan, name)
+    named = ("label", "recipe", "adapter", "config_hash", "settings")
+    return {"name": name, "optimised": list(optimised_of(plan)[name]), **{column: columns[column] for column in named}}

@@ -8,19 +8,39 @@ from typing import Any, Literal
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, bundled_dataset, photos_hash
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
+from lookforward.report.data import UNTOUCHED
 
-UNTOUCHED = "untouched"
-Key = tuple[str, str, int]
-"""Subject, method and seed of a cell."""
+CellKey = tuple[str, str, int]
+"""Subject, method and seed."""
+
+RECIPE_LABELS = {
+    "dreambooth": "DreamBooth",
+    "released": "released code",
+    "look-forward": "Look Forward",
+    "dino": "DINO reward",
+    "look-forward+dino": "Look Forward + DINO reward",
+    "text": "Look Forward + CLIP-T reward",
+    "best": "best",
+    "draft": "DRaFT",
+    "dpok": "DPOK",
+}
+ADAPTER_LABELS = {
+    "lora": "LoRA",
+    "dora": "DoRA",
+    "custom-diffusion": "Custom Diffusion",
+    "textual-inversion": "Textual Inversion",
+    "p-plus": "P+",
+    "neti": "NeTI",
+}
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How images are scored, where it is not as always.
+    """How images are scored where it differs from the default.
 
-    identifier_in_clip_text: CLIP-T sees the identifier before the class noun; of every method, the untouched model
-    too, so that all are asked alike. extra: further scores, those of `scores.SCORES` on request.
-    dino, clip, dinov2: folders or hub ids of other encoders than the model's own.
+    identifier_in_clip_text: CLIP-T reads the identifier before the class noun; with every method, the untouched model
+    too, so that all answer the same text. extra: further scores, see `check_extra_scores`. dino, clip, dinov2: folders
+    or hub ids of other encoders than the model's own.
     """
 
     identifier_in_clip_text: bool = False
@@ -30,27 +50,27 @@ class Scoring:
     clip: str | None = None
 
     def settings(self) -> dict[str, Any]:
-        """What a cell is to say of it: nothing where it is as always, as in cells of before there was a choice."""
-        told: dict[str, Any] = {}
-        if self.identifier_in_clip_text:
-            told["identifier_in_clip_text"] = True
-        if self.extra:
-            told["extra_scores"] = sorted(self.extra)
-        return told | self.encoders()
+        """What a cell records of it: only what differs from the default."""
+        recorded = {"identifier_in_clip_text": self.identifier_in_clip_text, "extra_scores": sorted(self.extra)}
+        return {name: value for name, value in recorded.items() if value} | self.encoders()
 
     def encoders(self) -> dict[str, str]:
-        """The encoders that were chosen instead of the model's own."""
-        chosen = {"dino": self.dino, "clip": self.clip, "dinov2": self.dinov2}
-        return {name: source for name, source in chosen.items() if source}
+        """The encoders that were given instead of the model's own."""
+        given = {"dino": self.dino, "clip": self.clip, "dinov2": self.dinov2}
+        return {name: source for name, source in given.items() if source}
+
+
+DEFAULT_SCORING = Scoring()
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to compare.
 
-    methods: label to (recipe, overrides); the label "untouched" stands for the model as it is, asked for the
-    class noun. prompts: templates; None stands for the data set's own for each subject. images: per prompt.
-    count: how many of the data set's prompts, see `spread_prompts`; None stands for all.
+    methods: name to (recipe, overrides); the name "untouched" stands for the base model as it is, prompted with the
+    class noun. prompts: templates; each subject's own of the data set where None. images: of each prompt. count: how
+    many of the data set's prompts, see `spread_prompts`; all where None. labels: what tables call methods, where it is
+    not what `method_label` says.
     """
 
     subjects: tuple[str, ...]
@@ -60,25 +80,23 @@ class Plan:
     images: int = 1
     count: int | None = None
     dataset: Dataset = field(default_factory=bundled_dataset)
-    scoring: Scoring = Scoring()
+    scoring: Scoring = DEFAULT_SCORING
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def subject(self, name: str) -> BenchmarkSubject:
-        """A subject by its name in the plan."""
+        """A subject of the data set by its name."""
         return self.dataset.find(name)
 
     def prompts_of(self, subject: str) -> tuple[str, ...]:
-        """The templates that are asked of one subject."""
+        """The prompt templates of one subject."""
         if self.prompts:
             return self.prompts
         templates = self.subject(subject).prompts
         return templates if self.count is None else spread_prompts(templates, self.count)
 
-    def cells(self) -> Iterator[Key]:
-        """All cells, a subject with all its methods and seeds before the next."""
-        for subject in self.subjects:
-            for seed in self.seeds:
-                for method in self.methods:
-                    yield subject, method, seed
+    def cells(self) -> Iterator[CellKey]:
+        """All cells; those of one subject come before those of the next."""
+        return ((s, m, seed) for s in self.subjects for seed in self.seeds for m in self.methods)
 
     def settings(self, method: str, seed: int = 0) -> Settings:
         """The settings of a method, without its subject."""
@@ -86,10 +104,14 @@ class Plan:
         return load_settings(recipe, {**overrides, "run.seed": seed})
 
     def image_seeds(self, subject: str, seed: int) -> list[int]:
-        """Of each image: the same for every method, others for every training seed."""
-        return [10_000 * (seed + 1) + i for i in range(len(self.prompts_of(subject)) * self.images)]
+        """One for each image: the same for every method, others for every training seed."""
+        return [image_seed(seed, i) for i in range(len(self.prompts_of(subject)) * self.images)]
 
-    def settings_of(self, key: Key) -> dict[str, Any]:
+    def label(self, method: str) -> str:
+        """What tables call a method."""
+        return self.labels.get(method) or method_label(method)
+
+    def settings_of(self, key: CellKey) -> dict[str, Any]:
         """What a finished cell must have been run with to count as this one."""
         subject, method, seed = key
         settings: dict[str, Any] = {
@@ -99,19 +121,24 @@ class Plan:
             **self.scoring.settings(),
         }
         one = self.subject(subject)
-        if one.photos is not None:  # else the name says all: cells of before there were data sets have no more
+        if one.photos is not None:  # Toybox's subjects are known by their name
             settings |= {"class_noun": one.class_noun, "photos": photos_hash(one.photos)}
         return settings
 
 
-def cell_name(key: Key) -> str:
-    """What the files of a cell are called."""
+def cell_name(key: CellKey) -> str:
+    """The stem of a cell's files."""
     subject, method, seed = key
     return f"{subject}.{method}.{seed}"
 
 
+def image_seed(seed: int, image: int) -> int:
+    """The seed of a cell's image. seed: of the training. image: its index in the cell."""
+    return 10_000 * (seed + 1) + image
+
+
 def spread_prompts(templates: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` of the templates, kinds in turn (scenes, outfits, looks) as far as they go, in their own order."""
+    """`count` of the templates in their own order, chosen by taking the kinds of prompt in turn."""
     kinds: dict[str, list[str]] = {}
     for template in templates:
         kinds.setdefault(prompt_kind(template), []).append(template)
@@ -121,8 +148,17 @@ def spread_prompts(templates: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(template for template in templates if template in chosen)
 
 
-def prompt_kind(template: str) -> Literal["scene", "outfit", "look"]:
-    """What a template asks for: another place, other clothes, or another look of the subject itself."""
+def prompt_kind(template: str) -> Literal["scene", "accessory", "property"]:
+    """What a template asks for: another scene, an accessory or clothes, or another property of the subject itself."""
     if template.rstrip(". ").endswith("{class_noun}"):
-        return "look"
-    return "outfit" if re.search(r"\bwearing\b|\boutfit\.?$", template) else "scene"
+        return "property"
+    return "accessory" if re.search(r"\bwearing\b|\boutfit\.?$", template) else "scene"
+
+
+def method_label(method: str) -> str:
+    """How people read a method: "look-forward@lora" is "Look Forward, LoRA"."""
+    if method == UNTOUCHED:
+        return "untouched model"
+    recipe, _, adapter = method.partition("@")
+    label = RECIPE_LABELS.get(recipe, recipe)
+    return f"{label}, {ADAPTER_LABELS.get(adapter, adapter)}" if adapter else label

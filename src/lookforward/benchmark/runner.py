@@ -1,163 +1,217 @@
-"""Run what is missing of a grid: a cell that fails does not stop the rest, and no finished cell is run again.
+"""Run the cells of a grid that are missing: no finished cell is run again, and one that fails does not stop the rest.
 
-`run_one` is all that a scheduler of another kind needs: it may be called for any cell, in any order, from any process
-that sees the folder.
+An executor holds the workers: in this process, in processes of their own, or on a Ray cluster. Every cell is locked
+while it runs, so that several commands may share one folder.
 """
 
 import json
-import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from lookforward.benchmark.cell import Cell, finished_cell, write_cell
-from lookforward.benchmark.claim import claim
 from lookforward.benchmark.datasets import provide_photos
-from lookforward.benchmark.plan import Key, Plan, cell_name
+from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.provenance import now
 from lookforward.errors import LookforwardError
 from lookforward.files import write_error, write_json
 
-CellRunner = Callable[[Plan, Key, Path], tuple[Cell, np.ndarray]]
-"""Trains, draws and scores a cell from the folder of its photos: the cell, and images (n, h, w, 3) uint8."""
+CellRunner = Callable[[Plan, CellKey, Path], tuple[Cell, np.ndarray]]
+"""Trains, draws and scores a cell, given the folder of its photos: the cell, and its images (n, h, w, 3) uint8."""
 
-ATTEMPTS = 2  # at a cell in one call, of workers that died at it
+StartWorker = Callable[[int], CellRunner]
+"""Loads what a worker needs, given the worker's number from 0. It is sent to other processes and machines."""
+
+ATTEMPTS = 2  # workers that a cell may kill before it counts as failed
+PAUSE = 1.0  # seconds between looks at cells that another command is running
 SPARE_BYTES = 64 * 2**20  # that must stay free on the disk
-FOLDERS = ("cells", "images", "failed", "locks", "photos")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell. message: why it failed. fresh: whether it was done just now, not found done."""
+    """What became of a cell. message: why it failed. fresh: it was run just now, not found finished."""
 
-    key: Key
+    key: CellKey
     state: Literal["finished", "failed"]
     fresh: bool
     cell: Cell | None = None
     message: str = ""
 
 
+class Report(NamedTuple):
+    """What a worker has done: `outcome` of its cell, None if it has just started or another command runs the cell."""
+
+    worker: int
+    outcome: Outcome | None = None
+    died: bool = False
+
+
+class Executor(AbstractContextManager["Executor"], Protocol):
+    """Workers, each of which runs one cell at a time."""
+
+    workers: int
+
+    def start(self, worker: int) -> None:
+        """Start a worker, or replace one that died; it reports once it is ready."""
+        ...
+
+    def submit(self, worker: int, key: CellKey) -> None:
+        """Give a cell to a worker that is ready."""
+        ...
+
+    def wait(self, seconds: float) -> Sequence[Report]:
+        """Reports of the workers, after at most so many seconds if there are none.
+
+        Raises:
+            LookforwardError: a worker cannot start.
+        """
+        ...
+
+
 def prepare(plan: Plan, folder: Path) -> None:
-    """Make the folders and the photos that the world draws.
+    """Make the folders, and the photos of subjects that the data set draws.
 
     Raises:
         LookforwardError: the folder cannot be written, or holds cells of another plan.
     """
     try:
-        for name in FOLDERS:
+        for name in ("cells", "images", "failed", "locks", "photos"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for subject in plan.subjects:
             provide_photos(plan.subject(subject), folder / "photos")
     except OSError as error:
         raise write_error(folder, error, "Make room, or give another --output.") from error
     for key in plan.cells():
-        finished_cell(plan, folder, key)  # one of another plan is told before anything runs
+        finished_cell(plan, folder, key)
 
 
-def work(plan: Plan, folder: Path, runner: CellRunner, call: str, pause: float = 1.0) -> Iterator[Outcome]:
-    """Yield every cell once it is finished or failed, by this process or by others, and run those that nobody is at.
+def run_grid(plan: Plan, folder: Path, executor: Executor, pause: float = PAUSE) -> Iterator[Outcome]:
+    """Yield every cell once it is finished or failed: those that are finished already first.
 
-    call: a word of its own for each call of the command, so that a cell that failed in it is not tried again in it.
-    pause: seconds between looks at cells that others are at; one of theirs that dies at a cell leaves it to us.
+    Raises:
+        LookforwardError: a cell was run before with other settings, a worker cannot start, or they keep dying.
     """
-    pending = list(plan.cells())
-    while pending:
-        busy = []
-        for key in pending:
-            outcome = run_one(plan, folder, key, runner, call)
-            if outcome is None:
-                busy.append(key)
+    missing: deque[CellKey] = deque()
+    for key in plan.cells():
+        cell = finished_cell(plan, folder, key)
+        if cell is None:
+            missing.append(key)
+        else:
+            yield Outcome(key, "finished", False, cell)
+    if missing:
+        with executor:
+            yield from _dispatch(plan, folder, executor, missing, pause)
+
+
+def _dispatch(plan: Plan, folder: Path, executor: Executor, waiting: deque[CellKey], pause: float) -> Iterator[Outcome]:
+    """Hand out cells until each has an outcome. A worker that dies is replaced, and its cell goes to the next one."""
+    left = len(waiting)
+    busy: dict[int, CellKey | None] = {}  # worker to its cell, None while it starts
+    idle: deque[int] = deque()
+    locked: dict[CellKey, float] = {}  # cells that another command runs, to when we look again
+    kills: Counter[CellKey] = Counter()
+    deaths = 0  # since a cell last had an outcome
+    for worker in range(executor.workers):
+        executor.start(worker)
+        busy[worker] = None
+    while left:
+        for key in [key for key, until in locked.items() if time.monotonic() >= until]:
+            del locked[key]
+            waiting.append(key)
+        while idle and waiting:
+            worker = idle.popleft()
+            busy[worker] = key = waiting.popleft()
+            executor.submit(worker, key)
+        for report in executor.wait(pause):
+            key, outcome = busy.pop(report.worker), report.outcome
+            if report.died:
+                deaths += 1
+                if deaths > 2 * executor.workers + 2:
+                    message = "Workers are killed again and again: give fewer --workers, or more memory."
+                    raise LookforwardError(message, code="workers-keep-dying")
+                executor.start(report.worker)
+                busy[report.worker] = None
+                if key is None:
+                    continue
+                kills[key] += 1
+                if kills[key] < ATTEMPTS:
+                    waiting.appendleft(key)
+                    continue
+                outcome = run_one(plan, folder, key, _killed)
             else:
+                idle.append(report.worker)
+            if outcome is not None:
+                left, deaths = left - 1, 0
                 yield outcome
-        if len(busy) == len(pending):
-            time.sleep(pause)
-        pending = busy
+            elif key is not None:
+                locked[key] = time.monotonic() + pause
 
 
-def run_one(plan: Plan, folder: Path, key: Key, runner: CellRunner, call: str) -> Outcome | None:
-    """Run a cell unless it is done; None where another process is at it.
+def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outcome | None:
+    """Run a cell unless it is finished; None if another process is running it.
 
     Raises:
         LookforwardError: it was run before with other settings.
     """
-    done = find_outcome(plan, folder, key, call)
-    if done is not None:
-        return done
+    lock = folder / "locks" / f"{cell_name(key)}.lock"
     try:
-        with claim(folder / "locks" / f"{cell_name(key)}.lock", call) as attempt:
-            if not attempt:
-                return None
-            done = find_outcome(plan, folder, key, call)  # it may have been finished until we held it
-            if done is not None:
-                return done
-            if attempt > ATTEMPTS:
-                died = LookforwardError(f"The process that ran it was killed {ATTEMPTS} times; is there enough memory?")
-                return _fail(folder, key, died, call)
-            return _attempt(plan, folder, key, runner, call)
+        with FileLock(lock, timeout=0):
+            try:
+                cell = finished_cell(plan, folder, key)
+                return Outcome(key, "finished", False, cell) if cell else _attempt(plan, folder, key, runner)
+            finally:
+                lock.unlink(missing_ok=True)  # while it is held: filelock tells a lock of a removed file
+    except Timeout:
+        return None
     except OSError as error:
-        return _fail(folder, key, error, call)
+        return _fail(folder, key, error)
 
 
-def find_outcome(plan: Plan, folder: Path, key: Key, call: str) -> Outcome | None:
-    """What became of a cell: finished at any time, or failed in this call; None where neither.
-
-    Raises:
-        LookforwardError: it was run before with other settings.
-    """
-    cell = finished_cell(plan, folder, key)
-    if cell is not None:
-        return Outcome(key, "finished", False, cell)
-    failure = read_failure(folder, key)
-    if failure is not None and failure.get("call") == call:
-        return Outcome(key, "failed", False, None, failure["message"])
-    return None
-
-
-def read_failure(folder: Path, key: Key) -> dict[str, Any] | None:
-    """The record of a failed cell, whose "message" is some text; None where there is none, or it cannot be read."""
+def read_failure(folder: Path, key: CellKey) -> dict[str, Any] | None:
+    """The record of a failed cell; None if there is none, or it cannot be read."""
     try:
-        record = json.loads((folder / "failed" / f"{cell_name(key)}.json").read_text(encoding="utf-8"))
-        return {**record, "message": str(record["message"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((folder / "failed" / f"{cell_name(key)}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 
-def _attempt(plan: Plan, folder: Path, key: Key, runner: CellRunner, call: str) -> Outcome:
-    settings = plan.settings_of(key)
+def _attempt(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outcome:
     try:
-        require_space(folder)  # before hours of work that could not be kept
+        if shutil.disk_usage(folder).free < SPARE_BYTES:  # before hours of work that could not be kept
+            message = f"{folder} cannot be written: the disk is full. Make room and give the same command again."
+            raise LookforwardError(message, code="disk-full")
         cell, images = runner(plan, key, provide_photos(plan.subject(key[0]), folder / "photos"))
-        write_cell(folder, settings, cell, images)
-    except Exception as error:  # whatever is wrong with one subject or method, others may do
-        return _fail(folder, key, error, call)
+        write_cell(folder, cell, images)
+    except Exception as error:  # it may concern this subject or method alone
+        return _fail(folder, key, error)
     (folder / "failed" / f"{cell_name(key)}.json").unlink(missing_ok=True)
     return Outcome(key, "finished", True, cell)
 
 
-def require_space(folder: Path) -> None:
-    """Raise LookforwardError where the disk is all but full."""
-    if shutil.disk_usage(folder).free < SPARE_BYTES:
-        raise LookforwardError(
-            f"{folder} cannot be written: the disk is full. Make room and give the same command again."
-        )
+def _killed(plan: Plan, key: CellKey, photos: Path) -> tuple[Cell, np.ndarray]:
+    message = f"The process that ran it was killed {ATTEMPTS} times. Is there enough memory?"
+    raise LookforwardError(message, code="cell-killed")
 
 
-def _fail(folder: Path, key: Key, error: Exception, call: str) -> Outcome:
-    told = isinstance(error, LookforwardError)
-    message = str(error) if told else f"{type(error).__name__}: {error}"
-    subject, method, seed = key
+def _fail(folder: Path, key: CellKey, error: Exception) -> Outcome:
+    known = isinstance(error, LookforwardError)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
     record = {
-        "subject": subject, "method": method, "seed": seed, "error": type(error).__name__, "message": message,
-        "when": now(), "call": call, "pid": os.getpid(),
-        "traceback": "" if told else "".join(traceback.format_exception(error)),
-    }  # fmt: skip
-    with suppress(LookforwardError):  # the disk is full: the caller still tells
+        **dict(zip(("subject", "method", "seed"), key, strict=True)),
+        "error": type(error).__name__,
+        "message": message,
+        "when": now(),
+        "traceback": "" if known else "".join(traceback.format_exception(error)),
+    }
+    with suppress(LookforwardError):  # the disk is full: the caller still prints the message
         write_json(folder / "failed" / f"{cell_name(key)}.json", record)
     return Outcome(key, "failed", True, None, message)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_table, require_some, run_cells
+from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_blocks, require_some, run_cells
 from lookforward.cli.options import GridOptions
 from lookforward.config.reading import flatten
 
@@ -32,11 +32,12 @@ def ablate(
         recipe: Another recipe to start from, by name or TOML file.
         subjects: Held-out subjects such as vase-0; the ten development subjects if not given.
         seeds: How many seeds, from 0.
-        prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
+        prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
         images: Images for each prompt.
         output: Folder of the ablation; runs/ablate-NAME if not given.
     """
-    from lookforward.benchmark.ablation import find_ablation, plan_ablation, with_values, write_ablation
+    from lookforward.benchmark.ablations import find_ablation, plan_ablation, with_values
+    from lookforward.benchmark.comparison import write_ablation
 
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)
@@ -46,8 +47,7 @@ def ablate(
     )
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)
-    table, said = write_ablation(cells, plan, ablation, folder)
-    print_table(table)
-    for line in said:
-        console.print(line)
-    console.print(f"Look at {folder / 'sheet.png'} and {folder / 'curves.png'}; the table is in {folder / 'table.md'}.")
+    print_blocks(write_ablation(cells, plan, ablation, folder))
+    console.print(
+        f"Look at {folder / 'sheet.png'} and {folder / 'curves.png'}; the tables are in {folder / 'table.md'}."
+    )

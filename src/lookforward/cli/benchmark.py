@@ -1,14 +1,12 @@
 """Methods on a whole data set, with everything that a table of a paper needs left on disk."""
 
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 
-from lookforward.cli.compare import print_table
+from lookforward.cli.compare import outcome_line, print_blocks
 from lookforward.cli.console import split_words
 from lookforward.cli.options import GridOptions
 from lookforward.cli.score import asked_scores
@@ -17,8 +15,7 @@ from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
     from lookforward.benchmark.plan import Plan
-    from lookforward.benchmark.runner import Outcome
-    from lookforward.benchmark.workers import Start
+    from lookforward.benchmark.runner import Executor
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 SOME_FAILED = 3  # exit status
@@ -49,7 +46,7 @@ def benchmark(
     """Train, draw and score every recipe with every adapter on every subject of a data set from every seed.
 
     A benchmark that was stopped goes on where it was; no finished cell is run again. A cell that fails does not stop
-    the rest: it is told at the end, with exit status 3, and tried again by the next call.
+    the rest: it is reported at the end, with exit status 3, and tried again by the next call.
 
     Args:
         dataset: toybox, toybox-development, or a folder laid out as the DreamBooth data set or CustomConcept101.
@@ -60,7 +57,8 @@ def benchmark(
         subjects: Some of the data set's subjects; all where not given.
         seeds: How many seeds, from 0.
         images: Images for each prompt.
-        prompts: How many of the data set's prompts: scenes, outfits and looks in turn; all where not given.
+        prompts: How many of the data set's prompts, its kinds in turn: scenes, accessories, property modifications; all
+            where not given.
         output: Folder of the benchmark.
         workers: Processes that share the work, each with a model of its own: 1 where not given, or with --ray one for
             each GPU, or for each machine where there are none.
@@ -73,11 +71,12 @@ def benchmark(
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
-    from lookforward.benchmark.connect import require_ray
+    from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.datasets import find_dataset
+    from lookforward.benchmark.executors import InProcess, Processes
     from lookforward.benchmark.methods import grid_methods
-    from lookforward.benchmark.model import ModelSource
     from lookforward.benchmark.plan import Plan, Scoring
+    from lookforward.benchmark.ray_cluster import RayCluster, require_ray
 
     counts = {"seeds": seeds, "images": images, "prompts": 1 if prompts is None else prompts}
     counts["workers"] = 1 if workers is None else workers
@@ -101,8 +100,14 @@ def benchmark(
     if plan:
         _print_plan(grid, output, model, workers or 1, "" if ray is None or workers else SHARED)
         return
-    start = ModelSource(model, dino, clip, scoring.extra, dinov2, output.absolute()).start
-    _run(grid, output, model, workers, ray, start)
+    load = ModelSource(model, output.absolute(), scoring).load
+    if ray is not None:
+        executor = RayCluster(grid, output, load, ray, workers)
+    elif workers is not None and workers > 1:
+        executor = Processes(grid, output, load, workers)
+    else:
+        executor = InProcess(grid, output, load)
+    _run(grid, output, model, executor)
 
 
 def _require_strips(grid: "Plan") -> None:
@@ -131,60 +136,39 @@ def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: st
         f"{cost.images:,} images per method: {prompts} prompts × {grid.images} images, of each subject and seed"
     )
     console.print(
-        f"time: {_duration(cost.seconds)} with {workers} {'worker' if workers == 1 else 'workers'}{shared}, {cost.said}"
+        f"time: {_duration(cost.seconds)} with {workers} worker{'' if workers == 1 else 's'}{shared}, {cost.source}"
     )
     console.print(f"disk: {_bytes(cost.disk)} in {output}, and {_bytes(cost.scratch)} for a while")
     console.print(f"memory: {_bytes(cost.memory)}")
 
 
-def _run(grid: "Plan", output: Path, model: str, workers: int | None, ray: str | None, start: "Start") -> None:
-    from lookforward.benchmark.cluster import run_on_ray
+def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
     from lookforward.benchmark.description import write_description
-    from lookforward.benchmark.methods import method_label
-    from lookforward.benchmark.results import write_results
-    from lookforward.benchmark.runner import prepare
-    from lookforward.benchmark.summary import optimised_of, same_cells, summarise
-    from lookforward.benchmark.workers import run_workers
-    from lookforward.report import score_table
+    from lookforward.benchmark.runner import prepare, run_grid
+    from lookforward.benchmark.tables import planned_benchmark, write_results
+    from lookforward.report.sections import cost_table, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)
     total = sum(1 for _ in grid.cells())
     console.print(f"{total} cells into {output}")
-    failed, cells = [], []
-    call = uuid.uuid4().hex
-    if ray is None:
-        outcomes = run_workers(grid, output, start, workers or 1, call)
-    else:
-        outcomes = run_on_ray(grid, output, start, ray, workers, call)
-    for i, outcome in enumerate(outcomes, start=1):
-        console.print(f"[{i}/{total}] {_line(outcome)}")
-        if outcome.cell is not None:
-            cells.append(outcome.cell)
-        else:
-            failed.append(outcome)
-    for note in write_results(grid, output, model):
+    outcomes = []
+    for outcome in run_grid(grid, output, executor):
+        outcomes.append(outcome)
+        console.print(f"[{len(outcomes)}/{total}] {outcome_line(outcome)}")
+    by_key = {outcome.key: outcome.cell for outcome in outcomes}
+    cells = [cell for key in grid.cells() if (cell := by_key[key]) is not None]
+    for note in write_results(grid, cells, output, model):
         console.print(f"Note: {note}")
     if cells:
-        marks = {method_label(method): scores for method, scores in optimised_of(grid).items()}
-        rows = {method_label(m): row for m, row in summarise(cells).items()}
-        print_table(score_table(rows, optimised=marks, bold=same_cells(cells)))
-        console.print(f"The table is in {output / 'results.csv'}, one row an image.")
-    if failed:
-        console.print(f"{len(failed)} of {total} cells failed; give the same command again to try them once more:")
+        shown = planned_benchmark(grid, cells)
+        print_blocks([scores_table(shown, "Scores"), cost_table(shown)])
+        console.print(f"The table of all images is {output / 'results.csv'}.")
+    if failed := [outcome for outcome in outcomes if outcome.cell is None]:
+        console.print(f"{len(failed)} of {total} cells failed. Give the same command again to retry them:")
         for outcome in failed:
             console.print(f"  {' '.join(map(str, outcome.key))}: {outcome.message}")
         sys.exit(SOME_FAILED)
-
-
-def _line(outcome: "Outcome") -> str:
-    subject, method, seed = outcome.key
-    where = f"{subject} {method} seed {seed}"
-    if outcome.cell is None:
-        return f"FAILED   {where}: {outcome.message}"
-    scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in outcome.cell.scores.items())
-    seconds = outcome.cell.provenance.get("seconds", outcome.cell.seconds)
-    return f"{f'{seconds:5.0f} s' if outcome.fresh else '  kept '}  {where}:  {scores}"
 
 
 def _duration(seconds: float) -> str:

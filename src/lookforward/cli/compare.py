@@ -1,11 +1,11 @@
 """Methods side by side on Toybox's held-out subjects: a table and a sheet."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console
 
 from lookforward.cli.console import split_words
 from lookforward.cli.options import GridOptions
@@ -13,7 +13,10 @@ from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
-    from lookforward.benchmark.grid import Cell, Plan
+    from lookforward.benchmark.cell import Cell
+    from lookforward.benchmark.plan import Plan
+    from lookforward.benchmark.runner import Outcome
+    from lookforward.report.blocks import Block
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -43,12 +46,12 @@ def compare(
             always shown.
         adapters: What is trained: full, lora, dora, custom-diffusion, textual-inversion, p-plus, neti.
         seeds: How many seeds, from 0.
-        prompts: How many of the benchmark's 25 prompts: scenes, outfits and looks in turn.
+        prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
         images: Images for each prompt.
         output: Folder of the comparison.
     """
-    from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
+    from lookforward.benchmark.plan import Plan
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = flatten(settings)
@@ -63,8 +66,8 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
         output: Folder for sheet.png and table.md.
         subject: One of Toybox's held-out subjects.
     """
-    from lookforward.benchmark.grid import Plan
     from lookforward.benchmark.methods import grid_methods
+    from lookforward.benchmark.plan import Plan
 
     prompts = tuple(f"a photo of {{identifier}} {{class_noun}} {scene}" for scene in DEMO_SCENES)
     _compare(
@@ -73,11 +76,11 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
 
 
 def _compare(plan: "Plan", output: Path) -> None:
-    from lookforward.benchmark.summary import write_summary
+    from lookforward.benchmark.comparison import write_comparison
 
     cells = run_cells(plan, output)
-    print_table(write_summary(cells, plan, output))
-    console.print(f"Look at {output / 'sheet.png'}; the table is in {output / 'table.md'}.")
+    print_blocks(write_comparison(cells, plan, output))
+    console.print(f"Look at {output / 'sheet.png'}; the tables are in {output / 'table.md'}.")
 
 
 def development_subjects() -> tuple[str, ...]:
@@ -90,32 +93,57 @@ def development_subjects() -> tuple[str, ...]:
 def require_some(methods: Collection[str], seeds: int, images: int, prompts: int) -> None:
     """Refuse a grid without cells or images."""
     if not methods or seeds < 1 or images < 1:
-        raise LookforwardError("Nothing to compare: give at least one recipe, one seed and one image.")
+        text = "Nothing to compare: give at least one recipe, one seed and one image."
+        raise LookforwardError(text, code="nothing-to-compare")
     if not 1 <= prompts <= ALL_PROMPTS:
-        raise LookforwardError(f"--prompts {prompts}: the benchmark has {ALL_PROMPTS}; give 1 to {ALL_PROMPTS}.")
+        text = f"--prompts {prompts}: the benchmark has {ALL_PROMPTS}; give 1 to {ALL_PROMPTS}."
+        raise LookforwardError(text, code="prompts-count")
 
 
 def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
-    """Run what is missing of a grid on the bundled model, with a line a cell."""
-    from lookforward.assembly import build_evaluators, build_pipeline
-    from lookforward.benchmark.grid import run_grid
+    """Run what is missing of a grid on the bundled model, with a line per cell. The first cell that fails stops it."""
+    from lookforward.benchmark.cell_runner import ModelSource
+    from lookforward.benchmark.executors import InProcess
+    from lookforward.benchmark.runner import prepare, run_grid
     from lookforward.config.settings import TOYBOX
 
+    prepare(plan, output)
     subjects, methods, seeds = plan.subjects, plan.methods, plan.seeds
     total = len(subjects) * len(methods) * len(seeds)
     console.print(
         f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
     )
     cells = []
-    for cell, fresh in run_grid(plan, output, build_pipeline(TOYBOX), build_evaluators(TOYBOX)):
-        cells.append(cell)
-        scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in cell.scores.items())
-        when = f"{cell.seconds:5.0f} s" if fresh else "  kept "
-        console.print(f"[{len(cells)}/{total}] {when}  {cell.subject} {cell.method} seed {cell.seed}:  {scores}")
+    executor = InProcess(plan, output, ModelSource(TOYBOX, output).load)
+    for i, outcome in enumerate(run_grid(plan, output, executor), start=1):
+        if outcome.cell is None:
+            subject, method, seed = outcome.key
+            raise LookforwardError(f"{subject}, {method}, seed {seed}: {outcome.message}", code="cell-failed")
+        cells.append(outcome.cell)
+        console.print(f"[{i}/{total}] {outcome_line(outcome)}")
     return cells
 
 
-def print_table(table: Group) -> None:
-    """Print a table of scores."""
-    wide = Console(highlight=False)  # reads the table's markup; where there is no terminal, wide enough for it
-    (wide if wide.is_terminal else Console(highlight=False, width=120)).print(table)
+def outcome_line(outcome: "Outcome") -> str:
+    """What became of a cell."""
+    subject, method, seed = outcome.key
+    cell = f"{subject} {method} seed {seed}"
+    if outcome.cell is None:
+        return f"FAILED   {cell}: {outcome.message}"
+    scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in outcome.cell.scores.items())
+    seconds = outcome.cell.provenance.get("seconds", outcome.cell.seconds)
+    return f"{f'{seconds:5.0f} s' if outcome.fresh else '  kept '}  {cell}:  {scores}"
+
+
+def print_blocks(blocks: "Sequence[Block]") -> None:
+    """Print tables and texts."""
+    from lookforward.report.blocks import Table, Text
+    from lookforward.report.render import terminal_table
+
+    wide = Console(highlight=False)  # reads the tables' markup; if there is no terminal, wide enough for them
+    wide = wide if wide.is_terminal else Console(highlight=False, width=140)
+    for block in blocks:
+        if isinstance(block, Table):
+            wide.print(terminal_table(block))
+        elif isinstance(block, Text):
+            console.print(block.text)

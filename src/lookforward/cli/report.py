@@ -22,21 +22,24 @@ def report(
         folder: The output folder of `lookforward benchmark` or `lookforward compare`.
         output: The page; FOLDER/report.html where not given. The Markdown goes beside it.
         title: What stands at the top.
-        baseline: The method that differences are taken from.
+        baseline: The method from which differences are taken.
     """
     from lookforward import __version__
-    from lookforward.benchmark.report import read_benchmark
-    from lookforward.report.page import write_report
+    from lookforward.benchmark.reading import read_benchmark
+    from lookforward.report.render import write_report
 
     page = output or folder / "report.html"
     if page.suffix.lower() not in (".html", ".htm"):
-        raise LookforwardError(f"--output {page}: the page is HTML; give a name that ends in .html.")
+        raise LookforwardError(f"--output {page}: the page is HTML; give a name that ends in .html.", code="page-name")
     benchmark = read_benchmark(folder, title, baseline)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LookforwardError(f"{page.parent} cannot be made ({error.strerror}); give another --output.") from error
-    written, text = write_report(benchmark, page, f"lookforward {__version__}")
+        text = f"{page.parent} cannot be made ({error.strerror}); give another --output."
+        raise LookforwardError(text, code="page-folder") from error
+    written, markdown = write_report(benchmark, page, f"lookforward {__version__}")
     missing = len(benchmark.missing)
-    told = f", {missing} of {len(benchmark.planned)} cells missing" if missing else ""
-    console.print(f"Look at {written} ({written.stat().st_size / 2**20:.1f} MiB){told}; the tables are in {text}.")
+    incomplete = f", {missing} of {len(benchmark.planned)} cells missing" if missing else ""
+    console.print(
+        f"Look at {written} ({written.stat().st_size / 2**20:.1f} MiB){incomplete}; the tables are in {markdown}."
+    )

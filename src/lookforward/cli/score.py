@@ -40,8 +40,8 @@ def score(
 
     from lookforward.api import load_personalized
     from lookforward.assembly import build_evaluators, build_scores
+    from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
-    from lookforward.benchmark.summary import optimised_scores
     from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
     from lookforward.data.subjects import photos_of, read_subject
     from lookforward.files import write_json

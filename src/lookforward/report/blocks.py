@@ -1,39 +1,36 @@
-"""What a page is built of, whatever it is written as. All text is plain: whoever writes it out escapes it."""
+"""What a page consists of, whatever it is written as. All text is plain: the templates escape it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. loud: it says that something is wrong."""
+    """A paragraph. warning: it says that something is wrong."""
 
     text: str
-    loud: bool = False
+    warning: bool = False
 
 
-@dataclass(frozen=True)
-class Strong:
-    """A cell of a table that stands out."""
-
-    text: str
+class Strong(str):
+    """The text of a table's cell that stands out."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The first column names the row. folded: shown when asked for, where the medium can."""
+    """The first column names the row. folded: shown on request, where the medium can."""
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | Strong]]
+    rows: Sequence[Sequence[str]]
     folded: bool = False
 
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG that takes its ink from the text around it. alt: what it shows, for those who do not see it."""
+    """An SVG drawn in the color of the text around it. alt: what it shows, for those who do not see it."""
 
     caption: str
     alt: str
@@ -47,7 +44,7 @@ class Plots:
     plots: Sequence[Plot]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """pixels: (h, w, 3) uint8. note: below it."""
 
@@ -58,11 +55,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures under their column's name, beside their row's; None where there is none."""
+    """Pictures under their column's name and beside their row's: some in a cell, none where they are missing."""
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Sequence[Picture] | Picture | None]]]
+    rows: Sequence[tuple[str, Sequence[Sequence[Picture]]]]
 
 
 Block = Text | Table | Plots | Sheet
@@ -71,4 +68,4 @@ Block = Text | Table | Plots | Sheet
 @dataclass(frozen=True)
 class Section:
     title: str
-    blocks: Sequence[Block] = field(default_factory=list)
+    blocks: Sequence[Block]

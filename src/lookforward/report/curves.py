@@ -25,7 +25,7 @@ def curves(
     limits: Mapping[str, tuple[float, float]] | None = None,
     note: str | None = None,
 ) -> Figure:
-    """One panel for each title, in it one line (xs, ys) for each label; a label has one colour in all panels.
+    """One panel for each title, in it one line (xs, ys) for each label; a label has one color in all panels.
 
     x: what the horizontal axis shows. bands: title → label → (lows, highs), shaded behind that line. logarithmic:
     titles of the panels with such a vertical axis. limits: title → ends of the vertical axis. note: goes below.
@@ -37,10 +37,10 @@ def curves(
     labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
         for label, (xs, ys) in lines.items():
-            colour = f"C{labels.index(label) % 10}"
-            axis.plot(xs, ys, label=label, linewidth=1.2, color=colour)
+            color = f"C{labels.index(label) % 10}"
+            axis.plot(xs, ys, label=label, linewidth=1.2, color=color)
             if bands is not None and label in bands.get(title, {}):
-                axis.fill_between(xs, *bands[title][label], color=colour, alpha=0.15, linewidth=0)
+                axis.fill_between(xs, *bands[title][label], color=color, alpha=0.15, linewidth=0)
         if title in logarithmic:
             axis.set_yscale("log")
         if limits is not None and title in limits:

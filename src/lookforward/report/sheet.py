@@ -1,4 +1,4 @@
-"""Sheets of pictures: the eye's own comparison, beside the tables."""
+"""Sheets of pictures, to compare by eye."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import get_data_path
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 _PAPER = "white"
 _INK = "#1f2328"
@@ -128,16 +128,16 @@ class _Text:
     def height(self, text: str) -> int:
         return math.ceil(self.line * len(self.lines(text)))
 
-    def left(self, pen: ImageDraw.ImageDraw, text: str, x: float, y: float, colour: str) -> None:
+    def left(self, pen: ImageDraw.ImageDraw, text: str, x: float, y: float, color: str) -> None:
         for i, line in enumerate(self.lines(text)):
-            pen.text((x, y + i * self.line), line, fill=colour, font=self.font)
+            pen.text((x, y + i * self.line), line, fill=color, font=self.font)
 
-    def centred(self, pen: ImageDraw.ImageDraw, text: str, x: float, bottom: float, colour: str) -> None:
+    def centred(self, pen: ImageDraw.ImageDraw, text: str, x: float, bottom: float, color: str) -> None:
         """Above `bottom`, so that headers of one and of two lines stand on the same line."""
         lines = self.lines(text)
         for i, line in enumerate(lines):
             y = bottom - (len(lines) - i) * self.line
-            pen.text((x + (self.width - self.font.getlength(line)) / 2, y), line, fill=colour, font=self.font)
+            pen.text((x + (self.width - self.font.getlength(line)) / 2, y), line, fill=color, font=self.font)
 
 
 def _font(size: int, texts: Iterable[str]) -> _Font:
@@ -149,13 +149,8 @@ def _font(size: int, texts: Iterable[str]) -> _Font:
 
 def _fit(picture: np.ndarray, side: int) -> Image.Image:
     """The picture in a square of `side` px: its longer side fills it, its edges stay sharp."""
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    ratio = side / max(image.size)
-    size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-    image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    square = Image.new("RGB", (side, side), _MISSING)
-    square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
-    return square
+    image = Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+    return ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, _MISSING)
 
 
 def _strip(sheet: Image.Image, pictures: Sequence[np.ndarray], box: tuple[int, int, int, int], gap: int) -> None:

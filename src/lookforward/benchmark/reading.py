@@ -1,0 +1,289 @@
+"""What a benchmark or a comparison left on disk, read for the report."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell, read_strip
+from lookforward.benchmark.optimised import optimised_scores
+from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method_label
+from lookforward.benchmark.provenance import disagreements, made_when, measured_with
+from lookforward.benchmark.recorded import known_settings, other_than_default
+from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
+from lookforward.benchmark.tables import benchmark_of, image_table
+from lookforward.bundle import CARD, TOYBOX, find_bundle
+from lookforward.data.prompts import LIVE_CLASSES
+from lookforward.errors import LookforwardError
+from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem, ReportSubject
+from lookforward.report.paper import departures, row_of
+
+MOST_PHOTOS = 8
+_PHOTOS = {".png", ".jpg", ".jpeg", ".webp"}
+_OLD_KINDS = {"outfit": "accessory", "look": "property"}  # of prompts, as files of version 0.1 call them
+Json = Mapping[str, Any]
+
+
+def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") -> Benchmark:
+    """Everything under `folder` that a report shows; what cannot be read becomes a problem.
+
+    Raises:
+        LookforwardError: there is no finished cell, or benchmark.json cannot be read.
+    """
+    plan = read_description(folder / "benchmark.json")
+    wanted = _wanted(plan or {})
+    described: Json = plan or {}
+    kinds = {str(p): _OLD_KINDS.get(k, str(k)) for p, k in described.get("prompt_kinds", {}).items()}
+    found, unreadable = _read_cells(folder, wanted.cells)
+    cells, copies = unique(found)
+    chosen = select(cells, wanted)
+    if not chosen.kept:
+        why = f" {chosen.problems[0].where}: {chosen.problems[0].why}." if chosen.problems else ""
+        text = "Give the folder that `lookforward benchmark` or `compare` wrote into."
+        raise LookforwardError(f"{folder} holds no finished cell that was planned. {text}{why}", code="no-cells")
+    keys = list(wanted.cells or [cell.key for cell in cells])
+    subjects, methods = _subjects(folder, described, keys), _methods(described, keys, chosen.kept)
+    seeds = sorted({seed for _, _, seed in keys})
+    stems = {cell.key: stem for stem, cell in found.items() if cell in cells}
+    model = str(chosen.shared.get("base model", ""))
+    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model == TOYBOX else ""))
+    listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in described.get("subjects", ())}
+    times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
+    mixed, bundle = chosen.other_settings, find_bundle()
+    return benchmark_of(
+        chosen.kept,
+        methods,
+        subjects,
+        kinds,
+        planned=wanted.cells or tuple((s, m, seed) for s in subjects for seed in seeds for m in methods),
+        drawn=_drawn_in(folder, stems, {cell.key: cell for cell in chosen.kept}),
+        references=_photos_in(folder, listed),
+        title=title or f"Benchmark: {folder.resolve().name}",
+        dataset=_dataset(described, kind, list(subjects)),
+        model=model,
+        when=made_when(chosen.kept, times, str(described.get("date", ""))),
+        versions=measured_with(chosen.kept, described.get("versions", {})),
+        problems=(*unreadable, *copies, *chosen.problems, *_read_failures(folder, cells, wanted.cells)),
+        kind=kind,
+        encoders=any(chosen.shared.get(f"encoder of {name}") for name in ENCODERS),
+        ignored=unplanned_sentence(chosen.unplanned),
+        warnings=(
+            *([_mixed(mixed, plan is not None)] if mixed else []),
+            *_lost_photos(listed),
+            *disagreements(chosen.kept, model),
+        ),
+        ceiling=bundle.CEILING if bundle and kind == model == TOYBOX else {},
+        baseline=baseline,
+    )
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """benchmark.json; None if there is none, as after `compare`.
+
+    Raises:
+        LookforwardError: it cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        described = dict(json.loads(path.read_text(encoding="utf-8")))
+        planned_cells(described)
+    except UNREADABLE as error:
+        text = f"{path} cannot be read ({error}). Restore it, or remove it to report on the cells alone."
+        raise LookforwardError(text, code="description-unreadable") from error
+    return described
+
+
+def planned_cells(described: Json) -> tuple[CellKey, ...] | None:
+    """The cells that benchmark.json asks for: of all its grids, or of its lists; None if it has neither."""
+    axes = {axis: described.get(axis, ()) for axis in ("subjects", "methods", "seeds")}
+    whole = {axis: [one["name"] if isinstance(one, Mapping) else one for one in given] for axis, given in axes.items()}
+    cells = (
+        (str(subject), str(method), int(seed))
+        for grid in described.get("grids") or [whole]
+        for subject in grid["subjects"]
+        for seed in grid["seeds"]
+        for method in grid["methods"]
+    )
+    return tuple(dict.fromkeys(cells)) or None
+
+
+def _wanted(described: Json) -> Wanted:
+    """What benchmark.json says about the cells; files of older versions say less."""
+    shared: dict[str, Any] = {}
+    for name, key in (("base model", "model"), ("images per prompt", "images")):
+        shared |= {name: described[key]} if key in described else {}
+    if "identifier_in_clip_text" in described:
+        shared["identifier in CLIP-T"] = bool(described["identifier_in_clip_text"])
+    if "extra_scores" in described:
+        shared["extra scores"] = sorted(described["extra_scores"])
+    if "encoders" in described:
+        shared |= {f"encoder of {name}": described["encoders"].get(name) for name in ENCODERS}
+    methods = [m for m in described.get("methods", ()) if "settings" in m and m["name"] != UNTOUCHED]
+    return Wanted(
+        planned_cells(described),
+        shared,
+        {str(m["name"]): other_than_default(known_settings(m["settings"])) for m in methods},
+        {str(m["name"]): str(m.get("config_hash", "")) for m in methods},
+        {str(s["name"]): tuple(map(str, s["prompts"])) for s in described.get("subjects", ()) if s.get("prompts")},
+    )
+
+
+def _read_cells(folder: Path, planned: Sequence[CellKey] | None) -> tuple[dict[str, Cell], list[Problem]]:
+    """The cells of a folder by the stem of their file, and the planned ones that cannot be read."""
+    meant = None if planned is None else {cell_name(key) for key in planned}
+    cells, problems = {}, []
+    for path in cell_files(folder):
+        try:
+            cell = read_cell(path)
+            known_settings(cell.settings["config"])
+            image_table([cell])  # one score for each image
+            cells[path.stem] = cell
+        except UNREADABLE as error:
+            if meant is None or path.stem in meant:
+                problems.append(Problem(path.name, f"cannot be read: {type(error).__name__}: {error}"))
+    return cells, problems
+
+
+def _read_failures(folder: Path, cells: Sequence[Cell], planned: Sequence[CellKey] | None) -> list[Problem]:
+    """Planned cells that failed and were not finished later."""
+    finished, problems = {cell.key for cell in cells}, []
+    for path in sorted((folder / "failed").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            key = record["subject"], record["method"], record["seed"]
+            if key not in finished and (planned is None or key in planned):
+                problems.append(Problem(where(key), f"{record.get('error', '')}: {record.get('message', '')}"))
+        except UNREADABLE:
+            problems.append(Problem(path.stem, "failed; the reason cannot be read"))
+    return problems
+
+
+def _mixed(count: int, described: bool) -> str:
+    meant = "benchmark.json has" if described else "most cells have"
+    return (
+        f"The folder holds cells of different settings: {count:,} with others than {meant} are left out, see the failed"
+        " cells. Different settings are never averaged."
+    )
+
+
+def _lost_photos(listed: Mapping[str, Sequence[Path]]) -> list[str]:
+    lost = [name for name, paths in listed.items() if paths and not any(path.is_file() for path in paths)]
+    if not lost:
+        return []
+    return [
+        f"The photos of {len(lost)} of {len(listed)} subjects ({', '.join(lost[:3])}{' …' * (len(lost) > 3)}) are no "
+        "longer where benchmark.json says, so the page cannot show them."
+    ]
+
+
+def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[str, ReportSubject]:
+    """Those that were planned, or that have photos if nothing was, and any other that has a cell."""
+    subjects = {
+        str(s["name"]): ReportSubject(str(s["name"]), str(s["class_noun"]), s.get("kind") == "live")
+        for s in described.get("subjects", ())
+    }
+    photos = folder / "photos"
+    names = [] if described or not photos.is_dir() else [p.name for p in photos.iterdir() if p.is_dir()]
+    for name in sorted({n for n in names if not n.startswith(".")} | {subject for subject, _, _ in keys}):
+        if name not in subjects:
+            noun = _class_noun(folder, name)
+            subjects[name] = ReportSubject(name, noun, noun in LIVE_CLASSES)
+    return subjects
+
+
+def _class_noun(folder: Path, name: str) -> str:
+    """From the card beside the photos, or from the name: that of "stuffed-animal-2" is "stuffed animal"."""
+    try:
+        return str(json.loads((_photo_folder(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
+    except UNREADABLE:
+        return re.sub(r"\d+$", "", name).replace("-", " ").replace("_", " ").strip() or name
+
+
+def _methods(described: Json, keys: Sequence[CellKey], cells: Sequence[Cell]) -> dict[str, Method]:
+    """In the order of the plan, or of RECIPE_LABELS; others after those by name."""
+    planned = {str(m["name"]): m for m in described.get("methods", ())}
+    found = {method for _, method, _ in keys} - planned.keys()
+    order = [UNTOUCHED, *RECIPE_LABELS]
+    recipes = {name: name.partition("@")[0] for name in found}
+    places = {name: order.index(recipe) if recipe in order else len(order) for name, recipe in recipes.items()}
+    names = [*planned, *sorted(found, key=lambda name: (places[name], name))]
+    return {name: _method(name, planned.get(name, {}), [c for c in cells if c.method == name]) for name in names}
+
+
+def _method(name: str, planned: Json, cells: Sequence[Cell]) -> Method:
+    label = str(planned.get("label") or method_label(name))
+    recorded = planned.get("settings", cells[0].settings["config"] if cells else None)
+    optimised = set(planned.get("optimised", ()))
+    if name == UNTOUCHED or recorded is None:
+        return Method(name, label, tuple(sorted(optimised)))
+    settings = known_settings(recorded)
+    scores = {score for cell in cells for score in cell.scores}
+    optimised.update(score for score in optimised_scores(settings) if score in scores)
+    recipe = planned.get("recipe") or name.partition("@")[0]
+    row = row_of(recipe, settings)
+    return Method(name, label, tuple(sorted(optimised)), row, departures(recipe, settings) if row else ())
+
+
+def _dataset(described: Json, kind: str, subjects: Sequence[str]) -> str:
+    """The data set and its notes; which of Toybox's subjects, as the recipes were chosen on some of them."""
+    dataset, bundle = described.get("dataset", {}), find_bundle()
+    name = str(dataset.get("name") or "not recorded")
+    if kind == TOYBOX and bundle is not None:
+        name = bundle.describe_subjects(subjects)
+    return "; ".join([name, *map(str, dataset.get("notes", ()))])
+
+
+def _drawn_in(
+    folder: Path, stems: Mapping[CellKey, str], cells: Mapping[CellKey, Cell]
+) -> Callable[[CellKey], Sequence[np.ndarray]]:
+    """A function from a cell to its images. stems: of the files of each cell."""
+
+    @lru_cache(maxsize=8)
+    def load(key: CellKey) -> Sequence[np.ndarray]:
+        settings = cells[key].settings
+        try:
+            return list(read_strip(folder, stems[key], max(1, len(settings["prompts"]) * int(settings["images"]))))
+        except LookforwardError:
+            return ()
+
+    return load
+
+
+def _photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[str], Sequence[np.ndarray]]:
+    """A function from a subject's name to its photos. listed: where they are recorded to be; else below photos/."""
+
+    @cache
+    def load(name: str) -> Sequence[np.ndarray]:
+        photos = []
+        try:
+            below = sorted(p for p in _photo_folder(folder, name).iterdir() if p.suffix.lower() in _PHOTOS)
+        except UNREADABLE:
+            below = []
+        for path in (listed.get(name) or below)[:MOST_PHOTOS]:
+            try:
+                with Image.open(path) as photo:
+                    photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
+            except UNREADABLE:  # the failed cells say so
+                continue
+        return photos
+
+    return load
+
+
+def _photo_folder(folder: Path, name: str) -> Path:
+    """Raises ValueError where the name would lead elsewhere."""
+    if name != Path(name).name:
+        raise ValueError(f"{name!r} is no name of a folder")
+    return folder / "photos" / name
+
+
+def _square(photo: Image.Image) -> np.ndarray:
+    """The middle of a photo, small: a page shows nothing larger, and phones' photos would fill the memory."""
+    side = min(*photo.size, 256)
+    return np.asarray(ImageOps.fit(photo, (side, side)))
