@@ -11,7 +11,8 @@ import pytest
 from conftest import save_image
 from lookforward import adapters
 from lookforward.assembly import manifest_of
-from lookforward.config.settings import FIELDS, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import FIELDS
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
 ADAPTERS = tuple(spec.name for spec in adapters.ADAPTERS)

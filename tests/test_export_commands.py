@@ -20,7 +20,8 @@ from lookforward.adapters import ADAPTERS
 from lookforward.adapters.kohya import about_the_base, to_kohya
 from lookforward.adapters.words import file_name
 from lookforward.assembly import build_pipeline, load_export, read_manifest
-from lookforward.config.settings import Settings, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import Settings
 from lookforward.exports.card import CARD
 from lookforward.exports.load import manifest_of
 from lookforward.models.sampling import draw_images
