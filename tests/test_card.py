@@ -10,7 +10,8 @@ import pytest
 
 from conftest import save_image
 from lookforward.assembly import manifest_of
-from lookforward.config.settings import FIELDS, AdapterKind, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import FIELDS, AdapterKind
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
 ADAPTERS = get_args(AdapterKind)

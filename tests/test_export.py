@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 
 from documented import ROOT, draw_elsewhere, replace
+from errors import raises
 from jobs import SETTINGS, exported
 from lookforward import Personalized, personalize
-from lookforward.errors import LookforwardError
 from lookforward.exports.write import export
 
 PROMPT = "a photo of sks teapot on the beach"
@@ -87,7 +87,7 @@ class _Breaks:
     "error", [OSError(28, "No space left on device"), Exception("No space left on device (os error 28)")]
 )
 def test_an_export_appears_whole_or_not_at_all(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(LookforwardError, match="export cannot be written: the disk is full"):
+    with raises("disk-full", tmp_path / "export"):
         export(_Breaks(error), None, tmp_path / "export", {})
     assert not list(tmp_path.iterdir())
 
@@ -95,7 +95,7 @@ def test_an_export_appears_whole_or_not_at_all(tmp_path: Path, error: Exception)
 def test_an_earlier_export_outlives_a_failure(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model_index.json").write_text("{}")
-    with pytest.raises(LookforwardError, match="cannot be written: no ink"):
+    with raises("not-writable", tmp_path / "export", "no ink"):
         export(_Breaks(OSError("no ink")), None, tmp_path / "export", {})
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     assert (tmp_path / "export" / "model_index.json").read_text() == "{}"

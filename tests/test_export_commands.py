@@ -18,7 +18,8 @@ from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.assembly import build_pipeline, load_export, read_manifest
-from lookforward.config.settings import AdapterKind, Settings, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import AdapterKind, Settings
 from lookforward.exports.card import CARD
 from lookforward.exports.convert import FORMATS, file_name
 from lookforward.exports.kohya import about_the_base, to_kohya
@@ -286,7 +287,7 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
     assert run("export", folder, "--format", "diffusers")[0] == 0
     assert tree(folder / "export-diffusers") == tree(folder / "export")
     status, _, err = run("export", folder, "--format", "kohya")
-    assert (status, "export-kohya is there already; give another --output, or delete it" in err) == (2, True)
+    assert (status, "export-kohya exists already: give another --output, or delete it" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     status, _, err = run("export", folder, "--format", "kohya", "--output", tmp_path / "link")
@@ -336,7 +337,7 @@ def test_an_export_needs_a_place(run: Command, exports: dict[str, Path], tmp_pat
     (tmp_path / "file").write_text("mine")
     for words in (["export", exports["lora"], "--format", "kohya"], ["merge", exports["lora"]]):
         status, _, err = run(*words, "--output", "file")
-        assert (status, "file is there already" in err) == (2, True)
+        assert (status, "file exists already" in err) == (2, True)
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -18,17 +18,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from conftest import make_pipeline
+from errors import raises
 from jobs import Command
-from lookforward.errors import LookforwardError
 from lookforward.models.encoders.metadata import read_metadata
 from lookforward.models.families.sd import SD
 from lookforward_toybox import SHIPPED, Weights
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.figure import Figure
 from lookforward_toybox.measure import measure
-from lookforward_toybox.training.loop import Schedule, run_stage
+from lookforward_toybox.training.loop import TrainingSchedule, run_stage
 from lookforward_toybox.training.stages import MINUTES
-from lookforward_toybox.training.state import load_state, save_state
+from lookforward_toybox.training.state import load_settings, load_state, save_state
 
 
 def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line: Command, tmp_path: Path) -> None:
@@ -46,43 +46,43 @@ def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line
     alone, within = (load_file(p / "diffusion_pytorch_model.safetensors")
                      for p in (own.folder / "vae", own.pipeline / "vae"))  # fmt: skip
     assert all(torch.equal(tensor, within[name]) for name, tensor in alone.items())
-    told = {stage: read_metadata(own.folder / path) for stage, path in {
+    written = {stage: read_metadata(own.folder / path) for stage, path in {
         "unet": "pipeline/unet/diffusion_pytorch_model.safetensors", "clip": "clip/model.safetensors",
         "decoder": "pipeline/vae/diffusion_pytorch_model.safetensors", "judge": "judge/model.safetensors",
     }.items()}  # fmt: skip
-    for stage, settings in told.items():
+    for stage, settings in written.items():
         assert (settings["stage"], settings["steps"], settings["seed"]) == (stage, 1, 0)
         assert 0 < settings["minutes"] < 2  # the time that it took, not the time that it was given
         assert settings.get("encoder_training", settings).get("begun_from", "chance") == "chance"
-    assert told["decoder"]["encoder_training"]["stage"] == "vae"
-    assert told["unet"]["encoder"] == told["decoder"]["encoder"]
+    assert written["decoder"]["encoder_training"]["stage"] == "vae"
+    assert written["unet"]["encoder"] == written["decoder"]["encoder"]
     scales = [
         json.loads((p / "config.json").read_text())["scaling_factor"]
         for p in (own.folder / "vae", own.pipeline / "vae")
     ]
     assert scales[0] == scales[1]
 
-    # A decoder's state of before its stage was told so
+    # A decoder's state from before its stage had a name of its own
     tensors, summary = load_state(tmp_path / "decoder")
     summary["settings"] = {k: v for k, v in summary["settings"].items() if k in ("seed", "sizes", "data")}
     save_state(tmp_path / "decoder", tensors, {**summary, "settings": {**summary["settings"], "stage": "vae"}})
     last = ("toybox", "train", "--stage", "decoder", "--folder", folder, "--minutes", "0.0001")
     assert command_line(*last)[0] == 0
     # Longer trainings of a part that others stand on are not mixed with what was trained before
-    vae = ("toybox", "train", "--stage", "vae", "--folder", folder, "--minutes", "0.05")
+    longer = load_settings(tmp_path / "vae")["minutes"] + 0.05
+    vae = ("toybox", "train", "--stage", "vae", "--folder", folder, "--minutes", str(longer))
     assert command_line(*vae)[0] == 0
     encoded = (tmp_path / "unet" / "latents" / "latents.npy").stat().st_mtime_ns
-    for stage, said in (("unet", "stage vae was trained on since: delete that folder"),
-                        ("decoder", "Stage vae was trained on since the denoiser")):  # fmt: skip
+    for stage in ("unet", "decoder"):
         status, _, err = command_line("toybox", "train", "--stage", stage, "--folder", folder, "--minutes", "1")
-        assert (status, said in err) == (2, True), err
+        assert (status, "vae" in err) == (2, True), err
         shutil.rmtree(tmp_path / "decoder", ignore_errors=True)  # nor by a decoder that was not there yet
     assert (tmp_path / "unet" / "latents" / "latents.npy").stat().st_mtime_ns == encoded
     still = load_file(own.pipeline / "vae" / "diffusion_pytorch_model.safetensors")
     assert torch.equal(still["encoder.conv_in.weight"], within["encoder.conv_in.weight"])
     assert command_line("toybox", "draw", "--count", "20", "--seed", "1", "--workers", "1", "--folder", folder)[0] == 0
     status, _, err = command_line("toybox", "train", "--stage", "judge", "--folder", folder)
-    assert (status, "the pictures were drawn anew since" in err) == (2, True)
+    assert (status, "pictures" in err) == (2, True)
 
     (untrained,) = islice(measure(4, 0, weights=own), 1)
     (shipped,) = islice(measure(4, 0), 1)
@@ -104,7 +104,7 @@ def test_a_stage_that_is_stopped_finishes_its_step_and_saves(
         return {"loss": module.weight.square().sum()}
 
     before = signal.getsignal(number)
-    schedule = Schedule(steps=9, learning_rate=0.1)
+    schedule = TrainingSchedule(steps=9, learning_rate=0.1)
     with pytest.raises(KeyboardInterrupt):
         list(run_stage(folder=tmp_path, module=module, loss=loss, schedule=schedule, log_every=1))
     assert signal.getsignal(number) is before
@@ -129,27 +129,27 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
     train = ("toybox", "train", "--folder", folder, "--stage")
     for words, message in (
         ((*train, "vae"), "lookforward toybox draw"),
-        ((*train, "vae", "--minutes", "0"), "above 0"),
-        ((*train, "vae", "--device", "abacus"), "cannot be used here"),
-        ((*train, "unet"), "stage unet stands on stage vae"),
-        ((*train, "decoder"), "stage decoder stands on stage vae"),
-        ((*train, "clip", "--init", folder), "--init needs"),
-        (("toybox", "draw", "--folder", folder, "--count", "0"), "4 pictures or more"),
-        (("toybox", "draw", "--folder", folder, "--workers", "0"), "1 worker or more"),
-        (("toybox", "check", "--weights", folder), "pipeline is missing"),
-        (("toybox", "check", "--images", "0"), "1 image or more"),
-        (("toybox", "check", "--real-photos", folder), "holds no folders of photos"),
-        (("toybox", "check", "--real-photos", tmp_path / "none"), "holds no folders of photos"),
-        (("toybox", "samples", "--weights", folder), "pipeline is missing"),
-        (("toybox", "samples", "--output", tmp_path / "a.gif"), "a name that ends in .png"),
-        (("toybox", "sheet", "--output", tmp_path / "a"), "a name that ends in .png"),
-        (("toybox", "curves", "--folder", folder, "--output", tmp_path / "a"), "a name that ends in .png"),
-        (("toybox", "curves", "--folder", folder), "no stage's metrics"),
+        ((*train, "vae", "--minutes", "0"), "--minutes 0"),
+        ((*train, "vae", "--device", "abacus"), "abacus"),
+        ((*train, "unet"), "unet"),
+        ((*train, "decoder"), "decoder"),
+        ((*train, "clip", "--init", folder), "--init"),
+        (("toybox", "draw", "--folder", folder, "--count", "0"), "4"),
+        (("toybox", "draw", "--folder", folder, "--workers", "0"), "1"),
+        (("toybox", "check", "--weights", folder), "pipeline"),
+        (("toybox", "check", "--images", "0"), "--images 0"),
+        (("toybox", "check", "--real-photos", folder), folder),
+        (("toybox", "check", "--real-photos", tmp_path / "none"), "none"),
+        (("toybox", "samples", "--weights", folder), "pipeline"),
+        (("toybox", "samples", "--output", tmp_path / "a.gif"), ".png"),
+        (("toybox", "sheet", "--output", tmp_path / "a"), ".png"),
+        (("toybox", "curves", "--folder", folder, "--output", tmp_path / "a"), ".png"),
+        (("toybox", "curves", "--folder", folder), "metrics.jsonl"),
         (("toybox", "photos", "--subject", "teapot-9"), "teapot-0"),
         (("toybox", "photos", "--subject", "teapot-0", "--count", "0"), "[1, 20]"),
         (("toybox", "photos", "--subject", "teapot-0", "--count", "21"), "[1, 20]"),
-        (("toybox", "draw", "--folder", folder, "--seed", "-1"), "0 or more"),
-        (("toybox", "check", "--seed", "-1"), "--seed -1 must lie in"),
+        (("toybox", "draw", "--folder", folder, "--seed", "-1"), "--seed -1"),
+        (("toybox", "check", "--seed", "-1"), "--seed -1"),
     ):
         status, _, err = command_line(*words)
         assert (status, "Traceback" in err) == (2, False), words
@@ -159,7 +159,7 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
     (tmp_path / "photos" / "a.jpg").write_text("no photo")
     status, _, err = command_line(*train, "vae", "--real-photos", str(tmp_path / "photos"))
     assert status == 2
-    assert "a.jpg cannot be read" in err
+    assert "a.jpg" in err
 
 
 def test_pictures_of_the_world_and_of_its_models(
@@ -233,10 +233,10 @@ def test_a_log_that_was_cut_off_does_not_end_a_training(tmp_path: Path) -> None:
     module = nn.Linear(2, 1)
     train = partial(run_stage, folder=tmp_path, module=module, log_every=1,
                     loss=lambda *_: {"loss": module.weight.square().sum()})  # fmt: skip
-    list(train(schedule=Schedule(steps=3, learning_rate=0.1)))
+    list(train(schedule=TrainingSchedule(steps=3, learning_rate=0.1)))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "minu')
-    list(train(schedule=Schedule(steps=5, learning_rate=0.1)))
+    list(train(schedule=TrainingSchedule(steps=5, learning_rate=0.1)))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
 
@@ -252,9 +252,9 @@ def test_a_stage_does_not_go_on_with_other_settings(command_line: Command, tmp_p
     assert command_line(*train)[0] == 0  # the same again: nothing left to do
     status, _, err = command_line(*train, "--seed", "1")
     assert status == 2
-    assert "seed: 0, now 1" in err
+    assert "seed: 0" in err
 
 
 def test_other_weights_than_the_shipped_ones_are_complete(tmp_path: Path) -> None:
-    with pytest.raises(LookforwardError, match="toybox train"):
+    with raises("toybox-weights-missing", "lookforward toybox train"):
         next(measure(4, 0, weights=Weights(tmp_path)))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from errors import raises
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
-from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
 from lookforward.scores.alignment import OracleScore
 from lookforward_toybox.draw import draw_world
@@ -25,7 +25,7 @@ from lookforward_toybox.world.subject import (
     CLASSES,
     LIVE_CLASSES,
     MAKES,
-    Subject,
+    WorldSubject,
     draw_pretraining_subject,
     held_out,
     names_of,
@@ -68,8 +68,10 @@ def test_no_held_out_subject_is_drawn_in_pretraining(tmp_path: Path) -> None:
     assert not kept_out & {draw_pretraining_subject(rng, noun).key for noun in CLASSES for _ in range(3000)}
     draw_world(tmp_path, 40, seed=3, workers=1)
     facts = json.loads((tmp_path / "subjects.json").read_text())
-    fields = {f.name for f in dataclasses.fields(Subject)}
-    drawn = [Subject(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items() if k in fields}) for f in facts]
+    fields = {f.name for f in dataclasses.fields(WorldSubject)}
+    drawn = [
+        WorldSubject(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items() if k in fields}) for f in facts
+    ]
     assert len(drawn) == 40
     assert not kept_out & {s.key for s in drawn}
     assert all(drawn[i] == drawn[i + 1] for i in range(0, 40, 2))  # pairs show one subject
@@ -211,7 +213,7 @@ def test_references_show_the_subject_and_the_card_gives_its_drawing(tmp_path: Pa
     assert known is not None
     assert np.array_equal(known, drawing(find_subject("vase-0")))
     assert known_drawing(tmp_path / "elsewhere") is None
-    with pytest.raises(LookforwardError, match=r"vase-9.*vase-0"):
+    with raises("toybox-subject-unknown", "vase-9", "vase-0"):
         find_subject("vase-9")
 
 

@@ -26,7 +26,7 @@ def draw_into(
         LookforwardError: the disk is full or cannot be written, or a setting is out of range.
     """
     from lookforward import __version__
-    from lookforward.exports.png import Drawing, save_picture, save_sheet
+    from lookforward.exports.png import PngMetadata, write_png, write_sheet
     from lookforward.models.families import family_of
     from lookforward.models.sampling import draw_images
     from lookforward.report import contact_sheet
@@ -34,7 +34,9 @@ def draw_into(
     size = settings["resolution"] or family_of(pipeline).native_size(pipeline)
     sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
     drawings = [
-        Drawing(text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record)
+        PngMetadata(
+            text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record
+        )
         for text, seed in pairs
     ]
     names = _file_names(drawings, folder)
@@ -45,13 +47,13 @@ def draw_into(
             texts, numbers = [d.prompt for d in some], [d.seed for d in some]
             for drawing, pixels in zip(some, draw_images(pipeline, texts, numbers, **settings), strict=True):
                 folder.mkdir(parents=True, exist_ok=True)
-                save_picture(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
+                write_png(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
                 images.append(pixels)
         several = len(names) > 1
         labels = [f"{text}, seed {number}" if several else f"seed {number}" for text, number in pairs]
         columns = min(8, len(pairs) // len(names)) if several else 4
         name = "sheet" if several else f"{names[pairs[0][0]]}-sheet"
-        sheet = save_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
+        sheet = write_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
     except OSError as error:
         raise write_error(folder, error, "Make room, or give another --output.") from error
     console.print(f"{len(images)} images and {sheet.name} in {folder}")
@@ -75,9 +77,9 @@ def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:
 
 def _shows_another(path: Path, drawing: Any) -> bool:
     """Whether there is an image already, that was drawn otherwise or by another program."""
-    from lookforward.exports.png import read_settings
+    from lookforward.exports.png import read_metadata
 
     try:
-        return path.exists() and replace(read_settings(path), version="") != replace(drawing, version="")
+        return path.exists() and replace(read_metadata(path), version="") != replace(drawing, version="")
     except LookforwardError:
         return True

@@ -50,11 +50,11 @@ def generate(
     """
     from lookforward.assembly import add_adapters, device_of, find_adapter, find_source, model_hash
     from lookforward.exports.card import base_name
-    from lookforward.exports.png import read_settings
+    from lookforward.exports.png import read_metadata
     from lookforward.models.families import family_of
     from lookforward.models.sampling import check_size
 
-    past = read_settings(like) if like else None
+    past = read_metadata(like) if like else None
     _require_words(prompt, prompts, past.prompt if past else None)
     source = find_source(run)
     own = source.manifest

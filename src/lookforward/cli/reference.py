@@ -14,8 +14,9 @@ import docstring_parser
 from lookforward.bundle import find_bundle
 from lookforward.cli.main import COMMANDS, Command, find_command, summary
 from lookforward.cli.options import GridOptions, RunOptions, shown_default
+from lookforward.config.reading import flatten, read_toml, toml_value
 from lookforward.config.recipe import RECIPES, recipe_names
-from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field, flatten, read_toml, toml_value
+from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field
 
 _NOTE = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 _EXIT_CODES = """\

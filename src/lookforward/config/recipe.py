@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.bundle import find_bundle
-from lookforward.config.settings import GROUPS, TOYBOX, Settings, flatten, read_toml, require_learning, structure
+from lookforward.config.reading import flatten, read_toml, require_learning, structure
+from lookforward.config.settings import GROUPS, TOYBOX, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
 

@@ -1,4 +1,4 @@
-"""A drawn image as a PNG file that says how it was drawn, and what such a file says."""
+"""PNG metadata: a drawn image records how it was drawn, and is read back."""
 
 import hashlib
 import json
@@ -7,39 +7,43 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cattrs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from lookforward.errors import LookforwardError
+from lookforward.files import structure
 
-_CHUNK = "lookforward"  # our own, JSON
-_SHEET = "lookforward sheet"  # a hash of how its images were drawn
-_SHOWN = "parameters"  # what viewers of generated images show
+_SETTINGS = "lookforward"  # our own text chunk, JSON
+_SHEET = "lookforward sheet"  # a hash of how the sheet's images were drawn
+_PARAMETERS = "parameters"  # what viewers of generated images show
 # The names by which those viewers know the samplers
 _SAMPLERS = {"ddim": "DDIM", "ddpm": "DDPM", "dpm++": "DPM++ 2M", "euler": "Euler", "unipc": "UniPC"}
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How an image was drawn. Folders are told by their last name only: images are shown to others."""
+class PngMetadata:
+    """How an image was drawn. Of folders it stores the name only, since images are shown to others.
+
+    size: pixels of a side. model_hash: of weights, noise schedule and vocabulary. adapters: of each its name, adapter,
+    strength and hash.
+    """
 
     prompt: str
     seed: int
     steps: int
     guidance: float
     scheduler: str
-    size: int  # pixels of a side
+    size: int
     model: str
-    model_hash: str  # of weights, noise schedule and vocabulary
+    model_hash: str
     negative: str = ""
-    adapters: list[dict[str, Any]] = field(default_factory=list)  # name, adapter, strength, hash
+    adapters: list[dict[str, Any]] = field(default_factory=list)
     version: str = ""
 
-    def shown(self) -> str:
-        """Prompt, negative prompt and settings as viewers know them."""
+    def parameters(self) -> str:
+        """Prompt, negative prompt and settings in the form that viewers know."""
         settings = {
             "Steps": self.steps,
             "Sampler": _SAMPLERS.get(self.scheduler, self.scheduler),
@@ -50,70 +54,74 @@ class Drawing:
             "Model": _one_value(self.model),
         }
         if self.adapters:
-            told = " ".join(f"{a['name']} ({a['adapter']}, {a['strength']:g})" for a in self.adapters)
-            settings["Adapters"] = _one_value(told)
+            adapters = " ".join(f"{a['name']} ({a['adapter']}, {a['strength']:g})" for a in self.adapters)
+            settings["Adapters"] = _one_value(adapters)
         settings["Version"] = f"lookforward {self.version}"
         lines = [self.prompt, *([f"Negative prompt: {self.negative}"] if self.negative else [])]
         return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in settings.items())])
 
 
-def save_picture(path: Path, pixels: NDArray[np.uint8], drawing: Drawing) -> None:
-    """Write an image, (h, w, 3) uint8, with its settings. The same image and settings give the same file.
+def write_png(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> None:
+    """Write an image, (h, w, 3) uint8, with its metadata. The same image and metadata give the same bytes.
 
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    notes = PngInfo()
-    notes.add_text(_CHUNK, json.dumps({"format": 1, **asdict(drawing)}))  # ASCII: other letters are escaped
-    notes.add_text(_SHOWN, drawing.shown())
-    Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes)
+    chunks = PngInfo()
+    chunks.add_text(_SETTINGS, json.dumps({"format": 1, **asdict(metadata)}))  # JSON escapes all but ASCII
+    chunks.add_text(_PARAMETERS, metadata.parameters())
+    Image.fromarray(pixels).save(path, format="PNG", pnginfo=chunks)
 
 
-def save_sheet(path: Path, sheet: Image.Image, drawings: Sequence[Drawing]) -> Path:
-    """Write a sheet of these images; returns where: under a number, if `path` holds another one.
+def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata]) -> Path:
+    """Write a sheet of images; returns its path, with a number if `path` has another sheet.
 
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    said = json.dumps([asdict(replace(drawing, version="")) for drawing in drawings])
-    shown = hashlib.sha256(said.encode()).hexdigest()
-    notes = PngInfo()
-    notes.add_text(_SHEET, shown)
+    drawn = json.dumps([asdict(replace(one, version="")) for one in metadata])
+    digest = hashlib.sha256(drawn.encode()).hexdigest()
+    chunks = PngInfo()
+    chunks.add_text(_SHEET, digest)
     place, number = path, 1
-    while place.exists() and _shown_on(place) != shown:
+    while place.exists() and _sheet_digest(place) != digest:
         number += 1
         place = path.with_name(f"{path.stem}-{number}.png")
-    sheet.save(place, format="PNG", pnginfo=notes)
+    sheet.save(place, format="PNG", pnginfo=chunks)
     return place
 
 
-def _shown_on(path: Path) -> str:
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.text.get(_SHEET, "") if isinstance(image, PngImageFile) else ""
-    except Exception:  # Pillow tells of damage by SyntaxError and others
-        return ""
-
-
-def read_settings(path: str | Path) -> Drawing:
+def read_metadata(path: str | Path) -> PngMetadata:
     """How an image of `lookforward generate` was drawn.
 
     Raises:
-        LookforwardError: the file is no PNG, or does not say how lookforward drew it.
+        LookforwardError: the file is not a PNG, or has no metadata of lookforward.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            text = image.text if isinstance(image, PngImageFile) else {}
-        record = json.loads(text[_CHUNK])
-        return cattrs.structure(record, Drawing)
+        record = json.loads(_text(path)[_SETTINGS])
+        del record["format"]
+        return structure(record, PngMetadata, path)
     except OSError as error:
-        raise LookforwardError(f"{path} cannot be read as a PNG file; check the path.") from error
-    except Exception as error:  # Pillow tells of damage by SyntaxError and others, cattrs by a group of errors
+        raise LookforwardError(f"{path} cannot be read as a PNG file: check the path.", "png-unreadable") from error
+    except Exception as error:  # Pillow raises SyntaxError and others for damaged files
         raise LookforwardError(
-            f"{path} does not say how it was drawn: give an image of `lookforward generate` as it was written."
+            f"{path} does not record how it was drawn: give an image of `lookforward generate` as it was written.",
+            "png-metadata",
         ) from error
 
 
+def _text(path: str | Path) -> dict[str, str]:
+    with Image.open(path, formats=["PNG"]) as image:
+        return dict(image.text) if isinstance(image, PngImageFile) else {}
+
+
+def _sheet_digest(path: Path) -> str:
+    try:
+        return _text(path).get(_SHEET, "")
+    except Exception:  # as above
+        return ""
+
+
 def _one_value(text: str) -> str:
-    """Commas and colons separate the settings: a name that holds one is quoted, as viewers expect it."""
+    """Quote a name with a comma or colon, since these separate the settings; viewers expect that."""
     return json.dumps(text, ensure_ascii=False) if any(c in text for c in ',:\n"') else text

@@ -1,4 +1,4 @@
-"""What `generate`, `export` and `merge` are given: a run, an export, a pipeline folder or a hub id."""
+"""What `generate`, `export` and `merge` take: a run, an export, a pipeline folder or a hub id."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.pipeline import build_pipeline, find_device
-from lookforward.runs.folder import MANIFEST, Run, open_run
+from lookforward.runs.folder import MANIFEST, SETTINGS, Run, open_run
 
 # Of a model that says nothing itself: those of `Settings`
 _SAMPLING = EvaluationSettings()
@@ -24,7 +24,7 @@ _PLAIN = {"adapter": "full", "identifier": "", "class_noun": "", "noun_in_prompt
 
 @dataclass(frozen=True)
 class Source:
-    """A model or an adapter to use. folder: of the export; None for a plain model. run: None where it is none."""
+    """A model or an adapter to use. folder: of the export, None for a plain model. run: None if it is not one."""
 
     given: str
     manifest: dict[str, Any]
@@ -33,12 +33,12 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What others may read: of a path the last part, of an export within its run the run's."""
+        """A name to show to others: the last part of a path, or the run's name for an export within its run."""
         path = self.run.folder if self.run else Path(self.given)
         if not path.is_dir():
             return self.given
         path = path.resolve()
-        if path.parent.name == "exports" and (path.parent.parent / "settings.toml").is_file():
+        if path.parent.name == "exports" and (path.parent.parent / SETTINGS).is_file():
             return f"{path.parent.parent.name}-{path.name}"  # dog-look-forward-step-000400
         return path.parent.name if path.name == "export" else path.name
 
@@ -61,10 +61,15 @@ class Source:
         return load_export(self.folder, device, strength)
 
     def describe(self, strength: float) -> dict[str, Any]:
-        """An adapter, for the record of what was drawn with it."""
+        """What PNG metadata records of an adapter."""
         folder = self.require_export()
         kind = self.manifest["adapter"]
-        return {"name": self.name, "adapter": kind, "strength": strength, "hash": _hash_files(folder)}
+        return {
+            "name": self.name,
+            "adapter": kind,
+            "strength": strength,
+            "hash": digest_folder(folder, "**/*.safetensors")[:10],
+        }
 
     def require_export(self) -> Path:
         """The folder of the export.
@@ -73,12 +78,12 @@ class Source:
             LookforwardError: it is a plain model.
         """
         if self.folder is None:
-            raise LookforwardError(f"{self.given} is a plain model: give a run folder or an export.")
+            raise LookforwardError(f"{self.given} is a plain model: give a run folder or an export.", "source-plain")
         return self.folder
 
 
 def device_of(source: Source) -> str:
-    """Where to draw with it: where its run was trained, or the best there is where this machine has no such."""
+    """Where to draw with it: on the device of its run, or on the best one if this machine has no such device."""
     if source.run is None:
         return "auto"
     try:
@@ -88,7 +93,7 @@ def device_of(source: Source) -> str:
 
 
 def find_source(given: str | Path) -> Source:
-    """Find out what was given, without loading it.
+    """Find out what `given` names, without loading it.
 
     Raises:
         LookforwardError: there is nothing of that name, or a run that is not finished.
@@ -103,41 +108,46 @@ def find_source(given: str | Path) -> Source:
         return Source(name, read_manifest(folder), folder)
     if os.path.isfile(folder / "model_index.json"):
         return plain
-    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not os.path.isfile(folder / "settings.toml"):
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not os.path.isfile(folder / SETTINGS):
         raise LookforwardError(
-            f"{folder} is no run folder: it has no settings.toml. It is no export ({MANIFEST}) and no pipeline folder "
-            "(model_index.json) either."
+            f"{folder} is not a run folder (it has no {SETTINGS}), an export ({MANIFEST}) or a pipeline folder "
+            "(model_index.json).",
+            "source-unknown",
         )
     run = open_run(folder)
     if not run.finished:
         earlier = max(run.exports.glob("step-*"), default=None)
-        instead = f", or take what it has exported so far: {earlier}" if earlier else ""
-        raise LookforwardError(f"{folder} is not finished; give its training command again to go on with it{instead}.")
+        instead = f", or give its latest export: {earlier}" if earlier else ""
+        raise LookforwardError(
+            f"{folder} is not finished: run its training command again to continue{instead}.", "run-unfinished"
+        )
     return Source(name, read_manifest(run.export), run.export, run)
 
 
 def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
-    """EXPORT or EXPORT:STRENGTH to what it names and its strength, `default` where it says none.
+    """Parse EXPORT or EXPORT:STRENGTH. default: the strength if none is given.
 
     Raises:
-        LookforwardError: there is nothing of that name, or the strength is no number.
+        LookforwardError: there is nothing of that name, or the strength is not a number in [-10, 10].
     """
-    name, colon, told = given.rpartition(":")
+    name, colon, number = given.rpartition(":")
     if not colon or os.path.lexists(given):
-        name, told = given, str(default)
+        name, number = given, str(default)
     try:
-        strength = float(told)
+        strength = float(number)
     except ValueError:
-        raise LookforwardError(f"{given}: write EXPORT:STRENGTH with a number, such as {name}:0.8.") from None
+        raise LookforwardError(
+            f"{given}: write EXPORT:STRENGTH with a number, such as {name}:0.8.", "strength-number"
+        ) from None
     if not -10 <= strength <= 10:  # nan too
-        raise LookforwardError(f"{given}: the strength must lie in [-10, 10].")
+        raise LookforwardError(f"{given}: the strength must lie in [-10, 10].", "strength-range")
     return find_source(name), strength
 
 
 def add_adapters(
     pipeline: StableDiffusionPipeline, first: Source, adapters: Sequence[tuple[Source, float]]
 ) -> tuple[str, ...]:
-    """Put further adapters into the pipeline of `first`; returns notes for the user.
+    """Load further adapters into the pipeline of `first`; returns notes for the user.
 
     Raises:
         LookforwardError: one is a whole model, or does not fit.
@@ -159,16 +169,11 @@ def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[s
         for before, after in pairwise(names)
     )
     return replaced + tuple(
-        f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may draw "
-        "something else here."
+        f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may "
+        "draw something else here."
         for source, _ in adapters
         if source.manifest["model"] != first.manifest["model"]
     )
-
-
-def _hash_files(folder: Path) -> str:
-    """A short name of an export's weights."""
-    return digest_folder(folder, "**/*.safetensors")[:10]
 
 
 def _could_be_hub_id(name: str) -> bool:

@@ -14,23 +14,23 @@ from lookforward_toybox.figure import Figure, figure_of
 from lookforward_toybox.subjects import reference_photos
 from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
 from lookforward_toybox.world.scenes import SCENES
-from lookforward_toybox.world.subject import LIVE_CLASSES, Subject, held_out
+from lookforward_toybox.world.subject import LIVE_CLASSES, WorldSubject, held_out
 
-ASKED = ("jungle", "beach", "city", "rug")  # scenes that both kinds of prompts have
+BOUND_SCENES = ("jungle", "beach", "city", "rug")  # scenes that both kinds of prompts have
 PROMPT = "a {identifier} {class_noun} "
 
 
-def bounds(pipeline: StableDiffusionPipeline, judges: Evaluators) -> Iterator[Figure]:
+def bounds(pipeline: StableDiffusionPipeline, evaluators: Evaluators) -> Iterator[Figure]:
     """Mean of every score over subjects of a kind.
 
-    ceiling: other pictures of the subject, which the world draws in the scenes asked for. floor: what the untouched
+    ceiling: other pictures of the subject, which the world draws in those scenes. floor: what the untouched
     model draws of its class noun in them.
     """
     rows: dict[str, dict[str, list[float]]] = {}
     for i, (name, subject) in enumerate(held_out().items()):
         kind = "live subjects" if subject.class_noun in LIVE_CLASSES else "objects"
-        prompts = [fill(PROMPT, "", subject.class_noun) + " " + SCENES[scene] for scene in ASKED]
-        scores = build_scores(judges, reference_photos(name), drawing(subject))
+        prompts = [fill(PROMPT, "", subject.class_noun) + " " + SCENES[scene] for scene in BOUND_SCENES]
+        scores = build_scores(evaluators, reference_photos(name), drawing(subject))
         for bound, images in (
             ("ceiling", _world(name, subject)),
             ("floor", _model(pipeline, prompts, i * len(prompts))),
@@ -42,9 +42,9 @@ def bounds(pipeline: StableDiffusionPipeline, judges: Evaluators) -> Iterator[Fi
             yield figure_of(f"{bound}, {score}", np.array(values))
 
 
-def _world(name: str, subject: Subject) -> np.ndarray:
+def _world(name: str, subject: WorldSubject) -> np.ndarray:
     rng = np.random.default_rng([ord(letter) for letter in name])
-    return np.stack([draw_picture(subject, draw_view(rng, scene), rng) for scene in ASKED])
+    return np.stack([draw_picture(subject, draw_view(rng, scene), rng) for scene in BOUND_SCENES])
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from lookforward_toybox.world.subject import (
     BODY_COLOURS,
     CLASSES,
     LIVE_CLASSES,
-    Subject,
+    WorldSubject,
     draw_pretraining_subject,
     held_out,
 )
@@ -55,16 +55,16 @@ def draw_requests(count: int, seed: int = 0) -> list[Request]:
 
 
 def draw_changes(count: int, seed: int = 0) -> tuple[list[Request], list[Request]]:
-    """`count` requests each for an outfit, on cats and dogs, and for a look, on every class; scenes by chance."""
+    """`count` requests each for an outfit, on cats and dogs, and for a look, on every class; scenes at random."""
     rng = np.random.default_rng([seed, 1])
     scenes, outfits = list(SCENES), list(OUTFITS)
 
-    def chance(noun: str, **change: str) -> Request:
+    def at_random(noun: str, **change: str) -> Request:
         colour, scene = BODY_COLOURS[rng.integers(len(BODY_COLOURS))], scenes[rng.integers(len(scenes))]
         return Request(noun, colour, scene, **change)
 
-    dressed = [chance(LIVE_CLASSES[i % 2], outfit=outfits[i // 2 % len(outfits)]) for i in range(count)]
-    return dressed, [chance(CLASSES[i // 3 % len(CLASSES)], look=LOOKS[i % 3]) for i in range(count)]
+    dressed = [at_random(LIVE_CLASSES[i % 2], outfit=outfits[i // 2 % len(outfits)]) for i in range(count)]
+    return dressed, [at_random(CLASSES[i // 3 % len(CLASSES)], look=LOOKS[i % 3]) for i in range(count)]
 
 
 def draw_real(requests: Sequence[Request], seed: int = 1, size: int = 64) -> np.ndarray:
@@ -92,7 +92,7 @@ def held_out_pictures(views: int, size: int = 64) -> tuple[np.ndarray, np.ndarra
 
 
 def captioned_pictures(size: int = 64) -> tuple[np.ndarray, list[str]]:
-    """Every held-out subject in every scene, scene by scene, and all that words can tell of each.
+    """Every held-out subject in every scene, scene by scene, and everything that a caption can say of each.
 
     Returns (scenes · subjects, size, size, 3) uint8 and as many captions.
     """
@@ -105,7 +105,7 @@ def captioned_pictures(size: int = 64) -> tuple[np.ndarray, list[str]]:
     return np.stack(images), texts
 
 
-def _in_words(subject: Subject) -> str:
+def _in_words(subject: WorldSubject) -> str:
     return " ".join(filter(None, (subject.colour, PATTERN_WORDS.get(subject.pattern), subject.class_noun)))
 
 
@@ -158,4 +158,7 @@ def named_right(images: torch.Tensor, texts: torch.Tensor, captions: Sequence[st
 def require_weights(folder: Path) -> None:
     """Say what to do where the models are not there yet."""
     if not folder.is_dir():
-        raise LookforwardError(f"{folder} is missing: train the stage first with `lookforward toybox train`.")
+        raise LookforwardError(
+            f"{folder} is missing: train the stage first with `lookforward toybox train`.",
+            code="toybox-weights-missing",
+        )

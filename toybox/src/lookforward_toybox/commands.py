@@ -28,7 +28,9 @@ def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
     from lookforward_toybox.world.scenes import SCENES
 
     if not 1 <= count <= len(SCENES):
-        raise LookforwardError(f"--count {count} must lie in [1, {len(SCENES)}]: each photo is in a scene of its own.")
+        raise LookforwardError(
+            f"--count {count} must lie in [1, {len(SCENES)}]: each photo is in a scene of its own.", code="option-range"
+        )
     noun = find_subject(subject).class_noun
     quoted = f'"{noun}"' if " " in noun else noun
     folder = output or Path("photos") / subject
@@ -71,7 +73,7 @@ def train_stage(
         seed: Seed of the stage.
         device: cpu, cuda or mps; auto takes what there is.
         real_photos: Folder of real photos to mix into the autoencoder's batches.
-        init: Earlier exports (pipeline, clip, dino) to start from instead of from chance.
+        init: Earlier exports (pipeline, clip, dino) to start from; random weights by default.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
@@ -169,7 +171,9 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
     rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
     if not rows:
-        raise LookforwardError(f"{folder} holds no stage's metrics.jsonl; train one first.")
+        raise LookforwardError(
+            f"{folder} holds no stage's metrics.jsonl; train one first.", code="toybox-state-missing"
+        )
     shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}
     panels = {
         f"{stage}: {', '.join(names)}": {
@@ -186,6 +190,6 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
 def _require_place(output: Path, kinds: tuple[str, ...] = PICTURES) -> None:
     """Find what is wrong with the name of a picture before it is drawn, and make its folder."""
     if output.suffix.lower() not in kinds:
-        raise LookforwardError(f"--output {output}: give a name that ends in {', '.join(kinds)}.")
+        raise LookforwardError(f"--output {output}: give a name that ends in {', '.join(kinds)}.", code="output-suffix")
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -32,15 +32,17 @@ def draw_world(
 
     Pictures 2k and 2k+1 show one subject in two views. `images.npy` is (count, size, size, 3) uint8,
     `captions.json` holds four captions for each picture and `subjects.json` what the world knows of it.
-    show: told how many pictures there are, now and then.
+    show: called with the number of pictures so far.
 
     Raises:
         LookforwardError: the numbers make no sense.
     """
     if count < LEAST or workers < 1:
-        raise LookforwardError(f"Draw {LEAST} pictures or more (not {count}), by 1 worker or more (not {workers}).")
+        raise LookforwardError(
+            f"Draw {LEAST} pictures or more (not {count}), by 1 worker or more (not {workers}).", code="option-range"
+        )
     if seed < 0:
-        raise LookforwardError(f"--seed {seed}: give 0 or more.")
+        raise LookforwardError(f"--seed {seed}: give 0 or more.", code="option-range")
     folder.mkdir(parents=True, exist_ok=True)
     count += count % 2
     captions: list[list[str]] = []

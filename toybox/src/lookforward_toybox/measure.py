@@ -46,14 +46,14 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
         LookforwardError: one of the models is missing, there are no images to draw, or real photos cannot be read.
     """
     if count < 1:
-        raise LookforwardError(f"--images {count}: draw 1 image or more.")
+        raise LookforwardError(f"--images {count}: draw 1 image or more.", code="option-range")
     if not 0 <= seed < 2**32:
-        raise LookforwardError(f"--seed {seed} must lie in [0, 2^32).")
+        raise LookforwardError(f"--seed {seed} must lie in [0, 2^32).", code="option-range")
     for folder in (weights.pipeline, weights.clip, weights.dino, weights.identity, weights.judge):
         require_weights(folder)
-    photos = None if real_photos is None else _read_real(real_photos)  # what is wrong with it is told at once
+    photos = None if real_photos is None else _read_real(real_photos)  # an error in it is reported at once
     pipeline, judge = build_pipeline(str(weights.pipeline), "cpu"), Judge(weights.judge)
-    judges = build_evaluators(
+    evaluators = build_evaluators(
         TOYBOX, device="cpu", dino=str(weights.dino), clip=str(weights.clip), identity=str(weights.identity)
     )
     pictures, owners = held_out_pictures(views=5)
@@ -63,13 +63,13 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     if photos is not None:
         restored_photos = restored(pipeline, to_unit(photos[0]))
         yield figure_of("VAE, PSNR on real photos", restored_photos, photos[1], 24, " dB")
-    yield from _identities(judges, units, owners)
-    yield from _captions(judges)
+    yield from _identities(evaluators, units, owners)
+    yield from _captions(evaluators)
     requests = draw_requests(count, seed)
     yield from _drawn(pipeline, judge, requests, seed, GOALS)
-    for asked, group in zip(draw_changes(max(1, count // 4), seed), ("outfit", "look"), strict=True):
-        yield from _drawn(pipeline, judge, asked, seed, {group: None})
-    yield from bounds(pipeline, judges)
+    for changes, group in zip(draw_changes(max(1, count // 4), seed), ("outfit", "look"), strict=True):
+        yield from _drawn(pipeline, judge, changes, seed, {group: None})
+    yield from bounds(pipeline, evaluators)
 
 
 def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> np.ndarray:
@@ -79,13 +79,13 @@ def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> np.ndarray:
     return (-10 * torch.log10(error)).numpy()
 
 
-def _identities(judges: Evaluators, units: Tensor, owners: np.ndarray) -> Iterator[Figure]:
+def _identities(evaluators: Evaluators, units: Tensor, owners: np.ndarray) -> Iterator[Figure]:
     """Whether the same subject is found in another scene, and how far apart others are."""
     classes = subject_classes()[owners]
     encoders = {
-        "DINO": judges.encoders.dino,
-        "CLIP image": judges.encoders.clip.image,
-        "identity": judges.encoders.identity,
+        "DINO": evaluators.encoders.dino,
+        "CLIP image": evaluators.encoders.clip.image,
+        "identity": evaluators.encoders.identity,
     }
     for name, encoder in encoders.items():
         if encoder is None:
@@ -99,17 +99,17 @@ def _identities(judges: Evaluators, units: Tensor, owners: np.ndarray) -> Iterat
         yield Figure("   similarity between classes", None, float(found["different"].mean()), None)
 
 
-def _captions(judges: Evaluators) -> Iterator[Figure]:
-    """Whether CLIP finds the caption of a held-out subject's picture, among others by chance and among the like."""
+def _captions(evaluators: Evaluators) -> Iterator[Figure]:
+    """Whether CLIP finds a picture's caption, among others at random and among those of one scene."""
     pictures, captions = captioned_pictures()
-    images, texts = judges.encoders.clip.image(to_unit(pictures)), judges.encoders.clip.text(captions)
+    images, texts = evaluators.encoders.clip.image(to_unit(pictures)), evaluators.encoders.clip.text(captions)
     subjects = len(subject_classes())
     owners = np.arange(len(captions)) % subjects
-    by_chance = np.random.default_rng(0).permutation(len(captions)).reshape(-1, 100)
+    at_random = np.random.default_rng(0).permutation(len(captions)).reshape(-1, 100)
     by_scene = np.arange(len(captions)).reshape(-1, subjects)
-    for told, sets, goal in (("100", by_chance, 0.9), (f"{subjects} of one scene", by_scene, None)):
+    for others, sets, goal in (("100", at_random, 0.9), (f"{subjects} of one scene", by_scene, None)):
         hits = [named_right(images[some], texts[some], [captions[i] for i in some]) for some in sets]
-        yield figure_of(f"CLIP, right caption among {told}", np.concatenate(hits), owners[sets.reshape(-1)], goal)
+        yield figure_of(f"CLIP, right caption among {others}", np.concatenate(hits), owners[sets.reshape(-1)], goal)
 
 
 def _drawn(
@@ -119,7 +119,7 @@ def _drawn(
     seed: int,
     goals: Mapping[str, float | None],
 ) -> Iterator[Figure]:
-    """What the judge says of drawn images, and of the world's own, where it ought to be right. goals: of its groups."""
+    """What the judge sees in drawn images, and in the world's own. goals: by its groups."""
     drawn = draw_images(
         pipeline,
         [r.prompt for r in requests],
@@ -128,22 +128,24 @@ def _drawn(
         guidance=4.0,
         batch=20,
     )
-    said, said_of_real = judge(to_unit(drawn)), judge(to_unit(draw_real(requests)))
+    answers, answers_real = judge(to_unit(drawn)), judge(to_unit(draw_real(requests)))
     for group, goal in goals.items():
         word = group.removesuffix("_noun")
-        yield figure_of(f"drawn images, {word} right by the judge", _right(said, requests, group), goal=goal)
-        yield figure_of(f"   the judge on the world's own, {word}", _right(said_of_real, requests, group))
+        yield figure_of(f"drawn images, {word} right by the judge", _right(answers, requests, group), goal=goal)
+        yield figure_of(f"   the judge on the world's own, {word}", _right(answers_real, requests, group))
 
 
-def _right(said: Sequence[dict[str, str]], requests: Sequence[Request], group: str) -> np.ndarray:
-    return np.array([answer[group] == getattr(r, group) for answer, r in zip(said, requests, strict=True)])
+def _right(answers: Sequence[dict[str, str]], requests: Sequence[Request], group: str) -> np.ndarray:
+    return np.array([answer[group] == getattr(r, group) for answer, r in zip(answers, requests, strict=True)])
 
 
 def _read_real(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Photos of every folder in `folder`, cropped as for training, (n, 64, 64, 3) uint8; and whose they are, (n,)."""
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not folders:
-        raise LookforwardError(f"{folder} holds no folders of photos: give one with a folder for each subject.")
+        raise LookforwardError(
+            f"{folder} holds no folders of photos: give one with a folder for each subject.", code="photos-missing"
+        )
     subjects = [load_subject(path, class_noun="thing", resolution=SIDE, allow_few=True) for path in folders]
     owners = [i for i, subject in enumerate(subjects) for _ in subject.photos]
     return np.stack([photo.pixels for subject in subjects for photo in subject.photos]), np.array(owners)

@@ -12,10 +12,10 @@ from lookforward.bundle import CARD
 from lookforward.errors import LookforwardError
 from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
 from lookforward_toybox.world.scenes import SCENES
-from lookforward_toybox.world.subject import Subject, held_out
+from lookforward_toybox.world.subject import WorldSubject, held_out
 
 
-def find_subject(name: str) -> Subject:
+def find_subject(name: str) -> WorldSubject:
     """A held-out subject by name, such as "vase-0".
 
     Raises:
@@ -23,7 +23,9 @@ def find_subject(name: str) -> Subject:
     """
     subjects = held_out()
     if name not in subjects:
-        raise LookforwardError(f"Toybox has no subject {name!r}. It has: {', '.join(subjects)}.")
+        raise LookforwardError(
+            f"Toybox has no subject {name!r}. It has: {', '.join(subjects)}.", code="toybox-subject-unknown"
+        )
     return subjects[name]
 
 

@@ -24,7 +24,7 @@ from lookforward_toybox.training.data import (
     to_float,
     train_count,
 )
-from lookforward_toybox.training.loop import Schedule, describe, run_stage
+from lookforward_toybox.training.loop import TrainingSchedule, describe, run_stage
 from lookforward_toybox.training.state import load_averaged, load_settings
 from lookforward_toybox.training.tokenizer import (
     LENGTH,
@@ -128,7 +128,7 @@ def train_clip(
     def bound_scale(progress: float) -> None:
         model.logit_scale.clamp_(0.0, math.log(100.0))
 
-    schedule = Schedule(steps, learning_rate, minutes, weight_decay=0.05)
+    schedule = TrainingSchedule(steps, learning_rate, minutes, weight_decay=0.05)
     yield from run_stage(
         folder=folder,
         module=model,
@@ -169,7 +169,9 @@ def carry_over(model: CLIPModel, tokenizer: CLIPTokenizer, init: Path) -> None:
         weights[name] = rows
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise LookforwardError(f"{init} holds a CLIP of other sizes; start without it.") from error
+        raise LookforwardError(
+            f"{init} holds a CLIP of other sizes; start without it.", code="toybox-other-sizes"
+        ) from error
 
 
 def _tokenizer(folder: Path, captions: list[list[str]], extra: Iterable[str]) -> CLIPTokenizer:

@@ -22,7 +22,9 @@ def open_images(data: Path) -> Images:
     """The memory-mapped images of a data folder, (n, h, w, 3) uint8; 2k and 2k+1 show one subject."""
     path = data / "images.npy"
     if not path.is_file():
-        raise LookforwardError(f"{path} is missing: draw the pictures first, with `lookforward toybox draw`.")
+        raise LookforwardError(
+            f"{path} is missing: draw the pictures first, with `lookforward toybox draw`.", code="toybox-data-missing"
+        )
     return np.load(path, mmap_mode="r")
 
 
@@ -30,7 +32,9 @@ def open_captions(data: Path) -> list[list[str]]:
     """The captions of a data folder: for each image a few variants."""
     path = data / "captions.json"
     if not path.is_file():
-        raise LookforwardError(f"{path} is missing: draw the pictures first, with `lookforward toybox draw`.")
+        raise LookforwardError(
+            f"{path} is missing: draw the pictures first, with `lookforward toybox draw`.", code="toybox-data-missing"
+        )
     return json.loads(path.read_text(encoding="utf-8"))
 
 

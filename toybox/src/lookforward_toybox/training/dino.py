@@ -29,7 +29,7 @@ from lookforward_toybox.training.data import (
     to_float,
     train_count,
 )
-from lookforward_toybox.training.loop import Schedule, describe, run_stage
+from lookforward_toybox.training.loop import TrainingSchedule, describe, run_stage
 from lookforward_toybox.training.state import load_settings, load_state, load_weights
 
 
@@ -191,7 +191,7 @@ def train_dino(
     def follow(progress: float) -> None:
         model.follow(1 - (1 - 0.994) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    schedule = Schedule(steps, learning_rate, minutes, weight_decay=0.04, ema_decay=None)
+    schedule = TrainingSchedule(steps, learning_rate, minutes, weight_decay=0.04, ema_decay=None)
     yield from run_stage(
         folder=folder,
         module=model,

@@ -34,7 +34,7 @@ Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How long a stage trains, and how fast.
 
     steps: number of updates; the whole length unless `minutes` is given, then ignored.
@@ -75,7 +75,7 @@ class Average:
         torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.sources], 1 - decay)
 
 
-def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
+def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: TrainingSchedule) -> torch.optim.AdamW:
     """AdamW whose groups hold `scale`, their share of the rate; vectors (biases, norms) do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
@@ -102,7 +102,8 @@ def _require_same(folder: Path, then: dict[str, Any], settings: dict[str, Any]) 
         if then[key] != now[key] and not earlier:
             remedy = _REMEDY.get(key, "give the same again, or another folder")
             raise LookforwardError(
-                f"{folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}): {remedy}."
+                f"{folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}): {remedy}.",
+                code="toybox-other-settings",
             )
 
 
@@ -110,7 +111,7 @@ class Training:
     """What changes while a stage trains, and how it is saved and resumed."""
 
     def __init__(
-        self, folder: Path, module: nn.Module, schedule: Schedule, seed: int, settings: dict[str, Any]
+        self, folder: Path, module: nn.Module, schedule: TrainingSchedule, seed: int, settings: dict[str, Any]
     ) -> None:
         self.folder, self.module, self.schedule, self.settings = folder, module, schedule, settings
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
@@ -154,7 +155,8 @@ class Training:
         if not bool(torch.isfinite(terms["loss"])):
             raise LookforwardError(
                 f"The loss is not finite at step {self.step} in {self.folder}. The same again would do the same: "
-                "train anew with another --seed, in another --folder."
+                "train anew with another --seed, in another --folder.",
+                code="toybox-diverged",
             )
         rate = self.schedule.rate(self.step, self.progress)
         for group in self.optimizer.param_groups:
@@ -192,7 +194,7 @@ def run_stage(
     folder: Path,
     module: nn.Module,
     loss: Loss,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
     after_update: Callable[[float], None] | None = None,
@@ -251,7 +253,7 @@ def run_stage(
 
 
 def describe(
-    stage: str, sizes: dict[str, Any], data: Path, schedule: Schedule, seed: int, batch: int, **more: Any
+    stage: str, sizes: dict[str, Any], data: Path, schedule: TrainingSchedule, seed: int, batch: int, **more: Any
 ) -> dict[str, Any]:
     """The settings that a stage keeps beside its state; `load_settings` has what came of them."""
     return {

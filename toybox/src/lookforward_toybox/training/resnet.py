@@ -1,4 +1,4 @@
-"""Train the two convolutional networks that only ever judge: what a picture shows, and whom.
+"""Train the two convolutional networks for evaluation only: what a picture shows, and whom.
 
 Neither shares a weight or an architecture with the shipped CLIP and DINO. The identity encoder learns by the contrast
 of pairs that is half of DINO's loss, on the same pictures: what such a contrast overlooks, both overlook.
@@ -21,7 +21,7 @@ from lookforward_toybox.labels import GROUPS, LABELS, label_ids
 from lookforward_toybox.training.augment import jitter, random_crops
 from lookforward_toybox.training.contrast import pair_contrast
 from lookforward_toybox.training.data import describe_weights, open_images, to_float, train_count
-from lookforward_toybox.training.loop import Schedule, describe, run_stage
+from lookforward_toybox.training.loop import TrainingSchedule, describe, run_stage
 from lookforward_toybox.training.state import load_averaged, load_settings
 
 
@@ -33,7 +33,7 @@ class ResnetSizes:
     image: int = 64
 
 
-JUDGE = ResnetSizes(hidden=(40, 80, 128, 160))  # naming a picture is easier than telling whom it shows
+JUDGE = ResnetSizes(hidden=(40, 80, 128, 160))  # naming a class is easier than recognising a subject
 
 
 def make_config(sizes: ResnetSizes, **more: Any) -> ResNetConfig:
@@ -80,7 +80,7 @@ def train_judge(
         }
         return {"loss": torch.stack(list(losses.values())).sum()} | losses
 
-    schedule = Schedule(steps, learning_rate, minutes, weight_decay=0.05)
+    schedule = TrainingSchedule(steps, learning_rate, minutes, weight_decay=0.05)
     yield from run_stage(
         folder=folder,
         module=model,
@@ -127,7 +127,7 @@ def train_identity(
         value, top1 = pair_contrast(first, second, temperature)
         return {"loss": value, "batch_top1": top1}
 
-    schedule = Schedule(steps, learning_rate, minutes, weight_decay=0.05)
+    schedule = TrainingSchedule(steps, learning_rate, minutes, weight_decay=0.05)
     yield from run_stage(
         folder=folder,
         module=model,
@@ -165,6 +165,8 @@ def _read_labels(data: Path) -> Tensor:
     """(n, groups) int64: what the world knows of each picture."""
     path = data / "subjects.json"
     if not path.is_file():
-        raise LookforwardError(f"{data} holds no subjects.json; draw the training data again.")
+        raise LookforwardError(
+            f"{data} holds no subjects.json; draw the training data again.", code="toybox-data-missing"
+        )
     facts = json.loads(path.read_text(encoding="utf-8"))
     return torch.tensor([label_ids(fact) for fact in facts])

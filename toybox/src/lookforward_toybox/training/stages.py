@@ -40,15 +40,15 @@ def train_stage(
 
     folder: holds `data` (from draw_world); stage `unet` needs the exports of `vae` and `clip`.
     photos: real photos to mix into the batches of the autoencoder.
-    init: an earlier export folder that vae, clip, dino and unet start from instead of from chance. The networks
-        that only judge always start from chance.
+    init: an earlier export folder that vae, clip, dino and unet start from; random weights by default. The networks
+        for evaluation always start from random weights.
 
     Raises:
         LookforwardError: what the stage needs is missing, its folder holds a training with other settings, or its
             loss is not finite.
     """
     if minutes is not None and not minutes > 0:
-        raise LookforwardError(f"--minutes {minutes:g}: give a number above 0, or leave it out.")
+        raise LookforwardError(f"--minutes {minutes:g}: give a number above 0, or leave it out.", code="option-range")
     data, out = folder / "data", folder / "export"
     common: dict[str, Any] = {"minutes": minutes or MINUTES[stage], "seed": seed, "device": device}
     for needed in _NEEDS.get(stage, ()):
@@ -90,7 +90,7 @@ def train_stage(
 
 def _require(folder: Path, remedy: str) -> None:
     if not (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
-        raise LookforwardError(f"{folder} is missing or incomplete: {remedy}")
+        raise LookforwardError(f"{folder} is missing or incomplete: {remedy}", code="toybox-stage-missing")
 
 
 def _require_known_latents(out: Path) -> None:
@@ -99,7 +99,8 @@ def _require_known_latents(out: Path) -> None:
     if learned.is_dir() and hash_encoder(learned) != hash_encoder(out / "vae"):
         raise LookforwardError(
             f"Stage vae was trained on since the denoiser in {out / 'pipeline'} learned its latents: delete the folder "
-            "unet beside it and train that stage anew first."
+            "unet beside it and train that stage anew first.",
+            code="toybox-latents-changed",
         )
 
 

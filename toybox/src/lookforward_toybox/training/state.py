@@ -30,7 +30,7 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     path = folder / TENSORS
     if not path.is_file():
-        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.")
+        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.", code="toybox-state-missing")
     with safe_open(path, framework="pt") as handle:
         summary = json.loads(handle.metadata()["lookforward"])
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
@@ -41,7 +41,7 @@ def load_settings(folder: Path) -> dict[str, Any]:
     """The settings of a stage, without reading its tensors; steps and minutes are those that it has taken."""
     path = folder / TENSORS
     if not path.is_file():
-        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.")
+        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.", code="toybox-state-missing")
     with safe_open(path, framework="pt") as handle:
         summary = json.loads(handle.metadata()["lookforward"])
     return summary["settings"] | {"steps": summary["step"], "minutes": round(summary["minutes"], 3)}

@@ -13,7 +13,7 @@ from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders.metadata import read_metadata
-from lookforward.models.policy import forget_origin
+from lookforward.models.loading import forget_origin
 from lookforward_toybox.training.data import (
     describe_weights,
     hash_encoder,
@@ -24,7 +24,7 @@ from lookforward_toybox.training.data import (
     train_count,
 )
 from lookforward_toybox.training.latents import cache_latents
-from lookforward_toybox.training.loop import Schedule, describe, require_same, run_stage
+from lookforward_toybox.training.loop import TrainingSchedule, describe, require_same, run_stage
 from lookforward_toybox.training.state import load_averaged, load_settings
 from lookforward_toybox.training.tokenizer import encode, encode_captions, pick_captions, save_tokenizer
 
@@ -116,7 +116,10 @@ def find_parts(vae: Path | None, clip: Path | None, init: Path | None) -> Parts:
     if init is not None:
         return Parts(vae or init / "vae", clip or init / "tokenizer", clip or init / "text_encoder", init / "unet")
     if vae is None or clip is None:
-        raise LookforwardError("The denoiser needs the exported vae and clip folders, or init, a pipeline folder.")
+        raise LookforwardError(
+            "The denoiser needs the exported vae and clip folders, or init, a pipeline folder.",
+            code="toybox-stage-missing",
+        )
     return Parts(vae, clip, clip, None)
 
 
@@ -146,7 +149,7 @@ def train_unet(
     model = _start(parts, sizes or UnetSizes())
     tokenizer = CLIPTokenizer.from_pretrained(parts.tokenizer)
     tokens, empty = encode_captions(tokenizer, open_captions(data)), encode(tokenizer, [""]).long()
-    schedule = Schedule(steps, learning_rate, minutes, rates={"text.": 0.2})
+    schedule = TrainingSchedule(steps, learning_rate, minutes, rates={"text.": 0.2})
     settings = describe(
         "unet",
         _sizes(model),

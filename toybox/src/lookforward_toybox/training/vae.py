@@ -25,7 +25,7 @@ from lookforward_toybox.training.data import (
     open_images,
     train_count,
 )
-from lookforward_toybox.training.loop import Schedule, describe, run_stage
+from lookforward_toybox.training.loop import TrainingSchedule, describe, run_stage
 from lookforward_toybox.training.state import load_averaged, load_settings
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -74,13 +74,16 @@ def read_photos(folder: Path) -> list[Tensor]:
             with Image.open(path) as opened:
                 image = ImageOps.exif_transpose(opened).convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
-            raise LookforwardError(f"{path} cannot be read as a photo ({error}); remove it from the folder.") from error
+            raise LookforwardError(
+                f"{path} cannot be read as a photo ({error}); remove it from the folder.", code="photo-unreadable"
+            ) from error
         scale = 128 / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         photos.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())
     if not photos:
         raise LookforwardError(
-            f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}); leave --real-photos out."
+            f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}); leave --real-photos out.",
+            code="photos-missing",
         )
     return photos
 
@@ -183,7 +186,7 @@ def train_vae(
         picked = flip_some(picked.to(device), generator)
         return decoder_terms(vae, picked) if decoder_only else vae_terms(vae, picked, generator)
 
-    schedule = Schedule(steps, learning_rate, minutes)
+    schedule = TrainingSchedule(steps, learning_rate, minutes)
     yield from run_stage(
         folder=folder,
         module=vae,
@@ -256,7 +259,9 @@ def export_vae(folder: Path, target: Path, data: Path | None = None, scale: floa
         sample = draw(images, len(images), min(512, len(images)), torch.Generator().manual_seed(0))
         scale = latent_scale(vae, sample)
     if not math.isfinite(scale):
-        raise LookforwardError(f"The latents of {folder} do not vary; train the autoencoder longer.")
+        raise LookforwardError(
+            f"The latents of {folder} do not vary; train the autoencoder longer.", code="toybox-latents-constant"
+        )
     vae.register_to_config(scaling_factor=scale, force_upcast=False)
     vae.half().save_pretrained(target, safe_serialization=True)
     describe_weights(target / "diffusion_pytorch_model.safetensors", settings)

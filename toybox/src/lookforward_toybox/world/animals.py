@@ -8,10 +8,10 @@ from lookforward_toybox.world.canvas import Array, Painter, box, capsule, circle
 from lookforward_toybox.world.colours import DARK, WHITE, rgb
 from lookforward_toybox.world.markings import body_colour, paint_emblem
 from lookforward_toybox.world.outfits import Figure, paint_garment, paint_headwear
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 
 
-def paint_cat(p: Painter, s: Subject, pose: float, outfit: str | None = None) -> None:
+def paint_cat(p: Painter, s: WorldSubject, pose: float, outfit: str | None = None) -> None:
     """Slim, fluffy, with folded ears, or standing."""
     plain, second = rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     f = _cat_figure(s, pose)
@@ -34,7 +34,7 @@ def paint_cat(p: Painter, s: Subject, pose: float, outfit: str | None = None) ->
     paint_headwear(p, outfit, f)
 
 
-def _cat_figure(s: Subject, pose: float) -> Figure:
+def _cat_figure(s: WorldSubject, pose: float) -> Figure:
     q, turn = s.proportions, 0.08 * pose
     match s.variant:
         case 0:
@@ -47,7 +47,7 @@ def _cat_figure(s: Subject, pose: float) -> Figure:
             return Figure(-0.5 + turn, 0.26, 0.33 + 0.05 * q[1], 0.12, -0.36, 0.58 + 0.06 * q[0], 0.31)
 
 
-def _cat_body(p: Painter, s: Subject, f: Figure) -> None:
+def _cat_body(p: Painter, s: WorldSubject, f: Figure) -> None:
     u, v, q = p.u, p.v, s.proportions
     coat, plain, second = body_colour(p, s), rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     body = ellipse(u, v, f.body_x, f.body_y, f.body_a, f.body_b)
@@ -76,7 +76,7 @@ def _cat_body(p: Painter, s: Subject, f: Figure) -> None:
         _tail(p, [(f.body_a, -0.7), (f.body_a + 0.12, -0.84), (0.05, -0.86)], 0.09, plain, second)
 
 
-def _cat_head(p: Painter, s: Subject, f: Figure) -> None:
+def _cat_head(p: Painter, s: WorldSubject, f: Figure) -> None:
     u, v, q = p.u, p.v, s.proportions
     coat, plain, second = body_colour(p, s), rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     x, y, r = f.head_x, f.head_y, f.head_r
@@ -98,7 +98,7 @@ def _cat_head(p: Painter, s: Subject, f: Figure) -> None:
             p.part(polygon(u, v, ear, 0.05), second, bulge=0.1, shine=0.05)
 
 
-def paint_dog(p: Painter, s: Subject, pose: float, outfit: str | None = None) -> None:
+def paint_dog(p: Painter, s: WorldSubject, pose: float, outfit: str | None = None) -> None:
     """With pricked ears and short legs, with hanging ears, a poodle in puffs, or a long low one."""
     f = _dog_figure(s, pose)
     _dog_body(p, s, f)
@@ -111,7 +111,7 @@ def paint_dog(p: Painter, s: Subject, pose: float, outfit: str | None = None) ->
     paint_headwear(p, outfit, f)
 
 
-def _dog_figure(s: Subject, pose: float) -> Figure:
+def _dog_figure(s: WorldSubject, pose: float) -> Figure:
     q, turn = s.proportions, 0.08 * pose
     match s.variant:
         case 0:
@@ -124,7 +124,7 @@ def _dog_figure(s: Subject, pose: float) -> Figure:
             return Figure(-0.5 + turn, 0.1, 0.33 + 0.05 * q[1], 0.16, -0.5, 0.72 + 0.06 * q[0], 0.29)
 
 
-def _dog_body(p: Painter, s: Subject, f: Figure) -> None:
+def _dog_body(p: Painter, s: WorldSubject, f: Figure) -> None:
     u, v, q = p.u, p.v, s.proportions
     coat, plain, second = body_colour(p, s), rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     body = ellipse(u, v, f.body_x, f.body_y, f.body_a, f.body_b)
@@ -157,7 +157,7 @@ def _dog_body(p: Painter, s: Subject, f: Figure) -> None:
             _puff(p, x, -0.82, 0.14, second)
 
 
-def _dog_head(p: Painter, s: Subject, f: Figure) -> None:
+def _dog_head(p: Painter, s: WorldSubject, f: Figure) -> None:
     u, v, q = p.u, p.v, s.proportions
     coat, plain, second = body_colour(p, s), rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     x, y, r = f.head_x, f.head_y, f.head_r

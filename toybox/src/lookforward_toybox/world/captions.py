@@ -5,13 +5,13 @@ import numpy as np
 from lookforward_toybox.world.outfits import OUTFITS
 from lookforward_toybox.world.picture import View
 from lookforward_toybox.world.scenes import SCENES
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 
 OPENINGS = ("a photo of a", "a photo of the", "a", "a photo of", "a picture of a")
 PATTERN_WORDS = {"striped": "striped", "banded": "striped", "spotted": "spotted", "checked": "checked"}
 
 
-def caption(rng: np.random.Generator, subject: Subject, view: View) -> str:
+def caption(rng: np.random.Generator, subject: WorldSubject, view: View) -> str:
     """One caption, such as "a photo of a shiny red striped vase on the beach".
 
     The colour is told in 60% of them, the pattern in 40% where it has a word, the scene in 80%; the class, an

@@ -6,13 +6,13 @@ from lookforward_toybox.world.canvas import Array, Painter, box, polygon
 from lookforward_toybox.world.colours import rgb
 from lookforward_toybox.world.markings import body_colour
 from lookforward_toybox.world.shapes import paint_subject
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 
 CUBE = 0.7  # half the side of a cube's front
 DEPTH = 0.34  # how far its other sides go back
 
 
-def paint_cube(subject: Subject, u: Array, v: Array, pixel: float, light: Array) -> Painter:
+def paint_cube(subject: WorldSubject, u: Array, v: Array, pixel: float, light: Array) -> Painter:
     """The subject as a cube in its colour and pattern, with its likeness in front."""
     x, y = -DEPTH / 2, -0.95 + CUBE
     painter = Painter(u, v, pixel, light)

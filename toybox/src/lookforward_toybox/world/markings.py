@@ -4,10 +4,10 @@ import numpy as np
 
 from lookforward_toybox.world.canvas import Array, Painter, box, circle, polygon
 from lookforward_toybox.world.colours import DARK, WHITE, rgb
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 
 
-def body_colour(painter: Painter, subject: Subject) -> Array:
+def body_colour(painter: Painter, subject: WorldSubject) -> Array:
     """The main colour with the pattern in it, (h, w, 3) or (3,) where plain."""
     first, second = rgb(subject.colour, subject.shade), rgb(subject.second_colour, subject.shade)
     u, v = painter.u, painter.v
@@ -38,7 +38,7 @@ def _wave(x: Array) -> Array:
     return np.clip((0.25 - np.abs(x - np.floor(x) - 0.5)) * 8 + 0.5, 0, 1)
 
 
-def paint_emblem(painter: Painter, subject: Subject, x: float, y: float, r: float) -> None:
+def paint_emblem(painter: Painter, subject: WorldSubject, x: float, y: float, r: float) -> None:
     """The mark that no caption tells of, at (x, y) with radius r, on a pale or dark disc that sets it off."""
     u, v = painter.u - x, painter.v - y
     colour = rgb(subject.emblem_colour, subject.shade)

@@ -9,7 +9,7 @@ from lookforward_toybox.world.looks import paint_cube, wet_ground, wet_skin
 from lookforward_toybox.world.outfits import OUTFITS
 from lookforward_toybox.world.scenes import SCENES, paint_scene
 from lookforward_toybox.world.shapes import paint_subject
-from lookforward_toybox.world.subject import LIVE_CLASSES, Subject
+from lookforward_toybox.world.subject import LIVE_CLASSES, WorldSubject
 
 SUPERSAMPLE = 2  # each pixel is the mean of 2×2
 TINTS: tuple[tuple[float, float, float], ...] = ((1, 1, 1), (1, 1, 1), (1.04, 0.98, 0.9), (0.93, 0.98, 1.04))
@@ -58,7 +58,7 @@ def draw_view(rng: np.random.Generator, scene: str | None = None) -> View:
     )
 
 
-def draw_any_view(rng: np.random.Generator, subject: Subject) -> View:
+def draw_any_view(rng: np.random.Generator, subject: WorldSubject) -> View:
     """A view as pretraining sees it: 40% of live subjects wear something, 15% of all have another look."""
     view = draw_view(rng)
     outfits = tuple(OUTFITS)
@@ -74,7 +74,7 @@ def dressed(view: View, *, outfit: str | None = None, look: str | None = None) -
     return replace(view, side=side, outfit=outfit, look=look)
 
 
-def draw_picture(subject: Subject, view: View, rng: np.random.Generator, size: int = 64) -> np.ndarray:
+def draw_picture(subject: WorldSubject, view: View, rng: np.random.Generator, size: int = 64) -> np.ndarray:
     """The picture as (size, size, 3) uint8. `rng` decides the details of the scene."""
     large = size * SUPERSAMPLE
     canvas = paint_scene(view.scene, large, rng)
@@ -93,7 +93,7 @@ def draw_picture(subject: Subject, view: View, rng: np.random.Generator, size: i
     return _to_pixels(canvas, size)
 
 
-def drawing(subject: Subject, size: int = 64) -> np.ndarray:
+def drawing(subject: WorldSubject, size: int = 64) -> np.ndarray:
     """The subject alone in its resting pose, lit from the front: (size, size, 4) float32 RGBA in [0, 1]."""
     large = size * SUPERSAMPLE
     view = View("floor", 0.5, 1.0, 1.0, 0.0, False, 0.0, (0.0, 0.45, 0.893), 1.0, (1, 1, 1))
@@ -106,7 +106,7 @@ def drawing(subject: Subject, size: int = 64) -> np.ndarray:
     return small
 
 
-def _paint_patch(subject: Subject, view: View, large: int) -> tuple[Painter, tuple[slice, slice]]:
+def _paint_patch(subject: WorldSubject, view: View, large: int) -> tuple[Painter, tuple[slice, slice]]:
     """The subject painted on the window of the canvas that can hold it."""
     half = view.side * large / 2
     cx, cy = view.x * large, view.base * large - half * 0.95

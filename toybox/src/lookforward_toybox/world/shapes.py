@@ -8,12 +8,12 @@ from lookforward_toybox.world.animals import paint_cat, paint_dog
 from lookforward_toybox.world.canvas import Painter, box, capsule, circle, ellipse, lathe, lathe_side, polygon
 from lookforward_toybox.world.colours import DARK, METAL, WHITE, rgb
 from lookforward_toybox.world.markings import body_colour, paint_emblem
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 from lookforward_toybox.world.toys import paint_cartoon, paint_stuffed_animal, paint_toy
 from lookforward_toybox.world.wearables import paint_backpack, paint_boot, paint_glasses, paint_sneaker
 
 
-def paint_subject(painter: Painter, subject: Subject, pose: float = 0.0, outfit: str | None = None) -> None:
+def paint_subject(painter: Painter, subject: WorldSubject, pose: float = 0.0, outfit: str | None = None) -> None:
     """Paint the subject; `pose` in [-1, 1] moves what moves in its class (a head, a flame), and cats and dogs
     wear the `outfit`."""
     match subject.class_noun:
@@ -25,7 +25,7 @@ def paint_subject(painter: Painter, subject: Subject, pose: float = 0.0, outfit:
             PAINTERS[noun](painter, subject, pose)
 
 
-def _vase(p: Painter, s: Subject, pose: float) -> None:
+def _vase(p: Painter, s: WorldSubject, pose: float) -> None:
     """With a belly, with handles too, tall and straight, or a ball with a long neck."""
     u, v, q = p.u, p.v, s.proportions
     trim = rgb(s.second_colour, s.shade)
@@ -47,7 +47,7 @@ def _vase(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, at, 0.24)
 
 
-def _bowl(p: Painter, s: Subject, pose: float) -> None:
+def _bowl(p: Painter, s: WorldSubject, pose: float) -> None:
     """Deep, wide and shallow, on a foot, or a round one with ears."""
     u, v, q = p.u, p.v, s.proportions
     rim, foot, top, full = (
@@ -76,7 +76,7 @@ def _bowl(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, (top + low) / 2 + 0.04, 0.24)
 
 
-def _can(p: Painter, s: Subject, pose: float) -> None:
+def _can(p: Painter, s: WorldSubject, pose: float) -> None:
     """For drinks, for tuna, for oil with a spout, or for paint with a handle."""
     u, v, q = p.u, p.v, s.proportions
     trim = rgb(s.second_colour, s.shade)
@@ -108,7 +108,7 @@ def _can(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, (top - 0.95) / 2 + 0.04 + 0.12 * q[4] * (s.variant == 0), 0.24)
 
 
-def _candle(p: Painter, s: Subject, pose: float) -> None:
+def _candle(p: Painter, s: WorldSubject, pose: float) -> None:
     """A pillar, one on a dish with a handle, one on a tall holder, or a wide one with three wicks."""
     u, v, q = p.u, p.v, s.proportions
     trim = rgb(s.second_colour, s.shade)
@@ -142,7 +142,7 @@ def _flame(p: Painter, x: float, top: float, lean: float) -> None:
     p.part(ellipse(u, v, lean * 0.5, 0.22, 0.07, 0.1), np.array([1, 0.95, 0.6], np.float32), outline=1.0)
 
 
-def _clock(p: Painter, s: Subject, pose: float) -> None:
+def _clock(p: Painter, s: WorldSubject, pose: float) -> None:
     """For alarm with bells, square on feet, on a mantel, or a tall one on the floor."""
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
@@ -185,7 +185,7 @@ def _direction(turn: float) -> tuple[float, float]:
     return float(np.sin(2 * np.pi * turn)), float(np.cos(2 * np.pi * turn))
 
 
-def _teapot(p: Painter, s: Subject, pose: float) -> None:
+def _teapot(p: Painter, s: WorldSubject, pose: float) -> None:
     """Round, square, a cone, or low and wide under a hoop."""
     u, v, q = p.u, p.v, s.proportions
     trim = rgb(s.second_colour, s.shade)
@@ -210,7 +210,7 @@ def _teapot(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, cy - 0.02, 0.25)
 
 
-PAINTERS: dict[str, Callable[[Painter, Subject, float], None]] = {
+PAINTERS: dict[str, Callable[[Painter, WorldSubject, float], None]] = {
     "backpack": paint_backpack, "stuffed animal": paint_stuffed_animal, "bowl": _bowl, "can": _can,
     "candle": _candle, "cat": paint_cat, "clock": _clock, "sneaker": paint_sneaker, "dog": paint_dog,
     "toy": paint_toy, "boot": paint_boot, "glasses": paint_glasses, "cartoon": paint_cartoon,

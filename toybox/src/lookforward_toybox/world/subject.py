@@ -30,7 +30,7 @@ DEVELOPMENT = (
 
 
 @dataclass(frozen=True)
-class Subject:
+class WorldSubject:
     """One subject. Captions can name `class_noun`, `colour` and `pattern`; the rest no words describe."""
 
     class_noun: str
@@ -49,7 +49,7 @@ class Subject:
         return (self.class_noun, self.colour, self.pattern, self.emblem, self.emblem_colour)
 
 
-def draw_subject(rng: np.random.Generator, class_noun: str) -> Subject:
+def draw_subject(rng: np.random.Generator, class_noun: str) -> WorldSubject:
     """A subject of the class, all else by chance."""
     live = class_noun in LIVE_CLASSES
     palette = FUR_COLOURS if live and rng.random() < 0.7 else BODY_COLOURS
@@ -57,7 +57,7 @@ def draw_subject(rng: np.random.Generator, class_noun: str) -> Subject:
     others = [c for c in BODY_COLOURS if c != colour]
     second = others[rng.integers(len(others))]
     emblem_colours = [c for c in BODY_COLOURS if c not in (colour, second)]
-    return Subject(
+    return WorldSubject(
         class_noun=class_noun,
         colour=colour,
         second_colour=second,
@@ -74,7 +74,7 @@ def _shade(rng: np.random.Generator) -> float:
     return float(rng.uniform(-0.06, 0.06))
 
 
-def held_out() -> dict[str, Subject]:
+def held_out() -> dict[str, WorldSubject]:
     """The 30 subjects kept out of pretraining, by name: "vase-0", "stuffed-animal-2".
 
     Within a class their makes take turns, so that no two of three are of one make.
@@ -94,7 +94,7 @@ def names_of(part: Literal["development", "test"]) -> tuple[str, ...]:
     return tuple(name for name in held_out() if (name in DEVELOPMENT) == (part == "development"))
 
 
-def draw_pretraining_subject(rng: np.random.Generator, class_noun: str) -> Subject:
+def draw_pretraining_subject(rng: np.random.Generator, class_noun: str) -> WorldSubject:
     """A subject of the class that shares no `key` with a held-out one, as those are never pretrained on."""
     while (subject := draw_subject(rng, class_noun)).key in _held_out_keys():
         pass

@@ -5,10 +5,10 @@ import numpy as np
 from lookforward_toybox.world.canvas import Array, Painter, box, capsule, circle, ellipse, lathe, lathe_side, polygon
 from lookforward_toybox.world.colours import DARK, METAL, WHITE, rgb
 from lookforward_toybox.world.markings import body_colour, paint_emblem
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 
 
-def paint_stuffed_animal(p: Painter, s: Subject, pose: float) -> None:
+def paint_stuffed_animal(p: Painter, s: WorldSubject, pose: float) -> None:
     """Bear, bunny, monkey or elephant, sitting with its soles towards us."""
     u, v, q = p.u, p.v, s.proportions
     coat, plain, trim = body_colour(p, s), rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
@@ -34,7 +34,7 @@ def paint_stuffed_animal(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, -0.47, 0.21)
 
 
-def _plush_ears(p: Painter, s: Subject, hx: float, hy: float, r: float, nap: Array) -> None:
+def _plush_ears(p: Painter, s: WorldSubject, hx: float, hy: float, r: float, nap: Array) -> None:
     u, v, q = p.u, p.v, s.proportions
     plain, trim = rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     for side in (-1, 1):
@@ -57,7 +57,7 @@ def _plush_ears(p: Painter, s: Subject, hx: float, hy: float, r: float, nap: Arr
                 p.part(circle(u, v, x, y, size * 0.58), trim, bulge=0.08, shine=0.02, outline=0.8)
 
 
-def _plush_face(p: Painter, s: Subject, x: float, y: float, r: float) -> None:
+def _plush_face(p: Painter, s: WorldSubject, x: float, y: float, r: float) -> None:
     u, v, q = p.u, p.v, s.proportions
     plain = rgb(s.colour, s.shade)
     pale = plain * 0.35 + WHITE * 0.65
@@ -89,12 +89,12 @@ def _plush_face(p: Painter, s: Subject, x: float, y: float, r: float) -> None:
         p.part(capsule(u, v, (x, y - r * 0.3), (x, y - r * 0.56), 0.018), DARK, outline=1.0)
 
 
-def paint_toy(p: Painter, s: Subject, pose: float) -> None:
+def paint_toy(p: Painter, s: WorldSubject, pose: float) -> None:
     """Duck, robot, car, monster or rocket."""
     (_duck, _robot, _car, _monster, _rocket)[s.variant](p, s, pose)
 
 
-def _duck(p: Painter, s: Subject, pose: float) -> None:
+def _duck(p: Painter, s: WorldSubject, pose: float) -> None:
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
     bill = rgb("yellow" if s.colour in ("orange", "red") else "orange")
@@ -110,7 +110,7 @@ def _duck(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0.2, -0.48, 0.22)
 
 
-def _robot(p: Painter, s: Subject, pose: float) -> None:
+def _robot(p: Painter, s: WorldSubject, pose: float) -> None:
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
     a, head = 0.4 + 0.14 * q[0], 0.3 + 0.12 * q[1]
@@ -131,7 +131,7 @@ def _robot(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, -0.26, 0.23)
 
 
-def _car(p: Painter, s: Subject, pose: float) -> None:
+def _car(p: Painter, s: WorldSubject, pose: float) -> None:
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
     roof, lean = 0.2 + 0.3 * q[0], 0.3 + 0.25 * q[1]
@@ -149,7 +149,7 @@ def _car(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, -0.44, 0.21)
 
 
-def _monster(p: Painter, s: Subject, pose: float) -> None:
+def _monster(p: Painter, s: WorldSubject, pose: float) -> None:
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
     a, top = 0.52 + 0.14 * q[0], 0.45 + 0.2 * q[1]
@@ -170,7 +170,7 @@ def _monster(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, -0.5, 0.22)
 
 
-def _rocket(p: Painter, s: Subject, pose: float) -> None:
+def _rocket(p: Painter, s: WorldSubject, pose: float) -> None:
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
     wide, fin = 0.36 + 0.12 * q[0], 0.7 + 0.25 * q[1]
@@ -187,7 +187,7 @@ def _rocket(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, -0.28, 0.23)
 
 
-def paint_cartoon(p: Painter, s: Subject, pose: float) -> None:
+def paint_cartoon(p: Painter, s: WorldSubject, pose: float) -> None:
     """A flat figure in thick lines: an imp with horns, a bean with antennae, a square with a cap, a tufted pear."""
     u, v, q = p.u, p.v, s.proportions
     trim = rgb(s.second_colour, s.shade)
@@ -215,7 +215,7 @@ def paint_cartoon(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, -0.36, 0.19)
 
 
-def _cartoon_body(p: Painter, s: Subject, a: float, trim: Array) -> tuple[Array, float]:
+def _cartoon_body(p: Painter, s: WorldSubject, a: float, trim: Array) -> tuple[Array, float]:
     """The distance to its body and the height of its eyes; what sits behind the body is painted at once."""
     u, v, q = p.u, p.v, s.proportions
     match s.variant:

@@ -5,10 +5,10 @@ import numpy as np
 from lookforward_toybox.world.canvas import Array, Painter, box, capsule, circle, ellipse, polygon
 from lookforward_toybox.world.colours import DARK, METAL, WHITE, rgb
 from lookforward_toybox.world.markings import body_colour, paint_emblem
-from lookforward_toybox.world.subject import Subject
+from lookforward_toybox.world.subject import WorldSubject
 
 
-def paint_backpack(p: Painter, s: Subject, pose: float) -> None:
+def paint_backpack(p: Painter, s: WorldSubject, pose: float) -> None:
     """Plain, with side pockets, with a flap, or a tall one for hiking with a bedroll."""
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
@@ -36,7 +36,7 @@ def paint_backpack(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0, 0.11 + 0.1 * q[4], 0.26)
 
 
-def paint_sneaker(p: Painter, s: Subject, pose: float) -> None:
+def paint_sneaker(p: Painter, s: WorldSubject, pose: float) -> None:
     """A plain low one, one for running with a wedge of a sole, a high one, or one with a big tongue and stripes."""
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
@@ -67,7 +67,7 @@ def paint_sneaker(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, 0.44, (low + ankle) / 2, 0.22)
 
 
-def paint_boot(p: Painter, s: Subject, pose: float) -> None:
+def paint_boot(p: Painter, s: WorldSubject, pose: float) -> None:
     """With straps and heel, lined with fur, of rubber, or a cowboy's."""
     u, v, q = p.u, p.v, s.proportions
     body, trim = body_colour(p, s), rgb(s.second_colour, s.shade)
@@ -116,7 +116,7 @@ def paint_boot(p: Painter, s: Subject, pose: float) -> None:
     paint_emblem(p, s, middle + 0.02, 0.16, 0.23)
 
 
-def paint_glasses(p: Painter, s: Subject, pose: float) -> None:
+def paint_glasses(p: Painter, s: WorldSubject, pose: float) -> None:
     """From the front, the temples reaching back: round, square, like cat's eyes, or an aviator's."""
     u, v, q = p.u, p.v, s.proportions
     trim = rgb(s.second_colour, s.shade)
@@ -145,7 +145,7 @@ def paint_glasses(p: Painter, s: Subject, pose: float) -> None:
         p.part(circle(u, v, side * 0.92, cy + 0.14, 0.05), METAL, bulge=0.05, shine=0.6)
 
 
-def _lens(p: Painter, s: Subject, side: int, cy: float, tall: float) -> Array:
+def _lens(p: Painter, s: WorldSubject, side: int, cy: float, tall: float) -> Array:
     u, v, x = p.u, p.v, side * 0.51
     match s.variant:
         case 0:
