@@ -55,7 +55,7 @@ def draw_requests(count: int, seed: int = 0) -> list[Request]:
 
 
 def draw_changes(count: int, seed: int = 0) -> tuple[list[Request], list[Request]]:
-    """`count` requests for an accessory, on cats and dogs, and as many for a property, on every class; random scenes."""
+    """`count` requests for an accessory (cats and dogs), as many for a property (every class), in random scenes."""
     rng = np.random.default_rng([seed, 1])
     scenes, outfits = list(SCENES), list(OUTFITS)
 

@@ -171,9 +171,7 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
     rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
     if not rows:
-        raise LookforwardError(
-            f"{folder} has no stage's metrics.jsonl; train one first.", code="toybox-state-missing"
-        )
+        raise LookforwardError(f"{folder} has no stage's metrics.jsonl; train one first.", code="toybox-state-missing")
     shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}
     panels = {
         f"{stage}: {', '.join(names)}": {
