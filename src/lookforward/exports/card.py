@@ -11,7 +11,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from lookforward.adapters import ADAPTERS
-from lookforward.config.settings import FIELDS, TOYBOX, Settings
+from lookforward.bundle import TOYBOX
+from lookforward.config.settings import FIELDS, Settings
 from lookforward.core.specs import find_spec
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.models.families import FAMILIES
