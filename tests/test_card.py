@@ -4,17 +4,18 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from conftest import save_image
+from lookforward import adapters
 from lookforward.assembly import manifest_of
 from lookforward.config.reading import structure
-from lookforward.config.settings import FIELDS, AdapterKind
+from lookforward.config.settings import FIELDS
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
-ADAPTERS = get_args(AdapterKind)
+ADAPTERS = tuple(spec.name for spec in adapters.ADAPTERS)
 NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"
 
 
@@ -186,7 +187,8 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
     for name, one in FIELDS.items():
-        other = {bool: not one.default, int: 7, float: 0.125, str: "other"}.get(one.kind, one.default)
+        others = {bool: not one.default, int: 7, float: 0.125, str: "other"}
+        other = one.default if one.choices else others.get(one.kind, one.default)
         heard = {"critic.name": "residual", "critic.weight": 1.0} if name == "objective.reward" else {}
         card = unescaped(card_of(tmp_path, **{name: other, **heard}))
         shown = str(other).lower() if isinstance(other, bool) else str(other)

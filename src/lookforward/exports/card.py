@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lookforward.adapters import ADAPTERS
 from lookforward.config.settings import FIELDS, TOYBOX, Settings
+from lookforward.core.specs import AdapterSpec, find_spec
 from lookforward.data.prompts import SAMPLE_SCENES
 
 CARD = "README.md"
@@ -16,17 +18,6 @@ SAMPLES = "samples.png"
 
 # Said elsewhere in the card
 _SAID = {"model.name", "subject.identifier", "subject.class_noun", "subject.others"}
-_KINDS = {
-    "full": "the whole model (DreamBooth)",
-    "lora": "a LoRA",
-    "dora": "a DoRA",
-    "custom-diffusion": "Custom Diffusion: keys and values of the cross-attentions, and a learned word",
-    "textual-inversion": "Textual Inversion: a learned word",
-    "p-plus": "P+: a learned word with an embedding for each cross-attention",
-    "neti": "NeTI: a learned word whose embedding depends on timestep and layer",
-}
-_TAGS = {"full": "dreambooth", "textual-inversion": "textual_inversion"}
-
 _SHOWN_SEED = 1  # of the samples, the one that the card's lines draw
 _SHOWN = f"![Images drawn with this model]({SAMPLES})"
 _DRAWN = f"\n\nFrom seeds 0, 1, 2, …; with the lines above you draw that of seed {_SHOWN_SEED}."
@@ -79,8 +70,8 @@ class Card:
         (folder / CARD).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
     @property
-    def _adapter(self) -> str:
-        return self.manifest["adapter"]
+    def _spec(self) -> AdapterSpec:
+        return find_spec(ADAPTERS, self.manifest["adapter"], "adapter")
 
     @property
     def _subject(self) -> str:
@@ -97,7 +88,7 @@ class Card:
         return self._subject or base_name(self.manifest["model"])
 
     def _front_matter(self) -> str:
-        tags = ["text-to-image", "diffusers", "lookforward", _TAGS.get(self._adapter, self._adapter)]
+        tags = ["text-to-image", "diffusers", "lookforward", self._spec.tag or self._spec.name]
         model = self.manifest["model"]
         lines = [
             "library_name: diffusers",
@@ -116,7 +107,7 @@ class Card:
         noun = self.manifest["class_noun"]
         photos = f", from {self.photos} photos" if self.photos else ""
         lines = [f"Personalised with lookforward{photos}.", ""]
-        lines += [f"- Base model: {base}", f"- What was trained: {_KINDS.get(self._adapter, escape(self._adapter))}"]
+        lines += [f"- Base model: {base}", f"- What was trained: {self._spec.help}"]
         if self._subject:
             lines += [f"- Identifier: {escape(self.manifest['identifier'])}", f"- Class noun: {escape(noun)}"]
         lines += [f"- Another subject: {escape(other.replace('=', ', a '))}" for other in _others(self.manifest)]
@@ -156,35 +147,17 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     where = ["# MODEL: the folder that lookforward_toybox.MODEL names"] if model == TOYBOX else []
     as_ours = "DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
     ddim = f"pipeline.scheduler = {as_ours}  # as lookforward draws"
-    from_base = [
-        "import torch", "from diffusers import DDIMScheduler, StableDiffusionPipeline", "", *where,
-        f"pipeline = StableDiffusionPipeline.from_pretrained({base})", ddim,
-    ]  # fmt: skip
-    files = ["learned_embeds.safetensors"]
-    files += [f"learned_embeds_{i}.safetensors" for i, _ in enumerate(_others(manifest), start=2)]
-    words = [f'pipeline.load_textual_inversion("FOLDER", weight_name="{file}")' for file in files]
-    match manifest["adapter"]:
-        case "full":  # which holds its scheduler
-            lines = [
-                "import torch", "from diffusers import StableDiffusionPipeline", "",
-                'pipeline = StableDiffusionPipeline.from_pretrained("FOLDER")',
-            ]  # fmt: skip
-        case "lora" | "dora":
-            lines = [*from_base, 'pipeline.load_lora_weights("FOLDER")']
-        case "textual-inversion":
-            lines = [*from_base, *words]
-        case "custom-diffusion":
-            name = "pytorch_custom_diffusion_weights.safetensors"
-            lines = [*from_base, f'pipeline.unet.load_attn_procs("FOLDER", weight_name="{name}", _pipeline=pipeline)']
-            lines += words
-        case _:  # p-plus and neti bring a pipeline of their own
-            lines = [
-                "import torch", "from diffusers import DDIMScheduler, DiffusionPipeline", "", *where,
-                f'pipeline = DiffusionPipeline.from_pretrained({base}, custom_pipeline="FOLDER/pipeline.py", '
-                "trust_remote_code=True)",
-                ddim,
-                'pipeline.load_concept("FOLDER")',
-            ]  # fmt: skip
+    spec = find_spec(ADAPTERS, manifest["adapter"], "adapter")
+    kind = "DiffusionPipeline" if spec.pipeline_options else "StableDiffusionPipeline"
+    if spec.is_whole_model:  # which holds its scheduler
+        lines = ["import torch", f"from diffusers import {kind}", "", f'pipeline = {kind}.from_pretrained("FOLDER")']
+    else:
+        options = f", {spec.pipeline_options}" if spec.pipeline_options else ""
+        lines = [
+            "import torch", f"from diffusers import DDIMScheduler, {kind}", "", *where,
+            f"pipeline = {kind}.from_pretrained({base}{options})", ddim,
+            *spec.usage(1 + len(_others(manifest))),
+        ]  # fmt: skip
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
     size = f", height={resolution}, width={resolution}" if resolution else ""
     call = f"num_inference_steps={steps}, guidance_scale={guidance}{size}, generator=generator"

@@ -10,6 +10,8 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
+from lookforward.adapters import ADAPTERS
+from lookforward.adapters.full import FULL
 from lookforward.config.settings import TOYBOX, EvaluationSettings
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import apply_export, load_export, read_manifest
@@ -19,7 +21,7 @@ from lookforward.runs.folder import MANIFEST, SETTINGS, Run, open_run
 
 # Of a model that says nothing itself: those of `Settings`
 _SAMPLING = EvaluationSettings()
-_PLAIN = {"adapter": "full", "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
+_PLAIN = {"adapter": FULL.name, "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,12 @@ def add_adapters(
 
 
 def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
-    """A note for each adapter that was trained on another model than `first` is or was trained on, and on those of
-    Custom Diffusion that do not last.
+    """A note for each adapter that was trained on another model than `first` is or was trained on, and for each that
+    another one replaces.
     """
     sources = [first, *(source for source, _ in adapters if source is not first)]
-    names = [source.name for source in sources if source.manifest["adapter"] == "custom-diffusion"]
+    replacing = [spec.name for spec in ADAPTERS if spec.replaces]
+    names = [source.name for source in sources if source.manifest["adapter"] in replacing]
     replaced = tuple(
         f"The keys and values of {after} take the place of those of {before}: to draw both subjects, train them "
         "together, from a list."
