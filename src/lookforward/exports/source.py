@@ -14,6 +14,7 @@ from lookforward.adapters import ADAPTERS
 from lookforward.adapters.full import FULL
 from lookforward.config.settings import TOYBOX, EvaluationSettings
 from lookforward.errors import LookforwardError
+from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.pipeline import build_pipeline, find_device
@@ -46,11 +47,8 @@ class Source:
 
     @property
     def subject(self) -> str:
-        """What prompts call the subject: "sks dog"; empty for a plain model."""
-        words = [self.manifest["identifier"]]
-        if self.manifest["noun_in_prompt"]:
-            words.append(self.manifest["class_noun"])
-        return " ".join(word for word in words if word)
+        """What prompts call the subject: "sks dog"; "" for a plain model."""
+        return subject_of(self.manifest)
 
     def load(self, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
         """The pipeline that draws with it.
