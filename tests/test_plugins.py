@@ -149,7 +149,7 @@ print(json.dumps({{
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["rate"] == 0.5
     assert "biases.safetensors" in found["files"]
-    assert "What was trained: the biases of the denoiser" in found["card"]
+    assert "the biases of the denoiser" in found["card"]
     assert "load_biases(pipeline)" in found["card"]
     assert found["drawn"] == [32, 32]
     assert "dreambooth@toy-bias" in found["methods"]
