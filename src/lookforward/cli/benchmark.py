@@ -82,7 +82,7 @@ def benchmark(
     counts["workers"] = 1 if workers is None else workers
     for name, number in counts.items():
         if number < 1:
-            raise LookforwardError(f"--{name} must be at least 1.")
+            raise LookforwardError(f"--{name} must be at least 1.", code="count-too-small")
     scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
     if ray is not None:
         require_ray(ray)
@@ -91,7 +91,8 @@ def benchmark(
     for name in names:
         data.find(name)
     if not split_words(recipes) or not split_words(adapters):
-        raise LookforwardError("Nothing to compare: give at least one recipe and one adapter.")
+        text = "Nothing to compare: give at least one recipe and one adapter."
+        raise LookforwardError(text, code="nothing-to-compare")
     methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
@@ -114,9 +115,8 @@ def _require_strips(grid: "Plan") -> None:
     side = max(grid.settings(method).data.resolution for method in grid.methods)
     most = max(len(grid.prompts_of(subject)) for subject in grid.subjects) * grid.images
     if most * side**2 > 150_000_000:  # what Pillow opens without a fear of bombs
-        raise LookforwardError(
-            f"{most} images of {side} pixels are too many for one cell: give fewer --images and more --seeds."
-        )
+        text = f"{most} images of {side} pixels are too many for one cell: give fewer --images and more --seeds."
+        raise LookforwardError(text, code="cell-too-large")
 
 
 def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: str) -> None:
@@ -146,7 +146,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
     from lookforward.benchmark.description import write_description
     from lookforward.benchmark.runner import prepare, run_grid
     from lookforward.benchmark.tables import planned_benchmark, write_results
-    from lookforward.report.sections import cost_table, scores_table
+    from lookforward.report.sections import cost_table, footnote, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)
@@ -162,7 +162,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
         console.print(f"Note: {note}")
     if cells:
         shown = planned_benchmark(grid, cells)
-        print_blocks([scores_table(shown, "Scores"), cost_table(shown)])
+        print_blocks([scores_table(shown, "Scores"), *footnote(shown), cost_table(shown)])
         console.print(f"The table of all images is {output / 'results.csv'}.")
     if failed := [outcome for outcome in outcomes if outcome.cell is None]:
         console.print(f"{len(failed)} of {total} cells failed. Give the same command again to retry them:")
