@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import docstring_parser
 
+from lookforward.adapters import ADAPTERS
 from lookforward.bundle import find_bundle
 from lookforward.cli.main import COMMANDS, Command, find_command, summary
 from lookforward.cli.options import GridOptions, RunOptions, shown_default
@@ -112,7 +113,7 @@ def settings_page() -> str:
     parts.append("## Recipes\n")
     parts += [_differences(name, read_toml(RECIPES / f"{name}.toml")) for name in recipe_names()]
     parts.append("## What adapters need\n")
-    parts += [_differences(path.stem, read_toml(path)) for path in sorted((RECIPES / "adapters").glob("*.toml"))]
+    parts += [_differences(one.name, {"about": one.help, **one.defaults}) for one in ADAPTERS if one.defaults]
     return "\n".join(parts)
 
 

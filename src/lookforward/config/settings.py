@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
+from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX
 
 Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
-AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
-WORD_ADAPTERS = ("custom-diffusion", "textual-inversion", "p-plus", "neti")  # each learns a word of its own
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Spec:
     within: the interval that numbers lie in, as in mathematics. machine_only: only place, time and memory depend on
     it, not the result. free: a resumed run may be given another value. of_cell: it may differ between the subjects
     and seeds of one benchmark method. headline: every model card shows it. only_with: a setting, and the values of it
-    without which this one changes nothing.
+    without which this one changes nothing. choices: the values it can take, if its kind does not say so.
     """
 
     help: str
@@ -34,6 +33,7 @@ class Spec:
     of_cell: bool = False
     headline: bool = False
     only_with: tuple[str, tuple[object, ...]] | None = None
+    choices: tuple[str, ...] = ()
 
 
 def _setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
@@ -48,8 +48,6 @@ _WHEN_ONLY: Any = {"free": True, "of_cell": True}  # says when something is writ
 _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
 _SAMPLED = ("baseline.name", ("draft", "dpok"))
-_LORA = ("adapter.name", ("lora", "dora"))
-_NETI = ("adapter.name", ("neti",))
 _CRITIC = ("critic.name", ("residual", "state-action"))
 
 
@@ -97,26 +95,33 @@ class ModelSettings:
     )
 
 
+def _of_adapter(name: str, default: Any, help: str) -> Any:
+    """A setting that only some adapters read, as their specs say."""
+    readers = tuple(spec.name for spec in ADAPTERS if f"adapter.{name}" in spec.settings)
+    return _setting(default, help, only_with=("adapter.name", readers))
+
+
 @dataclass(frozen=True)
 class AdapterSettings:
     """Which weights are trained. docs/adapters.md explains each."""
 
-    name: AdapterKind = _setting("full", "What is trained: all weights, or an adapter.", headline=True)
+    name: str = _setting(
+        "full",
+        "What is trained: all weights, or an adapter.",
+        headline=True,
+        choices=tuple(spec.name for spec in ADAPTERS),
+    )
     train_text_encoder: bool = _setting(True, "Train the text encoder too, with full, lora and dora.")
-    rank: int = _setting(4, "Rank of the learned change.", only_with=_LORA)
-    alpha: float = _setting(4.0, "The learned change is scaled by alpha / rank.", only_with=_LORA)
-    initial_word: str = _setting(
-        "",
-        "Word whose embedding a learned word begins with; the class noun if empty.",
-        only_with=("adapter.name", WORD_ADAPTERS),
+    rank: int = _of_adapter("rank", 4, "Rank of the learned change.")
+    alpha: float = _of_adapter("alpha", 4.0, "The learned change is scaled by alpha / rank.")
+    initial_word: str = _of_adapter(
+        "initial_word", "", "Word whose embedding a learned word begins with; the class noun if empty."
     )
-    vectors: int = _setting(
-        1, "Tokens that a learned word consists of.", only_with=("adapter.name", ("textual-inversion",))
-    )
-    neti_width: int = _setting(128, "Width of the mapper's hidden layers.", only_with=_NETI)
-    neti_bypass: float = _setting(0.2, "α, weight of the mapper's output behind the text encoder.", only_with=_NETI)
-    neti_dropout: float = _setting(
-        0.5, "Probability that nested dropout truncates the mapper's hidden layer.", only_with=_NETI
+    vectors: int = _of_adapter("vectors", 1, "Tokens that a learned word consists of.")
+    neti_width: int = _of_adapter("neti_width", 128, "Width of the mapper's hidden layers.")
+    neti_bypass: float = _of_adapter("neti_bypass", 0.2, "α, weight of the mapper's output behind the text encoder.")
+    neti_dropout: float = _of_adapter(
+        "neti_dropout", 0.5, "Probability that nested dropout truncates the mapper's hidden layer."
     )
 
 
@@ -270,7 +275,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Field:
-    """A setting as checks, command line and docs see it. choices: empty unless its kind is a Literal."""
+    """A setting as checks, command line and docs see it. choices: empty if it can take any value of its kind."""
 
     group: str
     key: str
@@ -284,7 +289,7 @@ class Field:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        return get_args(self.kind)
+        return self.spec.choices or get_args(self.kind)
 
 
 def _fields() -> Iterator[Field]:
