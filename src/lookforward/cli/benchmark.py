@@ -45,8 +45,8 @@ def benchmark(
 ) -> None:
     """Train, draw and score every recipe with every adapter on every subject of a data set from every seed.
 
-    A benchmark that was stopped goes on where it was; no finished cell is run again. A cell that fails does not stop
-    the rest: it is reported at the end, with exit status 3, and tried again by the next call.
+    Given again, the command continues a benchmark that was stopped; no finished cell runs again. A cell that fails
+    does not stop the rest: it is reported at the end, with exit status 3, and tried again by the next call.
 
     Args:
         dataset: toybox, toybox-development, or a folder laid out as the DreamBooth data set or CustomConcept101.
@@ -54,13 +54,13 @@ def benchmark(
         recipes: Recipes by name or TOML file, with spaces or commas between; NAME@ADAPTER has that adapter alone. The
             untouched model is always there.
         adapters: What is trained, each with every recipe: full, lora, custom-diffusion …
-        subjects: Some of the data set's subjects; all where not given.
+        subjects: Some of the data set's subjects; all if not given.
         seeds: How many seeds, from 0.
         images: Images for each prompt.
         prompts: How many of the data set's prompts, its kinds in turn: scenes, accessories, property modifications; all
-            where not given.
+            if not given.
         output: Folder of the benchmark.
-        workers: Processes that share the work, each with a model of its own: 1 where not given, or with --ray one for
+        workers: Processes that share the work, each with a model of its own: 1 if not given, or with --ray one for
             each GPU, or for each machine where there are none.
         ray: Run on a Ray cluster, whose machines must all see --output: HOST:PORT, auto for the one that this machine
             is part of, local to start one here.
@@ -91,8 +91,9 @@ def benchmark(
     for name in names:
         data.find(name)
     if not split_words(recipes) or not split_words(adapters):
-        text = "Nothing to compare: give at least one recipe and one adapter."
-        raise LookforwardError(text, code="nothing-to-compare")
+        raise LookforwardError(
+            "Nothing to compare: give at least one recipe and one adapter.", code="nothing-to-compare"
+        )
     methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
@@ -115,8 +116,9 @@ def _require_strips(grid: "Plan") -> None:
     side = max(grid.settings(method).data.resolution for method in grid.methods)
     most = max(len(grid.prompts_of(subject)) for subject in grid.subjects) * grid.images
     if most * side**2 > 150_000_000:  # what Pillow opens without a fear of bombs
-        text = f"{most} images of {side} pixels are too many for one cell: give fewer --images and more --seeds."
-        raise LookforwardError(text, code="cell-too-large")
+        raise LookforwardError(
+            f"{most} images of {side} pixels are too many for one cell: give fewer --images and more --seeds."
+        )
 
 
 def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: str) -> None:

@@ -36,7 +36,7 @@ _EXIT_CODES = """\
 def cli_page() -> str:
     """docs/cli.md: every command with its options."""
     commands = {name: find_command(name) for name in COMMANDS}
-    overview = [f"| [`{name}`](#{name}) | {summary(command)} |" for name, command in commands.items()]
+    overview = [f"| [`{name}`](#{name}) | {summary(name, module)} |" for name, module in COMMANDS.items()]
     parts = [
         f"# Command line\n\n{_NOTE}`lookforward COMMAND --help` lists the options of a command. "
         "`python -m lookforward` is the same program.\n\n| command | what it does |\n|---|---|\n"

@@ -20,7 +20,7 @@ def report(
 
     Args:
         folder: The output folder of `lookforward benchmark` or `lookforward compare`.
-        output: The page; FOLDER/report.html where not given. The Markdown goes beside it.
+        output: The page; FOLDER/report.html if not given. The Markdown goes beside it.
         title: What stands at the top.
         baseline: The method from which differences are taken.
     """

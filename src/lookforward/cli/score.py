@@ -97,7 +97,7 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
             before = json.loads(place.read_text(encoding="utf-8"))
             if {**before, "means": None} == json.loads(json.dumps({**record, "means": None})):
                 return place
-        except OSError:  # not there, or whoever writes it will tell
+        except OSError:  # missing; an unreadable one raises when it is written
             return place
         except (ValueError, TypeError):
             pass  # cut off, or something else: left as it is
@@ -105,7 +105,11 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
 
 
 def asked_scores(extra: tuple[str, ...], dinov2: str | None, images: int) -> tuple[str, ...]:
-    """The further scores that are asked for, each once; what they lack is told here."""
+    """The further scores that are asked for, each once.
+
+    Raises:
+        LookforwardError: a package or a file that one of them needs is missing.
+    """
     from lookforward.assembly import check_extra_scores
 
     words = tuple(dict.fromkeys((*split_words(extra), "dinov2") if dinov2 else split_words(extra)))
