@@ -281,7 +281,7 @@ def test_a_tiny_decoder_shows_images_to_the_reward(subject: Subject, tmp_path: P
     images = trainer.environment.decode(torch.zeros(2, 4, 16, 16))
     assert images.shape == (2, 3, 128, 128)
     assert 0 <= images.min() <= images.max() <= 1
-    with pytest.raises(LookforwardError, match="nowhere"):
+    with raises("model-missing", "nowhere"):
         trainer_of(subject, **{"objective.reward": "ssim", "objective.decoder": str(tmp_path / "nowhere")})
 
 
@@ -336,12 +336,12 @@ def test_models_of_another_kind_are_told_apart(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("data.class_image_steps", 1000, r"data.class_image_steps = 1000 must lie in \[1, 999\]"),
-        ("evaluation.sampler_steps", 2000, r"evaluation.sampler_steps = 2000 must lie in \[1, 999\]"),
+        ("data.class_image_steps", 1000, "data.class_image_steps = 1000"),
+        ("evaluation.sampler_steps", 2000, "evaluation.sampler_steps = 2000"),
     ],
 )
 def test_numbers_that_would_fail_later_are_found_first(subject: Subject, name: str, value: float, message: str) -> None:
-    with pytest.raises(LookforwardError, match=message):
+    with raises("steps-out-of-range", message, "[1, 999]"):
         check(settings(**{name: value}), subject)
 
 
