@@ -148,7 +148,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
     from lookforward.benchmark.description import write_description
     from lookforward.benchmark.runner import prepare, run_grid
     from lookforward.benchmark.tables import planned_benchmark, write_results
-    from lookforward.report.sections import cost_table, scores_table
+    from lookforward.report.sections import cost_table, footnote, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)
@@ -164,7 +164,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
         console.print(f"Note: {note}")
     if cells:
         shown = planned_benchmark(grid, cells)
-        print_blocks([scores_table(shown, "Scores"), cost_table(shown)])
+        print_blocks([scores_table(shown, "Scores"), *footnote(shown), cost_table(shown)])
         console.print(f"The table of all images is {output / 'results.csv'}.")
     if failed := [outcome for outcome in outcomes if outcome.cell is None]:
         console.print(f"{len(failed)} of {total} cells failed. Give the same command again to retry them:")
