@@ -47,7 +47,7 @@ def find_family(*pipeline_classes: str) -> Family:
 
 @cache
 def family_named(model: str) -> Family:
-    """The family of a model before it is loaded: of a folder or hub id; the first of all if that cannot be told.
+    """The family of a model before it is loaded: of a folder or hub id; the first of all if that is unknown.
 
     Of a hub id that is not in the download cache, the hub is asked once, without a download.
     """
