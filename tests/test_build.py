@@ -20,7 +20,6 @@ from lookforward.assembly.environment import build_environment
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject, load_subject
-from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip
 from lookforward.rewards import REWARDS
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -74,7 +73,7 @@ def test_a_word_that_cannot_be_taught_is_found_before_anything_is_drawn(
         "dreambooth", **{"adapter.name": adapter, "subject.identifier": "teapot", "objective.prior_weight": 1.0}
     )
     for look in (lambda: check(config, subject), lambda: build(config, subject, build_pipeline("toybox", "cpu"))):
-        with pytest.raises(LookforwardError, match="identifier 'teapot' is a word that the model knows already"):
+        with raises("identifier-known", "'teapot'", "<teapot>"):
             look()
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +143,7 @@ def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothi
     ],
 )
 def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any]) -> None:
-    with pytest.raises(LookforwardError, match="Nothing to learn from"):
+    with raises("nothing-to-learn", "objective.reconstruction_weight"):
         settings("released", **overrides)
     assert settings("released", **{"critic.steps": 0}).critic.steps == 0  # to compare with
 
