@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lookforward.cli.compare import outcome_line, print_blocks
 from lookforward.cli.console import split_words
-from lookforward.cli.options import GridOptions
+from lookforward.cli.options import ExtraScores, GridOptions
 from lookforward.cli.score import asked_scores
 from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
@@ -37,7 +37,7 @@ def benchmark(
     plan: bool = False,
     dino: str | None = None,
     clip: str | None = None,
-    extra_scores: tuple[str, ...] = (),
+    extra_scores: ExtraScores = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
     *,
@@ -67,7 +67,7 @@ def benchmark(
         plan: Print the grid with its time, disk and memory, and stop.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        extra_scores: Further scores, of docs/scores.md or a function of your own.
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
