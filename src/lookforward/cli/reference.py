@@ -103,8 +103,8 @@ def settings_page() -> str:
         "A run writes all of its settings into `settings.toml`, which is a recipe too.\n\n"
         "Later layers win: the defaults below, the model's own defaults, the recipe's `base`, the recipe, its table "
         "`[family.NAME]` for the model, what the adapter needs, your own options.\n\n"
-        "† changes only place, time or memory, not the result; ‡ says when something is written, or where photos are. A "
-        "resumed run may be given another value of both.\n"
+        "† changes only place, time or memory, not the result; ‡ says when something is written, or where photos are. "
+        "A resumed run may be given another value of both.\n"
     ]
     for group, kind in GROUPS.items():
         rows = [_row(one, bundled) for one in FIELDS.values() if one.group == group]
