@@ -190,6 +190,12 @@ def open_run(folder: Path) -> Run:
         raise LookforwardError(f"There is no run folder {folder}: check the path, or train one first.", "run-missing")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise LookforwardError(f"{folder} cannot be read: check its permissions.", "file-unreadable")
+    if (folder / OLD_SETTINGS).is_file() and not path.exists():
+        raise LookforwardError(
+            f"{folder} was made by an earlier version of lookforward, which wrote {OLD_SETTINGS}: its export can still be "
+            "given, but the run cannot be continued or scored. Train it again with another --output.",
+            "run-of-earlier-version",
+        )
     if not path.is_file():
         raise LookforwardError(f"{folder} is not a run folder: it has no {SETTINGS}.", "run-missing")
     try:
