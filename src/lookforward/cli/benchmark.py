@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lookforward.cli.compare import outcome_line, print_blocks
 from lookforward.cli.console import split_words
-from lookforward.cli.options import GridOptions
+from lookforward.cli.options import ExtraScores, GridOptions
 from lookforward.cli.score import asked_scores
 from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
@@ -37,7 +37,7 @@ def benchmark(
     plan: bool = False,
     dino: str | None = None,
     clip: str | None = None,
-    extra_scores: tuple[str, ...] = (),
+    extra_scores: ExtraScores = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
     *,
@@ -67,7 +67,7 @@ def benchmark(
         plan: Print the grid with its time, disk and memory, and stop.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        extra_scores: Further scores, of docs/scores.md or a function of your own.
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
@@ -148,7 +148,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
     from lookforward.benchmark.description import write_description
     from lookforward.benchmark.runner import prepare, run_grid
     from lookforward.benchmark.tables import planned_benchmark, write_results
-    from lookforward.report.sections import cost_table, scores_table
+    from lookforward.report.sections import cost_table, footnote, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)
@@ -164,7 +164,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
         console.print(f"Note: {note}")
     if cells:
         shown = planned_benchmark(grid, cells)
-        print_blocks([scores_table(shown, "Scores"), cost_table(shown)])
+        print_blocks([scores_table(shown, "Scores"), *footnote(shown), cost_table(shown)])
         console.print(f"The table of all images is {output / 'results.csv'}.")
     if failed := [outcome for outcome in outcomes if outcome.cell is None]:
         console.print(f"{len(failed)} of {total} cells failed. Give the same command again to retry them:")

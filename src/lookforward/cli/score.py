@@ -8,6 +8,7 @@ import tyro
 
 from lookforward.bundle import find_bundle
 from lookforward.cli.console import console, split_words
+from lookforward.cli.options import ExtraScores
 from lookforward.errors import LookforwardError
 
 
@@ -18,7 +19,7 @@ def score(
     seed: int = 0,
     dino: str | None = None,
     clip: str | None = None,
-    extra_scores: tuple[str, ...] = (),
+    extra_scores: ExtraScores = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
 ) -> None:
@@ -32,7 +33,7 @@ def score(
         seed: Seed of the first image.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        extra_scores: Further scores, of docs/scores.md or a function of your own.
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
