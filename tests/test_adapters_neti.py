@@ -174,8 +174,8 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         parameters = neti(dropout=0.5).attach(policy)
         disturb(parameters)
         if kept:
-            policy.unet.train()
-            policy.unet.enable_gradient_checkpointing()
+            policy.denoiser.train()
+            policy.denoiser.enable_gradient_checkpointing()
         policy.act(some_state(policy, [PROMPT, "a vase"], 5, 500)).square().mean().backward()
         gradients.append({name: p.grad for name, p in parameters.items()})
     for name, gradient in gradients[0].items():

@@ -1,4 +1,4 @@
-"""What a benchmark is run on, wherever it comes from."""
+"""Data sets, whatever their source."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def photo_files(folder: Path) -> list[Path]:
 
 @cache
 def photos_hash(folder: Path) -> str:
-    """A short name of the photos in a folder and of what lies beside them, by content; empty where it is unreadable."""
+    """A short name of the photos in a folder and of the files beside them, by content; empty if unreadable."""
     try:
         return digest_folder(folder)[:16]
     except OSError:
