@@ -393,5 +393,5 @@ def test_a_whole_run(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     names = {path.name for path in teapot.run.export.iterdir()}
     assert {"pytorch_lora_weights.safetensors", "lookforward.json"} <= names
     assert teapot.generate("a photo of sks teapot", steps=2)[0].size == (32, 32)
-    with raises("run-other", "adapter.name"):
+    with raises("run-differs", "adapter.name"):
         personalize(photos, "teapot", output=tmp_path / "run", settings={"adapter.name": "dora", **settings})

@@ -58,7 +58,7 @@ def family_named(model: str) -> Family:
 
             index = try_to_load_from_cache(model, "model_index.json")
             if not isinstance(index, str):
-                return find_family((HfApi().model_info(model, timeout=5).config or {})["diffusers"]["_class_name"])
+                return find_family((HfApi().model_info(model, timeout=2).config or {})["diffusers"]["_class_name"])
         return find_family(json.loads(Path(index).read_text(encoding="utf-8"))["_class_name"])
     except Exception:  # loading the model will say what is wrong
         return FAMILIES[0]
