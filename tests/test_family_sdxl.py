@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: loss and output are diffusers' own, sizes and both encoders included, and it trains end to end."""
+"""Stable Diffusion XL: loss and output are diffusers' own, with sizes and both encoders, and it trains end to end."""
 
 from pathlib import Path
 from typing import Any

@@ -21,8 +21,8 @@ class StableDiffusionXL(StableDiffusion):
     """The family of `StableDiffusionXLPipeline`: Stable Diffusion's path, autoencoder and sampler, more conditions.
 
     The UNet is shown the size that an image had, where it was cropped, and the size that it is to have. No photo's own
-    size reaches it: both sizes are those of the latents, that is the training resolution, and the crop is (0, 0), as the
-    pipeline itself draws. The autoencoder computes in single precision, whatever `model.precision` is.
+    size reaches it: both sizes are those of the latents, that is the training resolution, and the crop is (0, 0), as
+    the pipeline itself draws. The autoencoder computes in single precision, whatever `model.precision` is.
     """
 
     name: str = "sdxl"
