@@ -175,7 +175,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         disturb(parameters)
         if kept:
             policy.unet.train()
-            policy.unet.enable_gradient_checkpointing()
+            policy.pipeline.unet.enable_gradient_checkpointing()
         policy.act(some_state(policy, [PROMPT, "a vase"], 5, 500)).square().mean().backward()
         gradients.append({name: p.grad for name, p in parameters.items()})
     for name, gradient in gradients[0].items():

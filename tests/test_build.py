@@ -34,7 +34,7 @@ def subject(photos: Path) -> Subject:
     return load_subject(photos, class_noun="teapot", resolution=64)
 
 
-def settings(recipe: str = "look-forward", **overrides: Any) -> Settings:
+def settings(recipe: str = "look-forward", /, **overrides: Any) -> Settings:
     return load_settings(
         recipe, {"subject.class_noun": "teapot", "data.class_images": 1, "data.class_image_steps": 1, **overrides}
     )
@@ -46,7 +46,7 @@ def pipeline() -> StableDiffusionPipeline:
     return build_pipeline("toybox", "cpu")
 
 
-def trainer_of(subject: Subject, recipe: str = "look-forward", **overrides: Any) -> Trainer:
+def trainer_of(subject: Subject, recipe: str = "look-forward", /, **overrides: Any) -> Trainer:
     return build(settings(recipe, **overrides), subject, pipeline()).trainer
 
 
@@ -60,8 +60,8 @@ def test_the_documented_names_are_the_known_ones() -> None:
 def test_rewards_by_name_are_paid_for_every_sample(subject: Subject, reward: str) -> None:
     trainer = trainer_of(subject, **{"objective.reward": reward, "run.batch_size": 2, "critic.weight": 0.1})
     (result,) = train(trainer, 1)
-    assert trainer.environment.reward.name == reward
-    assert trainer.environment.reward.needs_image == (reward not in ("look-forward", "noise"))
+    assert trainer.environment.rewards.name == reward
+    assert trainer.environment.rewards.needs_image == (reward not in ("look-forward", "noise"))
     assert result.terms["reward"] == pytest.approx(result.terms["q_target"])
 
 

@@ -63,7 +63,7 @@ def test_add_noise_is_that_of_diffusers(first: int, second: int) -> None:
     x_0, noise, _, _ = example(first)
     timestep = torch.tensor([first, second])
     torch.testing.assert_close(add_noise(x_0, noise, *PATH.at(timestep)), DDIM.add_noise(x_0, noise, timestep))
-    flow = FlowMatchEulerDiscreteScheduler()
+    flow: Any = FlowMatchEulerDiscreteScheduler()
     expected = flow.scale_noise(x_0, flow.timesteps[999 - timestep], noise)
     torch.testing.assert_close(add_noise(x_0, noise, *FLOW.at(timestep)), expected)
 
