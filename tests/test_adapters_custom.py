@@ -12,16 +12,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script
-from lookforward.adapters.custom_diffusion import (
-    CustomDiffusionAdapter,
-    cross_attentions,
-    load_custom_diffusion,
-    merge_custom_diffusion,
-)
+from errors import raises
+from lookforward.adapters.full import save_pipeline
+from lookforward.adapters.projections import WEIGHTS, ProjectionAdapter, cross_attentions, load_projections
 from lookforward.adapters.words import Word
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.core.types import Conditioning, State
-from lookforward.errors import LookforwardError
 from lookforward.models.loading import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
@@ -30,8 +26,7 @@ from tiny import pipeline_trainer, seeded
 
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
-ADAPTER = CustomDiffusionAdapter((Word("<new1>", "red"),))
-WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"
+ADAPTER = ProjectionAdapter((Word("<new1>", "red"),))
 
 
 def fresh_policy() -> DiffusionPolicy:
@@ -43,7 +38,7 @@ def custom_trainer(policy: DiffusionPolicy, seed: int = 0) -> Trainer:
 
 
 def weights(policy: DiffusionPolicy) -> dict[str, Tensor]:
-    parts = {"unet": policy.unet, "text_encoder": policy.text_encoder}
+    parts = policy.components
     return {f"{part}.{name}": p.clone() for part, module in parts.items() for name, p in module.state_dict().items()}
 
 
@@ -74,10 +69,10 @@ def test_keys_values_and_the_word_learn_and_detach_leaves_the_model_as_it_was() 
         trainer = custom_trainer(policy)
         start = {name: p.detach().clone() for name, p in trainer.parameters.items()}
         assert {name.rpartition("attn2.")[2] for name in start} == {"word.<new1>", "to_k.weight", "to_v.weight"}
-        assert len(start) == 1 + 2 * len(cross_attentions(policy.unet))
+        assert len(start) == 1 + 2 * len(cross_attentions(policy.denoiser))
         list(train(trainer, 2))
         assert all((p != start[name]).any() for name, p in trainer.parameters.items())
-        learning = [p for module in (policy.unet, policy.text_encoder) for p in module.parameters() if p.requires_grad]
+        learning = [p for module in policy.components.values() for p in module.parameters() if p.requires_grad]
         assert {id(p) for p in learning} == {id(p) for p in trainer.parameters.values()}
         assert (drawn(policy) != plain).any()
         ADAPTER.detach(policy)
@@ -110,7 +105,7 @@ def test_the_same_gradient_with_gradient_checkpointing() -> None:
         policy = fresh_policy()
         if checkpointed:
             policy.pipeline.unet.enable_gradient_checkpointing()
-            policy.unet.train()
+            policy.denoiser.train()
         parameters = ADAPTER.attach(policy)
         policy.act(state(policy)).square().mean().backward()
         gradients.append({name: p.grad for name, p in parameters.items()})
@@ -148,19 +143,21 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(trained: tuple[Dif
     policy, folder = trained
     loaded = {strength: fresh_policy() for strength in (0.0, 0.5, 1.0)}
     for strength, other in loaded.items():
-        load_custom_diffusion(other.pipeline, folder, strength)
+        load_projections(other.pipeline, folder, strength)
     assert (drawn(loaded[1.0]) == drawn(policy)).all()
     base = fresh_policy()
     assert (drawn(loaded[0.0]) == drawn(base, BEGINNING)).all()
-    learned = cross_attentions(policy.unet)
-    for name, attention in cross_attentions(loaded[0.5].unet).items():
-        middle = (cross_attentions(base.unet)[name].to_k.weight + learned[name].to_k.weight) / 2
+    learned = cross_attentions(policy.denoiser)
+    for name, attention in cross_attentions(loaded[0.5].denoiser).items():
+        middle = (cross_attentions(base.denoiser)[name].to_k.weight + learned[name].to_k.weight) / 2
         assert torch.allclose(attention.to_k.weight, middle, atol=1e-6)
 
 
 def test_merged_it_is_a_pipeline_folder_with_the_word(trained: tuple[DiffusionPolicy, Path], tmp_path: Path) -> None:
     policy, folder = trained
-    merge_custom_diffusion(make_pipeline(), folder, tmp_path / "merged")
+    pipeline = make_pipeline()
+    load_projections(pipeline, folder)
+    save_pipeline(DiffusionPolicy(pipeline), tmp_path / "merged")
     merged = load_pipeline(tmp_path / "merged")
     assert "<new1>" in merged.tokenizer.get_vocab()
     assert (drawn(DiffusionPolicy(merged)) == drawn(policy)).all()
@@ -169,14 +166,14 @@ def test_merged_it_is_a_pipeline_folder_with_the_word(trained: tuple[DiffusionPo
 def test_files_that_do_not_fit(trained: tuple[DiffusionPolicy, Path], tmp_path: Path) -> None:
     pipeline = make_pipeline()
     before = weights(DiffusionPolicy(pipeline))
-    with pytest.raises(LookforwardError, match=f"{WEIGHTS} cannot be read"):
-        load_custom_diffusion(pipeline, tmp_path)
+    with raises("export-unreadable", WEIGHTS):
+        load_projections(pipeline, tmp_path)
     tensors = load_file(trained[1] / WEIGHTS)
     name = next(name for name, tensor in tensors.items() if tensor.numel())
     for wrong in ({k: v for k, v in tensors.items() if k != name}, tensors | {name: torch.ones(3, 3)}):
         save_file(wrong, tmp_path / WEIGHTS)
-        with pytest.raises(LookforwardError, match="does not fit this model's cross-attentions"):
-            load_custom_diffusion(pipeline, tmp_path)
+        with raises("export-misfit", WEIGHTS):
+            load_projections(pipeline, tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(DiffusionPolicy(pipeline)).items())
 
 

@@ -19,14 +19,14 @@ from concepts import (
 )
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script
+from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.neti import NetiAdapter, load_neti
+from lookforward.adapters.layered_words import NetiAdapter, read_word
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
-from lookforward.errors import LookforwardError
 from lookforward.models.families.concept_pipeline import ConceptPipeline, SpaceTimeWords, draw_frequencies
 from lookforward.models.loading import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
@@ -209,10 +209,10 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
     assert (draw_elsewhere([script], tmp_path)[0] == ours[0]).all()
     assert np.abs(ours - plain).mean() > 5
     adapter.detach(policy)
-    load_neti(pipeline, tmp_path / "export")
+    read_word(pipeline, tmp_path / "export", "neti")
     assert (draw(pipeline) == ours).all()
     adapter.detach(policy)
-    load_neti(pipeline, tmp_path / "export", 0.0)
+    read_word(pipeline, tmp_path / "export", "neti", 0.0)
     assert np.abs(draw(pipeline) - plain).max() <= 1
 
 
@@ -246,7 +246,7 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
         "model.device": "cpu",
         "run.batch_size": 2,
     }
-    settings["learning_rate"] = 0.03
+    settings["optimizer.learning_rate"] = 0.03
     made = personalize(
         photos,
         "vase",
@@ -280,5 +280,5 @@ def test_its_size_in_stable_diffusion_and_its_settings() -> None:
 
 @pytest.mark.parametrize(("setting", "value"), [("width", 0), ("bypass", -0.1), ("dropout", 1.5)])
 def test_settings_out_of_range(setting: str, value: float) -> None:
-    with pytest.raises(LookforwardError, match=f"neti_{setting}"):
+    with raises("setting-range", f"adapter.neti_{setting}"):
         neti(**{setting: value})  # pyright: ignore

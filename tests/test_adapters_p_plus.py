@@ -21,15 +21,14 @@ from concepts import (
 )
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script
+from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.neti import load_neti
-from lookforward.adapters.p_plus import PPlusAdapter, load_p_plus
+from lookforward.adapters.layered_words import PPlusAdapter, read_word
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
-from lookforward.errors import LookforwardError
 from lookforward.models.families.concept_pipeline import ConceptPipeline, LayerWords, cross_attentions
 from lookforward.models.loading import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
@@ -167,7 +166,7 @@ def test_strength_goes_from_the_initial_word_to_the_learned_one(tmp_path: Path) 
     full = draw(policy.pipeline)
     ADAPTER.detach(policy)
     for strength in (0.0, 0.5, 1.0):
-        load_p_plus(policy.pipeline, tmp_path, strength)
+        read_word(policy.pipeline, tmp_path, "p-plus", strength)
         images.append(draw(policy.pipeline))
         ADAPTER.detach(policy)
     assert np.abs(images.pop(0) - images[0]).max() <= 1
@@ -181,20 +180,20 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(tmp_path: Path) 
     ADAPTER.export(policy, tmp_path)
     pipeline = make_pipeline()
     before = everything(pipeline)
-    with pytest.raises(LookforwardError, match="no export of neti"):
-        load_neti(pipeline, tmp_path)
-    with pytest.raises(LookforwardError, match="cannot be loaded into this model"):
-        load_p_plus(pipeline, tmp_path / "nowhere")
+    with raises("export-misfit", "neti"):
+        read_word(pipeline, tmp_path, "neti")
+    with raises("export-misfit", "nowhere"):
+        read_word(pipeline, tmp_path / "nowhere", "p-plus")
     assert everything(pipeline) == before
     pipeline.unet.up_blocks[1].attentions[1].transformer_blocks[0].attn2 = None
-    with pytest.raises(LookforwardError, match=r"learned on another model.*same base model"):
-        load_p_plus(pipeline, tmp_path)
-    load_p_plus(other := make_pipeline(), tmp_path)
-    with pytest.raises(LookforwardError, match="has no room"):
-        load_p_plus(other, tmp_path)
+    with raises("export-misfit", "learned on another model"):
+        read_word(pipeline, tmp_path, "p-plus")
+    read_word(other := make_pipeline(), tmp_path, "p-plus")
+    with raises("word-second", WORD):
+        read_word(other, tmp_path, "p-plus")
     assert isinstance(other, ConceptPipeline)
     assert other.word == WORD
-    with pytest.raises(LookforwardError, match="knows already"):
+    with raises("identifier-known", "vase"):
         PPlusAdapter("vase", "vase").attach(DiffusionPolicy(make_pipeline()))
 
 
@@ -224,7 +223,7 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
         "model.device": "cpu",
         "run.batch_size": 2,
     }
-    settings["learning_rate"] = 0.3
+    settings["optimizer.learning_rate"] = 0.3
     made = personalize(
         photos,
         "vase",
@@ -253,5 +252,5 @@ def test_settings() -> None:
     assert (settings.subject.identifier, settings.subject.noun_in_prompt) == (WORD, False)
     assert build_adapter(settings, seeded()) == PPlusAdapter(WORD, "dog")
     dpok = load_settings("dpok", {"adapter.name": "p-plus", "subject.class_noun": "dog"})
-    with pytest.raises(LookforwardError, match="dpok"):
+    with raises("adapter-dpok", "p-plus"):
         build_adapter(dpok, seeded())

@@ -15,10 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from conftest import make_pipeline
 from documented import PAGES, draw_elsewhere, page_script, replace
 from errors import raises
-from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_textual_inversion
-from lookforward.adapters.words import Word, forget_words, teach_words
+from lookforward.adapters.words import Word, WordAdapter, add_words, load_words, remove_words
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -34,7 +32,7 @@ def policy() -> DiffusionPolicy:
     return DiffusionPolicy(make_pipeline())
 
 
-def word_trainer(policy: DiffusionPolicy, adapter: TextualInversionAdapter, seed: int = 0) -> Trainer:
+def word_trainer(policy: DiffusionPolicy, adapter: WordAdapter, seed: int = 0) -> Trainer:
     return pipeline_trainer(policy, adapter, PROMPT, seed=seed, rate=0.1)
 
 
@@ -47,7 +45,7 @@ def test_a_word_begins_as_its_initial_word(policy: DiffusionPolicy) -> None:
     before = policy.encode_prompts(["a photo of dog", "a photo of vase"]).tokens
     table = policy.pipeline.text_encoder.get_input_embeddings().weight
     red, vase = (table[policy.count_tokens(word)[0]] for word in ("red", "vase"))
-    rows = teach_words(policy.pipeline, [Word("<sks>", "dog"), WORDS[1]]).named_rows()
+    rows = add_words(policy.pipeline, [Word("<sks>", "dog"), WORDS[1]]).named_rows()
     assert torch.equal(policy.encode_prompts(["a photo of <sks>"]).tokens, before[:1])
     assert torch.equal(rows["word.<new1>"], (red + vase)[None] / 2)
     assert torch.equal(policy.encode_prompts(["a photo of dog", "a photo of vase"]).tokens, before)
@@ -55,7 +53,7 @@ def test_a_word_begins_as_its_initial_word(policy: DiffusionPolicy) -> None:
 
 def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: DiffusionPolicy) -> None:
     first = len(policy.pipeline.tokenizer)
-    table = teach_words(policy.pipeline, WORDS)
+    table = add_words(policy.pipeline, WORDS)
     prompts = ["a photo of <sks> on the beach", "a <new1>, <sks>"]
     converted = policy.pipeline.maybe_convert_prompt(prompts, policy.pipeline.tokenizer)
     assert converted == ["a photo of <sks> <sks>_1 <sks>_2 on the beach", "a <new1>, <sks> <sks>_1 <sks>_2"]
@@ -76,7 +74,7 @@ def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: Diff
 
 def test_only_the_rows_learn_and_a_prompt_teaches_only_its_words(policy: DiffusionPolicy) -> None:
     before = weights(policy.pipeline)
-    trainer = word_trainer(policy, TextualInversionAdapter(WORDS))
+    trainer = word_trainer(policy, WordAdapter(WORDS))
     assert {name: tuple(p.shape) for name, p in trainer.parameters.items()} == {
         "word.<sks>": (3, 16), "word.<new1>": (1, 16),
     }  # fmt: skip
@@ -85,19 +83,19 @@ def test_only_the_rows_learn_and_a_prompt_teaches_only_its_words(policy: Diffusi
     assert all(np.isfinite(losses))
     moved = (trainer.parameters["word.<sks>"] != start["word.<sks>"]).all(dim=1)
     assert moved.all()
-    trained = [p for module in (policy.unet, policy.text_encoder) for p in module.parameters() if p.requires_grad]
+    trained = [p for module in policy.components.values() for p in module.parameters() if p.requires_grad]
     assert {id(p) for p in trained} == {id(p) for p in trainer.parameters.values()}
     # No prompt held <new1>: no more than AdamW's weight decay changes it
     decayed = start["word.<new1>"] * (1 - 0.1 * 0.01) ** 3
     assert torch.allclose(trainer.parameters["word.<new1>"], decayed)
-    forget_words(policy.pipeline)
+    remove_words(policy.pipeline)
     after = weights(policy.pipeline)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionPolicy) -> None:
-    pipeline, adapter = policy.pipeline, TextualInversionAdapter(WORDS)
+    pipeline, adapter = policy.pipeline, WordAdapter(WORDS)
     tokenizer, embedding = pipeline.tokenizer, pipeline.text_encoder.get_input_embeddings()
     size, said = len(tokenizer), json.loads(tokenizer.backend_tokenizer.to_str())["added_tokens"]
     plain = policy.encode_prompts([PROMPT, ""]).tokens
@@ -106,7 +104,7 @@ def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionP
         rows = adapter.attach(policy)
         assert not torch.equal(policy.encode_prompts([PROMPT, ""]).tokens, plain)
         assert torch.equal(rows["word.<sks>"][0], embedding.weight[policy.count_tokens("dog")[0]])
-        with pytest.raises(LookforwardError, match="detach"):
+        with raises("word-second"):
             adapter.attach(policy)
         adapter.detach(policy)
         assert pipeline.tokenizer is tokenizer
@@ -119,28 +117,28 @@ def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionP
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "fact"),
     [
-        ((Word("dog", "dog"),), "identifier 'dog' is a word that the model knows already; write it as '<dog>'"),
-        ((Word("<sks>", ""),), "initial_word '' is nothing to the model's tokenizer"),
-        ((Word("<sks>", "dog", 0),), r"word_vectors = 0 must lie in \[1, "),
-        ((Word("<sks>", "dog", 1000),), r"word_vectors = 1000 must lie in \[1, "),
-        ((Word("<sks>", "dog"), Word("<sks>", "vase")), "identifier '<sks>' is taken"),
-        ((Word("<sks>", "dog"), Word("<sks>_1", "vase")), "identifier '<sks>' is taken, or another continues it"),
+        ((Word("dog", "dog"),), "identifier-known", "<dog>"),
+        ((Word("<sks>", ""),), "initial-word-unknown", "''"),
+        ((Word("<sks>", "dog", 0),), "setting-range", "adapter.vectors = 0"),
+        ((Word("<sks>", "dog", 1000),), "setting-range", "adapter.vectors = 1000"),
+        ((Word("<sks>", "dog"), Word("<sks>", "vase")), "identifier-twice", "<sks>"),
+        ((Word("<sks>", "dog"), Word("<sks>_1", "vase")), "identifier-twice", "<sks>"),
         # The pipeline would not write the second vector behind it, which would learn nothing
-        ((Word("<Sks>", "dog", 2),), "identifier '<Sks>' is not read as it is written: write it in lower case"),
+        ((Word("<Sks>", "dog", 2),), "identifier-unreadable", "<Sks>"),
     ],
 )
-def test_words_that_cannot_be_taught(policy: DiffusionPolicy, words: tuple[Word, ...], message: str) -> None:
+def test_words_that_cannot_be_added(policy: DiffusionPolicy, words: tuple[Word, ...], code: str, fact: str) -> None:
     tokenizer = policy.pipeline.tokenizer
-    with pytest.raises(LookforwardError, match=message):
-        teach_words(policy.pipeline, words)
+    with raises(code, fact):
+        add_words(policy.pipeline, words)
     assert policy.pipeline.tokenizer is tokenizer
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     def fresh(seed: int) -> Trainer:
-        return word_trainer(DiffusionPolicy(make_pipeline()), TextualInversionAdapter(WORDS[:1]), seed)
+        return word_trainer(DiffusionPolicy(make_pipeline()), WordAdapter(WORDS[:1]), seed)
 
     straight, first, second = fresh(0), fresh(0), fresh(9)
     terms = [result.terms for result in train(straight, 4)]
@@ -155,14 +153,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         "policy/word.<sks>": (3, 16)
     }
     assert (path / "state.safetensors").stat().st_size < 30_000  # most of it the generators'
-    other = word_trainer(DiffusionPolicy(make_pipeline()), TextualInversionAdapter((Word("<sks>", "dog"),)))
+    other = word_trainer(DiffusionPolicy(make_pipeline()), WordAdapter((Word("<sks>", "dog"),)))
     with raises("checkpoint-unusable", "other parameters"):
         load_newest(other, tmp_path)
 
 
 def taught(policy: DiffusionPolicy, words: tuple[Word, ...], folder: Path) -> np.ndarray:
     """Words that have moved, exported; returns what their pipeline draws."""
-    adapter = TextualInversionAdapter(words)
+    adapter = WordAdapter(words)
     with torch.no_grad():
         for seed, row in enumerate(adapter.attach(policy).values()):
             row += torch.randn(row.shape, generator=seeded(seed))
@@ -193,7 +191,7 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(policy: DiffusionP
     for strength, expected in ((1.0, None), (0.0, "a photo of dog dog dog on the beach")):
         loaded = make_pipeline()
         state = torch.get_rng_state()
-        load_textual_inversion(loaded, tmp_path / "export", strength)
+        load_words(loaded, tmp_path / "export", strength)
         assert torch.equal(torch.get_rng_state(), state)
         if expected is None:
             assert (draw_images(loaded, [BOTH], [3], steps=3, guidance=3.0) == ours).all()
@@ -202,26 +200,26 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(policy: DiffusionP
             assert torch.equal(embedded[0], embedded[1])
         assert "<new1>" in loaded.tokenizer.get_vocab()
         assert not any(p.requires_grad for p in loaded.text_encoder.parameters())
-    with pytest.raises(LookforwardError, match=r"an adapter before this one, has a word '<sks>' already.*--identifier"):
-        load_textual_inversion(loaded, tmp_path / "export")
+    with raises("identifier-known", "<sks>", "--identifier"):
+        load_words(loaded, tmp_path / "export")
 
 
 def test_files_that_are_no_word_of_this_model(tmp_path: Path) -> None:
     path = tmp_path / "learned_embeds.safetensors"
-    with pytest.raises(LookforwardError, match=r"learned_embeds\.safetensors is no learned word: .*export's folder"):
-        load_textual_inversion(make_pipeline(), tmp_path)
+    with raises("export-unreadable", "learned_embeds.safetensors"):
+        load_words(make_pipeline(), tmp_path)
     save_file({"<sks>": torch.ones(1, 7)}, path)
-    with pytest.raises(LookforwardError, match="vectors of 7 numbers, but this model's words have 16"):
-        load_textual_inversion(make_pipeline(), tmp_path)
+    with raises("export-misfit", 7, 16):
+        load_words(make_pipeline(), tmp_path)
     save_file({"<sks>": torch.ones(16)}, path)  # diffusers' form of one vector
-    with pytest.raises(LookforwardError, match="does not say what its word began with: give strength = 1"):
-        load_textual_inversion(make_pipeline(), tmp_path, 0.5)
+    with raises("export-strength", "strength = 1"):
+        load_words(make_pipeline(), tmp_path, 0.5)
     pipeline = make_pipeline()
-    load_textual_inversion(pipeline, tmp_path)
+    load_words(pipeline, tmp_path)
     assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight[-1], torch.ones(16))
     save_file({"<a>": torch.ones(1, 16), "<b>": torch.ones(1, 16)}, path)
-    with pytest.raises(LookforwardError, match="is no learned word"):
-        load_textual_inversion(make_pipeline(), tmp_path)
+    with raises("export-unreadable", "learned_embeds.safetensors"):
+        load_words(make_pipeline(), tmp_path)
 
 
 def test_the_file_names_its_beginning(policy: DiffusionPolicy, tmp_path: Path) -> None:
@@ -238,5 +236,5 @@ def test_the_count_on_stable_diffusion() -> None:
         pipeline.text_encoder = CLIPTextModel(CLIPTextConfig(
             hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408
         ))  # fmt: skip
-    rows = TextualInversionAdapter(WORDS).attach(DiffusionPolicy(pipeline))
+    rows = WordAdapter(WORDS).attach(DiffusionPolicy(pipeline))
     assert [p.numel() for p in rows.values()] == [3 * 768, 768]

@@ -1,6 +1,7 @@
 """Sampling is diffusers' DDIM, and Euler's for flow; its density is the Gaussian's, and its gradient stops at K."""
 
 from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMScheduler

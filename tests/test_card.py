@@ -1,19 +1,21 @@
 """The model card says what an export is, in Markdown and YAML that no name can break."""
 
 import ast
-import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
+import yaml
 
 from conftest import save_image
+from lookforward import adapters
 from lookforward.assembly import manifest_of
-from lookforward.config.settings import FIELDS, AdapterKind, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import FIELDS
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
 
-ADAPTERS = get_args(AdapterKind)
+ADAPTERS = tuple(spec.name for spec in adapters.ADAPTERS)
 NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"
 
 
@@ -24,17 +26,8 @@ def card_of(folder: Path, **settings: Any) -> str:
 
 
 def front_matter(card: str) -> dict[str, Any]:
-    """The values between the first two lines of dashes; each is JSON, a plain word or a list."""
-    found: dict[str, Any] = {}
-    lines = card.split("\n---\n")[0].removeprefix("---\n").splitlines()
-    for line in lines:
-        if line.startswith("- "):
-            found["tags"].append(json.loads(line[2:]))
-            continue
-        name, _, value = line.partition(":")
-        value = value.strip()
-        found[name] = [] if not value else json.loads(value) if value.startswith('"') else value
-    return found
+    """The values between the first two lines of dashes."""
+    return yaml.safe_load(card.split("\n---\n")[0])
 
 
 def unescaped(text: str) -> str:
@@ -58,8 +51,8 @@ def test_a_card_tells_the_reward_where_it_was_followed(tmp_path: Path) -> None:
 def test_what_a_card_tells(tmp_path: Path) -> None:
     card = card_of(tmp_path, **{"optimizer.learning_rate": 3e-4, "objective.discount": 0.9})
     told = front_matter(card)
-    assert told.pop("license").startswith("other")
     assert told == {
+        "license": "other",
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
         "base_model": "someone/some-model",
@@ -68,10 +61,10 @@ def test_what_a_card_tells(tmp_path: Path) -> None:
     }
     text = unescaped(card)
     for part in (
-        "# sks dog\n", "from 5 photos", "Base model: someone/some-model", "Identifier: sks", "Class noun: dog",
+        "# sks dog\n", "on 5 photos", "Base model: someone/some-model", "Identifier: sks", "Class noun: dog",
         "- a photo of sks dog on the beach",
         "| `optimizer.learning_rate` | 0.0003 |", "| `run.steps` | 1000 |", "| `objective.discount` | 0.9 |",
-        "## Consent and use", "with the permission of", "everyone in them", "Do not", "licence of the base model",
+        "## Consent and use", "must have agreed", "everyone they show", "Do not", "licence of the base model",
     ):  # fmt: skip
         assert part in text, part
     assert "critic.bins" not in text  # at its default
@@ -122,7 +115,7 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("adapter", "call"),
     [
-        ("full", 'StableDiffusionPipeline.from_pretrained("FOLDER")'),
+        ("full", 'DiffusionPipeline.from_pretrained("FOLDER")'),
         ("lora", 'pipeline.load_lora_weights("FOLDER")'),
         ("dora", 'pipeline.load_lora_weights("FOLDER")'),
         ("custom-diffusion", 'pipeline.unet.load_attn_procs("FOLDER"'),
@@ -160,7 +153,8 @@ def test_several_subjects(tmp_path: Path) -> None:
 
 
 def test_every_letter_is_one_to_yaml(tmp_path: Path) -> None:
-    assert 'instance_prompt: "a photo of 🦊 dog"\n' in card_of(tmp_path, **{"subject.identifier": "🦊"})
+    card = card_of(tmp_path, **{"subject.identifier": "🦊: - #"})
+    assert front_matter(card)["instance_prompt"] == "a photo of 🦊: - # dog"
 
 
 def test_samples_travel_with_it(tmp_path: Path) -> None:
@@ -185,7 +179,8 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
     for name, one in FIELDS.items():
-        other = {bool: not one.default, int: 7, float: 0.125, str: "other"}.get(one.kind, one.default)
+        others = {bool: not one.default, int: 7, float: 0.125, str: "other"}
+        other = one.default if one.choices else others.get(one.kind, one.default)
         heard = {"critic.name": "residual", "critic.weight": 1.0} if name == "objective.reward" else {}
         card = unescaped(card_of(tmp_path, **{name: other, **heard}))
         shown = str(other).lower() if isinstance(other, bool) else str(other)

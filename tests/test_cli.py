@@ -22,7 +22,7 @@ from conftest import save_image
 from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward.api import personalize
 from lookforward.benchmark.methods import grid_methods
-from lookforward.config.settings import flatten
+from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
 
 
@@ -69,11 +69,11 @@ def judges(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     return ["--dino", str(folder / "dino"), "--clip", str(folder / "clip")]
 
 
-def assert_refused(result: tuple[int, str, str], message: str) -> None:
-    """One message on stderr and status 2."""
+def assert_refused(result: tuple[int, str, str], *facts: object) -> None:
+    """One message on stderr that names every fact, and status 2."""
     status, _, err = result
     assert status == 2, err
-    assert re.search(message, err), err
+    assert [fact for fact in facts if str(fact) not in err] == [], err
     assert err.startswith("lookforward: ")
     assert "Traceback" not in err
     assert "\n" not in err.rstrip("\n").replace("\n  ", " ")  # one message; a list in it is indented
@@ -166,7 +166,7 @@ def test_score_wants_the_photos_that_were_learned_from(
     save_image(tmp_path / "others" / "00.png", seed=99)
     config = folder / "settings.toml"
     config.write_text(re.sub(r"^photos = .*$", f'photos = "{tmp_path / "others"}"', config.read_text(), flags=re.M))
-    assert_refused(run("score", folder, *judges), "photos that .*run learned from")
+    assert_refused(run("score", folder, *judges), tmp_path / "others", "run")
     shutil.copytree(photos, tmp_path / "others", dirs_exist_ok=True)
     (tmp_path / "others" / "00.txt").write_text("a photo of a {}")  # captions are not what is scored
     Path("prompts.txt").write_text("a {}\n")
@@ -193,7 +193,7 @@ def test_too_little_memory_on_an_accelerator_has_a_remedy(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr("lookforward.cli.progress.TrainingProgress.show", short)
-    assert_refused(run(*command, "--output", "run"), "memory is too small.*: --model.gradient-checkpointing")
+    assert_refused(run(*command, "--output", "run"), "memory", "--model.gradient-checkpointing", "CUDA out of memory")
 
 
 def test_an_interrupted_training_goes_on(
@@ -208,8 +208,8 @@ def test_an_interrupted_training_goes_on(
         status, _, err = run(*command, "--output", "run")
     assert status == 130
     assert err == "\nlookforward: stopped. Given again, the same command continues from what it has saved.\n"
-    assert_refused(run("generate", "run", "a teapot"), "run is not finished; give its training command again")
-    assert_refused(run("score", "run"), "run is not finished")
+    assert_refused(run("generate", "run", "a teapot"), "run", "finished")
+    assert_refused(run("score", "run"), "run", "finished")
     status, out, err = run(*command, "--output", "run")
     assert (status, err) == (0, "")
     assert "Continuing after step 4.\nstep 5/6" in out
@@ -232,10 +232,8 @@ def test_a_dry_run_writes_nothing(
 
 
 def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finished: Path) -> None:
-    assert_refused(run(*command, "--dry-run", "--data.resolution", "36"), "resolution = 36 ")
-    assert_refused(
-        run(*command, "--dry-run", "--output", finished, "--seed", 1), "is another run: run.seed was 0, now 1"
-    )
+    assert_refused(run(*command, "--dry-run", "--data.resolution", "36"), "resolution = 36")
+    assert_refused(run(*command, "--dry-run", "--output", finished, "--seed", 1), finished, "run.seed was 0, now 1")
 
 
 def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
@@ -279,32 +277,30 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "facts"),
     [
-        (["--recipe", "paper"], r"no recipe 'paper'\. Bundled: .*dreambooth, look-forward, .*released"),
-        (["--recipe", "paper.toml"], r"There is no recipe file paper\.toml"),
-        (["--recipe", "."], "There is no recipe"),
-        (["--critic.weight", "nan"], "critic.weight = nan in recipe look-forward"),
-        (["--critic.weight", "inf"], "critic.weight = inf in recipe look-forward"),
-        (["--objective.discount", "1.1"], r"discount = 1\.1 in .* must lie in \(0, 1\]"),
-        (["--batch-size", "0"], r"run.batch_size = 0 in .* must lie in \(0, inf\)"),
-        (["--seed", "-1"], "seed = -1 in .* must"),
-        (["--class-noun", ""], "The class noun is empty: say what the subject is"),
-        (["--class-noun", " \u200b "], "The class noun is empty: say what the subject is"),
-        (["--identifier", ""], "The identifier is empty: choose a rare word"),
-        (["--identifier", "<|endoftext|>"], "tokenizer drops the identifier .*: choose letters"),
-        (["--model.device", "abacus"], "device = 'abacus' cannot be used here: .*Give cpu, or auto"),
-        (["--model", "nowhere/at/all"], "there is no model folder nowhere/at/all"),
-        (["--model", "."], r"\. has no model_index\.json: it is no pipeline folder"),
-        (["--output", "/dev/null"], "/dev/null exists and is not a run folder"),
-        (["--output", "/dev/null/run"], "/dev/null/run cannot be written"),
+        (["--recipe", "paper"], "'paper' best dreambooth look-forward released"),
+        (["--recipe", "paper.toml"], "paper.toml"),
+        (["--recipe", "."], "'.'"),
+        (["--critic.weight", "nan"], "critic.weight nan look-forward"),
+        (["--critic.weight", "inf"], "critic.weight inf look-forward"),
+        (["--objective.discount", "1.1"], "objective.discount 1.1 (0, 1]"),
+        (["--batch-size", "0"], "run.batch_size 0 (0, inf)"),
+        (["--seed", "-1"], "run.seed -1 [0, 2^63)"),
+        (["--class-noun", ""], "class noun"),
+        (["--class-noun", " \u200b "], "class noun"),
+        (["--identifier", ""], "identifier sks"),
+        (["--identifier", "<|endoftext|>"], "<|endoftext|> sks"),
+        (["--model.device", "abacus"], "abacus cpu auto"),
+        (["--model", "nowhere/at/all"], "nowhere/at/all"),
+        (["--model", "."], "model_index.json"),
+        (["--output", "/dev/null"], "/dev/null --output"),
+        (["--output", "/dev/null/run"], "/dev/null/run --output"),
     ],
 )
-def test_what_was_asked_wrongly(
-    run: Command, command: list[str], tmp_path: Path, words: list[str], message: str
-) -> None:
+def test_what_was_asked_wrongly(run: Command, command: list[str], tmp_path: Path, words: list[str], facts: str) -> None:
     before = tree(tmp_path)
-    assert_refused(run(*command, *words), message)
+    assert_refused(run(*command, *words), *facts.split())
     assert tree(tmp_path) == before
 
 
@@ -366,11 +362,11 @@ def test_photos_that_cannot_be_used(run: Command, command: list[str], photos: Pa
             (folder / text).write_text("this is a caption\n")
         return ["train", str(folder), *command[2:]]
 
-    assert_refused(run(*use()), "holds no photos; put 4 to 6 JPEG or PNG photos")
-    assert_refused(run(*use(text="notes.txt")), "holds no photos")
-    assert_refused(run(*use("a.png")), "holds 1 photo; 4 to 6 are recommended, pass --allow-few")
-    assert_refused(run(*use("a.png", "b.png", "c.png", text="d.jpg")), "d.jpg is not an image, whatever its name says")
-    assert_refused(run("train", "nowhere", *command[2:]), "nowhere does not exist; give a folder of photos")
+    assert_refused(run(*use()), "photos-1", "no photos")
+    assert_refused(run(*use(text="notes.txt")), "no photos")
+    assert_refused(run(*use("a.png")), "1 photo", "--data.allow-few")
+    assert_refused(run(*use("a.png", "b.png", "c.png", text="d.jpg")), "d.jpg")
+    assert_refused(run("train", "nowhere", *command[2:]), "nowhere")
     assert not Path("runs").exists()
     status, out, err = run(*use("a.png"), "--data.allow-few", "--output", "one")
     assert (status, err) == (0, "")
@@ -383,20 +379,20 @@ def test_run_folders_that_cannot_be_read(run: Command, command: list[str], tmp_p
         def use(folder: str, words: list[str] = words) -> tuple[int, str, str]:
             return run(*(word.replace("{}", folder) for word in words))
 
-        assert_refused(use("nowhere"), "There is no run folder nowhere: check the path, or train one first")
-        assert_refused(use("."), r"\. is not a run folder: it has no settings\.toml")
+        assert_refused(use("nowhere"), "nowhere")
+        assert_refused(use("."), "settings.toml")
         folder = tmp_path / f"copy-{words[0]}"
         shutil.copytree(finished, folder)
         (folder / "export" / "unet" / "config.json").write_text("{")
-        assert_refused(use(str(folder)), "the model in .*export cannot be loaded")
+        assert_refused(use(str(folder)), folder, "export")
         (folder / "settings.toml").write_text('photos = "ph')
-        assert_refused(use(str(folder)), r"settings\.toml is not TOML: .* delete the folder to start anew")
+        assert_refused(use(str(folder)), "settings.toml", "TOML")
         (folder / "settings.toml").write_bytes(b"\xff\xfe")
-        assert_refused(use(str(folder)), r"settings\.toml is not TOML")
+        assert_refused(use(str(folder)), "settings.toml", "TOML")
         (folder / "settings.toml").unlink()
         (folder / "settings.toml").mkdir()
-        assert_refused(use(str(folder)), r"it has no settings\.toml")
-        assert_refused(run(*command, "--output", folder), "exists and is not a run folder")
+        assert_refused(use(str(folder)), "settings.toml")
+        assert_refused(run(*command, "--output", folder), folder, "--output")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything")
@@ -414,12 +410,12 @@ def test_a_run_folder_without_permission(run: Command, command: list[str], tmp_p
 def test_scores_that_cannot_be_taken(run: Command, finished: Path, judges: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    assert_refused(run("score", folder, "--prompts", "no.txt", *judges), r"no\.txt")
+    assert_refused(run("score", folder, "--prompts", "no.txt", *judges), "no.txt")
     assert_refused(run("score", folder, "--images", 0, *judges), "images")
-    assert_refused(run("score", folder, "--dino", "no/dino/here", *judges[2:]), "there is no model folder no/dino/here")
+    assert_refused(run("score", folder, "--dino", "no/dino/here", *judges[2:]), "no/dino/here")
     config = (folder / "settings.toml").read_text()
     (folder / "settings.toml").write_text(re.sub('photos = ".*"', 'photos = "gone"', config))
-    assert_refused(run("score", folder, *judges), "gone does not exist")
+    assert_refused(run("score", folder, *judges), "gone")
     assert not (folder / "scores.json").exists()
 
 
@@ -466,10 +462,7 @@ def test_a_model_folder_with_a_missing_part(
     damage_model(folder, damage)
     before = tree(folder)
     result = run(*command, "--model", folder)
-    assert_refused(
-        result, f"the model in {folder}.* cannot be loaded: |has no model_index.json: it is no pipeline folder"
-    )
-    assert re.search("again|Give the folder", result[2])
+    assert_refused(result, folder)
     assert tree(folder) == before
     assert not Path("runs").exists()
 
@@ -492,12 +485,10 @@ def test_a_hub_id_without_a_network(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     network = NoNetwork(monkeypatch)
-    said = (
-        "nobody/nothing-here is not a folder here, and cannot be loaded from the model hub .*hf download nobody/nothing"
-    )
-    assert_refused(run(*command, "--model", "nobody/nothing-here"), said)
+    said = ("nobody/nothing-here", "hf download nobody/nothing-here")
+    assert_refused(run(*command, "--model", "nobody/nothing-here"), *said)
     assert network.waited <= 10
-    assert_refused(run("score", finished, "--clip", "nobody/nothing-here", *judges[:2]), said)
+    assert_refused(run("score", finished, "--clip", "nobody/nothing-here", *judges[:2]), *said)
     assert network.waited <= 20
     assert not Path("runs").exists()
 
@@ -588,9 +579,7 @@ def test_a_full_disk_loses_nothing(
         with pytest.MonkeyPatch.context() as full:
             full_disk(full, place)
             for _ in range(2):
-                assert_refused(
-                    run(*command, "--output", "run"), f"{where}.* cannot be written: the disk is full. .*ree disk space"
-                )
+                assert_refused(run(*command, "--output", "run"), where, "disk is full")
                 assert not (Path("run") / "export").exists()
         status, _, err = run(*command, "--output", "run")
     assert (status, err) == (0, "")
@@ -608,24 +597,26 @@ def test_a_full_disk_after_training(
     error = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(Path, "open", open_partial("scores.json", error))
     Path("prompts.txt").write_text("a {}\n")
-    assert_refused(
-        run("score", folder, "--prompts", "prompts.txt", *judges), r"scores\.json cannot be written: the disk"
-    )
+    assert_refused(run("score", folder, "--prompts", "prompts.txt", *judges), "scores.json", "the disk")
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    assert_refused(run("generate", folder, "a sks teapot", "--count", 1), "images cannot be written: the disk is full")
+    assert_refused(run("generate", folder, "a sks teapot", "--count", 1), "images", "the disk is full")
 
 
 def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the user can do something about is told in one sentence."""
+
+    def refuse(*_: Any) -> None:
+        raise LookforwardError("told", code="test")
+
     monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: (_ for _ in ()).throw(LookforwardError("told")))
-    assert_refused(run(*command), "^lookforward: told$")
+    monkeypatch.setattr("lookforward.runs.job.load_newest", refuse)
+    assert_refused(run(*command), "told")
 
 
 def test_recipes_join_a_comparison_later_without_another_untouched_model() -> None:

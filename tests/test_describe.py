@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-
 from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +13,7 @@ from lookforward.assembly import build, check
 from lookforward.assembly.describe import PLACES, describe, find_places
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.bundle import require_bundle
+from lookforward.config.reading import with_values
 from lookforward.config.recipe import load_settings
 from lookforward.data.subject import load_subject
 from lookforward.data.views import make_views
@@ -95,7 +96,7 @@ def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     loaded = load_subject(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):
         job(settings, loaded)
-    check(settings.with_values({"data.describe": False}), loaded)  # which needs none
+    check(with_values(settings, {"data.describe": False}), loaded)  # which needs none
 
 
 def test_dpok_refuses_it(vase: Path) -> None:

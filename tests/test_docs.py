@@ -19,7 +19,8 @@ import lookforward
 from lookforward.api import Personalized, personalize
 from lookforward.bundle import require_bundle
 from lookforward.cli.reference import cli_page, settings_page
-from lookforward.config.settings import FIELDS, GROUPS, SHORT, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import FIELDS, GROUPS, SHORT
 
 main = importlib.import_module("lookforward.cli.main")  # the package's own name `main` is the function
 

@@ -9,6 +9,8 @@ import torch
 
 from lookforward.core.protocols import Family
 from lookforward.core.specs import Resources
+from lookforward.models.pipeline import build_pipeline
+from lookforward.models.policy import DiffusionPolicy
 from tiny import random_transition, seeded
 from tiny_rewards import assert_gradient, flat, pictures, with_images
 
@@ -60,3 +62,24 @@ def test_the_family_guide_names_every_member() -> None:
     assert sorted(named) == sorted(
         {*Family.__annotations__, *(name for name in vars(Family) if not name.startswith("_"))}
     )
+
+
+def test_the_adapter(tiny_model: Path, tmp_path: Path) -> None:
+    names = module_of("adapter", "src/lookforward/adapters/bias.py")
+    spec = names["BIAS"]
+    policy = DiffusionPolicy(build_pipeline(str(tiny_model), "cpu"))
+    before = {name: p.detach().clone() for name, p in policy.denoiser.named_parameters()}
+    adapter = spec.build(None, seeded())
+    trained = adapter.attach(policy)
+    assert {name for name, p in policy.denoiser.named_parameters() if p.requires_grad} == set(trained)
+    with torch.no_grad():
+        for bias in trained.values():
+            bias.add_(1)
+    adapter.export(policy, tmp_path)
+    other = build_pipeline(str(tiny_model), "cpu")
+    for strength in (0.0, 1.0):
+        spec.load(other, tmp_path, strength)
+        for name, p in DiffusionPolicy(other).denoiser.named_parameters():
+            torch.testing.assert_close(p.detach(), before[name] + (strength if name in trained else 0))
+    adapter.detach(policy)
+    assert not any(p.requires_grad for p in policy.denoiser.parameters())

@@ -1,9 +1,13 @@
 """The figures in README and docs/results.md are those of the benchmark's own report."""
 
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
+
+from lookforward.benchmark.reading import read_benchmark
+from lookforward.report.render import write_report
 
 ROOT = Path(__file__).parents[1]
 REPORT = (ROOT / "docs" / "results" / "benchmark.md").read_text(encoding="utf-8")
@@ -53,3 +57,16 @@ def test_differences_of_every_other_table_are_in_the_report() -> None:
     shown = re.findall(interval, "\n".join(rows))
     assert len(shown) > 70
     assert set(shown) <= set(re.findall(interval, REPORT.replace("\\", "")))
+
+
+def test_the_report_is_that_of_the_archived_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of version 0.1, with its names of settings and kinds of prompts."""
+    for name in ("fidelity_plots", "curve_plots"):
+        monkeypatch.setattr(f"lookforward.report.sections.{name}", lambda *_: [])
+    with tarfile.open(ROOT / "docs" / "results" / "benchmark.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    benchmark = read_benchmark(tmp_path / "benchmark", "Toybox, test subjects")
+    assert len(benchmark.cells) == len(benchmark.planned) == 140
+    _, markdown = write_report(benchmark, tmp_path / "benchmark.html", "lookforward")
+    lines = [line for line in markdown.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert lines == [line for line in REPORT.splitlines() if line.startswith("| ")]

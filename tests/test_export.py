@@ -1,8 +1,8 @@
 """The export is a pipeline folder of plain diffusers, and draws what the run draws, to the bit."""
 
-from typing import Any
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest

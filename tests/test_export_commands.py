@@ -4,7 +4,7 @@ import contextlib
 import errno
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
+from lookforward.adapters import ADAPTERS
+from lookforward.adapters.kohya import about_the_base, to_kohya
+from lookforward.adapters.words import file_name
 from lookforward.assembly import build_pipeline, load_export, read_manifest
-from lookforward.config.settings import AdapterKind, Settings, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import Settings
 from lookforward.exports.card import CARD
-from lookforward.exports.convert import FORMATS, file_name
-from lookforward.exports.kohya import about_the_base, to_kohya
 from lookforward.exports.load import manifest_of
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import MANIFEST, Run, open_run
@@ -62,11 +64,19 @@ def prompt_for(folder: Path) -> str:
 
 
 def test_every_adapter_has_its_formats() -> None:
-    assert FORMATS.keys() == set(get_args(AdapterKind))
-    assert {layout for layouts in FORMATS.values() for layout in layouts} == {"diffusers", "kohya", "a1111", "merged"}
+    formats = {spec.name: spec.format_names for spec in ADAPTERS}
+    assert formats == {
+        "full": ("diffusers", "merged"),
+        "lora": ("diffusers", "kohya", "merged"),
+        "dora": ("diffusers", "kohya", "merged"),
+        "custom-diffusion": ("diffusers", "merged"),
+        "textual-inversion": ("diffusers", "a1111", "merged"),
+        "p-plus": ("diffusers",),
+        "neti": ("diffusers",),
+    }
 
 
-@pytest.mark.parametrize("adapter", [a for a, formats in FORMATS.items() if "merged" in formats])
+@pytest.mark.parametrize("adapter", [spec.name for spec in ADAPTERS if "merged" in spec.format_names])
 def test_a_merged_model_needs_nothing_beside_it(
     adapter: str, run: Command, exports: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -88,7 +98,7 @@ def test_a_merged_model_needs_nothing_beside_it(
     assert read_manifest(Path("merged"))["merged"][0]["adapter"] == adapter
 
 
-@pytest.mark.parametrize("adapter", [a for a, formats in FORMATS.items() if "merged" in formats])
+@pytest.mark.parametrize("adapter", [spec.name for spec in ADAPTERS if "merged" in spec.format_names])
 def test_a_strength_lies_between_nothing_and_all(
     adapter: str, run: Command, exports: dict[str, Path], tiny_model: Path
 ) -> None:

@@ -20,7 +20,7 @@ from exports import make_export
 from jobs import Command
 from lookforward import LookforwardError, __version__, load_personalized
 from lookforward.assembly import read_manifest
-from lookforward.config.settings import structure
+from lookforward.config.reading import structure
 from lookforward.exports.png import PngMetadata, read_metadata, write_png
 from lookforward.models.families.sd import SD
 from lookforward.models.latents import encode

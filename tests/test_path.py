@@ -121,6 +121,23 @@ def test_equation_8(prediction: Prediction, path: NoisePath, t: int, miss: float
     torch.testing.assert_close(left, right, rtol=2e-3, atol=1e-8)
 
 
+@unhurried
+@given(t=st.integers(1, 998), miss=st.floats(1e-2, 10.0))
+def test_the_losses_of_v_and_flow_hold_look_forward(t: int, miss: float) -> None:
+    """The derivation in `core.prediction`: n for epsilon, n + l for v, and both misses in a row for flow."""
+    for prediction, path in ((Prediction.V, PATH), (Prediction.FLOW, FLOW)):
+        x_0, noise, *levels = example(t, count=1, path=path)
+        x_t, target = add_noise(x_0, noise, *levels), prediction.target(x_0, noise, *levels)
+        error = miss * torch.randn(noise.shape, generator=seeded(t + 1))
+        of_noise = prediction.noise(target + error, x_t, *levels) - noise
+        of_image = prediction.x_0_hat(target + error, x_t, *levels) - x_0
+        if prediction is Prediction.V:
+            left, right = error.square().mean(), of_noise.square().mean() + of_image.square().mean()
+        else:
+            left, right = error, of_noise - of_image
+        torch.testing.assert_close(right, left, rtol=1e-3, atol=1e-4)
+
+
 def test_weights_of_equation_8_span_five_orders_of_magnitude_and_are_bounded_for_flow() -> None:
     weight = PATH.squares[1] / PATH.squares[0]
     assert weight[0].item() == pytest.approx(0.00085, rel=0.01)
@@ -128,6 +145,18 @@ def test_weights_of_equation_8_span_five_orders_of_magnitude_and_are_bounded_for
     assert (weight.diff() > 0).all()
     assert FLOW.noise[999] == 1
     assert FLOW.signal[999] == 0
+
+
+def test_mean_weights_are_those_of_the_derivation() -> None:
+    t = torch.arange(1000)
+    epsilon = 0.9986**t * PATH.squares[1] / PATH.squares[0]
+    assert epsilon.mean().item() == pytest.approx(5.93, abs=0.01)
+    assert epsilon.max().item() == pytest.approx(52.7, abs=0.1)
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    shifted = rectified_flow(scheduler.sigmas.flip(0))
+    flow = shifted.squares[1]
+    assert flow[shifted.sample(100_000, seeded())].mean().item() == pytest.approx(0.54, abs=0.01)
+    assert int((0.9986**t * flow).argmax()) == 630
 
 
 def test_from_noise_alone_every_prediction_but_epsilon_looks_forward() -> None:

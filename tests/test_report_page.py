@@ -73,7 +73,7 @@ def write_cell(
     values |= {name: list(numbers) for name, numbers in (scores or {}).items()}
     config = {"model.name": "toybox", "run.steps": 300, "run.seed": seed, **METHODS.get(method, {}), **(config or {})}
     curves = {"reward": [[10, -0.3], [20, -0.1]]}
-    if config.get("critic") == "residual":
+    if config.get("critic.name") == "residual":
         curves |= {
             "critic_loss": [[10, 0.5 + seed], [20, 0.1]],
             "explained_variance": [[10, -99.0 if subject == "vase-0" else 0.6], [20, 0.9]],
@@ -310,7 +310,7 @@ def test_plan_of_the_benchmark_counts(folder: Path) -> None:
 
 def test_names_and_prompts_do_nothing(tmp_path: Path) -> None:
     prompts = (f"a {{identifier}} {{class_noun}} {EVIL}", "a | b `c` [x](http://evil.example/y) {class_noun}")
-    for i, method in enumerate(("dreambooth", "look-forward", EVIL, "_a$b$c")):
+    for i, method in enumerate(("dreambooth", "look-forward", EVIL, "_a$b$c [x](http://evil.example/y)")):
         for j, subject in enumerate((EVIL_NAME, "../../etc")):
             write_cell(tmp_path, subject, method, prompts=prompts, stem=f"cell-{i}-{j}")
     _, page, markdown = written(tmp_path, title=EVIL)

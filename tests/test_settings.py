@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from errors import raises
+from lookforward.config.reading import nearest, require_learning, structure, to_toml, with_values
 from lookforward.config.recipe import load_settings, recipe_names
-from lookforward.config.settings import FIELDS, Settings, nearest, require_learning, structure, to_toml
+from lookforward.config.settings import FIELDS, Settings
 
 
 def test_a_recipe_that_chooses_its_adapter_goes_over_what_the_adapter_needs(tmp_path: Path) -> None:
@@ -27,13 +28,13 @@ def test_an_adapter_over_a_base_has_what_it_needs(adapter: str, tmp_path: Path) 
     flipped = {"data.flip": True, "run.recipe": str(mine)}
     mine.write_text(f'base = "look-forward"\nadapter.name = "{adapter}"\ndata.flip = true\n')
     plain = load_settings("look-forward", {"adapter.name": adapter})
-    assert load_settings(str(mine), {}) == plain.with_values(flipped)
+    assert load_settings(str(mine), {}) == with_values(plain, flipped)
     mine.write_text(f'base = "look-forward"\ndata.flip = true\n[family.toybox]\nadapter.name = "{adapter}"\n')
-    assert load_settings(str(mine), {}) == plain.with_values(flipped)
+    assert load_settings(str(mine), {}) == with_values(plain, flipped)
     elsewhere = load_settings("look-forward", {"model.name": "some/model"})
-    assert load_settings(str(mine), {"model.name": "some/model"}) == elsewhere.with_values(flipped)
+    assert load_settings(str(mine), {"model.name": "some/model"}) == with_values(elsewhere, flipped)
     more.write_text('base = "mine.toml"\n[family.toybox]\noptimizer.learning_rate = 0.5\n')  # so it goes over both
-    faster = plain.with_values({**flipped, "run.recipe": str(more), "optimizer.learning_rate": 0.5})
+    faster = with_values(plain, {**flipped, "run.recipe": str(more), "optimizer.learning_rate": 0.5})
     assert load_settings(str(more), {}) == faster
     assert load_settings(str(more), {"adapter.name": "full"}).optimizer.learning_rate == 0.5
 
@@ -46,7 +47,7 @@ def test_a_recipe_is_where_settings_start_from(tmp_path: Path) -> None:
             load_settings(recipe, given)
     own = load_settings("best", {"subject.photos": "dog"})
     mine.write_text(to_toml(own))  # a run's settings.toml is a recipe too
-    assert load_settings(str(mine), {}) == own.with_values({"run.recipe": str(mine)})
+    assert load_settings(str(mine), {}) == with_values(own, {"run.recipe": str(mine)})
 
 
 def test_a_recipe_may_have_another_below_it(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_settings_survive_toml(recipe: str) -> None:
     assert list(tables) == ["subject", "data", "model", "adapter", "optimizer", "objective", "critic", "baseline",
                             "evaluation", "run"]  # fmt: skip
     assert structure(tables, "the test") == settings
-    assert Settings().with_values(settings.flat()) == settings
+    assert with_values(Settings(), settings.flat()) == settings
 
 
 def test_every_setting_says_what_it_is() -> None:

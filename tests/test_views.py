@@ -472,7 +472,7 @@ def test_the_card_counts_the_photos_of_all_subjects(
     monkeypatch.setattr("lookforward.runs.job.train", lambda *_: iter(()))
     config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
     list(training_job(tmp_path / "run", config, read_subject(subjects, config)))
-    assert "Personalised with lookforward, from 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
+    assert "Trained with lookforward on 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
 
 @pytest.mark.parametrize("kind", ["caption", "mask", "flip"])

@@ -18,8 +18,9 @@ from PIL import Image
 
 from lookforward.assembly import Source, device_of, find_source
 from lookforward.assembly.job import training_job
+from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
-from lookforward.config.settings import Options, dotted, flatten
+from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError

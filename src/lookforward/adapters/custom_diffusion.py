@@ -1,136 +1,68 @@
-"""Custom Diffusion (Kumari et al., 2023): a new word, and the keys and values of the UNet's cross-attentions."""
+"""Custom Diffusion (Kumari et al., 2023): a new word, and the keys and values of the denoiser's cross-attentions."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers import StableDiffusionPipeline
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional
+from lookforward.adapters.textual_inversion import usage
+from lookforward.core.specs import AdapterSpec
 
-from lookforward.adapters.full import FullAdapter
-from lookforward.adapters.words import Word, add_words, forget_words, teach_words, word_table, write_words
-from lookforward.errors import LookforwardError
-from lookforward.files import write_tensors
-from lookforward.models.policy import DiffusionPolicy
+if TYPE_CHECKING:
+    import torch
 
-WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"  # diffusers' name for it
-_PROJECTIONS = ("to_k", "to_v")
+    from lookforward.adapters.projections import ProjectionAdapter
 
 
-class TrainedProjection(nn.Module):
-    """A key or value projection with trained weights in the place of the model's own, which are left as they are."""
+def _build(settings: Any, _: torch.Generator) -> ProjectionAdapter:
+    from lookforward.adapters.projections import ProjectionAdapter
+    from lookforward.adapters.words import words_of
 
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__()
-        self.base = base
-        self.weight = nn.Parameter(base.weight.detach().clone())
-
-    def forward(self, words: Tensor) -> Tensor:
-        """Encoded prompts (b, l, d) to keys or values (b, l, c)."""
-        projected = functional.linear(words, self.weight, self.base.bias)
-        # The mark of a prompt's start is the same in every prompt: as in the authors' code, it teaches nothing
-        return torch.cat([projected[:, :1].detach(), projected[:, 1:]], dim=1)
+    return ProjectionAdapter(words_of(settings))
 
 
-@dataclass(frozen=True)
-class CustomDiffusionAdapter:
-    """The key and value projections of all cross-attentions (19.2M in Stable Diffusion 1.4) and new words.
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    from lookforward.adapters.projections import load_projections
 
-    The export is what diffusers' Custom Diffusion writes: the projections as attention processors, and the words.
-
-    Raises:
-        LookforwardError: when attached, see `teach_words`.
-    """
-
-    words: tuple[Word, ...]
-
-    @property
-    def changes_prompts(self) -> bool:
-        return True
-
-    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
-        policy.unet.requires_grad_(False)
-        policy.text_encoder.requires_grad_(False)
-        parameters = teach_words(policy.pipeline, self.words).named_rows()
-        for name, attention in cross_attentions(policy.unet).items():
-            for part in _PROJECTIONS:
-                trained = TrainedProjection(getattr(attention, part))
-                setattr(attention, part, trained)
-                parameters[f"unet.{name}.{part}.weight"] = trained.weight
-        return parameters
-
-    def detach(self, policy: DiffusionPolicy) -> None:
-        for attention in cross_attentions(policy.unet).values():
-            for part in _PROJECTIONS:
-                trained = getattr(attention, part)
-                if isinstance(trained, TrainedProjection):
-                    setattr(attention, part, trained.base)
-        forget_words(policy.pipeline)
-
-    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
-        write_words(word_table(policy.pipeline), folder)
-        crossing = cross_attentions(policy.unet)
-        tensors = {
-            f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight.detach()
-            for name, attention in crossing.items()
-            for part in _PROJECTIONS
-        }
-        # diffusers wants a processor for each attention; an empty one has no weights of its own
-        tensors |= {
-            name: torch.empty(0)
-            for name in policy.pipeline.unet.attn_processors
-            if name.removesuffix(".processor") not in crossing
-        }
-        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+    load_projections(pipeline, folder, strength)
 
 
-def cross_attentions(unet: nn.Module) -> dict[str, Any]:
-    """The attentions that look at the prompt, by their names in the UNet: 16 in Stable Diffusion 1 and 2."""
-    return {name: module for name, module in unet.named_modules() if name.rpartition(".")[2] == "attn2"}
+def _usage(words: int) -> list[str]:
+    from lookforward.adapters.projections import WEIGHTS
+    from lookforward.models.families.sd import SD
+
+    return [
+        f'pipeline.{SD.denoiser}.load_attn_procs("FOLDER", weight_name="{WEIGHTS}", _pipeline=pipeline)',
+        *usage(words),
+    ]
 
 
-def load_custom_diffusion(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
-    """Put an export into a pipeline: its words, and its projections in the place of the pipeline's own.
-
-    A second export's projections take the place of the first one's; subjects that are to be drawn together are
-    trained together.
-
-    strength: 1 is what was learned, 0 the model before with the word that training began with.
-
-    Raises:
-        LookforwardError: the export cannot be read or is of another model; see `add_words` for its words.
-    """
-    path = folder / WEIGHTS
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise LookforwardError(f"{path} cannot be read: {error}. Give the export's folder.") from error
-    attentions = cross_attentions(pipeline.unet)
-    weights = {
-        f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight
-        for name, attention in attentions.items()
-        for part in _PROJECTIONS
-    }
-    trained = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
-    if trained.keys() != weights.keys() or any(trained[name].shape != w.shape for name, w in weights.items()):
-        raise LookforwardError(f"{path} does not fit this model's cross-attentions: give the model it was trained on.")
-    add_words(pipeline, folder, strength)
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.lerp_(trained[name].to(weight), strength)
-
-
-def merge_custom_diffusion(
-    pipeline: StableDiffusionPipeline, folder: Path, target: Path, strength: float = 1.0
-) -> None:
-    """Put an export into a pipeline and write that as a pipeline folder, words and all, into `target`.
-
-    Raises:
-        LookforwardError: as `load_custom_diffusion`.
-    """
-    load_custom_diffusion(pipeline, folder, strength)
-    FullAdapter().export(DiffusionPolicy(pipeline), target)
+CUSTOM_DIFFUSION = AdapterSpec(
+    name="custom-diffusion",
+    label="Custom Diffusion",
+    help="Custom Diffusion: keys and values of the cross-attentions, and a learned word",
+    build=_build,
+    usage=_usage,
+    load=_load,
+    merge=_load,
+    defaults={  # as diffusers trains it: 1e-5 for each photo and class image of a step
+        "subject": {"identifier": "<new1>"},
+        "data": {"class_images": 200},
+        "adapter": {"initial_word": "ktn"},
+        "optimizer": {"learning_rate": 4e-5},
+        "run": {"steps": 250, "batch_size": 2},
+        "family": {
+            "toybox": {
+                "data": {"class_images": 32},
+                "adapter": {"initial_word": "zwx"},
+                "optimizer": {"learning_rate": 1e-3},
+                "run": {"steps": 300, "batch_size": 1},
+            }
+        },
+    },
+    settings=("adapter.initial_word",),
+    learns_word=True,
+    replaces=True,
+    needs=frozenset({"cross-attention", "learned-words"}),
+    dpok=False,
+)

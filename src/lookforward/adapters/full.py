@@ -1,20 +1,22 @@
-"""DreamBooth's choice of what is trained: the whole UNet and, if wanted, the whole text encoder."""
+"""DreamBooth's choice of what is trained: the whole denoiser and, if wanted, the text encoders."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffusers.utils import logging as diffusers_logging
-from torch import nn
-from transformers.utils import logging as transformers_logging
+from lookforward.core.specs import AdapterSpec
 
-from lookforward.models.encoders import no_progress_bars
-from lookforward.models.loading import forget_origin
-from lookforward.models.policy import DiffusionPolicy
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lookforward.models.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)
 class FullAdapter:
-    """All weights of the UNet (859.4M in Stable Diffusion 1.4), with the text encoder's where asked for.
+    """All weights of the denoiser (859.4M in Stable Diffusion 1.4), with those of the text encoders if wanted.
 
     The export is a pipeline folder that plain diffusers loads.
     """
@@ -26,28 +28,46 @@ class FullAdapter:
         return self.train_text_encoder
 
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
-        modules = {"unet": policy.unet}
-        if self.train_text_encoder:
-            modules["text_encoder"] = policy.text_encoder
-        parameters = {
-            f"{part}.{name}": parameter
-            for part, module in modules.items()
-            for name, parameter in module.named_parameters()
-        }
+        parts = policy.components if self.train_text_encoder else {policy.family.denoiser: policy.denoiser}
+        parameters = {f"{part}.{name}": p for part, module in parts.items() for name, p in module.named_parameters()}
         for parameter in parameters.values():
             parameter.requires_grad_(True)
         return parameters
 
     def detach(self, policy: DiffusionPolicy) -> None:
-        policy.unet.requires_grad_(False)
-        policy.text_encoder.requires_grad_(False)
+        for module in policy.components.values():
+            module.requires_grad_(False)
 
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
-        # A tokenizer remembers, and saves, how its last prompt was padded and cut
-        policy.pipeline.tokenizer.backend_tokenizer.no_truncation()
-        policy.pipeline.tokenizer.backend_tokenizer.no_padding()
-        with no_progress_bars(diffusers_logging, transformers_logging):
-            policy.pipeline.save_pretrained(str(folder), safe_serialization=True)
-        # vocab.json and merges.txt, which readers want that do not know tokenizer.json
-        policy.pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
-        forget_origin(folder)
+        save_pipeline(policy, folder)
+
+
+def save_pipeline(policy: DiffusionPolicy, folder: Path) -> None:
+    """Write the pipeline as a folder that diffusers loads, the same whatever was drawn before."""
+    from diffusers.utils import logging as diffusers_logging
+    from tokenizers.models import BPE
+    from transformers.utils import logging as transformers_logging
+
+    from lookforward.models.loading import forget_origin, no_progress_bars
+
+    names = [name for name in policy.family.tokenizers if getattr(policy.pipeline, name, None) is not None]
+    tokenizers = {name: getattr(policy.pipeline, name).backend_tokenizer for name in names}
+    for tokenizer in tokenizers.values():  # it remembers, and saves, how its last prompt was padded and cut
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    with no_progress_bars(diffusers_logging, transformers_logging):
+        policy.pipeline.save_pretrained(str(folder), safe_serialization=True)
+    for name, tokenizer in tokenizers.items():
+        if isinstance(tokenizer.model, BPE):  # vocab.json and merges.txt, for readers that do not know tokenizer.json
+            tokenizer.model.save(str(folder / name))
+    forget_origin(folder)
+
+
+FULL = AdapterSpec(
+    name="full",
+    label="full",
+    help="the whole model (DreamBooth)",
+    build=lambda settings, _: FullAdapter(settings.adapter.train_text_encoder),
+    usage=lambda _: [],
+    tag="dreambooth",
+)

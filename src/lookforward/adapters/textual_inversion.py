@@ -1,50 +1,69 @@
-"""Textual Inversion (Gal et al., 2023): a new word is all that is learned; the model stays as it is."""
+"""Textual Inversion (Gal et al., 2023): a new word is all that is learned; the model stays as it is.
 
-from dataclasses import dataclass
+The token embeddings of new words: 768 numbers for each vector in Stable Diffusion 1.4.
+"""
+
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from diffusers import StableDiffusionPipeline
-from torch import nn
+from lookforward.core.specs import AdapterSpec, ExportFormat
 
-from lookforward.adapters.words import Word, add_words, forget_words, teach_words, word_table, write_words
-from lookforward.models.policy import DiffusionPolicy
+if TYPE_CHECKING:
+    import torch
 
+    from lookforward.adapters.words import WordAdapter
 
-@dataclass(frozen=True)
-class TextualInversionAdapter:
-    """The token embeddings of new words: 768 numbers for each vector in Stable Diffusion 1.4.
-
-    The export is `learned_embeds.safetensors`, which `pipeline.load_textual_inversion(folder)` reads; with several
-    words, the second is in `learned_embeds_2.safetensors`, and so on.
-
-    Raises:
-        LookforwardError: when attached, see `teach_words`.
-    """
-
-    words: tuple[Word, ...]
-
-    @property
-    def changes_prompts(self) -> bool:
-        return True
-
-    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
-        policy.unet.requires_grad_(False)
-        policy.text_encoder.requires_grad_(False)
-        return teach_words(policy.pipeline, self.words).named_rows()
-
-    def detach(self, policy: DiffusionPolicy) -> None:
-        forget_words(policy.pipeline)
-
-    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
-        write_words(word_table(policy.pipeline), folder)
+LOADING = (
+    "ComfyUI: put the file into `models/embeddings` and write `embedding:NAME` in the prompt, NAME being that of the "
+    "file\nwithout its ending. A1111: put it into `embeddings` and write NAME."
+)
 
 
-def load_textual_inversion(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
-    """Put the words of an export into a pipeline.
+def _build(settings: Any, _: torch.Generator) -> WordAdapter:
+    from lookforward.adapters.words import WordAdapter, words_of
 
-    strength: 1 is the word as it was learned, 0 the one that it began with.
+    return WordAdapter(words_of(settings, settings.adapter.vectors))
 
-    Raises:
-        LookforwardError: see `add_words`.
-    """
-    add_words(pipeline, folder, strength)
+
+def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    from lookforward.adapters.words import load_words
+
+    load_words(pipeline, folder, strength)
+
+
+def _write_a1111(export: Path, folder: Path, *_: str) -> None:
+    from lookforward.adapters.words import write_single_words
+
+    write_single_words(export, folder)
+
+
+def usage(words: int) -> list[str]:
+    """The lines that load so many words."""
+    files = ["learned_embeds.safetensors", *(f"learned_embeds_{i}.safetensors" for i in range(2, words + 1))]
+    return [f'pipeline.load_textual_inversion("FOLDER", weight_name="{file}")' for file in files]
+
+
+TEXTUAL_INVERSION = AdapterSpec(
+    name="textual-inversion",
+    label="Textual Inversion",
+    help="Textual Inversion: a learned word",
+    build=_build,
+    usage=usage,
+    load=_load,
+    merge=_load,
+    formats=(ExportFormat("a1111", _write_a1111, LOADING),),
+    defaults={  # as diffusers trains it: the word alone, 5e-4 for each photo of a step
+        "subject": {"identifier": "<sks>", "noun_in_prompt": False},
+        "objective": {"prior_weight": 0.0},
+        "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.01},
+        "run": {"steps": 3000, "batch_size": 4},
+        "family": {"toybox": {"optimizer": {"learning_rate": 1e-2}, "run": {"steps": 300, "batch_size": 1}}},
+    },
+    settings=("adapter.initial_word", "adapter.vectors"),
+    learns_word=True,
+    needs=frozenset({"learned-words"}),
+    dpok=False,
+    tag="textual_inversion",
+)

@@ -21,14 +21,14 @@ from lookforward.algorithm.trainer import CriticUpdater, Trainer
 from lookforward.core.types import Transition
 
 _REMEDY = "lower learning_rate or critic.weight, or use precision fp32"
+_NO_GRADIENT = ": let the policy follow a critic (objective.reward_gradient = critic)."
 _CRITIC_REMEDY = "the critic's learning rate is too high: lower critic.learning_rate"
 
 
 def train_step(trainer: Trainer) -> dict[str, float]:
-    """Change the policy, and the critic if there is one, once; returns the step's metrics.
+    """One step of the policy, and of the critic if there is one; returns metrics.
 
-    Raises:
-        LookforwardError: a number is not finite, or a reward fails; the policy was not changed.
+    Raises LookforwardError if a number is not finite or a reward fails; then the policy was not changed.
     """
     policy, environment, objective = trainer.policy, trainer.environment, trainer.objective
 
@@ -44,16 +44,13 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
     # Reward, target, critic (lines 6 to 8), and Q of this action, with its gradient
     q: Tensor | None = None  # (b,)
-    updater = trainer.critic_updater
-    if updater is not None:
+    if (updater := trainer.critic_updater) is not None:
         if trainer.step % updater.every == 0:
             metrics |= update_critic(trainer, updater, transition)
         if trainer.step >= updater.warmup:
             q = updater.critic(transition)  # Q_φ(s_t, o)
     elif trainer.reward_gradient:  # the reward itself takes the critic's place
-        q, rewards = environment.reward_with_metrics(
-            transition, ": let the policy follow a critic (objective.reward_gradient = critic)."
-        )
+        q, rewards = environment.reward_with_metrics(transition, _NO_GRADIENT)
         metrics |= rewards
 
     # Policy (line 9)
@@ -73,30 +70,26 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
 
 def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transition) -> dict[str, float]:
-    """Regress the critic on the returns of this transition, then of further batches; returns metrics of the first.
-
-    Raises:
-        LookforwardError: a loss or a gradient is not finite; that step did not change the critic.
-    """
-    policy, environment, critic = trainer.policy, trainer.environment, updater.critic
-    now, metrics = transition.detach(), {}
+    """Regress the critic on the returns of this transition, then of further batches; returns metrics of the first."""
+    policy, environment, generator = trainer.policy, trainer.environment, trainer.critic_generator
+    now = transition.detach()
     reward, metrics = environment.reward_with_metrics(now)  # r_t: (b,); Eqs. 8, 10
     for i in range(updater.steps):
         if i > 0:
-            batch = trainer.draw(trainer.references, trainer.critic_generator)
+            batch = trainer.draw(trainer.references, generator)
             with torch.no_grad():
                 now = act_on(policy, batch, trainer.prompts(batch.prompts))[0].detach()
                 reward = environment.reward(now)
-        q_target = compute_target(  # Eqs. 4, 9
-            updater.target, environment, policy, now, reward, critic, trainer.critic_generator
-        )
+        q_target = compute_target(
+            updater.target, environment, policy, now, reward, updater.critic, generator
+        )  # Eqs. 4, 9
         learned = critic_step(updater, now, q_target)
         metrics |= learned if i == 0 else {}
     return metrics
 
 
 def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor) -> dict[str, float]:
-    """One step of the critic towards the returns (b,) of a transition (line 8)."""
+    """One step of the critic towards the returns (b,) of a transition, if all is finite (line 8)."""
     critic, transition, timestep = updater.critic, transition.detach(), transition.state.timestep
     require_finite(q_target, "q_target", "the reward, or the critic that predicts it, diverged; lower critic.weight")
     critic.scale.observe(q_target, timestep)
@@ -122,10 +115,7 @@ def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor
 def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
     """One step of the policy against `loss`; returns the norm of the gradient before clipping.
 
-    loss: a scalar, or parts that sum to it, of which one at a time is in memory.
-
-    Raises:
-        LookforwardError: the loss or a gradient is not finite; nothing was changed.
+    loss: a scalar, or parts that sum to it, of which one at a time is in memory. If it is not finite, nothing changes.
     """
     trainer.optimizer.zero_grad(set_to_none=True)
     for part in (loss,) if isinstance(loss, Tensor) else loss:

@@ -1,75 +1,39 @@
-"""The adapter that a config names."""
+"""The adapter that a run's settings name."""
 
 import torch
 
-from lookforward.adapters.custom_diffusion import CustomDiffusionAdapter
-from lookforward.adapters.full import FullAdapter
-from lookforward.adapters.lora import LoraAdapter
-from lookforward.adapters.neti import NetiAdapter
-from lookforward.adapters.p_plus import PPlusAdapter
-from lookforward.adapters.textual_inversion import TextualInversionAdapter
-from lookforward.adapters.words import Word
+from lookforward.adapters import ADAPTERS
 from lookforward.config.settings import Settings
-from lookforward.core.protocols import Adapter
-from lookforward.data.subjects import subjects_of
+from lookforward.core.protocols import Adapter, Family
+from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
+from lookforward.models.encoders.perceptual import require_package
 
 
-def build_adapter(settings: Settings, generator: torch.Generator) -> Adapter:
-    """generator: where an adapter that trains by chance draws it from; saved with a checkpoint."""
-    match settings.adapter.name:
-        case "full":
-            return FullAdapter(settings.adapter.train_text_encoder)
-        case "lora" | "dora":
-            return LoraAdapter(
-                settings.adapter.rank,
-                settings.adapter.alpha,
-                settings.adapter.train_text_encoder,
-                settings.adapter.name == "dora",
-                generator,
-            )
-        case "textual-inversion":
-            _refuse_dpok(settings)
-            return TextualInversionAdapter(_words(settings, settings.adapter.vectors))
-        case "custom-diffusion":
-            _refuse_dpok(settings)
-            return CustomDiffusionAdapter(_words(settings))
-        case "p-plus":
-            _refuse_dpok(settings)
-            _refuse_several(settings)
-            return PPlusAdapter(settings.subject.identifier, _initial_word(settings))
-        case "neti":
-            _refuse_dpok(settings)
-            _refuse_several(settings)
-            width, bypass, dropout = (
-                settings.adapter.neti_width,
-                settings.adapter.neti_bypass,
-                settings.adapter.neti_dropout,
-            )
-            return NetiAdapter(settings.subject.identifier, _initial_word(settings), width, bypass, dropout, generator)
-        case _:
-            raise LookforwardError(f"adapter.name = {settings.adapter.name!r} is not there yet.")
+def build_adapter(settings: Settings, generator: torch.Generator, family: Family | None = None) -> Adapter:
+    """generator: where an adapter that needs random numbers draws them; saved with a checkpoint. family: the model's.
 
-
-def _initial_word(settings: Settings) -> str:
-    return settings.adapter.initial_word or settings.subject.class_noun
-
-
-def _words(settings: Settings, vectors: int = 1) -> tuple[Word, ...]:
-    return tuple(Word(name, settings.adapter.initial_word or noun, vectors) for name, noun in subjects_of(settings))
-
-
-def _refuse_several(settings: Settings) -> None:
-    if settings.subject.others:
+    Raises:
+        LookforwardError: there is no such adapter, its package is missing, or it does not fit the other settings or the
+            model's family.
+    """
+    spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
+    if spec.package:
+        require_package(spec.package)
+    if family is not None and (missing := spec.needs - family.capabilities):
         raise LookforwardError(
-            f"adapter {settings.adapter.name!r} learns one subject; take custom-diffusion, textual-inversion, lora or "
-            "full."
+            f"Adapter {spec.name!r} needs {' and '.join(sorted(missing))}, which {family.label} does not have. Take "
+            "lora or full.",
+            code="adapter-family",
         )
-
-
-def _refuse_dpok(settings: Settings) -> None:
-    if settings.baseline.name == "dpok":
-        # It stays near to what the untouched UNet does with the same prompt, which here means nothing to that
+    if settings.baseline.name == "dpok" and not spec.dpok:
+        # DPOK stays near to what the untouched denoiser does with the same prompt, and that does not know the word
         raise LookforwardError(
-            f"baseline.name = 'dpok' cannot train adapter {settings.adapter.name!r}; take lora or full."
+            f"baseline.name = 'dpok' cannot train adapter {spec.name!r}: take lora or full.", code="adapter-dpok"
         )
+    if settings.subject.others and not spec.several_subjects:
+        raise LookforwardError(
+            f"Adapter {spec.name!r} learns one subject: take custom-diffusion, textual-inversion, lora or full.",
+            code="adapter-subjects",
+        )
+    return spec.build(settings, generator)

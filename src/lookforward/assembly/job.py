@@ -7,6 +7,7 @@ import numpy as np
 from diffusers import StableDiffusionPipeline
 
 from lookforward.assembly import RunComponents, build, manifest_of
+from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
@@ -55,8 +56,10 @@ def _export(subject: Subject, components: RunComponents, run: Run, step: int, fo
     """Export the weights of a step, with a card that shows that step's samples if there are any."""
     if (folder / MANIFEST).is_file():
         return
-    manifest, count = manifest_of(run.settings, components.model_hash), sum(len(one.photos) for one in subject.together)
-    card = Card(manifest, run.settings.with_values({"run.steps": step}), count, _samples_of(run, step))
+    family = components.policy.family.name
+    manifest = manifest_of(run.settings, components.model_hash) | {"family": family}
+    count = sum(len(one.photos) for one in subject.together)
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step))
     export(components.adapter, components.policy, folder, manifest, card)
 
 

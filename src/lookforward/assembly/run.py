@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lookforward.adapters import ADAPTERS
 from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
@@ -17,9 +18,10 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment, check_reward, find_reward
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.config.settings import FIELDS, WORD_ADAPTERS, Settings
+from lookforward.config.settings import FIELDS, Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.protocols import Adapter
+from lookforward.core.specs import find_spec
 from lookforward.data.class_images import class_images
 from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
@@ -82,7 +84,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     references = _build_references(settings, subject, policy)
     remembered = _build_class_images(settings, subject, pipeline) if settings.objective.prior_weight > 0 else None
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
-    adapter = build_adapter(settings, adapter_generator)
+    adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy, adapter.changes_prompts)
@@ -125,14 +127,14 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
 
 def _check(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
     notes: list[str] = []
-    learned = settings.adapter.name in WORD_ADAPTERS  # a token of its own, however the tokenizer would cut the text
+    learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
     for one in subject.together:
         note = None if learned else check_identifier(one.identifier, policy.known_tokens)
         notes += [*one.notes, *((note,) if note else ())]
     _check_model(settings, policy)
     notes += _check_lengths(subject, policy)
     check_reward(settings)
-    adapter = build_adapter(settings, torch.Generator())
+    adapter = build_adapter(settings, torch.Generator(), policy.family)
     if learned:  # a word that cannot be learned is an error before class images are drawn for it
         adapter.attach(policy)
         adapter.detach(policy)

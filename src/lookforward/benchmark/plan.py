@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lookforward.adapters import ADAPTERS
 from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, bundled_dataset, photos_hash
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
@@ -23,14 +24,6 @@ RECIPE_LABELS = {
     "best": "best",
     "draft": "DRaFT",
     "dpok": "DPOK",
-}
-ADAPTER_LABELS = {
-    "lora": "LoRA",
-    "dora": "DoRA",
-    "custom-diffusion": "Custom Diffusion",
-    "textual-inversion": "Textual Inversion",
-    "p-plus": "P+",
-    "neti": "NeTI",
 }
 
 
@@ -161,4 +154,5 @@ def method_label(method: str) -> str:
         return "untouched model"
     recipe, _, adapter = method.partition("@")
     label = RECIPE_LABELS.get(recipe, recipe)
-    return f"{label}, {ADAPTER_LABELS.get(adapter, adapter)}" if adapter else label
+    labels = {spec.name: spec.label for spec in ADAPTERS}
+    return f"{label}, {labels.get(adapter, adapter)}" if adapter else label

@@ -241,7 +241,7 @@ def _join(address: str, workers: int) -> list[Mapping[str, float]]:
             "`ray start --address HOST:PORT` makes this one of them.",
             code="ray-join",
         ) from error
-    return [node["WorkerResources"] for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _require_answer(address: str) -> None:

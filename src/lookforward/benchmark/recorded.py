@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lookforward.config.settings import FIELDS, Settings, structure
+from lookforward.config.reading import structure
+from lookforward.config.settings import FIELDS, Settings
 
 # Settings whose name of version 0.1 is not the last part of today's; "critic_" began those of the critic
 _RENAMED = {

@@ -7,7 +7,7 @@ import tyro
 
 from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_blocks, require_some, run_cells
 from lookforward.cli.options import GridOptions
-from lookforward.config.settings import flatten
+from lookforward.config.reading import flatten
 
 
 def ablate(

@@ -10,7 +10,7 @@ from lookforward.cli.compare import outcome_line, print_blocks
 from lookforward.cli.console import split_words
 from lookforward.cli.options import GridOptions
 from lookforward.cli.score import asked_scores
-from lookforward.config.settings import flatten
+from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:

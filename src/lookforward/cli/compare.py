@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lookforward.cli.console import split_words
 from lookforward.cli.options import GridOptions
-from lookforward.config.settings import flatten
+from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:

@@ -11,11 +11,13 @@ from typing import Any, get_args
 
 import docstring_parser
 
+from lookforward.adapters import ADAPTERS
 from lookforward.bundle import find_bundle
 from lookforward.cli.main import COMMANDS, Command, find_command, summary
 from lookforward.cli.options import GridOptions, RunOptions, shown_default
+from lookforward.config.reading import flatten, read_toml, toml_value
 from lookforward.config.recipe import RECIPES, recipe_names
-from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field, flatten, read_toml, toml_value
+from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field
 
 _NOTE = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 _EXIT_CODES = """\
@@ -111,7 +113,7 @@ def settings_page() -> str:
     parts.append("## Recipes\n")
     parts += [_differences(name, read_toml(RECIPES / f"{name}.toml")) for name in recipe_names()]
     parts.append("## What adapters need\n")
-    parts += [_differences(path.stem, read_toml(path)) for path in sorted((RECIPES / "adapters").glob("*.toml"))]
+    parts += [_differences(one.name, {"about": one.help, **one.defaults}) for one in ADAPTERS if one.defaults]
     return "\n".join(parts)
 
 

@@ -30,8 +30,8 @@ def train(
     """
     from lookforward.assembly import check
     from lookforward.assembly.job import training_job
+    from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
-    from lookforward.config.settings import flatten, to_toml
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
     from lookforward.runs.folder import default_output
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lookforward.adapters import ADAPTERS
 from lookforward.bundle import find_bundle
-from lookforward.config.settings import GROUPS, TOYBOX, Settings, flatten, read_toml, require_learning, structure
+from lookforward.config.reading import flatten, read_toml, require_learning, structure
+from lookforward.config.settings import GROUPS, TOYBOX, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
 
@@ -42,10 +44,11 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
     chose = [i for i, layer in enumerate(layers) if "adapter.name" in layer]
     chosen = layers[chose[-1]]["adapter.name"] if chose else "full"
     adapter = overrides.get("adapter.name", chosen)
-    if (needs := RECIPES / "adapters" / f"{adapter}.toml").is_file():
+    needs = next((spec.defaults for spec in ADAPTERS if spec.name == adapter), {})  # a wrong name is refused below
+    if needs:
         # Below the layer that chose it, and above those that may have been meant for all weights
         place = chose[-1] if chose and chosen == adapter else len(layers)
-        layers.insert(place, _layer(read_toml(needs), families))
+        layers.insert(place, _layer(needs, families))
     values = model_defaults(families)
     for layer in layers:
         values |= layer

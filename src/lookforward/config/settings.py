@@ -5,21 +5,15 @@ The defaults are those of the paper and its released code for Stable Diffusion 1
 """
 
 import dataclasses
-import difflib
-import math
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args, get_type_hints
 
+from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX
-from lookforward.errors import LookforwardError
 
 Precision = Literal["fp32", "bf16"]
 CriticKind = Literal["none", "residual", "state-action"]
-AdapterKind = Literal["full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti"]
-WORD_ADAPTERS = ("custom-diffusion", "textual-inversion", "p-plus", "neti")  # each learns a word of its own
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Spec:
     within: the interval that numbers lie in, as in mathematics. machine_only: only place, time and memory depend on
     it, not the result. free: a resumed run may be given another value. of_cell: it may differ between the subjects
     and seeds of one benchmark method. headline: every model card shows it. only_with: a setting, and the values of it
-    without which this one changes nothing.
+    without which this one changes nothing. choices: the values it can take, if its kind does not say so.
     """
 
     help: str
@@ -39,6 +33,7 @@ class Spec:
     of_cell: bool = False
     headline: bool = False
     only_with: tuple[str, tuple[object, ...]] | None = None
+    choices: tuple[str, ...] = ()
 
 
 def _setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
@@ -53,8 +48,6 @@ _WHEN_ONLY: Any = {"free": True, "of_cell": True}  # says when something is writ
 _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
 _SAMPLED = ("baseline.name", ("draft", "dpok"))
-_LORA = ("adapter.name", ("lora", "dora"))
-_NETI = ("adapter.name", ("neti",))
 _CRITIC = ("critic.name", ("residual", "state-action"))
 
 
@@ -102,26 +95,33 @@ class ModelSettings:
     )
 
 
+def _of_adapter(name: str, default: Any, help: str) -> Any:
+    """A setting that only some adapters read, as their specs say."""
+    readers = tuple(spec.name for spec in ADAPTERS if f"adapter.{name}" in spec.settings)
+    return _setting(default, help, only_with=("adapter.name", readers))
+
+
 @dataclass(frozen=True)
 class AdapterSettings:
     """Which weights are trained. docs/adapters.md explains each."""
 
-    name: AdapterKind = _setting("full", "What is trained: all weights, or an adapter.", headline=True)
+    name: str = _setting(
+        "full",
+        "What is trained: all weights, or an adapter.",
+        headline=True,
+        choices=tuple(spec.name for spec in ADAPTERS),
+    )
     train_text_encoder: bool = _setting(True, "Train the text encoder too, with full, lora and dora.")
-    rank: int = _setting(4, "Rank of the learned change.", only_with=_LORA)
-    alpha: float = _setting(4.0, "The learned change is scaled by alpha / rank.", only_with=_LORA)
-    initial_word: str = _setting(
-        "",
-        "Word whose embedding a learned word begins with; the class noun if empty.",
-        only_with=("adapter.name", WORD_ADAPTERS),
+    rank: int = _of_adapter("rank", 4, "Rank of the learned change.")
+    alpha: float = _of_adapter("alpha", 4.0, "The learned change is scaled by alpha / rank.")
+    initial_word: str = _of_adapter(
+        "initial_word", "", "Word whose embedding a learned word begins with; the class noun if empty."
     )
-    vectors: int = _setting(
-        1, "Tokens that a learned word consists of.", only_with=("adapter.name", ("textual-inversion",))
-    )
-    neti_width: int = _setting(128, "Width of the mapper's hidden layers.", only_with=_NETI)
-    neti_bypass: float = _setting(0.2, "α, weight of the mapper's output behind the text encoder.", only_with=_NETI)
-    neti_dropout: float = _setting(
-        0.5, "Probability that nested dropout truncates the mapper's hidden layer.", only_with=_NETI
+    vectors: int = _of_adapter("vectors", 1, "Tokens that a learned word consists of.")
+    neti_width: int = _of_adapter("neti_width", 128, "Width of the mapper's hidden layers.")
+    neti_bypass: float = _of_adapter("neti_bypass", 0.2, "α, weight of the mapper's output behind the text encoder.")
+    neti_dropout: float = _of_adapter(
+        "neti_dropout", 0.5, "Probability that nested dropout truncates the mapper's hidden layer."
     )
 
 
@@ -272,18 +272,10 @@ class Settings:
         """The settings that differ from the defaults, by their dotted names."""
         return {name: value for name, value in self.flat().items() if value != FIELDS[name].default}
 
-    def with_values(self, values: Mapping[str, Any]) -> "Settings":
-        """The same settings with other values, by dotted names.
-
-        Raises:
-            LookforwardError: as `structure`.
-        """
-        return structure(self.flat() | flatten(values), "the changed settings")
-
 
 @dataclass(frozen=True)
 class Field:
-    """A setting as checks, command line and docs see it. choices: empty unless its kind is a Literal."""
+    """A setting as checks, command line and docs see it. choices: empty if it can take any value of its kind."""
 
     group: str
     key: str
@@ -297,7 +289,7 @@ class Field:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        return get_args(self.kind)
+        return self.spec.choices or get_args(self.kind)
 
 
 def _fields() -> Iterator[Field]:
@@ -347,156 +339,3 @@ SHORT = {
 def dotted(**options: Any) -> dict[str, Any]:
     """Short options by the dotted names of their settings, without those that are None."""
     return {SHORT.get(name, name): value for name, value in options.items() if value is not None}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        LookforwardError: the file cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LookforwardError(f"{path} is not TOML: {error}.", code="toml-damaged") from error
-    except OSError as error:
-        raise LookforwardError(f"{path} cannot be read: {error.strerror}.", code="file-unreadable") from error
-
-
-def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables to values by their dotted names; names that are dotted already stay as they are."""
-    flat: dict[str, Any] = {}
-    for name, value in tables.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": one for inner, one in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def structure(values: Mapping[str, Any], where: str) -> Settings:
-    """Values by dotted names (or in nested tables) to checked settings; what is missing has its default.
-
-    where: what messages say the values came from.
-
-    Raises:
-        LookforwardError: a name is unknown (the message names its nearest neighbour), a value is of the wrong kind or
-            outside its range, or two settings contradict each other.
-    """
-    values = flatten(values)
-    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
-    for name, value in values.items():
-        check_value(name, value, where)
-        one = FIELDS[name]
-        groups[one.group][one.key] = float(value) if one.kind is float else value
-    settings = Settings(**{name: GROUPS[name](**given) for name, given in groups.items()})
-    _check_together(settings)
-    return settings
-
-
-def check_value(name: str, value: Any, where: str) -> None:
-    """Raise LookforwardError if there is no such setting, or the value is of the wrong kind or outside its range."""
-    if name not in FIELDS:
-        near = nearest(name)
-        hint = f"Did you mean {near}?" if near else "docs/settings.md lists them all."
-        raise LookforwardError(f"Unknown setting {name} in {where}. {hint}", code="setting-unknown")
-    kind, choices, within = FIELDS[name].kind, FIELDS[name].choices, FIELDS[name].spec.within
-    if choices:
-        if value not in choices:
-            listed = ", ".join(choices)
-            raise LookforwardError(f"{name} = {value!r} in {where}: choose one of {listed}.", code="setting-choice")
-        return
-    allowed = (int, float) if kind is float else (kind,)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.", code="setting-kind")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise LookforwardError(f"{name} = {value} in {where} must be a finite number.", code="setting-range")
-    if within and not _lies_in(value, within):
-        raise LookforwardError(f"{name} = {value} in {where} must lie in {within}.", code="setting-range")
-
-
-def nearest(name: str) -> str:
-    """The setting whose name is most like a wrong one; empty if none is."""
-    key = name.split(".")[-1]
-    keys = {one.key: full for full, one in FIELDS.items()}
-    alike = [SHORT[name]] if name in SHORT else [full for full, one in FIELDS.items() if one.key == key]
-    alike += difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
-    alike += difflib.get_close_matches(name.replace("_", ".", 1), FIELDS, n=1, cutoff=0.8)
-    alike += [keys[one] for one in difflib.get_close_matches(key, keys, n=1)]
-    return alike[0] if alike else ""
-
-
-def _lies_in(value: float, interval: str) -> bool:
-    low, high = (float(end) for end in interval[1:-1].replace("2^63", str(2**63)).split(","))
-    above = value > low if interval[0] == "(" else value >= low
-    return above and (value < high if interval[-1] == ")" else value <= high)
-
-
-def _check_together(settings: Settings) -> None:
-    objective, critic, baseline = settings.objective, settings.critic, settings.baseline
-    problem = ""
-    if baseline.name != "none" and (critic.name != "none" or objective.reward_gradient == "direct"):
-        problem = (
-            f"baseline.name = {baseline.name!r} has no critic: set critic.name to none and objective.reward_gradient "
-            "to critic."
-        )
-    elif objective.reward_gradient == "direct" and critic.name != "none":
-        problem = "objective.reward_gradient = 'direct' follows the reward itself: set critic.name to none."
-    elif baseline.name == "draft" and baseline.draft_last > baseline.sampler_steps:
-        problem = (
-            f"baseline.draft_last = {baseline.draft_last} is more than the {baseline.sampler_steps} sampler steps: "
-            "lower it, or raise baseline.sampler_steps."
-        )
-    elif baseline.name != "none" and baseline.draft_noises and baseline.draft_last != 1:
-        problem = "baseline.draft_noises needs baseline.draft_last = 1."
-    elif baseline.name == "dpok" and settings.adapter.train_text_encoder:
-        problem = "baseline.name = 'dpok' trains no text encoder: set adapter.train_text_encoder to false."
-    elif objective.prior_weight > 0 and settings.data.class_images == 0:
-        problem = (
-            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, or set objective.prior_weight"
-            " to 0."
-        )
-    if problem:
-        raise LookforwardError(problem, code="settings-conflict")
-
-
-def require_learning(settings: Settings) -> Settings:
-    """The settings themselves, if a run with them has anything to learn from.
-
-    Raises:
-        LookforwardError: no term of the loss has a weight.
-    """
-    # A critic that never learns still counts: one of the ablations is that
-    critic, objective = settings.critic, settings.objective
-    followed = critic.weight > 0 and (critic.name != "none" or objective.reward_gradient == "direct")
-    if settings.baseline.name == "none" and objective.reconstruction_weight == 0 and not followed:
-        raise LookforwardError(
-            "Nothing to learn from: objective.reconstruction_weight is 0, and no reward is followed. For a reward set "
-            "critic.weight above 0, and either critic.name other than none or objective.reward_gradient to direct.",
-            code="nothing-to-learn",
-        )
-    return settings
-
-
-def to_toml(settings: Settings) -> str:
-    """All settings as TOML, a table for each group."""
-    tables = []
-    for group in GROUPS:
-        values = {one.name: getattr(getattr(settings, group), one.name) for one in dataclasses.fields(GROUPS[group])}
-        tables.append("\n".join([f"[{group}]", *(f"{name} = {toml_value(v)}" for name, v in values.items())]))
-    return "\n\n".join(tables) + "\n"
-
-
-def toml_value(value: bool | int | float | str) -> str:
-    """A plain value as TOML."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            escaped = "".join(
-                {"\\": "\\\\", '"': '\\"'}.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c)
-                for c in value
-            )
-            return f'"{escaped}"'
-        case _:
-            return repr(value)

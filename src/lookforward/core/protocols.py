@@ -173,7 +173,3 @@ class Family(Protocol):
     def signature(self, pipeline: Any) -> list[Any]:
         """What images depend on beside the weights, as plain values: noise levels, scaling, vocabulary."""
         ...
-
-    def lora_name(self, component: str, name: str) -> str:
-        """peft's name of a learned tensor, "….lora_A.weight", to the one in diffusers' LoRA files."""
-        ...

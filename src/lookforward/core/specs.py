@@ -48,8 +48,8 @@ class AdapterSpec:
     name: as in `adapter.name` and in manifests, "lora". label: for tables and cards, "LoRA". help: what is trained.
     build: from a run's settings and a CPU generator, the adapter's only source of random numbers, to the adapter;
         it raises LookforwardError for numbers out of range.
-    usage: from the Python expression of the base model to the lines that load the export with plain diffusers, which
-        end with a `pipeline`; "FOLDER" is the export's; `words`: how many words it holds.
+    usage: lines of Python that put the export in the folder FOLDER into a plain diffusers `pipeline` of the base model,
+        from the number of words that it holds. pipeline_options: what `from_pretrained` needs besides the base model.
     load: puts the export in a folder into a pipeline, at a strength (0: the untouched model, 1: as trained); None for
         an export that is a whole pipeline.
     merge: as `load`, but into the pipeline's own weights; None for a whole pipeline, or where `unmergeable` says why.
@@ -57,7 +57,8 @@ class AdapterSpec:
     defaults: tables of settings as in a recipe, "family" tables among them; they go over the recipe's.
     settings: dotted names of the settings that only this adapter and its like read.
     learns_word: whether the identifier becomes a token of its own.
-    several_subjects: whether it can learn several subjects at once.
+    several_subjects: whether it can learn several subjects at once. replaces: whether a second export of it, put into
+        the same pipeline, takes the place of the first one's.
     needs: what a model's family must offer (`Family.capabilities`), such as "cross-attention" or "learned-words".
     dpok: whether DPOK, which stays near to what the untouched denoiser does with the same prompts, can train it.
     package: a package that must be installed. tag: on the model hub, instead of the name.
@@ -67,7 +68,8 @@ class AdapterSpec:
     label: str
     help: str
     build: Callable[[Any, torch.Generator], Adapter]
-    usage: Callable[[str, int], list[str]]
+    usage: Callable[[int], list[str]]
+    pipeline_options: str = ""
     load: Callable[[Any, Path, float], object] | None = None
     merge: Callable[[Any, Path, float], object] | None = None
     unmergeable: str = ""
@@ -76,10 +78,16 @@ class AdapterSpec:
     settings: tuple[str, ...] = ()
     learns_word: bool = False
     several_subjects: bool = True
+    replaces: bool = False
     needs: frozenset[str] = frozenset()
     dpok: bool = True
     package: str = ""
     tag: str = ""
+
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether its export is a whole pipeline, and not something to put into one."""
+        return self.load is None
 
     @property
     def format_names(self) -> tuple[str, ...]:

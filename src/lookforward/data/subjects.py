@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lookforward.config.settings import Settings, read_toml
+from lookforward.config.reading import read_toml
+from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject, load_subject
 from lookforward.data.views import SCALES
 from lookforward.errors import LookforwardError

@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, how to load it, what it may be used for."""
+"""The model card of an export: what it is, how to load it, what it may be used for. Its text is in `card.md.jinja`."""
 
 import json
 import re
@@ -8,47 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookforward.config.settings import FIELDS, TOYBOX, Settings
+from huggingface_hub import ModelCard, ModelCardData
+
+from lookforward.adapters import ADAPTERS
+from lookforward.bundle import TOYBOX
+from lookforward.config.settings import FIELDS, Settings
+from lookforward.core.specs import find_spec
 from lookforward.data.prompts import SAMPLE_SCENES
+from lookforward.models.families import FAMILIES
 
 CARD = "README.md"
 SAMPLES = "samples.png"
-
-# Said elsewhere in the card
-_SAID = {"model.name", "subject.identifier", "subject.class_noun", "subject.others"}
-_KINDS = {
-    "full": "the whole model (DreamBooth)",
-    "lora": "a LoRA",
-    "dora": "a DoRA",
-    "custom-diffusion": "Custom Diffusion: keys and values of the cross-attentions, and a learned word",
-    "textual-inversion": "Textual Inversion: a learned word",
-    "p-plus": "P+: a learned word with an embedding for each cross-attention",
-    "neti": "NeTI: a learned word whose embedding depends on timestep and layer",
-}
-_TAGS = {"full": "dreambooth", "textual-inversion": "textual_inversion"}
-
-_SHOWN_SEED = 1  # of the samples, the one that the card's lines draw
-_SHOWN = f"![Images drawn with this model]({SAMPLES})"
-_DRAWN = f"\n\nFrom seeds 0, 1, 2, …; with the lines above you draw that of seed {_SHOWN_SEED}."
-
-_CONSENT = """\
-The photos behind this model are to be used with the permission of whoever took them and, where they show people, of
-everyone in them; animals, homes and belongings are their owners' to agree to. This text does not prove that
-permission: whoever passes the model on vouches for it.
-
-- Do not draw a person who has not agreed to being drawn, nor in a way that person would not agree to.
-- Do not deceive: say that an image was generated where it could be taken for a photo.
-- Do not use it to harass, to impersonate, or for sexual images of real people.
-- Delete it, and what was drawn with it, when permission is taken back.
-
-The licence of the base model holds for this one too."""
+_TEMPLATE = Path(__file__).with_name("card.md.jinja")
+_SEED = 1  # of the samples, the one that the card's code draws
+# The card says these elsewhere
+_ELSEWHERE = {"model.name", "subject.identifier", "subject.class_noun", "subject.others"}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells. manifest: the export's; settings: of the run, if it is known; samples: a sheet of images.
+    """What a card is made from.
 
-    merged: what was baked in, where it was. loading: how to load it, Markdown; by plain diffusers where empty.
+    manifest: of the export. settings, photos: of the run, and how many photos it had, if known. samples: a sheet of
+    images. merged: what a merged model consists of. loading: how to load it, in Markdown; with diffusers if empty.
     """
 
     manifest: Mapping[str, Any]
@@ -59,157 +41,119 @@ class Card:
     loading: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write README.md, and samples.png where there are samples, into an export.
+        """Write README.md, and samples.png if there are samples, to an export.
 
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        samples = self.samples if self.samples is not None and self.samples.is_file() else None
-        if samples is not None:
-            shutil.copyfile(samples, folder / SAMPLES)
-        parts = [
-            self._front_matter(),
-            f"# {escape(self._title())}\n\n{self._about()}",
-            f"## Prompts\n\n{self._prompts()}",
-            f"## Loading\n\n{self._loading()}",
-            f"## Images\n\n{_SHOWN}{'' if self.loading else _DRAWN}" if samples is not None else "",
-            f"## Training\n\n{self._settings()}" if self.settings else "",
-            f"## Consent and use\n\n{_CONSENT}",
+        has_samples = self.samples is not None and self.samples.is_file()
+        if self.samples is not None and has_samples:
+            shutil.copyfile(self.samples, folder / SAMPLES)
+        subject, model = subject_of(self.manifest), self.manifest["model"]
+        prompt = f"a photo of {subject}" if subject else "a photo"
+        spec = find_spec(ADAPTERS, self.manifest["adapter"], "adapter")
+        data = ModelCardData(
+            library_name="diffusers",
+            pipeline_tag="text-to-image",
+            base_model=None if model == TOYBOX else base_name(model),
+            instance_prompt=prompt,
+            license="other",
+            tags=["text-to-image", "diffusers", "lookforward", spec.tag or spec.name],
+        )
+        card = ModelCard.from_template(
+            data,
+            template_path=str(_TEMPLATE),
+            title=escape(subject or base_name(model)),
+            photos=self.photos,
+            facts=[(name, escape(value)) for name, value in self._facts(spec.help)],
+            subject=escape(subject),
+            prompts=[escape(prompt + scene) for scene in SAMPLE_SCENES[:3]],
+            loading=self.loading,
+            code=_fenced("\n".join(loading_code(self.manifest, prompt + SAMPLE_SCENES[_SEED], _SEED))),
+            samples=SAMPLES if has_samples else "",
+            seed=_SEED,
+            settings=self._settings(),
+        )
+        (folder / CARD).write_text(card.content.rstrip("\n") + "\n", encoding="utf-8")
+
+    def _facts(self, trained: str) -> list[tuple[str, str]]:
+        manifest = self.manifest
+        toybox = "Toybox, the small model that comes with lookforward"
+        facts = [
+            ("Base model", toybox if manifest["model"] == TOYBOX else base_name(manifest["model"])),
+            ("What was trained", trained),
         ]
-        (folder / CARD).write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+        if subject_of(manifest):
+            facts += [("Identifier", manifest["identifier"]), ("Class noun", manifest["class_noun"])]
+        facts += [("Another subject", other.replace("=", ", a ")) for other in _others(manifest)]
+        return facts + [("Merged in", part) for part in self.merged]
 
-    @property
-    def _adapter(self) -> str:
-        return self.manifest["adapter"]
-
-    @property
-    def _subject(self) -> str:
-        words = [self.manifest["identifier"]]
-        if self.manifest["noun_in_prompt"]:
-            words.append(self.manifest["class_noun"])
-        return " ".join(word for word in words if word)
-
-    @property
-    def _prompt(self) -> str:
-        return f"a photo of {self._subject}" if self._subject else "a photo"
-
-    def _title(self) -> str:
-        return self._subject or base_name(self.manifest["model"])
-
-    def _front_matter(self) -> str:
-        tags = ["text-to-image", "diffusers", "lookforward", _TAGS.get(self._adapter, self._adapter)]
-        model = self.manifest["model"]
-        lines = [
-            "library_name: diffusers",
-            "pipeline_tag: text-to-image",
-            *([f"base_model: {_quoted(base_name(model))}"] if model != TOYBOX else []),
-            f"instance_prompt: {_quoted(self._prompt)}",
-            "license: other  # put the base model's licence here: it holds for this model too",
-            "tags:",
-            *(f"- {_quoted(tag)}" for tag in tags),
-        ]
-        return "\n".join(["---", *lines, "---"])
-
-    def _about(self) -> str:
-        model = self.manifest["model"]
-        base = "Toybox, the small model that comes with lookforward" if model == TOYBOX else escape(base_name(model))
-        noun = self.manifest["class_noun"]
-        photos = f", from {self.photos} photos" if self.photos else ""
-        lines = [f"Personalised with lookforward{photos}.", ""]
-        lines += [f"- Base model: {base}", f"- What was trained: {_KINDS.get(self._adapter, escape(self._adapter))}"]
-        if self._subject:
-            lines += [f"- Identifier: {escape(self.manifest['identifier'])}", f"- Class noun: {escape(noun)}"]
-        lines += [f"- Another subject: {escape(other.replace('=', ', a '))}" for other in _others(self.manifest)]
-        lines += [f"- Baked in: {escape(told)}" for told in self.merged]
-        return "\n".join(lines)
-
-    def _prompts(self) -> str:
-        if not self._subject:
-            return "Any."
-        scenes = ("", " on the beach", " in the snow")
-        told = "\n".join(f"- {escape(self._prompt + scene)}" for scene in scenes)
-        return f"Call the subject {escape(self._subject)}:\n\n{told}"
-
-    def _loading(self) -> str:
-        if self.loading:
-            return self.loading
-        lines = loading_code(self.manifest, self._prompt + SAMPLE_SCENES[_SHOWN_SEED], _SHOWN_SEED)
-        return "With plain diffusers; `FOLDER` is this folder.\n\n" + _fenced("\n".join(lines), "python")
-
-    def _settings(self) -> str:
-        assert self.settings is not None
+    def _settings(self) -> list[tuple[str, str]]:
+        if self.settings is None:
+            return []
         values, changed = self.settings.flat(), self.settings.changed()
-        told = [
-            (name, values[name])
+        return [
+            (name, escape(_value(name, values[name])))
             for name, one in FIELDS.items()
-            if name not in _SAID and not one.spec.free and (one.spec.headline or name in changed)
+            if name not in _ELSEWHERE and not one.spec.free and (one.spec.headline or name in changed)
             if name != "objective.reward" or self.settings.follows_reward
         ]
-        lines = [f"| `{name}` | {escape(_value(name, value))} |" for name, value in told]
-        return "\n".join(["| setting | value |", "|---|---|", *lines])
 
 
 def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[str]:
-    """Python that loads an export, which lies in the folder FOLDER, and draws the image that lookforward draws."""
+    """Python that loads the export in the folder FOLDER and draws the image that lookforward draws."""
     model = manifest["model"]
-    base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
-    where = ["# MODEL: the folder that lookforward_toybox.MODEL names"] if model == TOYBOX else []
-    as_ours = "DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
-    ddim = f"pipeline.scheduler = {as_ours}  # as lookforward draws"
-    from_base = [
-        "import torch", "from diffusers import DDIMScheduler, StableDiffusionPipeline", "", *where,
-        f"pipeline = StableDiffusionPipeline.from_pretrained({base})", ddim,
-    ]  # fmt: skip
-    files = ["learned_embeds.safetensors"]
-    files += [f"learned_embeds_{i}.safetensors" for i, _ in enumerate(_others(manifest), start=2)]
-    words = [f'pipeline.load_textual_inversion("FOLDER", weight_name="{file}")' for file in files]
-    match manifest["adapter"]:
-        case "full":  # which holds its scheduler
-            lines = [
-                "import torch", "from diffusers import StableDiffusionPipeline", "",
-                'pipeline = StableDiffusionPipeline.from_pretrained("FOLDER")',
-            ]  # fmt: skip
-        case "lora" | "dora":
-            lines = [*from_base, 'pipeline.load_lora_weights("FOLDER")']
-        case "textual-inversion":
-            lines = [*from_base, *words]
-        case "custom-diffusion":
-            name = "pytorch_custom_diffusion_weights.safetensors"
-            lines = [*from_base, f'pipeline.unet.load_attn_procs("FOLDER", weight_name="{name}", _pipeline=pipeline)']
-            lines += words
-        case _:  # p-plus and neti bring a pipeline of their own
-            lines = [
-                "import torch", "from diffusers import DDIMScheduler, DiffusionPipeline", "", *where,
-                f'pipeline = DiffusionPipeline.from_pretrained({base}, custom_pipeline="FOLDER/pipeline.py", '
-                "trust_remote_code=True)",
-                ddim,
-                'pipeline.load_concept("FOLDER")',
-            ]  # fmt: skip
+    spec = find_spec(ADAPTERS, manifest["adapter"], "adapter")
+    if spec.is_whole_model:  # which brings its scheduler
+        classes, lines = ["DiffusionPipeline"], ['pipeline = DiffusionPipeline.from_pretrained("FOLDER")']
+    else:
+        family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
+        scheduler = next(iter(family.schedulers.values()))
+        options = ", clip_sample=False" if scheduler == "DDIMScheduler" else ""
+        base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
+        pipeline_options = f", {spec.pipeline_options}" if spec.pipeline_options else ""
+        classes = [scheduler, "DiffusionPipeline"]
+        lines = ["# MODEL: the folder that lookforward_toybox.MODEL names"] if model == TOYBOX else []
+        lines += [
+            f"pipeline = DiffusionPipeline.from_pretrained({base}{pipeline_options})",
+            f"pipeline.scheduler = {scheduler}.from_config(pipeline.scheduler.config{options})  # as lookforward draws",
+            *spec.usage(1 + len(_others(manifest))),
+        ]
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
     size = f", height={resolution}, width={resolution}" if resolution else ""
-    call = f"num_inference_steps={steps}, guidance_scale={guidance}{size}, generator=generator"
-    asked = json.dumps(prompt, ensure_ascii=False)  # Python reads it as JSON does
     return [
+        "import torch",
+        f"from diffusers import {', '.join(sorted(classes))}",
+        "",
         *lines,
         f"generator = torch.Generator().manual_seed({seed})",
-        "image = pipeline(", f"    {asked},", f"    {call},", ").images[0]",
+        "image = pipeline(",
+        f"    {json.dumps(prompt, ensure_ascii=False)},",  # Python reads strings as JSON does
+        f"    num_inference_steps={steps}, guidance_scale={guidance}{size}, generator=generator,",
+        ").images[0]",
         'image.save("image.png")',
-    ]  # fmt: skip
+    ]
 
 
-def _others(manifest: Mapping[str, Any]) -> list[str]:
-    """Further subjects of a run that had several: "zwx=cat"."""
-    return [other.strip() for other in manifest.get("others", "").split(";") if other.strip()]
+def subject_of(manifest: Mapping[str, Any]) -> str:
+    """What prompts call the subject of an export: "sks dog"; "" if it has none."""
+    words = (manifest["identifier"], manifest["class_noun"] if manifest["noun_in_prompt"] else "")
+    return " ".join(word for word in words if word)
 
 
 def base_name(model: str) -> str:
-    """A hub id as it is; of a folder its last part: where it lay is nobody's business."""
+    """A hub id as it is; of a folder its name alone, since its path is private."""
     return model if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model) and not Path(model).is_dir() else Path(model).name
 
 
 def escape(text: str) -> str:
-    """Text that Markdown, in a table too, shows as it is, if it does not begin a line."""
+    """Text that Markdown shows as it is, in a table too, unless it begins a line."""
     return re.sub(r"([\\`*_{}\[\]()<>|&#~$!])", r"\\\1", " ".join(text.split()))
+
+
+def _others(manifest: Mapping[str, Any]) -> list[str]:
+    """Further subjects of the run: "zwx=cat"."""
+    return [other.strip() for other in manifest.get("others", "").split(";") if other.strip()]
 
 
 def _value(name: str, value: object) -> str:
@@ -218,12 +162,7 @@ def _value(name: str, value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _quoted(text: str) -> str:
-    """A YAML string."""
-    return json.dumps(text, ensure_ascii=False)  # YAML knows no pairs of escapes for one character
-
-
-def _fenced(code: str, language: str) -> str:
+def _fenced(code: str) -> str:
     longest = max((len(run) for run in re.findall("`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{code}\n{fence}"
+    return f"{fence}python\n{code}\n{fence}"

@@ -3,23 +3,20 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
-from lookforward.adapters.custom_diffusion import load_custom_diffusion
-from lookforward.adapters.lora import load_lora
-from lookforward.adapters.neti import load_neti
-from lookforward.adapters.p_plus import load_p_plus
-from lookforward.adapters.textual_inversion import load_textual_inversion
-from lookforward.config.settings import TOYBOX, AdapterKind, Settings
+from lookforward.adapters import ADAPTERS
+from lookforward.config.settings import TOYBOX, Settings
+from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
 
 # Key of the manifest to setting
-_TOLD = {
+_KEYS = {
     "adapter": "adapter.name",
     "model": "model.name",
     "identifier": "subject.identifier",
@@ -30,16 +27,16 @@ _TOLD = {
     "sample_steps": "evaluation.sampler_steps",
     "guidance": "evaluation.guidance",
 }
-_NEEDED = ("format", *(name for name in _TOLD if name != "others"))  # that came later
+_NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
 
 
 def manifest_of(settings: Settings, model_hash: str = "") -> dict[str, Any]:
     """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
     is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
     later = {"model_is_folder": True} if is_folder else {}
-    told = {"model_hash": model_hash} if model_hash else {}
+    digest = {"model_hash": model_hash} if model_hash else {}
     values = settings.flat()
-    return {"format": 1, **{key: values[name] for key, name in _TOLD.items()}, **later, **told}
+    return {"format": 1, **{key: values[name] for key, name in _KEYS.items()}, **later, **digest}
 
 
 def model_hash(pipeline: StableDiffusionPipeline) -> str:
@@ -56,16 +53,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LookforwardError(f"{folder} is no export: its {MANIFEST} cannot be read. Give RUN/export.") from error
+        message = f"{folder} is not an export: its {MANIFEST} cannot be read. Give RUN/export."
+        raise LookforwardError(message, code="export-unreadable") from error
     missing = [name for name in _NEEDED if name not in manifest] if isinstance(manifest, dict) else ["format"]
     if missing:
         raise LookforwardError(
-            f"{folder} is no export: its {MANIFEST} does not tell its {missing[0]}. Give RUN/export."
+            f"{folder} is not an export: its {MANIFEST} has no {missing[0]}. Give RUN/export.", code="export-unreadable"
         )
-    if manifest["format"] != 1 or manifest["adapter"] not in get_args(AdapterKind):
+    if manifest["format"] != 1 or manifest["adapter"] not in [spec.name for spec in ADAPTERS]:
         raise LookforwardError(
             f"{folder} holds an adapter {manifest['adapter']!r} in format {manifest['format']!r}, which this version "
-            "of lookforward does not know: take the version that wrote it."
+            "of lookforward does not know: take the version that wrote it.",
+            code="export-version",
         )
     return manifest
 
@@ -79,7 +78,7 @@ def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> St
         LookforwardError: the folder is no export, or its base model cannot be loaded.
     """
     manifest = read_manifest(folder)
-    if manifest["adapter"] == "full":
+    if find_spec(ADAPTERS, manifest["adapter"], "adapter").is_whole_model:
         return build_pipeline(str(folder), device)
     pipeline = build_base(manifest, device)
     apply_export(pipeline, folder, strength)
@@ -97,14 +96,16 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
     if manifest.get("model_is_folder") and not os.path.isdir(model):
         raise LookforwardError(
             f"This was trained on the folder {model}, which is not there from here. Go to where it is, or draw by "
-            "lookforward generate FOLDER PROMPT --adapter EXPORT."
+            "lookforward generate FOLDER PROMPT --adapter EXPORT.",
+            code="model-missing",
         )
     pipeline = build_pipeline(model, device)
     known = manifest.get("model_hash")
     if known and known != model_hash(pipeline):
         raise LookforwardError(
             f"This was trained on {model} when that had other weights, and would draw something else on today's. Train "
-            f"it anew; or draw on these all the same by lookforward generate {model} PROMPT --adapter EXPORT."
+            f"it anew; or draw on these all the same by lookforward generate {model} PROMPT --adapter EXPORT.",
+            code="model-changed",
         )
     return pipeline
 
@@ -115,20 +116,10 @@ def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: floa
     Raises:
         LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline.
     """
-    match read_manifest(folder)["adapter"]:
-        case "full":
-            raise LookforwardError(
-                f"{folder} holds a whole model, which cannot be put into another: give it first, adapters beside it."
-            )
-        case "lora" | "dora":
-            load_lora(pipeline, folder, strength)
-        case "textual-inversion":
-            load_textual_inversion(pipeline, folder, strength)
-        case "custom-diffusion":
-            load_custom_diffusion(pipeline, folder, strength)
-        case "p-plus":
-            load_p_plus(pipeline, folder, strength)
-        case "neti":
-            load_neti(pipeline, folder, strength)
-        case other:
-            raise LookforwardError(f"{folder} holds an adapter {other!r} that this version cannot load.")
+    load = find_spec(ADAPTERS, read_manifest(folder)["adapter"], "adapter").load
+    if load is None:
+        raise LookforwardError(
+            f"{folder} holds a whole model, which cannot be put into another: give it first, adapters beside it.",
+            code="model-second",
+        )
+    load(pipeline, folder, strength)

@@ -6,18 +6,16 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward.adapters.full import FullAdapter
-from lookforward.adapters.lora import merge_lora
+from lookforward.adapters import ADAPTERS
+from lookforward.adapters.full import FULL, save_pipeline
+from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
-from lookforward.exports.load import apply_export, build_base
+from lookforward.exports.load import build_base
 from lookforward.exports.source import Source, notes_on
 from lookforward.exports.write import require_new, write_manifest
 from lookforward.files import atomic_folder
 from lookforward.models.policy import DiffusionPolicy
-
-# What they show the UNet differs from layer to layer, or from timestep to timestep: no pipeline folder holds that
-_UNMERGEABLE = ("p-plus", "neti")
 
 
 def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "auto") -> tuple[str, ...]:
@@ -32,7 +30,7 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     (first, strength), *others = sources
     for source, _ in sources:
         _require_mergeable(source, source is first)
-    if first.manifest["adapter"] == "full":
+    if first.manifest["adapter"] == FULL.name:
         pipeline = first.load(device)
         if strength != 1:
             interpolate(build_base(first.manifest, device), pipeline, strength)
@@ -41,12 +39,12 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     for source, weight in others:
         bake(pipeline, source, weight)
     named = next((source for source, _ in sources if source.folder), first)
-    manifest = {**named.manifest, "adapter": "full", "merged": [s.describe(w) for s, w in sources if s.folder]}
-    told = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
+    manifest = {**named.manifest, "adapter": FULL.name, "merged": [s.describe(w) for s, w in sources if s.folder]}
+    merged = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
     settings = named.run.settings if named.run and len(sources) == 1 else None
     with atomic_folder(folder, "Make room, or give another --output.") as partial:
-        FullAdapter().export(DiffusionPolicy(pipeline), partial)
-        Card(manifest, settings, merged=told).write(partial)
+        save_pipeline(DiffusionPolicy(pipeline), partial)
+        Card(manifest, settings, merged=merged).write(partial)
         write_manifest(partial, manifest)
     return notes_on(first, others)
 
@@ -57,11 +55,9 @@ def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> 
     Raises:
         LookforwardError: the adapter does not fit the pipeline.
     """
-    match source.manifest["adapter"]:
-        case "lora" | "dora":
-            merge_lora(pipeline, source.require_export(), strength)
-        case _:
-            apply_export(pipeline, source.require_export(), strength)
+    merge_into = find_spec(ADAPTERS, source.manifest["adapter"], "adapter").merge
+    assert merge_into is not None
+    merge_into(pipeline, source.require_export(), strength)
 
 
 @torch.no_grad()
@@ -73,8 +69,11 @@ def interpolate(base: StableDiffusionPipeline, trained: StableDiffusionPipeline,
     Raises:
         LookforwardError: the two are not of one shape.
     """
-    for part in ("unet", "text_encoder"):
-        before, after = (dict(getattr(pipeline, part).named_parameters()) for pipeline in (base, trained))
+    before_all, after_all = (DiffusionPolicy(pipeline).components for pipeline in (base, trained))
+    if before_all.keys() != after_all.keys():
+        raise _other_shape("model")
+    for part, module in after_all.items():
+        before, after = dict(before_all[part].named_parameters()), dict(module.named_parameters())
         if before.keys() != after.keys():
             raise _other_shape(part)
         for name, weight in after.items():
@@ -85,20 +84,23 @@ def interpolate(base: StableDiffusionPipeline, trained: StableDiffusionPipeline,
 
 
 def _require_mergeable(source: Source, is_first: bool) -> None:
-    kind = source.manifest["adapter"]
-    if kind in _UNMERGEABLE:
+    spec = find_spec(ADAPTERS, source.manifest["adapter"], "adapter")
+    if spec.unmergeable:
         raise LookforwardError(
-            f"{source.given} holds an adapter {kind!r}, which no plain pipeline folder can hold: its word looks "
-            "different to each layer. Draw with it by `lookforward generate`."
+            f"{source.given} holds an adapter {spec.name!r}, which no plain pipeline folder can hold, because "
+            f"{spec.unmergeable}. Draw with it by `lookforward generate`.",
+            code="adapter-unmergeable",
         )
-    if kind == "full" and not is_first:
+    if spec.is_whole_model and not is_first:
         raise LookforwardError(
-            f"{source.given} is a whole model, and two of them cannot be combined: give it first, adapters after it."
+            f"{source.given} is a whole model, and two of them cannot be combined: give it first, adapters after it.",
+            code="model-second",
         )
 
 
 def _other_shape(part: str) -> LookforwardError:
     return LookforwardError(
         f"The {part} and that of its base model are not of one shape, so nothing lies between them: leave out the "
-        "strength."
+        "strength.",
+        code="model-shape",
     )

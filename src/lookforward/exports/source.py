@@ -10,8 +10,11 @@ from typing import Any
 
 from diffusers import StableDiffusionPipeline
 
+from lookforward.adapters import ADAPTERS
+from lookforward.adapters.full import FULL
 from lookforward.config.settings import TOYBOX, EvaluationSettings
 from lookforward.errors import LookforwardError
+from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.pipeline import build_pipeline, find_device
@@ -19,7 +22,7 @@ from lookforward.runs.folder import MANIFEST, SETTINGS, Run, open_run
 
 # Of a model that says nothing itself: those of `Settings`
 _SAMPLING = EvaluationSettings()
-_PLAIN = {"adapter": "full", "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
+_PLAIN = {"adapter": FULL.name, "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,8 @@ class Source:
 
     @property
     def subject(self) -> str:
-        """What prompts call the subject: "sks dog"; empty for a plain model."""
-        words = [self.manifest["identifier"]]
-        if self.manifest["noun_in_prompt"]:
-            words.append(self.manifest["class_noun"])
-        return " ".join(word for word in words if word)
+        """What prompts call the subject: "sks dog"; "" for a plain model."""
+        return subject_of(self.manifest)
 
     def load(self, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
         """The pipeline that draws with it.
@@ -158,11 +158,12 @@ def add_adapters(
 
 
 def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
-    """A note for each adapter that was trained on another model than `first` is or was trained on, and on those of
-    Custom Diffusion that do not last.
+    """A note for each adapter that was trained on another model than `first` is or was trained on, and for each that
+    another one replaces.
     """
     sources = [first, *(source for source, _ in adapters if source is not first)]
-    names = [source.name for source in sources if source.manifest["adapter"] == "custom-diffusion"]
+    replacing = [spec.name for spec in ADAPTERS if spec.replaces]
+    names = [source.name for source in sources if source.manifest["adapter"] in replacing]
     replaced = tuple(
         f"The keys and values of {after} take the place of those of {before}: to draw both subjects, train them "
         "together, from a list."

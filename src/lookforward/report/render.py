@@ -1,4 +1,4 @@
-"""A benchmark to its page and the same in Markdown; and tables for the terminal."""
+"""A benchmark to its page, its tables to Markdown, and tables for the terminal."""
 
 import base64
 import io
@@ -36,7 +36,7 @@ def report_sections(benchmark: Benchmark) -> list[Section]:
 
 
 def write_report(benchmark: Benchmark, page: Path, version: str) -> tuple[Path, Path]:
-    """Write the page, and the same in Markdown beside it; returns both paths. version: of the program that writes.
+    """Write the page, and its tables in Markdown beside it; returns both paths. version: of the program that writes.
 
     Raises:
         LookforwardError: the disk is full or cannot be written.
@@ -44,7 +44,8 @@ def write_report(benchmark: Benchmark, page: Path, version: str) -> tuple[Path, 
     sections, text = report_sections(benchmark), page.with_suffix(".md")
     write_text(page, html_page(benchmark.title, sections, f"Written by {version}."))
     footer = f"Written by {version}. Plots and pictures are in the page, {page.name}."
-    write_text(text, markdown_page(benchmark.title, sections, footer))
+    with_tables = [s for s in sections if any(isinstance(block, Table) for block in s.blocks)]
+    write_text(text, markdown_page(benchmark.title, with_tables, footer))
     return page, text
 
 
@@ -66,7 +67,7 @@ def html_page(title: str, sections: Sequence[Section], footer: str) -> str:
 
 
 def markdown_page(title: str, sections: Sequence[Section], footer: str) -> str:
-    """Names and prompts are escaped, so that they are shown as they are, without effect."""
+    """Texts and tables. Names and prompts are escaped, so that they are shown as they are, without effect."""
     template = _environment(autoescape=False, finalize=_plain).get_template("page.md.jinja")
     text = template.render(title=title, sections=sections, footer=footer)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"

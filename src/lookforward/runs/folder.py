@@ -19,7 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lookforward.config.settings import FIELDS, Settings, read_toml, structure, to_toml
+from lookforward.config.reading import read_toml, structure, to_toml
+from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
 

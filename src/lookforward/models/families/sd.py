@@ -19,16 +19,6 @@ _NOISE = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
     "rescale_betas_zero_snr",
 )  # fmt: skip
-# peft's names of what is learned to those of diffusers' files, where they differ
-_LORA_SUFFIXES = {
-    "unet": {".lora_A.weight": ".lora.down.weight", ".lora_B.weight": ".lora.up.weight"},
-    "text_encoder": {
-        ".lora_A.weight": ".lora_linear_layer.down.weight",
-        ".lora_B.weight": ".lora_linear_layer.up.weight",
-        # transformers 5 looks for what the layer itself calls it; others know this name as well
-        ".lora_magnitude_vector": ".lora_magnitude_vector.weight",
-    },
-}
 
 
 class StableDiffusion:
@@ -118,15 +108,6 @@ class StableDiffusion:
     def signature(self, pipeline: Any) -> list[Any]:
         schedule = {name: pipeline.scheduler.config.get(name) or None for name in _NOISE}
         return [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
-
-    def lora_name(self, component: str, name: str) -> str:
-        for suffix, new in _LORA_SUFFIXES[component].items():
-            if name.endswith(suffix):
-                name = name.removesuffix(suffix) + new
-                break
-        if component == "text_encoder" and not name.startswith("text_model."):
-            name = f"text_model.{name}"  # a level that later versions of transformers left out, and files still have
-        return name
 
 
 SD = StableDiffusion()

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lookforward.adapters.lora import read_lora
+from lookforward.adapters.low_rank import read_lora
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors, writing
+from lookforward.models.families.sd import SD
 
-_PARTS = {"unet": "lora_unet", "text_encoder": "lora_te"}
+_DENOISER, _ENCODER = SD.denoiser, SD.text_encoders[0]
+_PARTS = {_DENOISER: "lora_unet", _ENCODER: "lora_te"}
 _SUFFIXES = {
     ".lora.down.weight": "lora_down.weight",
     ".lora.up.weight": "lora_up.weight",
@@ -36,16 +38,16 @@ def write_kohya(folder: Path, path: Path, trigger: str = "") -> None:
     alphas = {part: settings[f"{part}.lora_alpha"] for part in _PARTS if f"{part}.lora_alpha" in settings}
     tensors = to_kohya(layers, alphas)
     ranks = sorted({len(t) for name, t in tensors.items() if name.endswith("lora_down.weight")})
-    said = {
+    metadata = {
         "format": "pt",
         "ss_network_module": "networks.lora",
         "ss_network_dim": ", ".join(map(str, ranks)),
         "ss_network_alpha": ", ".join(str(alpha) for alpha in sorted(set(alphas.values()))),
     }
-    said |= about_the_base(tensors) | ({"modelspec.trigger_phrase": trigger} if trigger else {})
+    metadata |= about_the_base(tensors) | ({"modelspec.trigger_phrase": trigger} if trigger else {})
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, tensors, said)
+        write_tensors(path, tensors, metadata)
 
 
 def about_the_base(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -58,8 +60,8 @@ def about_the_base(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def to_kohya(layers: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[str, Tensor]:
     """diffusers' names to kohya's, with a scalar alpha beside each pair of matrices.
 
-    layers: as in `pytorch_lora_weights.safetensors`; alphas: of "unet" and "text_encoder", the rank where not given.
-    A DoRA's magnitudes (out,) become (out, 1), by which readers know that they belong to the rows.
+    layers: as in `pytorch_lora_weights.safetensors`; alphas: of denoiser and text encoder, the rank if
+    not given. A DoRA's magnitudes (out,) become (out, 1), by which readers know that they belong to the rows.
 
     Raises:
         LookforwardError: a name is none that diffusers writes for Stable Diffusion 1 or 2.
@@ -69,9 +71,10 @@ def to_kohya(layers: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[
         part, _, rest = key.partition(".")
         suffix = next((suffix for suffix in _SUFFIXES if rest.endswith(suffix)), None)
         if part not in _PARTS or suffix is None:
-            raise LookforwardError(f"{key!r} is no layer of a LoRA that this version can convert.")
+            message = f"{key!r} is not a layer of a LoRA for {SD.label}: only those have kohya's layout."
+            raise LookforwardError(message, code="format-family")
         module = rest.removesuffix(suffix)
-        if part == "text_encoder" and not module.startswith("text_model."):
+        if part == _ENCODER and not module.startswith("text_model."):
             module = f"text_model.{module}"
         name, kind = f"{_PARTS[part]}_{module.replace('.', '_')}", _SUFFIXES[suffix]
         tensors[f"{name}.{kind}"] = tensor.reshape(-1, 1) if kind == "dora_scale" else tensor

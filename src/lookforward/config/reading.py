@@ -1,0 +1,174 @@
+"""Settings from plain values and TOML, checked; and back to TOML."""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
+from lookforward.errors import LookforwardError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        LookforwardError: the file cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LookforwardError(f"{path} is not TOML: {error}.", code="toml-damaged") from error
+    except OSError as error:
+        raise LookforwardError(f"{path} cannot be read: {error.strerror}.", code="file-unreadable") from error
+
+
+def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables to values by their dotted names; names that are dotted already stay as they are."""
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": one for inner, one in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def structure(values: Mapping[str, Any], where: str) -> Settings:
+    """Values by dotted names (or in nested tables) to checked settings; what is missing has its default.
+
+    where: what messages say the values came from.
+
+    Raises:
+        LookforwardError: a name is unknown (the message names its nearest neighbour), a value is of the wrong kind or
+            outside its range, or two settings contradict each other.
+    """
+    values = flatten(values)
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    for name, value in values.items():
+        check_value(name, value, where)
+        one = FIELDS[name]
+        groups[one.group][one.key] = float(value) if one.kind is float else value
+    settings = Settings(**{name: GROUPS[name](**given) for name, given in groups.items()})
+    _check_together(settings)
+    return settings
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The same settings with other values, by dotted names.
+
+    Raises:
+        LookforwardError: as `structure`.
+    """
+    return structure(settings.flat() | flatten(values), "the changed settings")
+
+
+def check_value(name: str, value: Any, where: str) -> None:
+    """Raise LookforwardError if there is no such setting, or the value is of the wrong kind or outside its range."""
+    if name not in FIELDS:
+        near = nearest(name)
+        hint = f"Did you mean {near}?" if near else "docs/settings.md lists them all."
+        raise LookforwardError(f"Unknown setting {name} in {where}. {hint}", code="setting-unknown")
+    kind, choices, within = FIELDS[name].kind, FIELDS[name].choices, FIELDS[name].spec.within
+    if choices:
+        if value not in choices:
+            listed = ", ".join(choices)
+            raise LookforwardError(f"{name} = {value!r} in {where}: choose one of {listed}.", code="setting-choice")
+        return
+    allowed = (int, float) if kind is float else (kind,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.", code="setting-kind")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise LookforwardError(f"{name} = {value} in {where} must be a finite number.", code="setting-range")
+    if within and not _lies_in(value, within):
+        raise LookforwardError(f"{name} = {value} in {where} must lie in {within}.", code="setting-range")
+
+
+def nearest(name: str) -> str:
+    """The setting whose name is most like a wrong one; empty if none is."""
+    key = name.split(".")[-1]
+    keys = {one.key: full for full, one in FIELDS.items()}
+    alike = [SHORT[name]] if name in SHORT else [full for full, one in FIELDS.items() if one.key == key]
+    alike += difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
+    alike += difflib.get_close_matches(name.replace("_", ".", 1), FIELDS, n=1, cutoff=0.8)
+    alike += [keys[one] for one in difflib.get_close_matches(key, keys, n=1)]
+    return alike[0] if alike else ""
+
+
+def _lies_in(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].replace("2^63", str(2**63)).split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)
+
+
+def _check_together(settings: Settings) -> None:
+    objective, critic, baseline = settings.objective, settings.critic, settings.baseline
+    problem = ""
+    if baseline.name != "none" and (critic.name != "none" or objective.reward_gradient == "direct"):
+        problem = (
+            f"baseline.name = {baseline.name!r} has no critic: set critic.name to none and objective.reward_gradient "
+            "to critic."
+        )
+    elif objective.reward_gradient == "direct" and critic.name != "none":
+        problem = "objective.reward_gradient = 'direct' follows the reward itself: set critic.name to none."
+    elif baseline.name == "draft" and baseline.draft_last > baseline.sampler_steps:
+        problem = (
+            f"baseline.draft_last = {baseline.draft_last} is more than the {baseline.sampler_steps} sampler steps: "
+            "lower it, or raise baseline.sampler_steps."
+        )
+    elif baseline.name != "none" and baseline.draft_noises and baseline.draft_last != 1:
+        problem = "baseline.draft_noises needs baseline.draft_last = 1."
+    elif baseline.name == "dpok" and settings.adapter.train_text_encoder:
+        problem = "baseline.name = 'dpok' trains no text encoder: set adapter.train_text_encoder to false."
+    elif objective.prior_weight > 0 and settings.data.class_images == 0:
+        problem = (
+            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, or set objective.prior_weight"
+            " to 0."
+        )
+    if problem:
+        raise LookforwardError(problem, code="settings-conflict")
+
+
+def require_learning(settings: Settings) -> Settings:
+    """The settings themselves, if a run with them has anything to learn from.
+
+    Raises:
+        LookforwardError: no term of the loss has a weight.
+    """
+    # A critic that never learns still counts: one of the ablations is that
+    critic, objective = settings.critic, settings.objective
+    followed = critic.weight > 0 and (critic.name != "none" or objective.reward_gradient == "direct")
+    if settings.baseline.name == "none" and objective.reconstruction_weight == 0 and not followed:
+        raise LookforwardError(
+            "Nothing to learn from: objective.reconstruction_weight is 0, and no reward is followed. For a reward set "
+            "critic.weight above 0, and either critic.name other than none or objective.reward_gradient to direct.",
+            code="nothing-to-learn",
+        )
+    return settings
+
+
+def to_toml(settings: Settings) -> str:
+    """All settings as TOML, a table for each group."""
+    tables = []
+    for group in GROUPS:
+        values = {one.name: getattr(getattr(settings, group), one.name) for one in dataclasses.fields(GROUPS[group])}
+        tables.append("\n".join([f"[{group}]", *(f"{name} = {toml_value(v)}" for name, v in values.items())]))
+    return "\n\n".join(tables) + "\n"
+
+
+def toml_value(value: bool | int | float | str) -> str:
+    """A plain value as TOML."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = "".join(
+                {"\\": "\\\\", '"': '\\"'}.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c)
+                for c in value
+            )
+            return f'"{escaped}"'
+        case _:
+            return repr(value)
