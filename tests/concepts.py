@@ -38,7 +38,7 @@ def some_state(policy: DiffusionPolicy, prompts: list[str], *timesteps: int) -> 
 def seen_by_layers(policy: DiffusionPolicy, state: State) -> list[Tensor]:
     """What each cross-attention layer's keys are made of, (b, l, d), in the order in which an image passes them."""
     seen: list[Tensor] = []
-    keys = [m for name, m in policy.unet.named_modules() if name.endswith("attn2.to_k")]
+    keys = [m for name, m in policy.denoiser.named_modules() if name.endswith("attn2.to_k")]
     hooks = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach())) for m in keys]
     with torch.no_grad():
         policy.act(state)

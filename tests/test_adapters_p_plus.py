@@ -62,7 +62,7 @@ def test_each_layer_sees_its_own_vector_and_no_other() -> None:
     prompts = [PROMPT, "a vase", PROMPT]
     before = seen_by_layers(policy, some_state(policy, prompts, 5, 500, 900))
     assert [seen.shape for seen in before] == [(3, policy.pipeline.tokenizer.model_max_length, 16)] * 4
-    names = list(cross_attentions(policy.unet))
+    names = list(cross_attentions(policy.denoiser))
     begun = vectors.detach().clone()
     for i in range(len(names)):
         with torch.no_grad():
@@ -94,8 +94,8 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         parameters = ADAPTER.attach(policy)
         disturb(parameters)
         if kept:
-            policy.unet.train()
-            policy.pipeline.unet.enable_gradient_checkpointing()
+            denoiser: Any = policy.denoiser.train()
+            denoiser.enable_gradient_checkpointing()
         policy.act(some_state(policy, [PROMPT, "a vase"], 5, 500)).square().mean().backward()
         gradients.append(parameters["p-plus.vectors"].grad)
     torch.testing.assert_close(gradients[0], gradients[1])

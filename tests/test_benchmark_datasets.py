@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import save_image
+from errors import raises
 from lookforward.benchmark.datasets import bundled_dataset, find_dataset, photos_hash, provide_photos
 from lookforward.benchmark.datasets.values import require_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
-from lookforward.errors import LookforwardError
 from lookforward_toybox.subjects import reference_photos
 from lookforward_toybox.world.subject import DEVELOPMENT
 
@@ -117,7 +117,7 @@ def test_dreambooth_is_read_as_it_is(tmp_path: Path) -> None:
         "1 of the 3 subjects in prompts_and_classes.txt have no folder: cat2",
         "prompts_and_classes.txt does not name these folders, which are left out: extra",
     )
-    with pytest.raises(LookforwardError, match=r"has no subject 'cat2'. It has: dog6, old_vase"):
+    with raises("subject-unknown", "'cat2'", "dog6, old_vase"):
         data.find("cat2")
 
 
@@ -128,27 +128,29 @@ def test_dreambooth_without_lists_has_the_published_prompts(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "code", "fact"),
     [
-        (lambda t: t.replace("subject_name,class", "name,noun"), "has no table of subjects"),
-        (lambda t: t.replace("dog6,dog", "dog6,"), "gives dog6 no class"),
-        (lambda t: t.replace("dog6,dog", "../dog6,dog"), "cannot be called '../dog6'"),
-        (lambda t: t.replace("'a red {0}", "'a red {2}"), r"may hold \{0\} and \{1\} only"),
-        (lambda t: t.split("Live Subject")[0], "no prompts for live subjects"),
+        (lambda t: t.replace("subject_name,class", "name,noun"), "dataset-classes", "prompts_and_classes.txt"),
+        (lambda t: t.replace("dog6,dog", "dog6,"), "dataset-broken", "dog6,CLASS"),
+        (lambda t: t.replace("dog6,dog", "../dog6,dog"), "subject-name", "'../dog6'"),
+        (lambda t: t.replace("'a red {0}", "'a red {2}"), "dataset-broken", "{0} and {1}"),
+        (lambda t: t.split("Live Subject")[0], "dataset-broken", "live"),
     ],
 )
-def test_broken_dreambooth_says_what_is_wrong(tmp_path: Path, change: Callable[[str], str], told: str) -> None:
+def test_broken_dreambooth_says_what_is_wrong(
+    tmp_path: Path, change: Callable[[str], str], code: str, fact: str
+) -> None:
     folder = dreambooth(tmp_path / "set", change(TABLE), present=("cat2",))
-    with pytest.raises(LookforwardError, match=told):
+    with raises(code, fact):
         find_dataset(str(folder))
 
 
 def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(LookforwardError, match="There is no data set"):
+    with raises("dataset-unknown", "'toybx'", "toybox-development"):
         find_dataset("toybx")
-    with pytest.raises(LookforwardError, match=r"neither prompts_and_classes.txt.*nor dataset.json"):
+    with raises("dataset-unknown", "prompts_and_classes.txt", "dataset.json"):
         find_dataset(str(tmp_path))
-    with pytest.raises(LookforwardError, match="has no folder of any subject"):
+    with raises("dataset-empty", "dog6"):
         find_dataset(str(dreambooth(tmp_path / "set", present=())))
 
 
@@ -162,21 +164,23 @@ def test_custom_concept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "prompts", "told"),
+    ("entries", "prompts", "code", "fact"),
     [
-        ("[{", "a {}", "cannot be read as JSON"),
-        ("{}", "a {}", "must hold a list"),
-        ([entry("pet_dog1", class_prompt=3)], "a {}", "entry 1: class_prompt must be some text"),
-        ([{"class_prompt": "dog"}], "a {}", "entry 1: instance_data_dir must be"),
-        ([entry("pet_dog1", prompt_filename="prompts/no.txt")], "a {}", r"no.txt cannot be read"),
-        ([entry("pet_dog1")], "a {} {breed}", "unknown placeholder"),
-        ([entry("pet_dog1")], "a dog", "does not say where the subject goes"),
-        ([entry("pet_dog1"), entry("pet_dog1")], "a {}", "names pet_dog1 twice"),
-        ([entry("gone")], "a {}", "none of its folders of photos is there"),
+        ("[{", "a {}", "dataset-broken", "dataset.json"),
+        ("{}", "a {}", "dataset-broken", "instance_data_dir"),
+        ([entry("pet_dog1", class_prompt=3)], "a {}", "dataset-broken", "entry 1: class_prompt"),
+        ([{"class_prompt": "dog"}], "a {}", "dataset-broken", "entry 1: instance_data_dir"),
+        ([entry("pet_dog1", prompt_filename="prompts/no.txt")], "a {}", "file-unreadable", "no.txt"),
+        ([entry("pet_dog1")], "a {} {breed}", "prompt-placeholder", "breed"),
+        ([entry("pet_dog1")], "a dog", "dataset-broken", "'a dog'"),
+        ([entry("pet_dog1"), entry("pet_dog1")], "a {}", "subject-name", "pet_dog1"),
+        ([entry("gone")], "a {}", "dataset-empty", "gone"),
     ],
 )
-def test_broken_custom_concept_says_what_is_wrong(tmp_path: Path, entries: Any, prompts: str, told: str) -> None:
-    with pytest.raises(LookforwardError, match=told):
+def test_broken_custom_concept_says_what_is_wrong(
+    tmp_path: Path, entries: Any, prompts: str, code: str, fact: str
+) -> None:
+    with raises(code, fact):
         find_dataset(str(custom_concept(tmp_path / "cc", entries, prompts)))
 
 
@@ -191,7 +195,7 @@ def test_photos_hash_follows_contents(tmp_path: Path) -> None:
 
 def test_names_become_files() -> None:
     for name in ("a/b", ".hidden", "", "-x", "a\\b", "a\nb", "x" * 101):
-        with pytest.raises(LookforwardError):
+        with raises("subject-name"):
             require_names([name], Path("index"))
     require_names(["dog6", "berry bowl", "katze-ß"], Path("index"))
 

@@ -94,7 +94,7 @@ def test_a_merged_model_needs_nothing_beside_it(
     assert np.abs(ours - before).max() > 3
     assert np.abs(drawn(load_personalized("merged").pipeline, prompt) - ours).max() <= 1
     card = (tmp_path / "merged" / CARD).read_text()
-    assert "Baked in" in card
+    assert "Merged in" in card
     assert read_manifest(Path("merged"))["merged"][0]["adapter"] == adapter
 
 

@@ -1,7 +1,6 @@
 """lookforward: personalised text-to-image generation by deterministic policy gradient with Look Forward."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             return version("lookforward")
         except PackageNotFoundError:  # run from a source tree that is not installed

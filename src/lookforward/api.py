@@ -43,7 +43,9 @@ class Personalized:
             LookforwardError: it was loaded from an export, or is a plain model.
         """
         if self.source.run is None:
-            raise LookforwardError(f"{self.source.given} is no run folder; give the run that made it.")
+            raise LookforwardError(
+                f"{self.source.given} is not a run folder: give the run that made it.", code="not-a-run"
+            )
         return self.source.run
 
     def generate(
@@ -68,10 +70,12 @@ class Personalized:
             LookforwardError: a number is out of range; it names it.
         """
         if count < 1:
-            raise LookforwardError(f"count = {count}: ask for at least one image.")
+            raise LookforwardError(f"count = {count}: ask for at least one image.", code="count-too-small")
         own, subject = self.source.manifest, self.source.subject
         if "{}" in prompt and not subject:
-            raise LookforwardError("{} stands for a subject, and a plain model knows none: write the prompt in full.")
+            raise LookforwardError(
+                "{} stands for a subject, and a plain model has none: write the prompt in full.", code="no-subject"
+            )
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
         images = draw_images(

@@ -6,11 +6,12 @@ No other module of lookforward imports lookforward_toybox.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lookforward.errors import LookforwardError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TOYBOX = "toybox"  # what `--model` and `--dataset` call it
 CARD = "subject.json"  # beside photos that the bundle drew: which of its subjects they show
@@ -27,7 +28,7 @@ class BundledSubject:
     name: str
     class_noun: str
     live: bool
-    drawing: Callable[[], np.ndarray]
+    drawing: "Callable[[], np.ndarray]"
     write_photos: Callable[[Path], object]
 
 
@@ -70,7 +71,7 @@ class Bundle(Protocol):
         """How many of them are for development and how many for tests, in words."""
         ...
 
-    def known_drawing(self, folder: Path) -> np.ndarray | None:
+    def known_drawing(self, folder: Path) -> "np.ndarray | None":
         """The drawing (size, size, 4) in [0, 1] of the subject in a folder of photos; None for any other subject."""
         ...
 

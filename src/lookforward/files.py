@@ -246,7 +246,7 @@ def _converter(exact: bool) -> "Converter":
 
 
 def _sort_metadata(path: Path) -> None:
-    """Write the header of a safetensors file anew, in its place, with the metadata in order."""
+    """Rewrite the header of a safetensors file in place, with sorted metadata."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -61,7 +61,7 @@ class NetiAdapter:
 
     identifier: the new word, "<sks>". initial_word: whose embedding it begins as, and whose length it keeps.
     width: of the two hidden layers. bypass: α, the share of what is added behind the text encoder; 0 is none.
-    dropout: how likely nested dropout cuts the second hidden layer short, to a length that is drawn anew.
+    dropout: how likely nested dropout cuts the second hidden layer short, to a random length.
     generator: on the CPU, for the first weights, the waves' frequencies and nested dropout.
 
     The export is a file of weights and a custom pipeline for diffusers.

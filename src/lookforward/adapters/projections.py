@@ -31,7 +31,7 @@ class TrainedProjection(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """Encoded prompts (b, l, d) to keys or values (b, l, c)."""
         projected = functional.linear(words, self.weight, self.base.bias)
-        # The mark of a prompt's start is the same in every prompt: as in the authors' code, it teaches nothing
+        # The start-of-text token is the same in every prompt: as in the authors' code, it gets no gradient
         return torch.cat([projected[:, :1].detach(), projected[:, 1:]], dim=1)
 
 
@@ -79,7 +79,7 @@ class ProjectionAdapter:
             for name, attention in crossing.items()
             for part in _PROJECTIONS
         }
-        # diffusers wants a processor for each attention; an empty one has no weights of its own
+        # diffusers needs a processor for each attention; an empty one has no weights
         tensors |= {
             name: torch.empty(0) for name in denoiser.attn_processors if name.removesuffix(".processor") not in crossing
         }

@@ -137,7 +137,7 @@ def add_words(pipeline: Any, words: Sequence[Word]) -> WordTable:
     """
     encoder, original = text_parts(pipeline)
     if isinstance(encoder.get_input_embeddings(), WordTable):
-        message = "This pipeline has an adapter of words already: detach it, or load the pipeline anew."
+        message = "This pipeline has an adapter of words already: detach it, or load the pipeline again."
         raise LookforwardError(message, code="word-second")
     tokens = check_words(original, words)
     rows = [initial_vector(pipeline, word.initial_word).repeat(word.vectors, 1) for word in words]
@@ -226,7 +226,7 @@ def check_words(tokenizer: Any, words: Sequence[Word]) -> list[str]:
 def write_words(table: WordTable, folder: Path) -> None:
     """Each word as a file for `pipeline.load_textual_inversion`: one tensor (vectors, d) named by the identifier.
 
-    The word that it began with stands in the file's metadata, for `load_words`.
+    The file's metadata store the initial word, for `load_words`.
     """
     for i, (word, row) in enumerate(zip(table.words, table.rows, strict=True)):
         metadata = {"format": "pt", "initial_word": word.initial_word}
@@ -236,7 +236,7 @@ def write_words(table: WordTable, folder: Path) -> None:
 def load_words(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
     """Put the words that `write_words` or diffusers wrote into a pipeline: more tokens, a longer token embedding.
 
-    strength: 1 is the word as it was learned, 0 the one that it began with, and between them what lies there.
+    strength: 1 is the word as it was learned, 0 the initial one; values between interpolate.
 
     Raises:
         LookforwardError: a file is missing, damaged or of another model, the pipeline knows the word already, or the
@@ -249,7 +249,7 @@ def load_words(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
         if word.identifier in tokenizer.get_vocab():
             raise LookforwardError(
                 f"{path}: the model, or an adapter before this one, has a word {word.identifier!r} already. Draw with "
-                "one of the two, or train one anew with another --identifier.",
+                "one of the two, or train one again with another --identifier.",
                 code="identifier-known",
             )
         check_words(tokenizer, [word])

@@ -4,7 +4,7 @@ A state is (x_t, t, prompt); the action is the model's output there; from both f
 lead to the next state, Δ timesteps on:
 
 - `reference`: the reference photo, noised to t-Δ. The next state does not depend on the action, so that of a return
-  only the first reward does. The rest is a baseline to a critic that tells states apart.
+  only the first reward does. The rest is a baseline to a critic that sees the state.
 - `policy`: the deterministic DDIM step with the action. All later rewards are consequences of it.
 """
 

@@ -58,7 +58,7 @@ class Examples:
 
 
 class PromptCache:
-    """Encoded prompts: kept if the text encoders are frozen, encoded anew in each step if one is trained."""
+    """Encoded prompts: kept if the text encoders are frozen, encoded again in each step if one is trained."""
 
     def __init__(self, policy: Policy, trained: bool) -> None:
         self.policy, self.trained = policy, trained

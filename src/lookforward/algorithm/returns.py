@@ -40,7 +40,7 @@ def compute_target(
     critic: ScaledCritic,
     generator: torch.Generator,
 ) -> Tensor:
-    """What the critic is to predict of the transition `now`, which earned `reward` (b,): (b,)."""
+    """What the critic should predict for the transition `now`, whose reward is `reward` (b,): (b,)."""
     match target.kind:
         case "one-step":
             return reward

@@ -1,4 +1,4 @@
-"""Where each photo was taken, in words: what its prompt tells, the identifier need not learn.
+"""Where each photo was taken, in words: what its prompt says, the identifier need not learn.
 
 Trained on "a photo of sks dog" alone, a model takes the beach behind the dog for a part of the dog. CLIP picks
 the place for each photo out of a list, as in its zero-shot classification (Radford et al., 2021).
@@ -35,14 +35,14 @@ def describe(subject: Subject, settings: Settings, device: torch.device | str) -
     bundle = bundle_of(settings.model.name)
     places = tuple(bundle.places()) if bundle else PLACES
     clip = Encoders(encoder_sources(settings.model.name), device).clip
-    told = [
+    described = [
         replace(one, photos=tuple(
             photo if photo.caption else replace(photo, place=place)
             for photo, place in zip(one.photos, find_places(one, places, clip), strict=True)
         ))
         for one in subject.together
     ]  # fmt: skip
-    return replace(told[0], others=tuple(told[1:]))
+    return replace(described[0], others=tuple(described[1:]))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The reward that a run's settings name, and the environment that pays it."""
+"""The reward that a run's settings name, and the environment that gives it."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -115,7 +115,7 @@ def draft_loss(
 def _denoise_again(
     policy: Policy, settings: Draft, end: SamplerStep, empty: Conditioning | None, generator: torch.Generator
 ) -> SamplerStep:
-    """The last step anew, with gradient, from n noised copies of where it led: each sample's copies in a row."""
+    """The last step again, with gradient, from n noised copies of its result: each sample's copies in a row."""
     copies = torch.arange(len(end.x_next), device=end.x_next.device).repeat_interleave(settings.noises)
     x_0, timestep = end.x_next[copies], end.state.timestep[copies]  # (b n, c, h, w), (b n,)
     x_t = add_noise(x_0, draw_noise(x_0, generator), *policy.path.at(timestep))

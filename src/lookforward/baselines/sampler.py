@@ -153,7 +153,7 @@ def draw_noise(shape_of: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def final_transition(policy: Policy, end: SamplerStep, start: Batch) -> Transition:
-    """The last step of a trajectory as a transition that rewards can judge: its x_0_hat is where the trajectory ended.
+    """The last step of a trajectory as a transition for rewards: its x_0_hat is where the trajectory ended.
 
     start: the references that rewards compare with, as many as there are trajectories; its noise and timesteps are
     not looked at. The image is left to be decoded.

@@ -10,6 +10,7 @@ from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan, prompt_kind
 from lookforward.benchmark.provenance import now, versions
+from lookforward.benchmark.recorded import known_settings
 from lookforward.benchmark.tables import method_columns
 from lookforward.errors import LookforwardError
 from lookforward.files import write_json
@@ -83,12 +84,10 @@ def _refuse_mixing(old: Json, new: Json, folder: Path) -> None:
         if before != after:
             text = f"{folder} holds a benchmark with another {called} ({before}, now {after}). Give another --output."
             raise LookforwardError(text, code="benchmark-differs")
-    settings = {method["name"]: method["settings"] for method in old["methods"]}
+    settings = {method["name"]: known_settings(method["settings"]) for method in old["methods"]}
     for method in new["methods"]:
-        name = method["name"]
-        if settings.get(name, method["settings"]) != method["settings"] and any(
-            (folder / "cells").glob(f"*.{glob.escape(name)}.*.json")
-        ):
+        name, own = method["name"], known_settings(method["settings"])
+        if settings.get(name, own) != own and any((folder / "cells").glob(f"*.{glob.escape(name)}.*.json")):
             text = f"{folder} holds {name} with other settings. Give another --output, or delete its cells there."
             raise LookforwardError(text, code="benchmark-differs")
 

@@ -169,7 +169,7 @@ def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outco
                 cell = finished_cell(plan, folder, key)
                 return Outcome(key, "finished", False, cell) if cell else _attempt(plan, folder, key, runner)
             finally:
-                lock.unlink(missing_ok=True)  # while it is held: filelock tells a lock of a removed file
+                lock.unlink(missing_ok=True)  # while it is held: filelock notices a removed file
     except Timeout:
         return None
     except OSError as error:

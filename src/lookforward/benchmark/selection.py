@@ -92,7 +92,7 @@ def select(cells: Sequence[Cell], wanted: Wanted) -> Selection:
 
 
 def unplanned_sentence(keys: Sequence[CellKey]) -> str:
-    """What lies in the folder and is not on the page; "" if there is nothing."""
+    """What is in the folder and not on the page; "" if there is nothing."""
     if not keys:
         return ""
     cells = "1 cell in the folder is" if len(keys) == 1 else f"{len(keys):,} cells in the folder are"

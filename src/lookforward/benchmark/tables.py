@@ -121,7 +121,7 @@ def method_columns(plan: Plan, method: str) -> dict[str, Any]:
 
 
 def tidy_table(plan: Plan, cells: Sequence[Cell], model: str) -> pd.DataFrame:
-    """One row per image; what concerns a whole cell stands in each of its rows."""
+    """One row per image; values of a whole cell repeat in each of its rows."""
     methods = {name: method_columns(plan, name) for name in plan.methods}
     optimised = optimised_of(plan)
     rows = []

@@ -24,7 +24,7 @@ def ablate(
 ) -> None:
     """Vary one thing over one recipe: a table, a sheet of the same noise, and how the critic learned.
 
-    An ablation that was stopped goes on where it was; a finished cell is never run again.
+    Given again, the command continues an ablation that was stopped; no finished cell runs again.
 
     Args:
         name: discount, critic-weight, target, transition, critic, reward, scale or frozen.

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lookforward.cli.compare import outcome_line, print_blocks
 from lookforward.cli.console import split_words
-from lookforward.cli.options import GridOptions
+from lookforward.cli.options import ExtraScores, GridOptions
 from lookforward.cli.score import asked_scores
 from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
@@ -37,7 +37,7 @@ def benchmark(
     plan: bool = False,
     dino: str | None = None,
     clip: str | None = None,
-    extra_scores: tuple[str, ...] = (),
+    extra_scores: ExtraScores = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
     *,
@@ -45,8 +45,8 @@ def benchmark(
 ) -> None:
     """Train, draw and score every recipe with every adapter on every subject of a data set from every seed.
 
-    A benchmark that was stopped goes on where it was; no finished cell is run again. A cell that fails does not stop
-    the rest: it is reported at the end, with exit status 3, and tried again by the next call.
+    Given again, the command continues a benchmark that was stopped; no finished cell runs again. A cell that fails
+    does not stop the rest: it is reported at the end, with exit status 3, and tried again by the next call.
 
     Args:
         dataset: toybox, toybox-development, or a folder laid out as the DreamBooth data set or CustomConcept101.
@@ -54,20 +54,20 @@ def benchmark(
         recipes: Recipes by name or TOML file, with spaces or commas between; NAME@ADAPTER has that adapter alone. The
             untouched model is always there.
         adapters: What is trained, each with every recipe: full, lora, custom-diffusion …
-        subjects: Some of the data set's subjects; all where not given.
+        subjects: Some of the data set's subjects; all if not given.
         seeds: How many seeds, from 0.
         images: Images for each prompt.
         prompts: How many of the data set's prompts, its kinds in turn: scenes, accessories, property modifications; all
-            where not given.
+            if not given.
         output: Folder of the benchmark.
-        workers: Processes that share the work, each with a model of its own: 1 where not given, or with --ray one for
+        workers: Processes that share the work, each with a model of its own: 1 if not given, or with --ray one for
             each GPU, or for each machine where there are none.
         ray: Run on a Ray cluster, whose machines must all see --output: HOST:PORT, auto for the one that this machine
             is part of, local to start one here.
         plan: Print the grid with its time, disk and memory, and stop.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        extra_scores: Further scores, of docs/scores.md or a function of your own.
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
@@ -82,7 +82,7 @@ def benchmark(
     counts["workers"] = 1 if workers is None else workers
     for name, number in counts.items():
         if number < 1:
-            raise LookforwardError(f"--{name} must be at least 1.")
+            raise LookforwardError(f"--{name} must be at least 1.", code="count-too-small")
     scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
     if ray is not None:
         require_ray(ray)
@@ -91,7 +91,9 @@ def benchmark(
     for name in names:
         data.find(name)
     if not split_words(recipes) or not split_words(adapters):
-        raise LookforwardError("Nothing to compare: give at least one recipe and one adapter.")
+        raise LookforwardError(
+            "Nothing to compare: give at least one recipe and one adapter.", code="nothing-to-compare"
+        )
     methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
@@ -146,7 +148,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
     from lookforward.benchmark.description import write_description
     from lookforward.benchmark.runner import prepare, run_grid
     from lookforward.benchmark.tables import planned_benchmark, write_results
-    from lookforward.report.sections import cost_table, scores_table
+    from lookforward.report.sections import cost_table, footnote, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)
@@ -162,7 +164,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
         console.print(f"Note: {note}")
     if cells:
         shown = planned_benchmark(grid, cells)
-        print_blocks([scores_table(shown, "Scores"), cost_table(shown)])
+        print_blocks([scores_table(shown, "Scores"), *footnote(shown), cost_table(shown)])
         console.print(f"The table of all images is {output / 'results.csv'}.")
     if failed := [outcome for outcome in outcomes if outcome.cell is None]:
         console.print(f"{len(failed)} of {total} cells failed. Give the same command again to retry them:")

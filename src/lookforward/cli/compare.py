@@ -38,10 +38,10 @@ def compare(
 ) -> None:
     """Train every recipe with every adapter on every subject from every seed, and print scores with 95% intervals.
 
-    A comparison that was stopped goes on where it was; a finished cell is never run again.
+    Given again, the command continues a comparison that was stopped; no finished cell runs again.
 
     Args:
-        subjects: Held-out subjects such as vase-0; the ten development subjects where not given.
+        subjects: Held-out subjects such as vase-0; the ten development subjects if not given.
         recipes: Recipes to compare, by name or TOML file; NAME@ADAPTER has that adapter alone. The untouched model is
             always shown.
         adapters: What is trained: full, lora, dora, custom-diffusion, textual-inversion, p-plus, neti.

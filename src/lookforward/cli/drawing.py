@@ -1,4 +1,4 @@
-"""Images into files that tell how they were drawn; nothing that was drawn otherwise is overwritten."""
+"""Draw images into files whose metadata says how they were drawn; never overwrite an image drawn in another way."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -81,16 +81,16 @@ def generate(
     }
     _tell((*repeats, *notes, *_too_long(pipeline.tokenizer, asked)), asked, own)
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
-        console.print(f"Note: {like} was drawn with another model or other adapters, and will look otherwise.")
+        console.print(f"Note: {like} was drawn with another model or other adapters, and will look different.")
     folder = output or (source.run.folder if source.run else Path()) / "images"
     draw_into(folder, pipeline, [(text, number) for text in asked for number in chosen], settings, record)
 
 
 def _require_words(prompt: str | None, file: Path | None, past: str | None) -> None:
     if prompt is not None and file is not None:
-        raise LookforwardError("Give a PROMPT, or --prompts FILE, not both.")
+        raise LookforwardError("Give a PROMPT, or --prompts FILE, not both.", code="prompt-twice")
     if prompt is None and file is None and past is None:
-        raise LookforwardError("Give a PROMPT, or --prompts FILE with one prompt a line.")
+        raise LookforwardError("Give a PROMPT, or --prompts FILE with one prompt a line.", code="prompt-missing")
 
 
 def _prompts(prompt: str | None, file: Path | None, past: str | None, own: dict[str, Any]) -> list[str]:
@@ -107,7 +107,9 @@ def _prompts(prompt: str | None, file: Path | None, past: str | None, own: dict[
         plain = prompt is not None and "{}" in prompt and not own["identifier"]
         asked = [template.replace("{}", f"{own['identifier']} {noun}".strip()) if prompt is not None else template]
     if plain:
-        raise LookforwardError("{} stands for a subject, and a plain model knows none: write the prompt in full.")
+        raise LookforwardError(
+            "{} stands for a subject, and a plain model has none: write the prompt in full.", code="no-subject"
+        )
     return asked
 
 
@@ -116,18 +118,21 @@ def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ..
     once = list(dict.fromkeys(asked))
     if len(once) == len(asked):
         return once, ()
-    told = f"{len(asked)} prompts of {file} are {len(once)} different ones, each drawn once for each seed"
-    return once, (f"{told}: the same seed gives the same image.",)
+    note = f"{len(asked)} prompts of {file} are {len(once)} different ones, each drawn once for each seed"
+    return once, (f"{note}: the same seed gives the same image.",)
 
 
 def _seeds(seeds: tuple[int, ...], count: int | None, seed: int | None, past: int | None) -> list[int]:
     if (seeds or past is not None) and (count, seed) != (None, None):
-        raise LookforwardError("--seed and --count do not go with --seeds or --like: give all seeds after --seeds.")
+        raise LookforwardError(
+            "--seed and --count cannot be combined with --seeds or --like: give all seeds after --seeds.",
+            code="seeds-twice",
+        )
     count, seed = 4 if count is None else count, seed or 0
     if count < 1:
-        raise LookforwardError(f"count = {count}: ask for at least one image.")
+        raise LookforwardError(f"count = {count}: ask for at least one image.", code="count-too-small")
     if len(set(seeds)) != len(seeds):
-        raise LookforwardError("--seeds names a seed twice: the same seed gives the same image.")
+        raise LookforwardError("--seeds names a seed twice: the same seed gives the same image.", code="seed-repeated")
     return list(seeds) or ([past] if past is not None else list(range(seed, seed + count)))
 
 

@@ -1,11 +1,12 @@
 """`lookforward COMMAND …`: find the command, run it, and report errors in one message."""
 
+import ast
 import difflib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from lookforward.bundle import require_bundle
@@ -77,8 +78,7 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
 
 
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
-    functions = {name: find_command(name) if isinstance(found, str) else found for name, found in commands.items()}
-    lines = {name: summary(function) for name, function in functions.items()}
+    lines = {name: summary(name, found) for name, found in commands.items()}
     if commands is COMMANDS:
         lines["toybox"] = "The bundled model and its world: photos of its subjects, measurements, training."
     print(f"usage: {prog} COMMAND …\n\nTeach a text-to-image model your subject from a handful of photos.\n")
@@ -87,9 +87,13 @@ def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
     print(f"\n`{prog} COMMAND --help` lists the options of a command.")
 
 
-def summary(command: Command) -> str:
-    """The first sentence of a command's help."""
-    return (inspect.getdoc(command) or "").split("\n")[0]
+def summary(name: str, command: str | Command) -> str:
+    """The first line of a command's help. It is read from the source where importing the module would take longer."""
+    if not isinstance(command, str):
+        return (command.__doc__ or "").strip().split("\n")[0]
+    tree = ast.parse((Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8"))
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return (ast.get_docstring(function) or "").split("\n")[0]
 
 
 def _exit(status: int, message: str) -> None:

@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import tyro
 
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field
+from lookforward.rewards import REWARDS
+from lookforward.scores import SCORES
 
 _SHORT = {name: short for short, name in SHORT.items()}
 _OF_A_GRID = {
     "subject.photos", "subject.class_noun", "subject.others", "model.name", "model.device", "run.recipe", "run.seed",
 }  # fmt: skip
+
+
+_FUNCTION = "MODULE:FUNCTION"
+_EXTRA = "|".join([*(spec.name for spec in SCORES if spec.on_request), _FUNCTION])
+ExtraScores = Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"[{{{_EXTRA}}} ...]")]
+"""Names of scores that are computed only on request."""
 
 
 def _options(left_out: Collection[str]) -> Any:
@@ -31,10 +39,19 @@ def _option(one: Field) -> Any:
         one.kind,
         tyro.conf.arg(
             help=one.spec.help,
+            metavar=_metavar(one),
             help_behavior_hint=f"(default: {shown_default(one)})",
             aliases=(f"--{short.replace('_', '-')}",) if short else None,
         ),
     ]
+
+
+def _metavar(one: Field) -> str | None:
+    """What help shows in the place of a value, if its kind does not say which values there are."""
+    names = one.spec.choices
+    if one.name == "objective.reward":
+        names = (*(spec.written for spec in REWARDS), _FUNCTION)
+    return "{" + ",".join(names) + "}" if names else None
 
 
 def shown_default(one: Field) -> str:

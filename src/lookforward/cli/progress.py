@@ -18,17 +18,17 @@ _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q"
 
 @contextmanager
 def track(what: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """A function to be told how many of `total` are done: a bar on a terminal, a line for each tenth elsewhere."""
-    live, told = sys.stdout.isatty(), 0
+    """Gives a function that shows how many of `total` are done: a bar on a terminal, else a line for each tenth."""
+    live, shown = sys.stdout.isatty(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not live) as bar:
         task = bar.add_task(what, total=total)
 
         def show(done: int) -> None:
-            nonlocal told
+            nonlocal shown
             bar.update(task, completed=done)
-            if not live and done * 10 // total > told:
-                told = done * 10 // total
+            if not live and done * 10 // total > shown:
+                shown = done * 10 // total
                 console.print(f"{what}: {done} of {total}", highlight=False)
 
         yield show

@@ -36,7 +36,7 @@ _EXIT_CODES = """\
 def cli_page() -> str:
     """docs/cli.md: every command with its options."""
     commands = {name: find_command(name) for name in COMMANDS}
-    overview = [f"| [`{name}`](#{name}) | {summary(command)} |" for name, command in commands.items()]
+    overview = [f"| [`{name}`](#{name}) | {summary(name, module)} |" for name, module in COMMANDS.items()]
     parts = [
         f"# Command line\n\n{_NOTE}`lookforward COMMAND --help` lists the options of a command. "
         "`python -m lookforward` is the same program.\n\n| command | what it does |\n|---|---|\n"
@@ -56,7 +56,7 @@ def cli_page() -> str:
 
 def _command_section(level: str, usage: str, title: str, command: Command) -> str:
     help = docstring_parser.parse(inspect.getdoc(command) or "")
-    told = {one.arg_name: (one.description or "").replace("\n", " ") for one in help.params}
+    help_texts = {one.arg_name: (one.description or "").replace("\n", " ") for one in help.params}
     rows, words, settings = [], "", ""
     for one in inspect.signature(command).parameters.values():
         if one.annotation in (RunOptions, GridOptions):
@@ -68,7 +68,7 @@ def _command_section(level: str, usage: str, title: str, command: Command) -> st
         positional = "Positional" in str(one.annotation) or "_PositionalMarker" in str(get_args(one.annotation))
         name = one.name.upper() if positional else _flag(one.name)
         words += f" {name}" if positional else ""
-        rows.append(f"| `{name}` | {_default(one)} | {_cell(told.get(one.name, ''))} |")
+        rows.append(f"| `{name}` | {_default(one)} | {_cell(help_texts.get(one.name, ''))} |")
     about = " ".join((help.description or "").split())
     table = "\n".join(["| option | default | |", "|---|---|---|", *rows]) + "\n" if rows else ""
     return f"{level} {title}\n\n```\n{usage}{words} …\n```\n\n{about}\n\n{table}{settings}"

@@ -20,8 +20,8 @@ def report(
 
     Args:
         folder: The output folder of `lookforward benchmark` or `lookforward compare`.
-        output: The page; FOLDER/report.html where not given. The Markdown goes beside it.
-        title: What stands at the top.
+        output: The page; FOLDER/report.html if not given. The Markdown goes beside it.
+        title: The page's heading.
         baseline: The method from which differences are taken.
     """
     from lookforward import __version__

@@ -8,6 +8,7 @@ import tyro
 
 from lookforward.bundle import find_bundle
 from lookforward.cli.console import console, split_words
+from lookforward.cli.options import ExtraScores
 from lookforward.errors import LookforwardError
 
 
@@ -18,7 +19,7 @@ def score(
     seed: int = 0,
     dino: str | None = None,
     clip: str | None = None,
-    extra_scores: tuple[str, ...] = (),
+    extra_scores: ExtraScores = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
 ) -> None:
@@ -32,7 +33,7 @@ def score(
         seed: Seed of the first image.
         dino: Folder or hub id of another DINO.
         clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores: dinov2, diversity (needs lpips), dreamsim (needs dreamsim).
+        extra_scores: Further scores, of docs/scores.md or a function of your own.
         dinov2: Folder or hub id of another DINOv2; asks for its score.
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
@@ -97,7 +98,7 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
             before = json.loads(place.read_text(encoding="utf-8"))
             if {**before, "means": None} == json.loads(json.dumps({**record, "means": None})):
                 return place
-        except OSError:  # not there, or whoever writes it will tell
+        except OSError:  # missing; an unreadable one raises when it is written
             return place
         except (ValueError, TypeError):
             pass  # cut off, or something else: left as it is
@@ -105,7 +106,11 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
 
 
 def asked_scores(extra: tuple[str, ...], dinov2: str | None, images: int) -> tuple[str, ...]:
-    """The further scores that are asked for, each once; what they lack is told here."""
+    """The further scores that are asked for, each once.
+
+    Raises:
+        LookforwardError: a package or a file that one of them needs is missing.
+    """
     from lookforward.assembly import check_extra_scores
 
     words = tuple(dict.fromkeys((*split_words(extra), "dinov2") if dinov2 else split_words(extra)))

@@ -18,9 +18,10 @@ def train(
     *,
     settings: RunOptions,
 ) -> None:
-    """Teach a model your subject. The same command given again continues where it was interrupted.
+    """Teach a model your subject.
 
-    Every setting has an option; the recipe and the adapter decide those that are not given.
+    The same command given again continues where it was interrupted. Every setting has an option; the recipe and the
+    adapter decide those that are not given.
 
     Args:
         photos: Folder with 4 to 6 photos of one subject, or a TOML list of several subjects.

@@ -63,7 +63,7 @@ def families_of(model: str) -> tuple[str, ...]:
 
 
 def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:
-    """What a family's models have in common, and under it the bundled model's, which lies beside its weights."""
+    """What a family's models have in common, and under it the bundled model's own."""
     bundle = find_bundle() if TOYBOX in families else None
     own = next((flatten(family.defaults) for family in FAMILIES if family.name in families), {})
     return own | (flatten(bundle.defaults()) if bundle else {})

@@ -44,7 +44,7 @@ def _setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
 
 
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
-_WHEN_ONLY: Any = {"free": True, "of_cell": True}  # says when something is written or where something lies
+_WHEN_ONLY: Any = {"free": True, "of_cell": True}  # when something is written, or where it is
 _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
 _SAMPLED = ("baseline.name", ("draft", "dpok"))

@@ -100,13 +100,13 @@ class AdapterSpec:
 class RewardSpec:
     """Something that a transition can be rewarded for; training only.
 
-    name: as users write it in `objective.reward`, "dino"; what stands before the colon where it `takes_argument`.
+    name: as users write it in `objective.reward`, "dino"; what precedes the colon if it `takes_argument`.
     label: for tables. help: what it looks at. range: the values it can take. source: where it is from.
     build: from the name as the user wrote it and what a reward may ask for to the reward.
     encoder: which of `models.encoders.Encoders` it looks with.
     needs_image: whether x_0_hat must be decoded first. differentiable: whether `objective.reward_gradient = direct` and
         DRaFT can use it. per_subject: whether it holds the reference photos of one subject.
-    package: a package that must be installed. takes_argument: what stands behind the colon, "MODEL".
+    package: a package that must be installed. takes_argument: what follows the colon, "MODEL".
     """
 
     name: str

@@ -179,7 +179,7 @@ class CachedLatents:
         return len(self.mean)
 
     def sample(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """x_0 of the chosen photos, drawn anew each time: index (b,) int64 to (b, c, h, w), scaled."""
+        """x_0 of the chosen photos, sampled anew each time: index (b,) int64 to (b, c, h, w), scaled."""
         noise = torch.randn(len(index), *self.mean.shape[1:], generator=generator)
         return (self.mean[index] + self.std[index] * noise.to(self.mean.device) - self.shift) * self.scaling
 

@@ -65,7 +65,7 @@ class ReturnScale(nn.Module):
     def _moments(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         i = self._bin(timestep)
         mean, square, count = self.mean[i], self.square[i], self.count[i]
-        # A range that was hardly seen has no deviation yet: the size of what was seen stands in, halved by each return
+        # A range with few returns has no deviation yet: their size takes its place, halved by each return
         deviation = (square - mean**2).clamp_min(0).sqrt().maximum(0.5**count * square.sqrt()).clamp_min(1e-8)
         return mean, torch.where(count > 0, deviation, 1.0)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def png_size(images: Tensor, prompts: Sequence[str]) -> list[float]:
-    """Minus the size of each image's PNG file, in kilobytes of 1000 bytes: calm images earn more.
+    """Minus the size of each image's PNG file, in kilobytes of 1000 bytes: plain images score higher.
 
-    A file has no gradient, so that only a critic can teach this.
+    A file has no gradient, so only a critic can teach the policy this.
     """
     sizes = []
     for image in images:

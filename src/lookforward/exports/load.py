@@ -104,7 +104,7 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
     if known and known != model_hash(pipeline):
         raise LookforwardError(
             f"This was trained on {model} when that had other weights, and would draw something else on today's. Train "
-            f"it anew; or draw on these all the same by lookforward generate {model} PROMPT --adapter EXPORT.",
+            f"it again; or draw with these weights anyway: lookforward generate {model} PROMPT --adapter EXPORT.",
             code="model-changed",
         )
     return pipeline

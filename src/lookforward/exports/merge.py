@@ -21,7 +21,7 @@ from lookforward.models.policy import DiffusionPolicy
 def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "auto") -> tuple[str, ...]:
     """Bake exports, each at its strength, into the model that the first is or was trained on; returns notes.
 
-    A whole model at a strength lies between the model that it was trained from (0) and itself (1).
+    A whole model at a strength is interpolated between its base model (0) and itself (1).
 
     Raises:
         LookforwardError: one cannot be baked in or does not fit, or `folder` is taken or cannot be written.
@@ -100,7 +100,7 @@ def _require_mergeable(source: Source, is_first: bool) -> None:
 
 def _other_shape(part: str) -> LookforwardError:
     return LookforwardError(
-        f"The {part} and that of its base model are not of one shape, so nothing lies between them: leave out the "
+        f"The {part} and that of its base model differ in shape, so they cannot be interpolated: leave out the "
         "strength.",
         code="model-shape",
     )

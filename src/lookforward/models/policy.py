@@ -40,14 +40,6 @@ class DiffusionPolicy:
         return {self.family.denoiser: self.denoiser, **self.text_encoders}
 
     @property
-    def unet(self) -> nn.Module:  # to be removed once adapters take `denoiser`
-        return self.denoiser
-
-    @property
-    def text_encoder(self) -> nn.Module:  # to be removed once adapters take `text_encoders`
-        return self.text_encoders[self.family.text_encoders[0]]
-
-    @property
     def device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
 

@@ -15,7 +15,7 @@ class Text:
 
 
 class Strong(str):
-    """The text of a table's cell that stands out."""
+    """The text of a highlighted table cell."""
 
 
 @dataclass(frozen=True)

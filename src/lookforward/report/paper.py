@@ -55,7 +55,7 @@ _LISTED = (
 
 
 def row_of(recipe: str, settings: Settings) -> str:
-    """The row of the paper that a method stands for; "" where its settings make something else of the recipe.
+    """The row of the paper that a method fills; "" if its settings make another method of the recipe.
 
     A row needs the recipe's own reward, and that reward through a critic that learns, beside noise reconstruction; the
     plain rows must follow no reward. Weights, rates and lengths may differ: `departures` lists them.
@@ -102,7 +102,7 @@ def _number(value: object) -> str:
 def paper_section(benchmark: Benchmark) -> Section:
     """The paper's table for this kind of data set with ours beside it: values, then changes by the rewards."""
     if benchmark.kind not in _TABLES:
-        text = "The data set is not known, so neither of the paper's tables stands beside these scores."
+        text = "The data set is not known, so the page shows neither of the paper's tables."
         return Section("The paper's tables", [Text(text)])
     number, where, figures = _TABLES[benchmark.kind]
     columns = ["", *(f"paper {s}" for s in SCORES), *(f"ours {s}" for s in SCORES)]
@@ -204,5 +204,5 @@ def _our_changes(benchmark: Benchmark, name: str) -> list[str]:
 
 
 def _method(benchmark: Benchmark, name: str) -> str | None:
-    """The method that stands for a row of the paper and has finished cells."""
+    """The method that fills a row of the paper and has finished cells."""
     return next((method for method in benchmark.present if benchmark.methods[method].paper == name), None)

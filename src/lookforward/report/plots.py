@@ -18,7 +18,7 @@ from lookforward.report.statistics import Interval
 FIDELITY = ("DINO", "CLIP-I", "identity", "DINOv2", "oracle")  # what is drawn against CLIP-T
 TEXT = "CLIP-T"
 CURVES = {"critic_loss": "critic loss", "explained_variance": "explained variance", "reward": "reward"}
-_INK = "#010203"  # stands for the page's text color until the SVG is written
+_INK = "#010203"  # replaced by the page's text color when the SVG is written
 # Of middle lightness: 3:1 or more against white and against nearly black
 _COLORS = (
     "#3b82c4", "#d1661f", "#2f9461", "#c94f7c", "#8a6fd1", "#a07a1c", "#258d9e", "#c8483f", "#74843a", "#8b7868",

@@ -50,7 +50,7 @@ def write_report(benchmark: Benchmark, page: Path, version: str) -> tuple[Path, 
 
 
 def html_page(title: str, sections: Sequence[Section], footer: str) -> str:
-    """A page that stands alone: it loads nothing and runs nothing."""
+    """A self-contained page: it loads nothing and runs nothing."""
     sheets = [block for section in sections for block in section.blocks if isinstance(block, Sheet)]
     pictures = [p for sheet in sheets for _, cells in sheet.rows for cell in cells for p in cell]
     addresses, side = data_uris([picture.pixels for picture in pictures])

@@ -50,11 +50,14 @@ def score_section(benchmark: Benchmark) -> Section:
     else:
         text = f"There is no finished cell of {base}, so there are no differences from it."
         blocks.append(Text(text, warning=True))
-    blocks += _by_adapter(benchmark)
-    if any(method.optimised for method in benchmark.methods.values()):
-        blocks.append(Text(FOOTNOTE))
+    blocks += [*_by_adapter(benchmark), *footnote(benchmark)]
     plots = fidelity_plots(benchmark)
     return Section("Scores", [*blocks, Plots(plots)] if plots else blocks)
+
+
+def footnote(benchmark: Benchmark) -> list[Text]:
+    """What † means, if some method optimised a score."""
+    return [Text(FOOTNOTE)] if any(method.optimised for method in benchmark.methods.values()) else []
 
 
 def scores_table(
@@ -211,7 +214,5 @@ def comparison_tables(benchmark: Benchmark) -> Sequence[Block]:
     blocks: list[Block] = [scores_table(benchmark, "Scores")]
     if len(benchmark.cells.subject.unique()) > 1 and benchmark.baseline in benchmark.present:
         blocks.append(differences_table(benchmark, f"Difference from {benchmark.label(benchmark.baseline)}"))
-    blocks += [critic_table(benchmark), cost_table(benchmark)]
-    if any(method.optimised for method in benchmark.methods.values()):
-        blocks.append(Text(FOOTNOTE))
+    blocks += [critic_table(benchmark), cost_table(benchmark), *footnote(benchmark)]
     return [block for block in blocks if not isinstance(block, Table) or block.rows]

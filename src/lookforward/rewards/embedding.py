@@ -1,4 +1,4 @@
-"""Similarity under an encoder of one's own: faces, or whatever a model was trained to tell apart."""
+"""Similarity under an encoder of your own: for faces, or whatever it was trained to distinguish."""
 
 from lookforward.rewards.similarity import similarity_reward
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def similarity_reward(
     name: str, label: str, source: str, find: Callable[[Encoders, str], ImageEncoder], **more: Any
 ) -> RewardSpec:
-    """find: from the encoders, and what stands behind the colon in the reward's name, to the one to look with."""
+    """find: from the encoders, and what follows the colon in the reward's name, to the encoder."""
 
     def build(written: str, given: Resources) -> ImageReward:
         from lookforward.models.encoders.similarity import Similarity

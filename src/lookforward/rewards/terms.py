@@ -18,7 +18,7 @@ _NAME = re.compile(r"[^\W\d](?:[\w.:/]|(?<=\w)-(?=\w))*")
 def parse_terms(text: str) -> Terms:
     """ "look-forward + 0.5*dino" → ((1.0, "look-forward"), (0.5, "dino")); the inverse of `format_terms`.
 
-    Raises LookforwardError where the text is not such a sum, or a reward stands in it twice.
+    Raises LookforwardError if the text is not such a sum, or names a reward twice.
     """
     terms: list[tuple[float, str]] = []
     at, end = len(text) - len(text.lstrip()), len(text.rstrip())
@@ -65,5 +65,5 @@ def _unexpected(text: str, at: int, end: int, wanted: str) -> LookforwardError:
     rest = text[at:end].lstrip()
     found = f"at {rest!r}" if rest else "at the end"
     if rest.startswith("*"):
-        found += ": a weight stands before its reward, and a minus beside a space"
+        found += ": a weight precedes its reward, and a minus needs spaces around it"
     return LookforwardError(f"reward = {text!r}: {wanted} {found}. {_EXAMPLE}", code="reward-syntax")

@@ -12,7 +12,7 @@ from lookforward.rewards.terms import format_terms
 class WeightedSum:
     """Σ_i w_i r_i. Reads what its parts read; its range is theirs, weighted; differentiable where all parts are.
 
-    A negative weight turns a penalty into a reward. A part of weight 0 is computed and logged, and earns nothing.
+    A negative weight turns a penalty into a reward. A term of weight 0 is computed and logged, and has no effect.
     The combination of rewards of section 3.4 of the paper.
     """
 

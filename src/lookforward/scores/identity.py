@@ -1,4 +1,4 @@
-"""Identity score: a second opinion on whom an image shows, by an encoder that no reward ever uses.
+"""Identity score: does an image show this very subject, to an encoder that no reward ever uses?
 
 A method that was trained for the DINO score may have learned what DINO likes rather than the subject. This encoder
 shares neither weights nor architecture with it.

@@ -1,4 +1,4 @@
-"""Toybox, the embedded default: a small Stable Diffusion of its own, and the world that it was trained on."""
+"""Toybox, the bundled model: a small Stable Diffusion, and the world that it was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,12 @@ class Weights:
 
     @property
     def identity(self) -> Path:
-        """A transformers ResNetModel folder: a second opinion on whom an image shows."""
+        """A transformers ResNetModel folder: a second encoder of identity, for evaluation only."""
         return self.folder / "identity"
 
     @property
     def judge(self) -> Path:
-        """A transformers ResNetForImageClassification folder: names what an image shows."""
+        """A transformers ResNetForImageClassification folder: classifies what an image shows."""
         return self.folder / "judge"
 
 

@@ -26,7 +26,7 @@ SEED = 7  # of the held-out subjects' pictures
 
 @dataclass(frozen=True)
 class Request:
-    """What an image was asked to show."""
+    """What an image is prompted to show."""
 
     class_noun: str
     colour: str
@@ -55,7 +55,7 @@ def draw_requests(count: int, seed: int = 0) -> list[Request]:
 
 
 def draw_changes(count: int, seed: int = 0) -> tuple[list[Request], list[Request]]:
-    """`count` requests each for an outfit, on cats and dogs, and for a look, on every class; scenes at random."""
+    """`count` requests for an accessory (cats and dogs), as many for a property (every class), in random scenes."""
     rng = np.random.default_rng([seed, 1])
     scenes, outfits = list(SCENES), list(OUTFITS)
 
@@ -110,7 +110,7 @@ def _in_words(subject: WorldSubject) -> str:
 
 
 def retrieval(embeddings: torch.Tensor, owners: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
-    """How well unit embeddings (n, d) of pictures in different scenes tell their `owners` (n,) apart.
+    """How well unit embeddings (n, d) of pictures in different scenes separate their `owners` (n,).
 
     owners: each subject's pictures in a row, as many of each. classes: (n,) of each picture. Of every subject: top1,
     how often one of its pictures is nearest to its own among one picture of each subject, over all choices of these;

@@ -21,7 +21,7 @@ def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
 
     Args:
         subject: Its name, such as teapot-0; any wrong name lists them all.
-        output: Folder; photos/SUBJECT where not given.
+        output: Folder; photos/SUBJECT if not given.
         count: How many photos.
     """
     from lookforward_toybox.subjects import find_subject, write_photos
@@ -98,7 +98,7 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
     """Measure the bundled models, or ones of your own training, and print each figure beside its goal.
 
     Args:
-        images: How many images to draw for the judged figures; a quarter of it each for outfits and for looks.
+        images: How many images to draw for the judged figures; a quarter of it each for accessories and for properties.
         seed: Seed of their prompts and noise.
         real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
         weights: Folder of other models to measure: the export of `lookforward toybox train`.
@@ -171,9 +171,7 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
     rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
     if not rows:
-        raise LookforwardError(
-            f"{folder} holds no stage's metrics.jsonl; train one first.", code="toybox-state-missing"
-        )
+        raise LookforwardError(f"{folder} has no stage's metrics.jsonl; train one first.", code="toybox-state-missing")
     shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}
     panels = {
         f"{stage}: {', '.join(names)}": {

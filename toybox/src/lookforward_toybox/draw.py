@@ -31,7 +31,7 @@ def draw_world(
     """Draw `count` pictures into `folder`, the same ones whatever the number of workers.
 
     Pictures 2k and 2k+1 show one subject in two views. `images.npy` is (count, size, size, 3) uint8,
-    `captions.json` holds four captions for each picture and `subjects.json` what the world knows of it.
+    `captions.json` has four captions for each picture and `subjects.json` what the world knows of it.
     show: called with the number of pictures so far.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The judge: names class, scene, colour, outfit and look of an image. Trained apart from all that it judges."""
+"""The judge: a classifier of class, scene, colour, accessory and property, trained apart from what it evaluates."""
 
 from pathlib import Path
 

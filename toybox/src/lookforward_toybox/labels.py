@@ -31,5 +31,5 @@ GROUPS = _groups()  # where each group lies among LABELS
 
 
 def label_ids(fact: Mapping[str, Any]) -> list[int]:
-    """For each group, which of its values `fact` (a record of subjects.json) has; no outfit or look is "none"."""
+    """For each group, which of its values `fact` (a record of subjects.json) has; without an accessory: "none"."""
     return [values.index(fact[group] or NONE) for group, values in _VALUES.items()]

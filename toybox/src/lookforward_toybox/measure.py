@@ -38,7 +38,7 @@ SIDE = 64  # px
 
 @torch.no_grad()
 def measure(count: int, seed: int, real_photos: Path | None = None, weights: Weights = SHIPPED) -> Iterator[Figure]:
-    """Yield each figure as it is measured, on `count` images where images are drawn; of outfits and looks on a quarter.
+    """Yield each figure as it is measured, on `count` drawn images; accessories and properties on a quarter of it.
 
     real_photos: folders of photos, one a subject, that the autoencoder was not trained on.
 
@@ -144,7 +144,7 @@ def _read_real(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not folders:
         raise LookforwardError(
-            f"{folder} holds no folders of photos: give one with a folder for each subject.", code="photos-missing"
+            f"{folder} has no folders of photos: give one with a folder for each subject.", code="photos-missing"
         )
     subjects = [load_subject(path, class_noun="thing", resolution=SIDE, allow_few=True) for path in folders]
     owners = [i for i, subject in enumerate(subjects) for _ in subject.photos]

@@ -36,7 +36,7 @@ class SampleSheet:
 
 
 def sample_sheet(pipeline: StableDiffusionPipeline, seed: int = 0, steps: int = 50) -> SampleSheet:
-    """A row of images for each class: the class alone, colours, scenes, looks, and outfits or more scenes."""
+    """A row of images for each class: the class alone, colours, scenes, properties, and accessories or more scenes."""
     prompts, labels = [], []
     for noun in CLASSES:
         templates = ANY + (OF_LIVE if noun in LIVE_CLASSES else OF_OBJECTS)

@@ -1,6 +1,6 @@
 """A folder laid out as CustomConcept101 (Kumari et al., 2023): `dataset.json`, with a file of prompts for each class.
 
-An entry's `class_data_dir` is not read: as everywhere here, prior images are drawn by the model that is trained.
+An entry's `class_data_dir` is not read: as everywhere here, class images are drawn by the model that is trained.
 """
 
 import json
@@ -30,12 +30,14 @@ def read_custom_concept(folder: Path) -> Dataset:
         photos = folder / where
         asked = tuple(dict.fromkeys(read_prompt_file(folder / prompts)))
         if bad := [template for template in asked if "{class_noun}" not in template]:
-            raise LookforwardError(f"{folder / prompts}: {bad[0]!r} does not say where the subject goes; write {{}}.")
+            text = f"{folder / prompts}: {bad[0]!r} does not say where the subject goes; write {{}}."
+            raise LookforwardError(text, code="dataset-broken")
         subjects.append(BenchmarkSubject(photos.name, noun, noun in LIVE_CLASSES, asked, photos))
     require_names([subject.name for subject in subjects], path)
     missing = [subject.name for subject in subjects if subject.photos and not subject.photos.is_dir()]
     if len(missing) == len(subjects):
-        raise LookforwardError(f"{path}: none of its folders of photos is there; the first is {subjects[0].photos}.")
+        text = f"{path}: none of its folders of photos is there; the first is {subjects[0].photos}."
+        raise LookforwardError(text, code="dataset-empty")
     kept = tuple(subject for subject in subjects if subject.name not in missing)
     notes = [f"{len(missing)} of {len(subjects)} subjects have no folder: {', '.join(missing)}"] if missing else []
     return Dataset(folder.resolve().name, "custom-concept", kept, str(folder), tuple(notes))
@@ -45,14 +47,15 @@ def _read_entries(path: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise LookforwardError(f"{path} cannot be read as JSON: {error}.") from error
+        raise LookforwardError(f"{path} cannot be read as JSON: {error}.", code="dataset-broken") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise LookforwardError(f"{path} must hold a list of entries, each with {', '.join(_KNOWN)}.")
+        text = f"{path} must hold a list of entries, each with {', '.join(_KNOWN)}."
+        raise LookforwardError(text, code="dataset-broken")
     return entries
 
 
 def _text(entry: dict[str, Any], name: str, path: Path, number: int) -> str:
     value = entry.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise LookforwardError(f"{path}, entry {number}: {name} must be some text.")
+        raise LookforwardError(f"{path}, entry {number}: {name} must be some text.", code="dataset-broken")
     return " ".join(value.split()) if name == "class_prompt" else value.strip()

@@ -27,13 +27,14 @@ def read_dreambooth(folder: Path) -> Dataset:
     require_names(list(classes), folder / TABLE)
     for name, noun in classes.items():
         if not noun:
-            raise LookforwardError(f"{folder / TABLE} gives {name} no class; write {name},CLASS.")
+            raise LookforwardError(
+                f"{folder / TABLE} gives {name} no class; write {name},CLASS.", code="dataset-broken"
+            )
     prompts = read_prompt_lists(folder / TABLE)
     present = [name for name in classes if os.path.isdir(folder / name)]
     if not present:
-        raise LookforwardError(
-            f"{folder} has no folder of any subject in {TABLE}: it would hold {', '.join(list(classes)[:3])}, …"
-        )
+        text = f"{folder} has no folder of any subject in {TABLE}: it would hold {', '.join(list(classes)[:3])}, …"
+        raise LookforwardError(text, code="dataset-empty")
     subjects = []
     for name in present:
         live = classes[name] in LIVE_CLASSES
@@ -57,15 +58,15 @@ def read_prompt_lists(path: Path) -> dict[str, tuple[str, ...]]:
             continue
         template = match[2].replace("{0}", "{identifier}").replace("{1}", "{class_noun}")
         if re.search(r"[{}]", template.replace("{identifier}", "").replace("{class_noun}", "")):
-            raise LookforwardError(f"{path}, line {number}: {match[2]!r} may hold {{0}} and {{1}} only.")
+            text = f"{path}, line {number}: {match[2]!r} may hold {{0}} and {{1}} only."
+            raise LookforwardError(text, code="dataset-broken")
         found[kind].append(" ".join(template.split()))
     if not any(found.values()):
         return {"object": OBJECT_PROMPTS, "live": LIVE_PROMPTS}
     missing = [kind for kind, templates in found.items() if not templates]
     if missing:
-        raise LookforwardError(
-            f"{path} has no prompts for {missing[0]} subjects; copy them from the DreamBooth data set's {TABLE}."
-        )
+        text = f"{path} has no prompts for {missing[0]} subjects; copy them from the DreamBooth data set's {TABLE}."
+        raise LookforwardError(text, code="dataset-broken")
     return {kind: tuple(templates) for kind, templates in found.items()}
 
 

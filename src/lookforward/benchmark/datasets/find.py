@@ -23,7 +23,8 @@ def find_dataset(given: str) -> Dataset:
         return bundled_dataset(given)
     folder = Path(given)
     if not os.path.isdir(folder):  # os.path answers False where Path raises
-        raise LookforwardError(f"There is no data set {given!r}: give {', '.join(names)}, or a folder.")
+        text = f"There is no data set {given!r}: give {', '.join(names)}, or a folder."
+        raise LookforwardError(text, code="dataset-unknown")
     if os.path.isfile(folder / TABLE):
         return read_dreambooth(folder)
     if os.path.isfile(folder / "dataset" / TABLE):  # the data set's own repository
@@ -32,7 +33,8 @@ def find_dataset(given: str) -> Dataset:
         return read_custom_concept(folder)
     raise LookforwardError(
         f"{folder} is no data set: it has neither {TABLE}, as the DreamBooth data set, nor {INDEX}, as"
-        " CustomConcept101."
+        " CustomConcept101.",
+        code="dataset-unknown",
     )
 
 

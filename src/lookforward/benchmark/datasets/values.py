@@ -1,4 +1,4 @@
-"""What a benchmark is run on, wherever it comes from."""
+"""Data sets, whatever their source."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Dataset:
             if subject.name == name:
                 return subject
         there = ", ".join(subject.name for subject in self.subjects)
-        raise LookforwardError(f"{self.name} has no subject {name!r}. It has: {there}.")
+        raise LookforwardError(f"{self.name} has no subject {name!r}. It has: {there}.", code="subject-unknown")
 
 
 def require_names(names: Sequence[str], where: Path) -> None:
@@ -71,10 +71,12 @@ def require_names(names: Sequence[str], where: Path) -> None:
     """
     for name in names:
         if not name or name.startswith((".", "-")) or any(c in name for c in "/\\:\0\n") or len(name) > 100:
-            raise LookforwardError(f"{where}: a subject cannot be called {name!r}; give its folder a plain name.")
+            text = f"{where}: a subject cannot be called {name!r}; give its folder a plain name."
+            raise LookforwardError(text, code="subject-name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise LookforwardError(f"{where} names {', '.join(twice)} twice; give each subject a folder of its own.")
+        text = f"{where} names {', '.join(twice)} twice; give each subject a folder of its own."
+        raise LookforwardError(text, code="subject-name")
 
 
 def photo_files(folder: Path) -> list[Path]:
@@ -87,7 +89,7 @@ def photo_files(folder: Path) -> list[Path]:
 
 @cache
 def photos_hash(folder: Path) -> str:
-    """A short name of the photos in a folder and of what lies beside them, by content; empty where it is unreadable."""
+    """A short name of the photos in a folder and of the files beside them, by content; empty if unreadable."""
     try:
         return digest_folder(folder)[:16]
     except OSError:

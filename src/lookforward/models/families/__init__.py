@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lookforward.errors import LookforwardError
 from lookforward.models.families.sd import SD
+from lookforward.models.families.sd3 import SD3
 
 if TYPE_CHECKING:
     from lookforward.core.protocols import Family
 
-FAMILIES: tuple[Family, ...] = (SD,)
+FAMILIES: tuple[Family, ...] = (SD, SD3)
 
 
 def family_of(pipeline: Any) -> Family:
@@ -46,7 +47,7 @@ def find_family(*pipeline_classes: str) -> Family:
 
 @cache
 def family_named(model: str) -> Family:
-    """The family of a model before it is loaded: of a folder or hub id; the first of all if that cannot be told.
+    """The family of a model before it is loaded: of a folder or hub id; the first of all if that is unknown.
 
     Of a hub id that is not in the download cache, the hub is asked once, without a download.
     """

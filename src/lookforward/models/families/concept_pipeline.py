@@ -73,7 +73,7 @@ class SpaceTimeWords(nn.Module):
 
     Args:
         initial: (d,), the initial word's vector, whose length every vector keeps.
-        frequencies: (f, 2), of the waves that a timestep and a layer are told by; see `draw_frequencies`.
+        frequencies: (f, 2), of the waves that encode timestep and layer; see `draw_frequencies`.
         layers: n. width: of the hidden layers. bypass: α, see `forward`.
         generator: source of the first weights; torch's own where None.
 
@@ -120,7 +120,7 @@ class SpaceTimeWords(nn.Module):
 
         The bypass is at most α long. Times the length of what the text encoder makes of the word, it is added to that.
         """
-        with torch.autocast(timestep.device.type, enabled=False):  # half precision cannot tell timesteps apart
+        with torch.autocast(timestep.device.type, enabled=False):  # half precision cannot distinguish timesteps
             layer = torch.arange(self.layers, device=timestep.device)
             place = torch.stack(torch.broadcast_tensors(timestep.float()[:, None], layer.float()), dim=-1)  # (b, n, 2)
             h = waves(place, self.frequencies) @ self.anchors.T  # (b, n, 10·n): nearness to each anchor

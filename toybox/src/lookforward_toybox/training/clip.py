@@ -170,7 +170,7 @@ def carry_over(model: CLIPModel, tokenizer: CLIPTokenizer, init: Path) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise LookforwardError(
-            f"{init} holds a CLIP of other sizes; start without it.", code="toybox-other-sizes"
+            f"{init} has a CLIP of other sizes; start without it.", code="toybox-other-sizes"
         ) from error
 
 

@@ -92,7 +92,7 @@ def describe_weights(path: Path, settings: dict[str, Any]) -> None:
 
 
 def load_as_float32(folder: Path) -> None:
-    """Have transformers load half-precision weights in full precision unless it is told otherwise.
+    """Have transformers load half-precision weights in full precision unless it is asked for another precision.
 
     It would keep them in half precision, while diffusers widens those beside them, and the
     pipeline would mix both and fail.

@@ -1,8 +1,8 @@
 """Train the subject encoder of Toybox by self-distillation, as DINO (Caron et al. 2021), and by contrast of pairs.
 
 The two global views of a pair show one subject in two scenes: what both share is the subject. Distillation alone
-learns that slowly in so small a world, where there are more subjects than prototypes; the contrast tells each
-subject of a batch from all others.
+learns that slowly in so small a world, where there are more subjects than prototypes; the contrast separates
+each subject of a batch from all others.
 """
 
 import copy
@@ -232,7 +232,7 @@ def export_dino(folder: Path, target: Path) -> None:
 
 @torch.no_grad()
 def evaluate_dino(folder: Path, data: Path, limit: int = 256, device: str = "cpu") -> dict[str, float]:
-    """How well class tokens of an exported encoder tell held-out subjects apart.
+    """How well class tokens of an exported encoder separate held-out subjects.
 
     Returns top1, the share of first views whose nearest second view shows the same subject (0 to 1),
     the number of pairs, and the mean cosine similarity of the same and of different subjects.

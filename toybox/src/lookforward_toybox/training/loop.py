@@ -27,8 +27,8 @@ from lookforward_toybox.training.state import (
 
 MAY_CHANGE = {"data", "vae", "clip", "steps", "minutes", "begun_from", "encoder_training"}  # when a stage goes on
 _REMEDY = {
-    "pictures": "the pictures were drawn anew since: delete that folder to train on them",
-    "encoder": "stage vae was trained on since: delete that folder to begin this stage anew on its latents",
+    "pictures": "the pictures were drawn again since: delete that folder to train on them",
+    "encoder": "stage vae was trained on since: delete that folder to start this stage again on its latents",
 }
 Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
@@ -90,7 +90,7 @@ def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: TrainingSch
 
 
 def require_same(folder: Path, settings: dict[str, Any]) -> None:
-    """Raise LookforwardError where `folder` holds a training with other settings."""
+    """Raise LookforwardError if `folder` contains a training with other settings."""
     if (folder / TENSORS).is_file():
         _require_same(folder, load_settings(folder), settings)
 
@@ -102,7 +102,7 @@ def _require_same(folder: Path, then: dict[str, Any], settings: dict[str, Any]) 
         if then[key] != now[key] and not earlier:
             remedy = _REMEDY.get(key, "give the same again, or another folder")
             raise LookforwardError(
-                f"{folder} holds a training with other settings ({key}: {then[key]}, now {now[key]}): {remedy}.",
+                f"{folder} contains a training with other settings ({key}: {then[key]}, now {now[key]}): {remedy}.",
                 code="toybox-other-settings",
             )
 
@@ -155,7 +155,7 @@ class Training:
         if not bool(torch.isfinite(terms["loss"])):
             raise LookforwardError(
                 f"The loss is not finite at step {self.step} in {self.folder}. The same again would do the same: "
-                "train anew with another --seed, in another --folder.",
+                "train again with another --seed, in another --folder.",
                 code="toybox-diverged",
             )
         rate = self.schedule.rate(self.step, self.progress)
@@ -214,7 +214,7 @@ def run_stage(
     Closing the iterator saves, and so do Ctrl-C and SIGTERM, after the step: who stops early loses nothing.
 
     Raises:
-        LookforwardError: the loss is not finite, or `folder` holds a training with other settings.
+        LookforwardError: the loss is not finite, or `folder` contains a training with other settings.
         KeyboardInterrupt: stopped by a signal, once the state is saved.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Train the two convolutional networks for evaluation only: what a picture shows, and whom.
+"""Train the two convolutional networks for evaluation only: what a picture shows, and which subject.
 
 Neither shares a weight or an architecture with the shipped CLIP and DINO. The identity encoder learns by the contrast
 of pairs that is half of DINO's loss, on the same pictures: what such a contrast overlooks, both overlook.
@@ -59,7 +59,7 @@ def train_judge(
     sizes: ResnetSizes | None = None,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
-    """Train or resume the judge: it names class, scene, colour, outfit and look of a picture. Yields log rows."""
+    """Train or resume the judge, which classifies what the labels of a picture are. Yields log rows."""
     sizes = sizes or JUDGE
     images = open_images(data)
     targets = _read_labels(data)  # (n, groups)
@@ -166,7 +166,7 @@ def _read_labels(data: Path) -> Tensor:
     path = data / "subjects.json"
     if not path.is_file():
         raise LookforwardError(
-            f"{data} holds no subjects.json; draw the training data again.", code="toybox-data-missing"
+            f"{data} has no subjects.json; draw the training data again.", code="toybox-data-missing"
         )
     facts = json.loads(path.read_text(encoding="utf-8"))
     return torch.tensor([label_ids(fact) for fact in facts])

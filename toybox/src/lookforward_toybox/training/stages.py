@@ -52,7 +52,7 @@ def train_stage(
     data, out = folder / "data", folder / "export"
     common: dict[str, Any] = {"minutes": minutes or MINUTES[stage], "seed": seed, "device": device}
     for needed in _NEEDS.get(stage, ()):
-        _require(out / needed, f"stage {stage} stands on stage {needed}; train that one first.")
+        _require(out / needed, f"stage {stage} depends on stage {needed}; train that one first.")
 
     def start(part: str) -> Path | None:
         if init is not None:
@@ -99,7 +99,7 @@ def _require_known_latents(out: Path) -> None:
     if learned.is_dir() and hash_encoder(learned) != hash_encoder(out / "vae"):
         raise LookforwardError(
             f"Stage vae was trained on since the denoiser in {out / 'pipeline'} learned its latents: delete the folder "
-            "unet beside it and train that stage anew first.",
+            "unet beside it and train that stage again first.",
             code="toybox-latents-changed",
         )
 

@@ -26,11 +26,11 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the summary saved by `save_state`.
 
     Raises:
-        LookforwardError: the folder holds no state.
+        LookforwardError: the folder has no state.
     """
     path = folder / TENSORS
     if not path.is_file():
-        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.", code="toybox-state-missing")
+        raise LookforwardError(f"{folder} has no {TENSORS}; train this stage first.", code="toybox-state-missing")
     with safe_open(path, framework="pt") as handle:
         summary = json.loads(handle.metadata()["lookforward"])
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
@@ -41,7 +41,7 @@ def load_settings(folder: Path) -> dict[str, Any]:
     """The settings of a stage, without reading its tensors; steps and minutes are those that it has taken."""
     path = folder / TENSORS
     if not path.is_file():
-        raise LookforwardError(f"{folder} holds no {TENSORS}; train this stage first.", code="toybox-state-missing")
+        raise LookforwardError(f"{folder} has no {TENSORS}; train this stage first.", code="toybox-state-missing")
     with safe_open(path, framework="pt") as handle:
         summary = json.loads(handle.metadata()["lookforward"])
     return summary["settings"] | {"steps": summary["step"], "minutes": round(summary["minutes"], 3)}

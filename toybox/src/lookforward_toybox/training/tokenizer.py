@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 32
-# Words which no caption holds: free to be tied to a subject, as "sks" is in Stable Diffusion.
+# Words that no caption contains: free as identifiers, as "sks" is in Stable Diffusion.
 IDENTIFIERS = ("sks", "zwx", "olis", "ohwx", "qxj", "vbk", "wuf", "plq")
 
 Pair = tuple[str, str]

@@ -103,7 +103,7 @@ def denoising_terms(
 
 @dataclass(frozen=True)
 class Parts:
-    """Folders that the denoiser stands on."""
+    """Folders that the denoiser depends on."""
 
     vae: Path
     tokenizer: Path

@@ -82,7 +82,7 @@ def read_photos(folder: Path) -> list[Tensor]:
         photos.append(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())
     if not photos:
         raise LookforwardError(
-            f"{folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}); leave --real-photos out.",
+            f"{folder} has no photos ({', '.join(sorted(PHOTO_SUFFIXES))}); leave --real-photos out.",
             code="photos-missing",
         )
     return photos

@@ -1,4 +1,4 @@
-"""What is said of a picture: a caption that drops details at random, as people do."""
+"""Captions of pictures, which omit details at random, as people do."""
 
 import numpy as np
 
@@ -14,9 +14,9 @@ PATTERN_WORDS = {"striped": "striped", "banded": "striped", "spotted": "spotted"
 def caption(rng: np.random.Generator, subject: WorldSubject, view: View) -> str:
     """One caption, such as "a photo of a shiny red striped vase on the beach".
 
-    The colour is told in 60% of them, the pattern in 40% where it has a word, the scene in 80%; the class, an
-    outfit and a look (shiny, wet, cube shaped) always, so that nothing said means nothing worn; the emblem,
-    the proportions, the make and the second colour never.
+    The colour is named in 60% of them, the pattern in 40% where it has a word, the scene in 80%; the class, an
+    accessory and a property (shiny, wet, cube shaped) always, so that a caption without one means that there is none;
+    the emblem, the proportions, the variant and the second colour never.
     """
     words = [OPENINGS[rng.choice(len(OPENINGS), p=(0.5, 0.1, 0.25, 0.1, 0.05))]]
     if view.look is not None:

@@ -1,4 +1,4 @@
-"""Named colours, the only thing about a subject's look that captions may tell besides its pattern."""
+"""Named colours: besides the pattern, all that captions may say about a subject's appearance."""
 
 import numpy as np
 

@@ -39,7 +39,7 @@ def _wave(x: Array) -> Array:
 
 
 def paint_emblem(painter: Painter, subject: WorldSubject, x: float, y: float, r: float) -> None:
-    """The mark that no caption tells of, at (x, y) with radius r, on a pale or dark disc that sets it off."""
+    """The emblem, which no caption mentions, at (x, y) with radius r, on a pale or dark disc that sets it off."""
     u, v = painter.u - x, painter.v - y
     colour = rgb(subject.emblem_colour, subject.shade)
     disc = WHITE if colour.mean() < 0.62 else DARK

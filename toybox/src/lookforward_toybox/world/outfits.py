@@ -43,7 +43,7 @@ class Figure:
 
 
 def paint_garment(p: Painter, outfit: str | None, f: Figure) -> None:
-    """What is worn on the body: nothing where the outfit is for the head alone."""
+    """What is worn on the body: nothing if the accessory is for the head alone."""
     if outfit not in COATS:
         return
     u, v = p.u, p.v

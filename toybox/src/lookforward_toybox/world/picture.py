@@ -32,12 +32,12 @@ class View:
     light: tuple[float, float, float]
     brightness: float
     tint: tuple[float, float, float]
-    outfit: str | None = None  # of OUTFITS, on live subjects
-    look: str | None = None  # of LOOKS
+    outfit: str | None = None  # an accessory, of OUTFITS, on live subjects
+    look: str | None = None  # a property, of LOOKS
 
 
 def draw_view(rng: np.random.Generator, scene: str | None = None) -> View:
-    """A view by chance, in `scene` where one is named, of the subject as it is."""
+    """A random view of the unmodified subject, in `scene` if one is given."""
     names = tuple(SCENES)
     scene = scene or names[rng.integers(len(names))]
     side = float(rng.uniform(0.62, 0.9))
@@ -59,7 +59,7 @@ def draw_view(rng: np.random.Generator, scene: str | None = None) -> View:
 
 
 def draw_any_view(rng: np.random.Generator, subject: WorldSubject) -> View:
-    """A view as pretraining sees it: 40% of live subjects wear something, 15% of all have another look."""
+    """A view as pretraining sees it: 40% of live subjects have an accessory, 15% of all a modified property."""
     view = draw_view(rng)
     outfits = tuple(OUTFITS)
     outfit = outfits[rng.integers(len(outfits))] if rng.random() < 0.4 else None

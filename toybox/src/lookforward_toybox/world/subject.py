@@ -50,7 +50,7 @@ class WorldSubject:
 
 
 def draw_subject(rng: np.random.Generator, class_noun: str) -> WorldSubject:
-    """A subject of the class, all else by chance."""
+    """A subject of the class, everything else at random."""
     live = class_noun in LIVE_CLASSES
     palette = FUR_COLOURS if live and rng.random() < 0.7 else BODY_COLOURS
     colour = palette[rng.integers(len(palette))]

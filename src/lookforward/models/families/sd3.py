@@ -1,0 +1,118 @@
+"""Stable Diffusion 3 and 3.5: a transformer on image and prompt together, two CLIP encoders and T5, rectified flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lookforward.core.path import NoisePath
+    from lookforward.core.prediction import Prediction
+    from lookforward.core.types import CachedLatents, Conditioning, State
+
+_ATTENTION = ("k_proj", "out_proj", "q_proj", "v_proj")
+
+
+class StableDiffusion3:
+    """The family of `StableDiffusion3Pipeline`. T5, its third text encoder, may be missing."""
+
+    name: str = "sd3"
+    label: str = "Stable Diffusion 3 and 3.5"
+    pipeline_class: str = "StableDiffusion3Pipeline"
+    denoiser: str = "transformer"
+    text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    tokenizers: tuple[str, ...] = ("tokenizer", "tokenizer_2", "tokenizer_3")
+    optional: frozenset[str] = frozenset({"text_encoder_3", "tokenizer_3"})
+    load_options: Mapping[str, Any] = {}
+    capabilities: frozenset[str] = frozenset()  # image and prompt share every attention; three encoders
+    lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_sd3 of diffusers adapts
+        "transformer": (
+            "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj", "attn.to_add_out",
+            "attn.to_k", "attn.to_out.0", "attn.to_q", "attn.to_v",
+        ),
+        "text_encoder": _ATTENTION,
+        "text_encoder_2": _ATTENTION,
+    }  # fmt: skip
+    schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
+    defaults: Mapping[str, Any] = {
+        "data": {"resolution": 1024, "class_image_steps": 28},
+        "evaluation": {"sampler_steps": 28, "guidance": 7.0},
+        "baseline": {"sampler_steps": 28, "guidance": 7.0},
+    }
+
+    def kind_problem(self, pipeline: Any) -> str:
+        denoiser, channels = pipeline.transformer.config, pipeline.vae.config["latent_channels"]
+        if denoiser["in_channels"] != channels:
+            return f"its transformer takes {denoiser['in_channels']} channels, and its latents have {channels}"
+        pooled = pipeline.text_encoder.config.projection_dim + pipeline.text_encoder_2.config.projection_dim
+        if denoiser["pooled_projection_dim"] != pooled:
+            return (
+                f"its transformer reads {denoiser['pooled_projection_dim']} pooled numbers, not its encoders' {pooled}"
+            )
+        return ""
+
+    def path(self, pipeline: Any) -> NoisePath:
+        """The scheduler's own shifted levels, drawn for training as Esser et al. (2024) do."""
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        from lookforward.core.path import rectified_flow
+
+        fresh: Any = FlowMatchEulerDiscreteScheduler.from_config(pipeline.scheduler.config)  # drawing changes its table
+        return rectified_flow(fresh.sigmas.flip(0), density="logit-normal")
+
+    def prediction(self, pipeline: Any) -> Prediction:
+        from lookforward.core.prediction import Prediction
+
+        return Prediction.FLOW
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        from lookforward.core.types import Conditioning
+
+        texts = list(prompts)
+        tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, pipeline.transformer.device, 1, False)
+        return Conditioning(tokens.float(), pooled=pooled.float())
+
+    def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
+        return denoiser(
+            hidden_states=state.x_t,
+            timestep=1000 * noise_level,
+            encoder_hidden_states=state.conditioning.tokens,
+            pooled_projections=state.conditioning.pooled,
+            return_dict=False,
+        )[0]
+
+    def encode_images(self, vae: Any, images: Tensor) -> CachedLatents:
+        from lookforward.models.families.kl import encode_kl
+
+        return encode_kl(vae, images)
+
+    def decode(self, vae: Any, x_0: Tensor) -> Tensor:
+        from lookforward.models.families.kl import decode_kl
+
+        return decode_kl(vae, x_0)
+
+    def size_unit(self, pipeline: Any) -> int:
+        return pipeline.vae_scale_factor * pipeline.transformer.config["patch_size"]
+
+    def native_size(self, pipeline: Any) -> int:
+        return int(pipeline.transformer.config["sample_size"] * pipeline.vae_scale_factor)
+
+    def set_sampler(self, pipeline: Any) -> None:
+        """Euler steps, without the noise that the scheduler can add."""
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        config = pipeline.scheduler.config
+        pipeline.scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, stochastic_sampling=False)
+
+    def signature(self, pipeline: Any) -> list[Any]:
+        vocabularies = [getattr(pipeline, name) for name in self.tokenizers]
+        return [
+            self.path(pipeline).noise.tolist(),
+            [pipeline.vae.config[name] for name in ("scaling_factor", "shift_factor")],
+            [tokenizer.get_vocab() if tokenizer is not None else {} for tokenizer in vocabularies],
+        ]
+
+
+SD3 = StableDiffusion3()
