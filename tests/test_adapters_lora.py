@@ -27,7 +27,6 @@ from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.config.recipe import load_settings
 from lookforward.core.types import State
-from lookforward.errors import LookforwardError
 from lookforward.exports.load import load_export, manifest_of
 from lookforward.exports.write import export
 from lookforward.models.families.sd import SD
@@ -394,5 +393,5 @@ def test_a_whole_run(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
     names = {path.name for path in teapot.run.export.iterdir()}
     assert {"pytorch_lora_weights.safetensors", "lookforward.json"} <= names
     assert teapot.generate("a photo of sks teapot", steps=2)[0].size == (32, 32)
-    with pytest.raises(LookforwardError, match=r"adapter.name was 'lora', now 'dora'"):
+    with raises("run-differs", "adapter.name"):
         personalize(photos, "teapot", output=tmp_path / "run", settings={"adapter.name": "dora", **settings})

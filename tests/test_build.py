@@ -20,7 +20,6 @@ from lookforward.assembly.environment import build_environment
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject, load_subject
-from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip
 from lookforward.rewards import REWARDS
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -74,7 +73,7 @@ def test_a_word_that_cannot_be_taught_is_found_before_anything_is_drawn(
         "dreambooth", **{"adapter.name": adapter, "subject.identifier": "teapot", "objective.prior_weight": 1.0}
     )
     for look in (lambda: check(config, subject), lambda: build(config, subject, build_pipeline("toybox", "cpu"))):
-        with pytest.raises(LookforwardError, match="identifier 'teapot' is a word that the model knows already"):
+        with raises("identifier-known", "'teapot'", "<teapot>"):
             look()
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +143,7 @@ def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothi
     ],
 )
 def test_a_run_that_would_learn_of_nothing_is_refused(overrides: dict[str, Any]) -> None:
-    with pytest.raises(LookforwardError, match="Nothing to learn from"):
+    with raises("nothing-to-learn", "objective.reconstruction_weight"):
         settings("released", **overrides)
     assert settings("released", **{"critic.steps": 0}).critic.steps == 0  # to compare with
 
@@ -281,7 +280,7 @@ def test_a_tiny_decoder_shows_images_to_the_reward(subject: Subject, tmp_path: P
     images = trainer.environment.decode(torch.zeros(2, 4, 16, 16))
     assert images.shape == (2, 3, 128, 128)
     assert 0 <= images.min() <= images.max() <= 1
-    with pytest.raises(LookforwardError, match="nowhere"):
+    with raises("model-missing", "nowhere"):
         trainer_of(subject, **{"objective.reward": "ssim", "objective.decoder": str(tmp_path / "nowhere")})
 
 
@@ -337,12 +336,12 @@ def test_models_of_another_kind_are_told_apart(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("data.class_image_steps", 1000, r"data.class_image_steps = 1000 must lie in \[1, 999\]"),
-        ("evaluation.sampler_steps", 2000, r"evaluation.sampler_steps = 2000 must lie in \[1, 999\]"),
+        ("data.class_image_steps", 1000, "data.class_image_steps = 1000"),
+        ("evaluation.sampler_steps", 2000, "evaluation.sampler_steps = 2000"),
     ],
 )
 def test_numbers_that_would_fail_later_are_found_first(subject: Subject, name: str, value: float, message: str) -> None:
-    with pytest.raises(LookforwardError, match=message):
+    with raises("steps-out-of-range", message, "[1, 999]"):
         check(settings(**{name: value}), subject)
 
 

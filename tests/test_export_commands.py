@@ -160,7 +160,7 @@ def test_kohya_is_one_file(adapter: str, run: Command, exports: dict[str, Path],
     keys = load_file(f"kohya/{adapter}.safetensors").keys()
     card = Path("kohya/README.md").read_text()
     assert f"put `{adapter}.safetensors` into `models/loras`" in card
-    assert "with the permission of whoever took them" in card
+    assert "must have agreed to this use" in card
     assert "StableDiffusionPipeline" not in card
     with safe_open(f"kohya/{adapter}.safetensors", framework="np") as file:
         said = file.metadata()
@@ -263,9 +263,9 @@ def test_of_two_runs_of_custom_diffusion_the_second_stays(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", "does not tell its format"),
-        ("[]", "does not tell its format"),
-        ('{"format": 1, "adapter": "lora"}', "does not tell its model"),
+        ("{}", "has no format"),
+        ("[]", "has no format"),
+        ('{"format": 1, "adapter": "lora"}', "has no model"),
         ("NEW", "holds an adapter 'lycoris' in format 1, which this version of lookforward does not know"),
     ],
 )
@@ -287,7 +287,7 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
     settings = structure(given, "test")
     Run(folder, settings).begin([])
     status, _, err = run("export", folder, "--format", "kohya")
-    assert (status, "run is not finished; give its training command again" in err) == (2, True)
+    assert (status, "run is not finished: run its training command again" in err) == (2, True)
     shutil.copytree(exports["lora"], folder / "export")
     assert open_run(folder).finished
     status, out, err = run("export", folder, "--format", "kohya")
@@ -312,7 +312,7 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
         ),
         (["export", "{lora}", "--format", "a1111"], "'lora' has no format 'a1111': it has diffusers, kohya, merged."),
         (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
-        (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is of --format merged"),
+        (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is for --format merged"),
         (["export", "{model}", "--format", "merged"], "is a plain model: give a run folder or an export"),
         (["export", "nowhere", "--format", "merged"], "There is no run folder nowhere"),
         (["merge", "{p-plus}"], "holds an adapter 'p-plus', which no plain pipeline folder can hold"),

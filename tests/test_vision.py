@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, ViTConfig, ViTModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from lookforward.errors import LookforwardError
+from errors import raises
 from lookforward.models.encoders import (
     ClipEncoders,
     ImageEncoder,
@@ -189,38 +189,38 @@ def test_a_hub_id_without_a_network_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, load: "type[ImageEncoder] | type[ClipEncoders]"
 ) -> None:
     no_hub(monkeypatch)
-    with pytest.raises(LookforwardError, match="hf download nobody/nothing --local-dir FOLDER"):
+    with raises("model-unreachable", "hf download nobody/nothing --local-dir FOLDER"):
         load("nobody/nothing")  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def test_missing_folders_and_files_are_named(dino_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(LookforwardError, match=r"no model folder .*absent"):
+    with raises("model-missing", "absent"):
         load_dino(tmp_path / "absent")
     weights = dino_folder / "model.safetensors"
     tensors = load_file(weights)
     save_file({name: value for name, value in tensors.items() if "position" not in name}, weights)
-    with pytest.raises(LookforwardError, match="position_embeddings"):
+    with raises("model-incomplete", "position_embeddings"):
         load_dino(dino_folder)
     weights.write_bytes(weights.read_bytes()[:3000])
-    with pytest.raises(LookforwardError, match="again"):
+    with raises("model-incomplete", dino_folder):
         load_dino(dino_folder)
     weights.unlink()
-    with pytest.raises(LookforwardError, match=r"model\.safetensors"):
+    with raises("model-incomplete", "model.safetensors"):
         load_dino(dino_folder)
     (dino_folder / "config.json").write_text("{")
-    with pytest.raises(LookforwardError, match="config"):
+    with raises("model-incomplete", "config"):
         load_dino(dino_folder)
 
 
 def test_a_damaged_preprocessor_config_is_named(dino_folder: Path) -> None:
     (dino_folder / "preprocessor_config.json").write_text('{"size": ')
-    with pytest.raises(LookforwardError, match=r"preprocessor_config\.json is damaged"):
+    with raises("model-incomplete", "preprocessor_config.json"):
         load_dino(dino_folder)
 
 
 def test_a_clip_folder_without_a_vocabulary_is_refused(clip_folder: Path) -> None:
     (clip_folder / "vocab.json").unlink()
-    with pytest.raises(LookforwardError, match="tokenizer"):
+    with raises("model-incomplete", "tokenizer"):
         load_clip(clip_folder)
 
 
@@ -229,7 +229,7 @@ def test_a_tokenizer_of_another_model_is_refused(clip_folder: Path) -> None:
     settings = json.loads(file.read_text())
     settings["text_config"]["eos_token_id"] = 5
     file.write_text(json.dumps(settings))
-    with pytest.raises(LookforwardError, match="looks for 5"):
+    with raises("model-incomplete", 5):
         load_clip(clip_folder)
 
 
@@ -244,9 +244,9 @@ def test_a_single_file_is_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "v1-5.safetensors"
     file.write_text("")
     for name in (str(file), "v1-5-pruned.ckpt"):  # here or not
-        with pytest.raises(LookforwardError, match="from_single_file"):
+        with raises("model-single-file", "from_single_file"):
             local_folder(name)
     other = tmp_path / "model.bin"
     other.write_text("")
-    with pytest.raises(LookforwardError, match="no model folder"):
+    with raises("model-missing", "model.bin"):
         local_folder(other)

@@ -103,7 +103,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_photos("backpack-0", Path(folder))
         subject = load_subject(Path(folder), class_noun="backpack", resolution=64)
-    trainer = build(load_settings("dreambooth", {"class_noun": "backpack", "reward": "ssim"}), subject).trainer
+    trainer = build(
+        load_settings("dreambooth", {"subject.class_noun": "backpack", "objective.reward": "ssim"}), subject
+    ).trainer
     decode = trainer.environment.decode
     assert decode is not None
     generator = torch.Generator().manual_seed(5)

@@ -154,7 +154,7 @@ def merge_lora(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
 
 
 def read_lora(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The layers of an export under the names of diffusers' files, and settings such as "unet.lora_alpha".
+    """The layers of an export under the names of diffusers' files, and the settings of each part.
 
     Raises:
         LookforwardError: the folder holds no LoRA.

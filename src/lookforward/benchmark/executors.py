@@ -14,7 +14,7 @@ from typing import Self
 import torch
 
 from lookforward.benchmark.plan import CellKey, Plan
-from lookforward.benchmark.runner import CellRunner, Report, StartWorker, run_one
+from lookforward.benchmark.runner import CellRunner, StartWorker, WorkerEvent, run_one
 from lookforward.errors import LookforwardError
 
 
@@ -26,7 +26,7 @@ class InProcess:
     def __init__(self, plan: Plan, folder: Path, load: StartWorker) -> None:
         self._plan, self._folder, self._load = plan, folder, load
         self._runner: CellRunner | None = None
-        self._reports: list[Report] = []
+        self._events: list[WorkerEvent] = []
 
     def __enter__(self) -> Self:
         return self
@@ -36,17 +36,17 @@ class InProcess:
 
     def start(self, worker: int) -> None:
         self._runner = self._load(worker)
-        self._reports = [Report(worker)]
+        self._events = [WorkerEvent(worker)]
 
     def submit(self, worker: int, key: CellKey) -> None:
         assert self._runner is not None
-        self._reports = [Report(worker, run_one(self._plan, self._folder, key, self._runner))]
+        self._events = [WorkerEvent(worker, run_one(self._plan, self._folder, key, self._runner))]
 
-    def wait(self, seconds: float) -> Sequence[Report]:
-        if not self._reports:
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
+        if not self._events:
             time.sleep(seconds)
-        reports, self._reports = self._reports, []
-        return reports
+        events, self._events = self._events, []
+        return events
 
 
 class Processes:
@@ -79,14 +79,14 @@ class Processes:
         with suppress(OSError):  # it has just died, which `wait` reports
             self._pipes[worker].send(key)
 
-    def wait(self, seconds: float) -> Sequence[Report]:
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
         workers = {id(pipe): worker for worker, pipe in self._pipes.items()}
         if not workers:
             time.sleep(seconds)
         ready = wait(list(self._pipes.values()), seconds)
         return [self._receive(workers[id(pipe)]) for pipe in ready]
 
-    def _receive(self, worker: int) -> Report:
+    def _receive(self, worker: int) -> WorkerEvent:
         try:
             message = self._pipes[worker].recv()
         except (EOFError, OSError):
@@ -96,10 +96,10 @@ class Processes:
             if (process.exitcode or 0) > 0:
                 text = f"Worker {worker} stopped (see above). Finished cells are kept."
                 raise LookforwardError(text, code="worker-stopped") from None
-            return Report(worker, died=True)
+            return WorkerEvent(worker, died=True)
         if isinstance(message, LookforwardError):
             raise LookforwardError(f"Worker {worker}: {message}", code=message.code)
-        return Report(worker, message)
+        return WorkerEvent(worker, message)
 
 
 def _work(pipe: Connection, worker: int, plan: Plan, folder: Path, load: StartWorker, workers: int) -> None:

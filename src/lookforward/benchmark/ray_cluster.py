@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 
 from lookforward.benchmark.plan import CellKey, Plan
-from lookforward.benchmark.runner import CellRunner, Outcome, Report, StartWorker, run_one
+from lookforward.benchmark.runner import CellRunner, Outcome, StartWorker, WorkerEvent, run_one
 from lookforward.errors import LookforwardError
 from lookforward.files import write_error
 
@@ -184,7 +184,7 @@ class RayCluster:
     def submit(self, worker: int, key: CellKey) -> None:
         self._pending[self._actors[worker].run.remote(key)] = worker
 
-    def wait(self, seconds: float) -> Sequence[Report]:
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
         if not self._pending:
             time.sleep(seconds)
             return ()
@@ -195,10 +195,10 @@ class RayCluster:
             print("lookforward: waiting for Ray to start a worker. Is the cluster busy?", file=sys.stderr)
         return [self._receive(reference) for reference in ready]
 
-    def _receive(self, reference: Any) -> Report:
+    def _receive(self, reference: Any) -> WorkerEvent:
         worker, errors = self._pending.pop(reference), self._ray.exceptions
         try:
-            return Report(worker, self._ray.get(reference))
+            return WorkerEvent(worker, self._ray.get(reference))
         except errors.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, LookforwardError) else error) from None
         except errors.RayError as error:
@@ -209,7 +209,7 @@ class RayCluster:
                     code="ray-worker-start",
                 ) from error
             self._ray.kill(self._actors[worker])  # it may be alive and only out of reach
-            return Report(worker, died=True)
+            return WorkerEvent(worker, died=True)
 
 
 def _join(address: str, workers: int) -> list[Mapping[str, float]]:

@@ -2,15 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell, read_strip
+from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell
+from lookforward.benchmark.images import drawn_in, photo_folder, photos_in
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method_label
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
@@ -23,8 +20,6 @@ from lookforward.errors import LookforwardError
 from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem, ReportSubject
 from lookforward.report.paper import departures, row_of
 
-MOST_PHOTOS = 8
-_PHOTOS = {".png", ".jpg", ".jpeg", ".webp"}
 _OLD_KINDS = {"outfit": "accessory", "look": "property"}  # of prompts, as files of version 0.1 call them
 Json = Mapping[str, Any]
 
@@ -61,8 +56,8 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
         subjects,
         kinds,
         planned=wanted.cells or tuple((s, m, seed) for s in subjects for seed in seeds for m in methods),
-        drawn=_drawn_in(folder, stems, {cell.key: cell for cell in chosen.kept}),
-        references=_photos_in(folder, listed),
+        drawn=drawn_in(folder, stems, {cell.key: cell for cell in chosen.kept}),
+        references=photos_in(folder, listed),
         title=title or f"Benchmark: {folder.resolve().name}",
         dataset=_dataset(described, kind, list(subjects)),
         model=model,
@@ -200,7 +195,7 @@ def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[st
 def _class_noun(folder: Path, name: str) -> str:
     """From the card beside the photos, or from the name: that of "stuffed-animal-2" is "stuffed animal"."""
     try:
-        return str(json.loads((_photo_folder(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
+        return str(json.loads((photo_folder(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
     except UNREADABLE:
         return re.sub(r"\d+$", "", name).replace("-", " ").replace("_", " ").strip() or name
 
@@ -237,53 +232,3 @@ def _dataset(described: Json, kind: str, subjects: Sequence[str]) -> str:
     if kind == TOYBOX and bundle is not None:
         name = bundle.describe_subjects(subjects)
     return "; ".join([name, *map(str, dataset.get("notes", ()))])
-
-
-def _drawn_in(
-    folder: Path, stems: Mapping[CellKey, str], cells: Mapping[CellKey, Cell]
-) -> Callable[[CellKey], Sequence[np.ndarray]]:
-    """A function from a cell to its images. stems: of the files of each cell."""
-
-    @lru_cache(maxsize=8)
-    def load(key: CellKey) -> Sequence[np.ndarray]:
-        settings = cells[key].settings
-        try:
-            return list(read_strip(folder, stems[key], max(1, len(settings["prompts"]) * int(settings["images"]))))
-        except LookforwardError:
-            return ()
-
-    return load
-
-
-def _photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[str], Sequence[np.ndarray]]:
-    """A function from a subject's name to its photos. listed: where they are recorded to be; else below photos/."""
-
-    @cache
-    def load(name: str) -> Sequence[np.ndarray]:
-        photos = []
-        try:
-            below = sorted(p for p in _photo_folder(folder, name).iterdir() if p.suffix.lower() in _PHOTOS)
-        except UNREADABLE:
-            below = []
-        for path in (listed.get(name) or below)[:MOST_PHOTOS]:
-            try:
-                with Image.open(path) as photo:
-                    photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
-            except UNREADABLE:  # the failed cells say so
-                continue
-        return photos
-
-    return load
-
-
-def _photo_folder(folder: Path, name: str) -> Path:
-    """Raises ValueError where the name would lead elsewhere."""
-    if name != Path(name).name:
-        raise ValueError(f"{name!r} is no name of a folder")
-    return folder / "photos" / name
-
-
-def _square(photo: Image.Image) -> np.ndarray:
-    """The middle of a photo, small: a page shows nothing larger, and phones' photos would fill the memory."""
-    side = min(*photo.size, 256)
-    return np.asarray(ImageOps.fit(photo, (side, side)))

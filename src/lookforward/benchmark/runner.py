@@ -47,7 +47,7 @@ class Outcome:
     message: str = ""
 
 
-class Report(NamedTuple):
+class WorkerEvent(NamedTuple):
     """What a worker has done: `outcome` of its cell, None if it has just started or another command runs the cell."""
 
     worker: int
@@ -68,8 +68,8 @@ class Executor(AbstractContextManager["Executor"], Protocol):
         """Give a cell to a worker that is ready."""
         ...
 
-    def wait(self, seconds: float) -> Sequence[Report]:
-        """Reports of the workers, after at most so many seconds if there are none.
+    def wait(self, seconds: float) -> Sequence[WorkerEvent]:
+        """What workers have done, after at most so many seconds if there are none.
 
         Raises:
             LookforwardError: a worker cannot start.
@@ -131,15 +131,15 @@ def _dispatch(plan: Plan, folder: Path, executor: Executor, waiting: deque[CellK
             worker = idle.popleft()
             busy[worker] = key = waiting.popleft()
             executor.submit(worker, key)
-        for report in executor.wait(pause):
-            key, outcome = busy.pop(report.worker), report.outcome
-            if report.died:
+        for event in executor.wait(pause):
+            key, outcome = busy.pop(event.worker), event.outcome
+            if event.died:
                 deaths += 1
                 if deaths > 2 * executor.workers + 2:
                     message = "Workers are killed again and again: give fewer --workers, or more memory."
                     raise LookforwardError(message, code="workers-keep-dying")
-                executor.start(report.worker)
-                busy[report.worker] = None
+                executor.start(event.worker)
+                busy[event.worker] = None
                 if key is None:
                     continue
                 kills[key] += 1
@@ -148,7 +148,7 @@ def _dispatch(plan: Plan, folder: Path, executor: Executor, waiting: deque[CellK
                     continue
                 outcome = run_one(plan, folder, key, _killed)
             else:
-                idle.append(report.worker)
+                idle.append(event.worker)
             if outcome is not None:
                 left, deaths = left - 1, 0
                 yield outcome

@@ -101,10 +101,10 @@ def settings_page() -> str:
         f"# Settings\n\n{_NOTE}Every setting is an option of `lookforward train`: `--critic.weight 0.5`. In Python it "
         'is `personalize(…, settings={"critic.weight": 0.5})`, in a recipe file `weight = 0.5` under `[critic]`. '
         "A run writes all of its settings into `settings.toml`, which is a recipe too.\n\n"
-        "Layers, each over the ones before it: the defaults below, the model's own defaults, the recipe (over its "
-        "`base`), the recipe's table `[family.NAME]` for the model, what the adapter needs, your own words.\n\n"
-        "A setting marked † changes only place, time or memory, not the result: a run that continues may be given "
-        "another value. So it is with ‡, which says when something is written, or where photos are.\n"
+        "Later layers win: the defaults below, the model's own defaults, the recipe's `base`, the recipe, its table "
+        "`[family.NAME]` for the model, what the adapter needs, your own options.\n\n"
+        "† changes only place, time or memory, not the result; ‡ says when something is written, or where photos are. "
+        "A resumed run may be given another value of both.\n"
     ]
     for group, kind in GROUPS.items():
         rows = [_row(one, bundled) for one in FIELDS.values() if one.group == group]

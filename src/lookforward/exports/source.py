@@ -18,7 +18,7 @@ from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.pipeline import build_pipeline, find_device
-from lookforward.runs.folder import MANIFEST, SETTINGS, Run, open_run
+from lookforward.runs.folder import MANIFEST, OLD_SETTINGS, SETTINGS, Run, open_run
 
 # Of a model that says nothing itself: those of `Settings`
 _SAMPLING = EvaluationSettings()
@@ -108,7 +108,8 @@ def find_source(given: str | Path) -> Source:
         return Source(name, read_manifest(folder), folder)
     if os.path.isfile(folder / "model_index.json"):
         return plain
-    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not os.path.isfile(folder / SETTINGS):
+    is_run = any(os.path.isfile(folder / file) for file in (SETTINGS, OLD_SETTINGS))
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not is_run:
         raise LookforwardError(
             f"{folder} is not a run folder (it has no {SETTINGS}), an export ({MANIFEST}) or a pipeline folder "
             "(model_index.json).",

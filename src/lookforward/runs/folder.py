@@ -26,6 +26,7 @@ from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unrea
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
+OLD_SETTINGS = "config.toml"  # of versions whose settings had no groups
 
 # What a process may leave that is killed before its run has begun
 _BEGINNING = {PHOTOS, f"{PARTIAL}{PHOTOS}", f"{PARTIAL}{SETTINGS}", LOCK}
@@ -190,6 +191,12 @@ def open_run(folder: Path) -> Run:
         raise LookforwardError(f"There is no run folder {folder}: check the path, or train one first.", "run-missing")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise LookforwardError(f"{folder} cannot be read: check its permissions.", "file-unreadable")
+    if (folder / OLD_SETTINGS).is_file() and not path.exists():
+        raise LookforwardError(
+            f"{folder} was made by an earlier version of lookforward, which wrote {OLD_SETTINGS}: its export can still "
+            "be given, but the run cannot be continued or scored. Train it again with another --output.",
+            "run-of-earlier-version",
+        )
     if not path.is_file():
         raise LookforwardError(f"{folder} is not a run folder: it has no {SETTINGS}.", "run-missing")
     try:

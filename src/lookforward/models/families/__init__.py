@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from lookforward.errors import LookforwardError
 from lookforward.models.families.sd import SD
 from lookforward.models.families.sd3 import SD3
+from lookforward.models.families.sdxl import SDXL
 
 if TYPE_CHECKING:
     from lookforward.core.protocols import Family
 
-FAMILIES: tuple[Family, ...] = (SD, SD3)
+FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL)
 
 
 def family_of(pipeline: Any) -> Family:
@@ -58,7 +59,7 @@ def family_named(model: str) -> Family:
 
             index = try_to_load_from_cache(model, "model_index.json")
             if not isinstance(index, str):
-                return find_family((HfApi().model_info(model, timeout=5).config or {})["diffusers"]["_class_name"])
+                return find_family((HfApi().model_info(model, timeout=2).config or {})["diffusers"]["_class_name"])
         return find_family(json.loads(Path(index).read_text(encoding="utf-8"))["_class_name"])
     except Exception:  # loading the model will say what is wrong
         return FAMILIES[0]
