@@ -32,7 +32,7 @@ def disturb(parameters: dict[str, nn.Parameter], size: float = 0.3) -> None:
 
 def some_state(policy: DiffusionPolicy, prompts: list[str], *timesteps: int) -> State:
     x_t = torch.randn(len(prompts), 4, 8, 8, generator=seeded(1))
-    return State(x_t, torch.tensor(timesteps), policy.embed(prompts))
+    return State(x_t, torch.tensor(timesteps), policy.encode_prompts(prompts))
 
 
 def seen_by_layers(policy: DiffusionPolicy, state: State) -> list[Tensor]:
