@@ -1,6 +1,7 @@
 """A tiny Stable Diffusion with random weights: the classes of the real one, small enough for a test."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,28 @@ settings.load_profile("steady")
 CAPTIONS = ["a photo of a red dog on the beach", "a photo of a vase in the snow", "a teapot in the jungle"]
 
 
+# diffusers types these parameters more narrowly than it takes them
+NO_SAFETY_CHECKER: dict[str, Any] = {
+    "safety_checker": None,
+    "feature_extractor": None,
+    "requires_safety_checker": False,
+}
+
+
+def vae_blocks(*channels: int) -> dict[str, Any]:
+    """Channels and blocks of an AutoencoderKL."""
+    return {
+        "block_out_channels": channels,
+        "down_block_types": ("DownEncoderBlock2D",) * len(channels),
+        "up_block_types": ("UpDecoderBlock2D",) * len(channels),
+    }
+
+
+def special_tokens(tokenizer: Any) -> dict[str, Any]:
+    """Ids of the tokens that begin and end a prompt, for a CLIPTextConfig."""
+    return {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+
+
 def make_pipeline(seed: int = 0, prediction: str = "epsilon") -> StableDiffusionPipeline:
     """32-pixel images, 8×8 latents, some 100,000 parameters."""
     torch.manual_seed(seed)
@@ -32,8 +55,7 @@ def make_pipeline(seed: int = 0, prediction: str = "epsilon") -> StableDiffusion
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **special_tokens(tokenizer),
     )
     unet = UNet2DConditionModel(
         sample_size=8,
@@ -46,23 +68,21 @@ def make_pipeline(seed: int = 0, prediction: str = "epsilon") -> StableDiffusion
         norm_num_groups=4,
     )
     vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
+        **vae_blocks(8, 8, 8),
         layers_per_block=1,
         norm_num_groups=4,
         latent_channels=4,
         sample_size=32,
         scaling_factor=0.7,
     )
-    scheduler = DDIMScheduler(
+    scheduler: Any = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type=prediction,
+        prediction_type=prediction,  # pyright: ignore[reportArgumentType]
     )
     pipeline = StableDiffusionPipeline(
         vae=vae,
@@ -70,9 +90,7 @@ def make_pipeline(seed: int = 0, prediction: str = "epsilon") -> StableDiffusion
         tokenizer=tokenizer,
         unet=unet,
         scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **NO_SAFETY_CHECKER,
     )
     pipeline.set_progress_bar_config(disable=True)
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):

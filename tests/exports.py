@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_export(folder: Path, model: Path, adapter: str, seed: int = 1, size: float = 0.3, **settings: Any) -> Path:
+def make_export(folder: Path, model: Path, adapter: str, *, seed: int = 1, size: float = 0.3, **settings: Any) -> Path:
     """An export of `adapter` on `model`, its parameters moved by up to `size` from where training would begin."""
     given = {**SETTINGS, "model.name": str(model), "adapter.name": adapter, **settings}
     config = load_settings("dreambooth", given)

@@ -235,8 +235,8 @@ def test_curves_are_means_over_subjects(name: str, titles: list[str]) -> None:
     assert list(panels) == titles
     lines = panels["explained variance"].get_lines()
     assert [line.get_label() for line in lines] == list(ABLATIONS[name].values)
-    np.testing.assert_allclose(lines[0].get_xydata(), [[10, 9], [20, 1.1]])
-    np.testing.assert_allclose(lines[-1].get_xydata(), [[10, 9], [20, 0.85]])
+    np.testing.assert_allclose(np.asarray(lines[0].get_xydata()), [[10, 9], [20, 1.1]])
+    np.testing.assert_allclose(np.asarray(lines[-1].get_xydata()), [[10, 9], [20, 0.85]])
     assert len(panels["explained variance"].collections) == len(lines)  # a band each
     assert panels["critic loss"].get_yscale() == "log"
     without = [replace(cell, curves={}) for cell in cells]
@@ -256,7 +256,7 @@ def test_the_error_of_a_curve_is_over_subjects() -> None:
     figure = ablation_curves(planned_benchmark(plan, cells), ABLATIONS["discount"])
     assert figure is not None
     axis = figure.axes[0]
-    np.testing.assert_allclose(axis.get_lines()[0].get_xydata(), [[10, 2.0]])
+    np.testing.assert_allclose(np.asarray(axis.get_lines()[0].get_xydata()), [[10, 2.0]])
     (band,) = axis.collections
     assert [band.get_datalim(axis.transData).y0, band.get_datalim(axis.transData).y1] == pytest.approx([1.0, 3.0])
     alone = ablation_curves(planned_benchmark(plan, cells[:3]), ABLATIONS["discount"])

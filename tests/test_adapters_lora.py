@@ -347,7 +347,7 @@ def test_diffusers_reads_the_kohya_file_as_the_same_lora(tmp_path: Path, text: b
     adapter.export(trained, tmp_path)
     write_kohya(tmp_path, tmp_path / "out" / "dog_kohya.safetensors")
     pipeline = make_pipeline()
-    pipeline.load_lora_weights(tmp_path / "out", weight_name="dog_kohya.safetensors")
+    pipeline.load_lora_weights(str(tmp_path / "out"), weight_name="dog_kohya.safetensors")
     assert (draw(pipeline) == draw(trained.pipeline)).all()
     assert np.abs(draw(pipeline) - draw(make_pipeline())).mean() > 1
     with safe_open(tmp_path / "out" / "dog_kohya.safetensors", "pt") as file:

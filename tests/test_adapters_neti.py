@@ -1,6 +1,7 @@
 """NeTI: a vector for each timestep and layer, nested dropout by chance of its own, the same image elsewhere."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,8 +175,8 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         parameters = neti(dropout=0.5).attach(policy)
         disturb(parameters)
         if kept:
-            policy.denoiser.train()
-            policy.denoiser.enable_gradient_checkpointing()
+            denoiser: Any = policy.denoiser.train()
+            denoiser.enable_gradient_checkpointing()
         policy.act(some_state(policy, [PROMPT, "a vase"], 5, 500)).square().mean().backward()
         gradients.append({name: p.grad for name, p in parameters.items()})
     for name, gradient in gradients[0].items():

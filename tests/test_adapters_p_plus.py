@@ -1,6 +1,7 @@
 """P+: a vector for each cross-attention layer, the same image in plain diffusers, and a model left as it was."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ ADAPTER = PPlusAdapter(WORD, "vase")
 
 
 def test_it_begins_as_its_initial_word_and_trains_nothing_else() -> None:
-    pipeline = make_pipeline()
+    pipeline: Any = make_pipeline()
     plain = draw(pipeline, "a photo of a vase on the beach")
     pipeline.unet.requires_grad_(True)  # whatever was trained before
     policy = DiffusionPolicy(pipeline)
@@ -93,8 +94,8 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         parameters = ADAPTER.attach(policy)
         disturb(parameters)
         if kept:
-            policy.denoiser.train()
-            policy.denoiser.enable_gradient_checkpointing()
+            denoiser: Any = policy.denoiser.train()
+            denoiser.enable_gradient_checkpointing()
         policy.act(some_state(policy, [PROMPT, "a vase"], 5, 500)).square().mean().backward()
         gradients.append(parameters["p-plus.vectors"].grad)
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -117,7 +118,7 @@ def test_detach_leaves_the_pipeline_as_it_was_and_it_can_be_attached_again() -> 
 
 
 def test_a_prompt_without_the_word_is_that_of_the_plain_model() -> None:
-    pipeline = make_pipeline()
+    pipeline: Any = make_pipeline()
     plain = draw(pipeline, "a vase in the snow")
     disturb(ADAPTER.attach(DiffusionPolicy(pipeline)))
     assert np.abs(draw(pipeline, "a vase in the snow") - plain).max() <= 1
@@ -129,7 +130,7 @@ def test_a_prompt_without_the_word_is_that_of_the_plain_model() -> None:
 
 
 def test_several_images_of_a_prompt_and_negative_prompts() -> None:
-    pipeline = make_pipeline()
+    pipeline: Any = make_pipeline()
     disturb(ADAPTER.attach(DiffusionPolicy(pipeline)))
     settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "np"}
     twice = pipeline(PROMPT, num_images_per_prompt=2, generator=[seeded(3), seeded(4)], **settings).images

@@ -183,9 +183,8 @@ def test_a_reward_without_gradient_rises() -> None:
         Sampler(4, eta=1.0), updates=2, pairs=64, micro_batch=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1
     )
     optimizer = torch.optim.Adam(policy.unet.parameters(), lr=0.02)
-    rewards = []
+    rewards, terms = [], dict[str, float]()
     for step in range(50):
-        terms: dict[str, float] = {}
         for loss, terms in losses_of(  # noqa: B007
             policy, paying(Near()), batch(32, 1, 3), settings, words, None, pretrained.act, seeded(step)
         ):
@@ -211,7 +210,7 @@ def test_parts_of_an_update_sum_to_it() -> None:
             terms = {name: terms.get(name, 0.0) + told.get(name, 0.0) for name in terms.keys() | told.keys()}
         assert len(losses) == -(-11 // micro_batch)
         gradient = torch.autograd.grad(torch.stack(losses).sum(), policy.line)[0]
-        found.append((sum(losses).item(), gradient, terms))
+        found.append((torch.stack(losses).sum().item(), gradient, terms))
     for loss, gradient, terms in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
         torch.testing.assert_close(gradient, found[0][1])

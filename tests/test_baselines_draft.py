@@ -156,6 +156,7 @@ def test_a_reward_without_gradient_is_named_with_the_remedy() -> None:
 
 def test_latents_that_are_not_finite_stop_the_step() -> None:
     policy = TinyPolicy()
+    assert policy.unet.bias is not None
     torch.nn.init.constant_(policy.unet.bias, torch.nan)
     with raises("not-finite", "x_0"):
         loss_of(policy, Draft(Sampler(2)))
@@ -172,5 +173,6 @@ def test_latents_that_are_not_finite_stop_the_step() -> None:
     ],
 )
 def test_settings_that_do_not_go_together_are_named(settings: dict[str, Any], named: str) -> None:
+    given: dict[str, Any] = {"sampler": Sampler(4)} | settings
     with raises("draft-settings", named):
-        Draft(**{"sampler": Sampler(4)} | settings)
+        Draft(**given)

@@ -1,5 +1,7 @@
 """Sampling is diffusers' DDIM, and Euler's for flow; its density is the Gaussian's, and its gradient stops at K."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -24,7 +26,7 @@ from tiny import PATH, TinyPolicy, seeded
 LIKE = torch.zeros(2, 4, 6, 6)
 
 
-def scheduler(steps: int) -> DDIMScheduler:
+def scheduler(steps: int) -> Any:
     """Stable Diffusion's, as its pipeline folders have it."""
     made = DDIMScheduler(
         beta_start=0.00085,

@@ -166,7 +166,8 @@ def test_disk_that_fills_while_writing_leaves_no_half_cell(
 
 def test_other_settings_or_photos_are_not_mixed(plan: Plan, folder: Path, fake: FakeRunner, tmp_path: Path) -> None:
     finish(plan, folder, fake)
-    other = fake_plan(tmp_path / "things", **{"run.steps": 21})
+    fewer: dict[str, Any] = {"run.steps": 21}
+    other = fake_plan(tmp_path / "things", **fewer)
     with raises("cell-settings-differ", folder):
         prepare(other, folder)
     (tmp_path / "things" / "dog6" / "3.png").write_bytes(b"one more")

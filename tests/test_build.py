@@ -33,7 +33,7 @@ def subject(photos: Path) -> Subject:
     return load_subject(photos, class_noun="teapot", resolution=64)
 
 
-def settings(recipe: str = "look-forward", **overrides: Any) -> Settings:
+def settings(recipe: str = "look-forward", /, **overrides: Any) -> Settings:
     return load_settings(
         recipe, {"subject.class_noun": "teapot", "data.class_images": 1, "data.class_image_steps": 1, **overrides}
     )
@@ -45,7 +45,7 @@ def pipeline() -> StableDiffusionPipeline:
     return build_pipeline("toybox", "cpu")
 
 
-def trainer_of(subject: Subject, recipe: str = "look-forward", **overrides: Any) -> Trainer:
+def trainer_of(subject: Subject, recipe: str = "look-forward", /, **overrides: Any) -> Trainer:
     return build(settings(recipe, **overrides), subject, pipeline()).trainer
 
 
@@ -310,7 +310,8 @@ def test_a_schedule_that_ends_in_noise_alone_is_refused_where_eq_7_divides_by_ze
     dark.scheduler = DDIMScheduler.from_config(dark.scheduler.config, rescale_betas_zero_snr=True)
     with raises("zero-snr", "Eq. 7"):
         build(settings(), subject, dark)
-    dark.scheduler.register_to_config(prediction_type="v_prediction")  # which looks forward from noise alone
+    scheduler: Any = dark.scheduler
+    scheduler.register_to_config(prediction_type="v_prediction")  # which looks forward from noise alone
     assert build(settings(), subject, dark).trainer.policy.path.signal[-1] == 0
 
 

@@ -55,7 +55,12 @@ def judges(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     """A tiny DINO and a tiny CLIP."""
     folder = tmp_path_factory.mktemp("judges")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     image = {"image_size": 32, "patch_size": 8, "initializer_range": 0.2}
     ViTModel(ViTConfig(**sizes, **image), add_pooling_layer=False).save_pretrained(folder / "dino")
     shutil.copytree(tiny_model / "tokenizer", folder / "clip")
@@ -119,7 +124,13 @@ def test_score_with_another_encoder_and_the_identifier(
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     Path("prompts.txt").write_text("a {}\n")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     Dinov2Model(Dinov2Config(**sizes)).save_pretrained(tmp_path / "dinov2")
     texts = []
     for further in ([], ["--dinov2", tmp_path / "dinov2", "--identifier-in-clip-text"]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_clip_names_most_scenes_of_the_held_out_subjects() -> None:
         scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:5]]
         pictures = np.stack([draw_picture(subject, draw_view(rng, scene), rng, 64) for scene in scenes])
         photos = [type("Photo", (), {"squares": (picture,)}) for picture in pictures]
-        loaded = type("Subject", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
+        loaded: Any = type("Subject", (), {"photos": photos, "class_prompt": f"a photo of {subject.class_noun}"})
         right += [a == SCENES[b] for a, b in zip(find_places(loaded, places, clip), scenes, strict=True)]
     assert np.mean(right) >= 0.8
 
@@ -66,6 +67,7 @@ def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None
     assert references.plain_prompts[2:4] == ("a photo of vase", "a photo of vase on the beach")
     assert torch.equal(references.latents.mean[2], references.latents.mean[3])
     assert "0.png: in the snow" in workshop.notes
+    assert workshop.trainer.class_images is not None
     assert set(workshop.trainer.class_images.prompts) == {"a photo of vase"}
 
 

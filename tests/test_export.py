@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,12 +84,16 @@ class _Breaks:
         raise self.error
 
 
+def breaking(error: Exception) -> Any:
+    return _Breaks(error)
+
+
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), Exception("No space left on device (os error 28)")]
 )
 def test_an_export_appears_whole_or_not_at_all(tmp_path: Path, error: Exception) -> None:
     with raises("disk-full", tmp_path / "export"):
-        export(_Breaks(error), None, tmp_path / "export", {})
+        export(breaking(error), None, tmp_path / "export", {})
     assert not list(tmp_path.iterdir())
 
 
@@ -96,6 +101,6 @@ def test_an_earlier_export_outlives_a_failure(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "model_index.json").write_text("{}")
     with raises("not-writable", tmp_path / "export", "no ink"):
-        export(_Breaks(OSError("no ink")), None, tmp_path / "export", {})
+        export(breaking(OSError("no ink")), None, tmp_path / "export", {})
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     assert (tmp_path / "export" / "model_index.json").read_text() == "{}"

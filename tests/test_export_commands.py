@@ -4,6 +4,7 @@ import contextlib
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def run(command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An export of each adapter, on the tiny model."""
     folder = tmp_path_factory.mktemp("exports")
-    words = {"subject.identifier": "<new>", "adapter.initial_word": "teapot"}
+    words: dict[str, Any] = {"subject.identifier": "<new>", "adapter.initial_word": "teapot"}
     return {
         "full": make_export(folder / "whole", tiny_model, "full", size=0.02),
         "lora": make_export(folder / "lora", tiny_model, "lora"),
@@ -232,7 +233,11 @@ def test_an_embedding_is_one_file_of_one_tensor(run: Command, exports: dict[str,
 
 
 def test_every_word_of_several_subjects_is_a_file(run: Command, tiny_model: Path, tmp_path: Path) -> None:
-    both = {"subject.identifier": "<new>", "subject.others": "<zwx>=dog", "adapter.initial_word": "teapot"}
+    both: dict[str, Any] = {
+        "subject.identifier": "<new>",
+        "subject.others": "<zwx>=dog",
+        "adapter.initial_word": "teapot",
+    }
     export = make_export(tmp_path / "both", tiny_model, "textual-inversion", **both)
     status, out, err = run("export", export, "--format", "a1111", "--output", "words")
     assert (status, out, err) == (0, "words: README.md, new.safetensors, zwx.safetensors\n", "")
@@ -245,18 +250,13 @@ def test_every_word_of_several_subjects_is_a_file(run: Command, tiny_model: Path
 def test_of_two_runs_of_custom_diffusion_the_second_stays(
     run: Command, exports: dict[str, Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    other = make_export(
-        tmp_path / "other",
-        tiny_model,
-        "custom-diffusion",
-        seed=2,
-        **{"subject.identifier": "<zwx>", "adapter.initial_word": "dog"},
-    )
+    words: dict[str, Any] = {"subject.identifier": "<zwx>", "adapter.initial_word": "dog"}
+    other = make_export(tmp_path / "other", tiny_model, "custom-diffusion", seed=2, **words)
     note = "Note: The keys and values of other take the place of those of custom: "
     status, out, err = run("merge", exports["custom-diffusion"], other, "--output", "merged")
     assert (status, err, out.startswith(note)) == (0, "", True)
-    words = ["a <new>", "--adapter", other, "--count", 1, "--steps", 1]
-    status, out, err = run("generate", exports["custom-diffusion"], *words)
+    drawing = ["a <new>", "--adapter", other, "--count", 1, "--steps", 1]
+    status, out, err = run("generate", exports["custom-diffusion"], *drawing)
     assert (status, err, out.startswith(note)) == (0, "", True)
 
 

@@ -1,6 +1,7 @@
 """The lines of every card, and the script of every adapter's page, draw with plain diffusers what lookforward draws."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exports(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exports")
-    given = {"subject.class_noun": "dog", "adapter.initial_word": "dog"}
+    given: dict[str, Any] = {"subject.class_noun": "dog", "adapter.initial_word": "dog"}
     made = {a: make_export(folder / a, base, a, size=0.02 if a == "full" else 0.3, **given) for a in ADAPTERS}
     merge([find_adapter(str(made["lora"]))], folder / "merged", "cpu")
     return made | {"merged": folder / "merged"}

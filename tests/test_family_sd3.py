@@ -1,4 +1,7 @@
 """Stable Diffusion 3, the first family on a flow: loss and output are diffusers' own, and it trains end to end."""
+# diffusers types its pipelines more narrowly than it takes their arguments, and what they return more widely
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
+# pyright: reportOperatorIssue=false
 
 import json
 from pathlib import Path

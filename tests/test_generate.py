@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -44,9 +44,8 @@ def teapot(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_export(
-        tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", seed=2, **{"subject.identifier": "zwx"}
-    )
+    given: dict[str, Any] = {"subject.identifier": "zwx"}
+    return make_export(tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", seed=2, **given)
 
 
 @pytest.fixture
@@ -111,10 +110,11 @@ def test_ddim_takes_what_another_sampler_does_not_say_from_stable_diffusion() ->
     (ours,) = draw_images(made, ["a teapot"], [0], steps=3, guidance=1.0)
     (theirs,) = draw_images(other, ["a teapot"], [0], steps=3, guidance=1.0)
     assert (ours == theirs).mean() > 0.5  # the timesteps may be spaced otherwise by one
-    clipping = make_pipeline()
+    clipping: Any = make_pipeline()
     clipping.scheduler = DDIMScheduler.from_config(wanted, clip_sample=True)
     SD.set_sampler(clipping)
-    assert not clipping.scheduler.config["clip_sample"]
+    sampler: Any = clipping.scheduler
+    assert not sampler.config["clip_sample"]
 
 
 def test_a_negative_prompt_leads_away(pipeline: StableDiffusionPipeline) -> None:

@@ -63,7 +63,7 @@ def test_add_noise_is_that_of_diffusers(first: int, second: int) -> None:
     x_0, noise, _, _ = example(first)
     timestep = torch.tensor([first, second])
     torch.testing.assert_close(add_noise(x_0, noise, *PATH.at(timestep)), DDIM.add_noise(x_0, noise, timestep))
-    flow = FlowMatchEulerDiscreteScheduler()
+    flow: Any = FlowMatchEulerDiscreteScheduler()
     expected = flow.scale_noise(x_0, flow.timesteps[999 - timestep], noise)
     torch.testing.assert_close(add_noise(x_0, noise, *FLOW.at(timestep)), expected)
 
@@ -152,7 +152,8 @@ def test_mean_weights_are_those_of_the_derivation() -> None:
     epsilon = 0.9986**t * PATH.squares[1] / PATH.squares[0]
     assert epsilon.mean().item() == pytest.approx(5.93, abs=0.01)
     assert epsilon.max().item() == pytest.approx(52.7, abs=0.1)
-    shifted = rectified_flow(FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas.flip(0))
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    shifted = rectified_flow(scheduler.sigmas.flip(0))
     flow = shifted.squares[1]
     assert flow[shifted.sample(100_000, seeded())].mean().item() == pytest.approx(0.54, abs=0.01)
     assert int((0.9986**t * flow).argmax()) == 630

@@ -107,10 +107,12 @@ class PlainClip(CLIPModel):
     """For torchmetrics 1.9, which wants the bare features that transformers returned before version 5."""
 
     def get_image_features(self, *given: Any, **options: Any) -> Any:
-        return super().get_image_features(*given, **options).pooler_output
+        found: Any = super().get_image_features(*given, **options)
+        return found.pooler_output
 
     def get_text_features(self, *given: Any, **options: Any) -> Any:
-        return super().get_text_features(*given, **options).pooler_output
+        found: Any = super().get_text_features(*given, **options)
+        return found.pooler_output
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -18,6 +18,7 @@ from transformers import (
     ViTModel,
 )
 
+from conftest import NO_SAFETY_CHECKER, vae_blocks
 from lookforward.cli import main
 from lookforward_toybox import CLIP
 from lookforward_toybox.subjects import write_photos
@@ -44,9 +45,7 @@ def sd_14(folder: Path) -> Path:
     tokenizer.model_max_length = 77
     StableDiffusionPipeline(
         vae=AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
+            **vae_blocks(128, 256, 512, 512),
             layers_per_block=2,
             latent_channels=4,
             sample_size=512,
@@ -54,7 +53,7 @@ def sd_14(folder: Path) -> Path:
         text_encoder=CLIPTextModel(_text(len(tokenizer) - 1)),
         tokenizer=tokenizer,
         unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
-        scheduler=PNDMScheduler(
+        scheduler=PNDMScheduler(  # pyright: ignore[reportArgumentType]
             beta_start=0.00085,
             beta_end=0.012,
             beta_schedule="scaled_linear",
@@ -62,9 +61,7 @@ def sd_14(folder: Path) -> Path:
             set_alpha_to_one=False,
             steps_offset=1,
         ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **NO_SAFETY_CHECKER,
     ).save_pretrained(folder, safe_serialization=True)
     return folder
 

@@ -24,7 +24,7 @@ def components_named(source: str) -> Iterator[str]:
                 found = set(text.replace("/", ".").split(".")) & COMPONENTS
             case _:
                 continue
-        yield from (f"line {node.lineno}: {name}" for name in sorted(found))
+        yield from (f"line {node.lineno}: {name}" for name in sorted(map(str, found)))
 
 
 def test_what_is_looked_for_is_found() -> None:

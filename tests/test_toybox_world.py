@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,9 +70,10 @@ def test_no_held_out_subject_is_drawn_in_pretraining(tmp_path: Path) -> None:
     draw_world(tmp_path, 40, seed=3, workers=1)
     facts = json.loads((tmp_path / "subjects.json").read_text())
     fields = {f.name for f in dataclasses.fields(WorldSubject)}
-    drawn = [
-        WorldSubject(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items() if k in fields}) for f in facts
+    plain: list[dict[str, Any]] = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in f.items() if k in fields} for f in facts
     ]
+    drawn = [WorldSubject(**f) for f in plain]
     assert len(drawn) == 40
     assert not kept_out & {s.key for s in drawn}
     assert all(drawn[i] == drawn[i + 1] for i in range(0, 40, 2))  # pairs show one subject

@@ -156,6 +156,7 @@ def test_it_learns_the_return_of_an_action_where_there_is_one_reference() -> Non
         return make_transition(x_0.expand(b, -1, -1, -1), noise, noise + miss, torch.randint(300, 700, (b,)))
 
     torch.manual_seed(0)
+    terms: dict[str, float] = {}
     for _ in range(400):
         transition = transitions(32)
         terms = critic_step(updater, transition, LookForwardReward()(transition))

@@ -260,7 +260,7 @@ def test_crops_and_masks_agree_however_the_camera_was_held(
     tmp_path: Path, orientation: int, size: tuple[int, int]
 ) -> None:
     """The photo is white where its mask is, in the upright picture."""
-    shown = size[::-1] if orientation >= 5 else size
+    shown = (size[1], size[0]) if orientation >= 5 else size
     painted = Image.new("RGB", shown)
     painted.paste((255, 255, 255), (0, 0, 30, 40))
     painted.convert("L").save(tmp_path / "0.mask.png")
@@ -364,8 +364,9 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     rewards: Any = trainer.environment.rewards
     dino = rewards.terms[1][1].reward
     assert isinstance(dino, PerSubjectReward)
-    assert [len(one.measure.references) for one in dino.rewards] == [3, 3]
-    assert not torch.equal(dino.rewards[0].measure.references, dino.rewards[1].measure.references)
+    each: list[Any] = list(dino.rewards)
+    assert [len(one.measure.references) for one in each] == [3, 3]
+    assert not torch.equal(each[0].measure.references, each[1].measure.references)
     (result,) = train(trainer, 1)
     assert "reward/dino" in result.terms
 

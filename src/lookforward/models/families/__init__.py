@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from lookforward.errors import LookforwardError
 from lookforward.models.families.sd import SD
 from lookforward.models.families.sd3 import SD3
+from lookforward.models.families.sdxl import SDXL
 
 if TYPE_CHECKING:
     from lookforward.core.protocols import Family
 
-FAMILIES: tuple[Family, ...] = (SD, SD3)
+FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL)
 
 
 def family_of(pipeline: Any) -> Family:

@@ -1,0 +1,113 @@
+"""Stable Diffusion XL: a UNet that reads two CLIP encoders and an image's sizes, on a variance-preserving path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lookforward.models.families.sd import StableDiffusion
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lookforward.core.types import Conditioning, State
+
+_ATTENTION = ("k_proj", "out_proj", "q_proj", "v_proj")
+_SIZES = 6  # height and width of the original image, top and left of its crop, height and width of the target
+_BASE = "give the model that it was made from, such as stabilityai/stable-diffusion-xl-base-1.0"
+
+
+class StableDiffusionXL(StableDiffusion):
+    """The family of `StableDiffusionXLPipeline`: Stable Diffusion's path, autoencoder and sampler, more conditions.
+
+    The UNet is shown the size that an image had, where it was cropped, and the size that it is to have. No photo's own
+    size reaches it: both sizes are those of the latents, that is the training resolution, and the crop is (0, 0), as
+    the pipeline itself draws. The autoencoder computes in single precision, whatever `model.precision` is.
+    """
+
+    name: str = "sdxl"
+    label: str = "Stable Diffusion XL"
+    pipeline_class: str = "StableDiffusionXLPipeline"
+    text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
+    tokenizers: tuple[str, ...] = ("tokenizer", "tokenizer_2")
+    load_options: Mapping[str, Any] = {"add_watermarker": False}  # else it depends on what else is installed
+    capabilities: frozenset[str] = frozenset({"cross-attention"})  # two encoders: no word that one of them learns
+    lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_sdxl of diffusers adapts
+        "unet": ("to_k", "to_out.0", "to_q", "to_v"),
+        "text_encoder": _ATTENTION,
+        "text_encoder_2": _ATTENTION,
+    }
+    defaults: Mapping[str, Any] = {  # the resolution of that script; steps and guidance of the pipeline's own call
+        "data": {"resolution": 1024, "class_image_steps": 50},
+        "evaluation": {"sampler_steps": 50, "guidance": 5.0},
+        "baseline": {"sampler_steps": 50, "guidance": 5.0},
+    }
+
+    def kind_problem(self, pipeline: Any) -> str:
+        unet, latents = pipeline.unet.config, pipeline.vae.config
+        first, second = pipeline.text_encoder.config, pipeline.text_encoder_2.config
+        if unet["in_channels"] != latents["latent_channels"]:
+            return f"its UNet takes {unet['in_channels']} channels, as for inpainting, and not the latents' " + str(
+                latents["latent_channels"]
+            )
+        if unet.get("addition_embed_type") != "text_time":
+            return "its UNet does not read pooled prompts and sizes"
+        if unet["cross_attention_dim"] != (words := first.hidden_size + second.hidden_size):
+            return f"its UNet reads words of {unet['cross_attention_dim']} numbers, and the text encoders' have {words}"
+        sizes = unet["projection_class_embeddings_input_dim"] - second.projection_dim
+        if sizes != _SIZES * unet["addition_time_embed_dim"]:
+            return "its UNet reads other numbers than sizes and crop, as the refiner does"
+        if unet.get("time_cond_proj_dim") is not None:
+            return f"it was distilled, to read the guidance; {_BASE}"
+        return self._scheduler_problem(pipeline) or self._latents_problem(latents)
+
+    def _scheduler_problem(self, pipeline: Any) -> str:
+        kind, config = type(pipeline.scheduler).__name__, pipeline.scheduler.config
+        few_steps = kind in ("LCMScheduler", "TCDScheduler")
+        # Stable Diffusion XL Turbo differs from its base in nothing else
+        turbo = kind == "EulerAncestralDiscreteScheduler" and config.get("timestep_spacing") == "trailing"
+        if few_steps or (turbo and pipeline.unet.config["sample_size"] <= 64):
+            return f"it was distilled, to draw in a few steps; {_BASE}"
+        if not hasattr(pipeline.scheduler, "alphas_cumprod"):
+            return f"its noise levels, of {kind}, are on no variance-preserving path"
+        return ""
+
+    def _latents_problem(self, latents: Any) -> str:
+        if latents.get("latents_mean") is not None or latents.get("latents_std") is not None:
+            return "its latents are normalised by a mean and a deviation of their own"
+        return ""
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """Of both encoders the states before the last layer, side by side, and the second one's pooled vector.
+
+        An empty prompt is all zeros where the pipeline draws without a prompt so (`force_zeros_for_empty_prompt`).
+        """
+        import torch
+
+        from lookforward.core.types import Conditioning
+
+        texts = list(prompts)
+        tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, pipeline.unet.device, 1, False)
+        tokens, pooled = tokens.float(), pooled.float()
+        if pipeline.config["force_zeros_for_empty_prompt"] and "" in texts:
+            said = torch.tensor([[float(text != "")] for text in texts], device=tokens.device)
+            tokens, pooled = tokens * said[:, None], pooled * said
+        pixels = torch.full((len(texts), 1), float(pipeline.vae_scale_factor), device=tokens.device)
+        return Conditioning(tokens, pooled=pooled, extra={"pixels": pixels})
+
+    def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
+        import torch
+
+        words = state.conditioning
+        pixels = words.extra["pixels"]  # of a latent's side, (b, 1)
+        size = pixels * pixels.new_tensor(state.x_t.shape[-2:])  # (b, 2): height and width
+        sizes = torch.cat([size, torch.zeros_like(size), size], dim=1)
+        given = {"text_embeds": words.pooled, "time_ids": sizes}
+        return denoiser(state.x_t, state.timestep, words.tokens, added_cond_kwargs=given, return_dict=False)[0]
+
+    def signature(self, pipeline: Any) -> list[Any]:
+        shown = [pipeline.tokenizer_2.get_vocab(), pipeline.config["force_zeros_for_empty_prompt"]]
+        return [*super().signature(pipeline), *shown]
+
+
+SDXL = StableDiffusionXL()
