@@ -85,7 +85,7 @@ def test_sums_survive_the_round_trip(terms: list[tuple[float, str]]) -> None:
         ("dino ssim", "reward-syntax", "at 'ssim'"),
         ("dino, ssim", "reward-syntax", "at ', ssim'"),
         ("2*3*dino", "reward-syntax", "at '3*dino'"),
-        ("dino-0.5*ssim", "reward-syntax", "at '*ssim': a weight stands before"),
+        ("dino-0.5*ssim", "reward-syntax", "'*ssim'"),
         ("dino + 2*dino", "reward-twice", "2*dino"),
         ("1e999*dino", "reward-weight", "1e999"),
         ("nan*dino", "reward-syntax", "at '*dino'"),
