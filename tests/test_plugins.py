@@ -1,7 +1,8 @@
-"""A toy adapter, reward and score, one file each in a package of their own, found by every part of lookforward."""
+"""A toy adapter, reward, score and model family, a file each in another package, found by every part of lookforward."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,21 +82,35 @@ RED = ScoreSpec(
     rewards=("toy-redness",),
 )
 """
+FAMILY = """
+from lookforward.models.families.sd import StableDiffusion
+
+
+class ToyFamily(StableDiffusion):
+    name = "toy-pag"
+    label = "Toy model"
+    pipeline_class = "StableDiffusionPAGPipeline"
+    defaults = {"evaluation": {"guidance": 3.5}}
+
+
+TOY = ToyFamily()
+"""
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> dict[str, str]:
-    """An environment in which a distribution with the three plug-ins is installed."""
+    """An environment in which a distribution with the four plug-ins is installed."""
     site = tmp_path / "site"
     about = site / "toys-1.0.dist-info"
     about.mkdir(parents=True)
-    for name, code in (("toy_adapter", ADAPTER), ("toy_reward", REWARD), ("toy_score", SCORE)):
+    for name, code in (("toy_adapter", ADAPTER), ("toy_reward", REWARD), ("toy_score", SCORE), ("toy_family", FAMILY)):
         (site / f"{name}.py").write_text(code)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(
         "[lookforward.adapters]\ntoy = toy_adapter:BIAS\n"
         "[lookforward.rewards]\ntoy = toy_reward:REDNESS\n"
         "[lookforward.scores]\ntoy = toy_score:RED\n"
+        "[lookforward.families]\ntoy = toy_family:TOY\n"
     )
     paths = os.pathsep.join([str(site), *(path for path in sys.path if path)])
     return {**os.environ, "PYTHONPATH": paths, "COLUMNS": "300", "LOOKFORWARD_CACHE": str(tmp_path / "cache")}
@@ -155,3 +170,32 @@ print(json.dumps({{
     assert "dreambooth@toy-bias" in found["methods"]
     assert found["label"] == "DreamBooth, Toy bias"
     assert found["marked"] == ["Toy red"]
+
+
+def test_a_model_of_the_family_is_trained(
+    package: dict[str, str], tiny_model: Path, photos: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "toy-model"
+    shutil.copytree(tiny_model, model)
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPAGPipeline"}))
+    settings = {**SETTINGS, "model.name": str(model), "run.steps": 1}
+    settings.pop("evaluation.guidance", None)  # so that the family's own holds
+    script = f"""
+import json
+from lookforward import personalize
+
+made = personalize({str(photos)!r}, "teapot", recipe="dreambooth", output={str(tmp_path / "run")!r},
+                   settings=json.loads({json.dumps(json.dumps(settings))}))
+print(json.dumps({{
+    "family": json.loads((made.run.export / "lookforward.json").read_text())["family"],
+    "guidance": made.run.settings.evaluation.guidance,
+    "card": (made.run.export / "README.md").read_text(),
+    "class": type(made.pipeline).__name__,
+}}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=package, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["family"], found["guidance"], found["class"]) == ("toy-pag", 3.5, "StableDiffusionPAGPipeline")
+    assert "guidance_scale=3.5" in found["card"]

@@ -2,7 +2,8 @@
 
 A package lists its specs in a plain tuple: `adapters.ADAPTERS`, `rewards.REWARDS`, `scores.SCORES`. Command line,
 documentation, checks, card, report and exports read them there. Importing the tuples imports no torch: a builder
-imports what it needs when it is called. Model families follow the protocol `Family` in `core.protocols`.
+imports what it needs when it is called. Model families follow the protocol `Family` in `core.protocols`; they are
+listed in `models.families.FAMILIES`.
 
 Another distribution adds a plug-in by an entry point that names its spec:
 

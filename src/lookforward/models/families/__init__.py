@@ -1,4 +1,5 @@
-"""Model families, one file each. To add one: its file, its line here, and its test.
+"""Model families, one file each. To add one: its file, its line here, and its test; or an entry point of another
+distribution in the group `lookforward.families`.
 
 Nothing heavy is imported before a pipeline is there, so that settings and command line can read what families say.
 """
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lookforward.core.specs import installed
 from lookforward.errors import LookforwardError
 from lookforward.models.families.sd import SD
 from lookforward.models.families.sd3 import SD3
@@ -18,7 +20,7 @@ from lookforward.models.families.sdxl import SDXL
 if TYPE_CHECKING:
     from lookforward.core.protocols import Family
 
-FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL)
+FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL, *installed("lookforward.families"))
 
 
 def family_of(pipeline: Any) -> Family:
