@@ -17,7 +17,7 @@ export PYTHON TORCH_INDEX
 .PHONY: help env demo test test-slow coverage lint format docs dist
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
 
 env: $(VENV)/.installed-dev  ## the environment with everything for development
 

@@ -297,7 +297,7 @@ def test_a_plain_pipeline_folder(run: Command, tiny_model: Path, tmp_path: Path)
     assert (said.model, said.adapters, said.guidance) == (tiny_model.name, [], 7.5)
     status, _, err = run(tiny_model, "a {} on the beach")
     assert status == 2
-    assert "{} stands for a subject, and a plain model knows none" in err
+    assert "{}" in err
 
 
 def test_several_adapters(run: Command, teapot: Path, lora: Path, tiny_model: Path) -> None:
@@ -343,9 +343,9 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--prompts", "p.txt"], "not both"),
         (["{teapot}", "--prompts", "p.txt"], r"p\.txt cannot be read"),
         (["{teapot}", "a", "--seeds", "1", "1"], "names a seed twice"),
-        (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count do not go with --seeds"),
+        (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count .*--seeds"),
         (["{teapot}", "--like", "no.png", "--seed", "0"], r"no\.png cannot be read"),
-        (["{teapot}", "a", "--seeds", "1", "--seed", "0"], "--seed and --count do not go with --seeds"),
+        (["{teapot}", "a", "--seeds", "1", "--seed", "0"], "--seed and --count .*--seeds"),
         (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must lie in"),
         (["{teapot}", "a", "--count", "0"], "count = 0: ask for at least one"),
         (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: take a multiple of 8"),
