@@ -1,20 +1,22 @@
 """What to ask of Toybox's models: pictures and prompts whose right answers the world knows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lookforward.errors import LookforwardError
-from lookforward_toybox.world.captions import OPENINGS, PATTERN_WORDS
+from lookforward_toybox.world.captions import OPENINGS, PATTERN_WORDS, emblem_words
+from lookforward_toybox.world.edition import edition_of
 from lookforward_toybox.world.outfits import OUTFITS
-from lookforward_toybox.world.picture import LOOKS, draw_picture, draw_view, dressed
+from lookforward_toybox.world.picture import LOOKS, draw_view, dressed
 from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import (
     BODY_COLOURS,
     CLASSES,
+    EMBLEMS,
     LIVE_CLASSES,
     WorldSubject,
     draw_pretraining_subject,
@@ -33,10 +35,14 @@ class Request:
     scene: str
     outfit: str | None = None
     look: str | None = None
+    emblem: str | None = None
+    emblem_colour: str | None = None
 
     @property
     def prompt(self) -> str:
-        words = (self.look, self.colour, self.class_noun, self.outfit and OUTFITS[self.outfit], SCENES[self.scene])
+        emblem = emblem_words(self.emblem, self.emblem_colour) if self.emblem and self.emblem_colour else None
+        outfit = self.outfit and OUTFITS[self.outfit]
+        words = (self.look, self.colour, self.class_noun, emblem, outfit, SCENES[self.scene])
         return " ".join((OPENINGS[0], *filter(None, words)))
 
 
@@ -67,6 +73,17 @@ def draw_changes(count: int, seed: int = 0) -> tuple[list[Request], list[Request
     return dressed, [at_random(CLASSES[i // 3 % len(CLASSES)], look=LOOKS[i % 3]) for i in range(count)]
 
 
+def draw_emblems(count: int, seed: int = 0) -> list[Request]:
+    """Requests as `draw_requests`, each for an emblem too, in another colour than the subject's."""
+    rng = np.random.default_rng([seed, 2])
+    asked = []
+    for i, request in enumerate(draw_requests(count, seed)):
+        colours = [colour for colour in BODY_COLOURS if colour != request.colour]
+        colour = colours[rng.integers(len(colours))]
+        asked.append(replace(request, emblem=EMBLEMS[i % len(EMBLEMS)], emblem_colour=colour))
+    return asked
+
+
 def draw_real(requests: Sequence[Request], seed: int = 1, size: int = 64) -> np.ndarray:
     """What the world itself draws for the requests: (n, size, size, 3) uint8. The judge's own ceiling."""
     rng = np.random.default_rng(seed)
@@ -74,8 +91,10 @@ def draw_real(requests: Sequence[Request], seed: int = 1, size: int = 64) -> np.
     for request in requests:
         while (subject := draw_pretraining_subject(rng, request.class_noun)).colour != request.colour:
             pass
+        if request.emblem and request.emblem_colour:
+            subject = replace(subject, emblem=request.emblem, emblem_colour=request.emblem_colour)
         view = dressed(draw_view(rng, request.scene), outfit=request.outfit, look=request.look)
-        images.append(draw_picture(subject, view, rng, size))
+        images.append(edition_of(size).draw(subject, view, rng, size))
     return np.stack(images)
 
 
@@ -86,7 +105,7 @@ def held_out_pictures(views: int, size: int = 64) -> tuple[np.ndarray, np.ndarra
     images, owners = [], []
     for i, subject in enumerate(held_out().values()):
         for scene in rng.permutation(len(scenes))[:views]:
-            images.append(draw_picture(subject, draw_view(rng, scenes[scene]), rng, size))
+            images.append(edition_of(size).draw(subject, draw_view(rng, scenes[scene]), rng, size))
             owners.append(i)
     return np.stack(images), np.array(owners)
 
@@ -100,7 +119,7 @@ def captioned_pictures(size: int = 64) -> tuple[np.ndarray, list[str]]:
     images, texts = [], []
     for scene, words in SCENES.items():
         for subject in held_out().values():
-            images.append(draw_picture(subject, draw_view(rng, scene), rng, size))
+            images.append(edition_of(size).draw(subject, draw_view(rng, scene), rng, size))
             texts.append(f"{OPENINGS[0]} {_in_words(subject)} {words}")
     return np.stack(images), texts
 

@@ -1,7 +1,7 @@
 """Commands about the bundled world and its models."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -16,13 +16,14 @@ console = Console(highlight=False, soft_wrap=True)
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
+def photos(subject: str, output: Path | None = None, count: int = 5, edition: Literal[64, 128] = 64) -> None:
     """Write the photos of one of the held-out subjects, to train on.
 
     Args:
         subject: Its name, such as teapot-0; any wrong name lists them all.
         output: Folder; photos/SUBJECT if not given.
         count: How many photos.
+        edition: Side of the photos.
     """
     from lookforward_toybox.subjects import find_subject, write_photos
     from lookforward_toybox.world.scenes import SCENES
@@ -34,12 +35,18 @@ def photos(subject: str, output: Path | None = None, count: int = 5) -> None:
     noun = find_subject(subject).class_noun
     quoted = f'"{noun}"' if " " in noun else noun
     folder = output or Path("photos") / subject
-    write_photos(subject, folder, count)
+    write_photos(subject, folder, count, edition)
     console.print(f"{count} photos of {subject} in {folder}. Train: "
                   f"lookforward train {folder} --class-noun {quoted}")  # fmt: skip
 
 
-def draw(count: int = 80_000, folder: Path = Path("build/toybox"), seed: int = 0, workers: int = 2) -> None:
+def draw(
+    count: int = 80_000,
+    folder: Path = Path("build/toybox"),
+    seed: int = 0,
+    workers: int = 2,
+    edition: Literal[64, 128] = 64,
+) -> None:
     """Draw the pictures that the models are trained on.
 
     Args:
@@ -47,33 +54,38 @@ def draw(count: int = 80_000, folder: Path = Path("build/toybox"), seed: int = 0
         folder: Training folder; the pictures go into its folder data.
         seed: The same seed draws the same pictures.
         workers: Processes.
+        edition: Which edition of the world, by the side of its pictures.
     """
     from lookforward_toybox.draw import draw_world
+    from lookforward_toybox.world.edition import EDITIONS
 
     with track("drawing", count, console) as show:
-        draw_world(folder / "data", count, seed=seed, workers=workers, show=show)
+        draw_world(folder / "data", count, seed=seed, workers=workers, edition=EDITIONS[edition], show=show)
     console.print(f"{count} pictures in {folder / 'data'}")
 
 
 def train_stage(
-    stage: Literal["vae", "clip", "dino", "judge", "identity", "unet", "decoder", "all"],
+    stage: Literal["vae", "clip", "dino", "judge", "identity", "unet", "transformer", "decoder", "all"],
     folder: Path = Path("build/toybox"),
     minutes: float | None = None,
     seed: int = 0,
     device: str = "cpu",
     real_photos: Path | None = None,
     init: Path | None = None,
+    edition: Literal[64, 128] = 64,
 ) -> None:
     """Train one stage, or all in order; the same command goes on where it was stopped. Exports to FOLDER/export.
 
     Args:
-        stage: One of them, or all in this order; unet needs vae and clip.
+        stage: One of them, or all in this order; unet (64 pixels) needs vae and clip, transformer (128) dino too.
         folder: Training folder, with data from `lookforward toybox draw`.
         minutes: Training time of the stage; that of the shipped models where not given.
         seed: Seed of the stage.
         device: cpu, cuda or mps; auto takes what there is.
         real_photos: Folder of real photos to mix into the autoencoder's batches.
-        init: Earlier exports (pipeline, clip, dino) to start from; random weights by default.
+        init: Earlier exports (pipeline, clip, dino) to start from; random weights by default; 64 pixels only.
+        edition: Side of the pictures that the models are for: 64 trains a Stable Diffusion 1, 128 a flow
+            transformer.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
@@ -82,11 +94,24 @@ def train_stage(
     from lookforward.models.encoders import no_progress_bars
     from lookforward_toybox.training.stages import MINUTES
     from lookforward_toybox.training.stages import train_stage as run_stage
+    from lookforward_toybox.training.stages_128 import MINUTES_128, train_stage_128
 
     device = find_device(device)
     with no_progress_bars(diffusers_logging, transformers_logging):  # of files that are there in a moment
-        for name in MINUTES if stage == "all" else (stage,):
-            rows = run_stage(name, folder, minutes=minutes, seed=seed, device=device, photos=real_photos, init=init)
+        stages = MINUTES if edition == 64 else MINUTES_128
+        for name in stages if stage == "all" else (stage,):
+            if name not in stages:
+                raise LookforwardError(
+                    f"--stage {name}: the {edition}-pixel models have {', '.join(stages)}.", code="option-range"
+                )
+            if edition == 128 and init is not None:
+                raise LookforwardError("--init is for the 64-pixel models only; leave it out.", code="option-range")
+            common: dict[str, Any] = {"minutes": minutes, "seed": seed, "device": device, "photos": real_photos}
+            rows = (
+                run_stage(name, folder, init=init, **common)
+                if edition == 64
+                else train_stage_128(name, folder, **common)
+            )
             for i, row in enumerate(rows):
                 if i % 10 == 9:
                     terms = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
@@ -94,7 +119,13 @@ def train_stage(
             console.print(f"{name}: exported to {folder / 'export'}")
 
 
-def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, weights: Path | None = None) -> None:
+def check(
+    images: int = 300,
+    seed: int = 0,
+    real_photos: Path | None = None,
+    weights: Path | None = None,
+    edition: Literal[64, 128] = 64,
+) -> None:
     """Measure the bundled models, or ones of your own training, and print each figure beside its goal.
 
     Args:
@@ -102,24 +133,39 @@ def check(images: int = 300, seed: int = 0, real_photos: Path | None = None, wei
         seed: Seed of their prompts and noise.
         real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
         weights: Folder of other models to measure: the export of `lookforward toybox train`.
+        edition: Side of the pictures that the models are for; of 128 pixels, a half-trained export will do.
     """
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.measure import measure
+    from lookforward_toybox.measure_128 import measure_128
+
+    chosen = Weights(weights) if weights else SHIPPED
+    if edition == 128 and weights is None:
+        raise LookforwardError(
+            "--edition 128 needs --weights, the export of a training: none is bundled yet.",
+            code="toybox-weights-missing",
+        )
 
     table = Table("figure", "goal", "reached", "± (95%)")
     with Live(table, console=console, auto_refresh=False) as live:  # what was measured is shown if the rest never is
-        for figure in measure(images, seed, real_photos, Weights(weights) if weights else SHIPPED):
+        figures = (
+            measure(images, seed, real_photos, chosen)
+            if edition == 64
+            else measure_128(chosen, images, seed, real_photos)
+        )
+        for figure in figures:
             goal = "" if figure.goal is None else f"{figure.goal:g}{figure.unit}"
             margin = "" if figure.margin is None else f"{figure.margin:.2g}"
             table.add_row(figure.name, goal, f"{figure.reached:.3g}{figure.unit}", margin)
             live.refresh()
 
 
-def sheet(output: Path = Path("toybox.png")) -> None:
+def sheet(output: Path = Path("toybox.png"), edition: Literal[64, 128] = 64) -> None:
     """Draw the held-out subjects, a row of photos each, on one sheet.
 
     Args:
         output: The picture to write.
+        edition: Side of the photos.
     """
     from lookforward.report import contact_sheet
     from lookforward_toybox.subjects import reference_photos
@@ -127,30 +173,38 @@ def sheet(output: Path = Path("toybox.png")) -> None:
 
     _require_place(output)
     names = list(held_out())
-    pictures: list[np.ndarray] = [photo for name in names for photo in reference_photos(name)]
+    pictures: list[np.ndarray] = [photo for name in names for photo in reference_photos(name, size=edition)]
     labels = [name if i == 0 else " " for name in names for i in range(5)]
     with writing(output):
-        contact_sheet(pictures, labels, columns=10, cell=96).save(output)
+        contact_sheet(pictures, labels, columns=10, cell=96 * edition // 64).save(output)
     console.print(f"{len(names)} subjects on {output}")
 
 
-def samples(output: Path = Path("samples.png"), seed: int = 0, weights: Path | None = None) -> None:
+def samples(
+    output: Path = Path("samples.png"), seed: int = 0, weights: Path | None = None, edition: Literal[64, 128] = 64
+) -> None:
     """Draw what the bundled model, or one of your own training, makes of every class and kind of prompt.
 
     Args:
         output: The picture to write.
         seed: Seed of the first image.
         weights: Folder of other models to draw with: the export of `lookforward toybox train`.
+        edition: Side of the pictures that the models are for.
     """
     from lookforward.assembly import build_pipeline
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.check import require_weights
+    from lookforward_toybox.measure_128 import load_pipeline
     from lookforward_toybox.samples import sample_sheet
+    from lookforward_toybox.samples_128 import sample_sheet_128
 
     chosen = Weights(weights) if weights else SHIPPED
     require_weights(chosen.pipeline)
     _require_place(output)
-    drawn = sample_sheet(build_pipeline(str(chosen.pipeline)), seed)
+    if edition == 64:
+        drawn = sample_sheet(build_pipeline(str(chosen.pipeline)), seed)
+    else:
+        drawn = sample_sheet_128(load_pipeline(chosen.pipeline), seed)
     with writing(output):
         drawn.image.save(output)
     console.print(f"{drawn.count} images on {output}")

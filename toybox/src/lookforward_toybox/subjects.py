@@ -10,7 +10,8 @@ from PIL import Image
 
 from lookforward.bundle import CARD
 from lookforward.errors import LookforwardError
-from lookforward_toybox.world.picture import draw_picture, draw_view, drawing
+from lookforward_toybox.world.edition import edition_of
+from lookforward_toybox.world.picture import draw_view
 from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import WorldSubject, held_out
 
@@ -34,7 +35,7 @@ def reference_photos(name: str, count: int = 5, size: int = 64) -> np.ndarray:
     subject = find_subject(name)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     scenes = [list(SCENES)[i] for i in rng.permutation(len(SCENES))[:count]]
-    return np.stack([draw_picture(subject, draw_view(rng, scene), rng, size) for scene in scenes])
+    return np.stack([edition_of(size).draw(subject, draw_view(rng, scene), rng, size) for scene in scenes])
 
 
 def write_photos(name: str, folder: Path, count: int = 5, size: int = 64) -> list[Path]:
@@ -72,6 +73,6 @@ def known_drawing(folder: Path, size: int = 64) -> np.ndarray | None:
     """The drawing (size, size, 4) of the subject whose photos are in `folder`; None where the world knows none."""
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return drawing(held_out()[card["name"]], size)
+        return edition_of(size).drawing(held_out()[card["name"]], size)
     except (OSError, ValueError, KeyError, TypeError):
         return None

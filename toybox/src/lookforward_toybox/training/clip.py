@@ -14,6 +14,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_folder
+from lookforward_toybox.training.attention import unfuse_attention
 from lookforward_toybox.training.augment import jitter, random_crops
 from lookforward_toybox.training.data import (
     describe_weights,
@@ -113,6 +114,7 @@ def train_clip(
     model = make_clip(sizes, tokenizer)
     if init is not None:
         carry_over(model, tokenizer, init)
+    unfuse_attention(model, device)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(count, (batch,), generator=generator)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
+from lookforward_toybox.training.attention import unfuse_attention
 from lookforward_toybox.training.augment import jitter, random_crops
 from lookforward_toybox.training.contrast import pair_contrast
 from lookforward_toybox.training.data import (
@@ -183,6 +184,8 @@ def train_dino(
         weights = ViTModel.from_pretrained(init, add_pooling_layer=False, dtype=torch.float32).state_dict()
         for network in (model.student, model.teacher):
             network["backbone"].load_state_dict(weights)
+    for network in (model.student, model.teacher):
+        unfuse_attention(network["backbone"], device)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(pairs, (batch,), generator=generator)

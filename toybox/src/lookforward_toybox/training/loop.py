@@ -38,7 +38,8 @@ class TrainingSchedule:
     """How long a stage trains, and how fast.
 
     steps: number of updates; the whole length unless `minutes` is given, then ignored.
-    minutes: training time, summed over resumes; the rate follows the clock and training ends with it.
+    minutes: training time, summed over resumes; the rate follows the clock and training ends with it. On processors
+        these are minutes of one core, however many there are and whatever else they do.
     rates: rate multiplier by parameter-name prefix, e.g. {"text.": 0.2}.
     """
 
@@ -175,17 +176,19 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}  # a term need not be in every step
         self.steps, self.since = 0, time.monotonic()
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.counts[name] = self.counts.get(name, 0) + 1
         self.steps += 1
 
     def read(self, batch: int) -> dict[str, float]:
-        means = {name: round(total / self.steps, 6) for name, total in self.sums.items()}
+        means = {name: round(total / self.counts[name], 6) for name, total in self.sums.items()}
         speed = self.steps * batch / (time.monotonic() - self.since)
-        self.sums, self.steps, self.since = {}, 0, time.monotonic()
+        self.sums, self.counts, self.steps, self.since = {}, {}, 0, time.monotonic()
         return means | {"samples_per_second": round(speed, 2)}
 
 
@@ -222,11 +225,13 @@ def run_stage(
     training = Training(folder, module, schedule, seed, settings or {})
     if (folder / TENSORS).is_file():
         training.resume()
+    # On processors the time that they worked for this training: another's load on them does not shorten a stage
+    clock = time.process_time if device == "cpu" else time.monotonic
     meter, saved = Meter(), time.monotonic()
     with interrupts_held() as stop:
         try:
             while training.progress < 1.0 and not stop.is_set():
-                started = time.monotonic()
+                started = clock()
                 with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
                     terms = loss(training.step, training.generator)
                 rate = training.update(terms)
@@ -234,7 +239,7 @@ def run_stage(
                     after_update(training.progress)
                 meter.add(terms)
                 training.step += 1
-                training.seconds += time.monotonic() - started
+                training.seconds += clock() - started
                 if training.step % log_every == 0 or training.progress >= 1.0:
                     row = {"step": training.step, "minutes": round(training.seconds / 60, 3)}
                     row |= meter.read(batch) | {"rate": rate}

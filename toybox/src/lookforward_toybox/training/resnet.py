@@ -6,7 +6,7 @@ of pairs that is half of DINO's loss, on the same pictures: what such a contrast
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel, ViTImageProcessor
 
 from lookforward.errors import LookforwardError
-from lookforward_toybox.labels import GROUPS, LABELS, label_ids
+from lookforward_toybox.labels import BASE, LABELS, LabelSet, find_groups
 from lookforward_toybox.training.augment import jitter, random_crops
 from lookforward_toybox.training.contrast import pair_contrast
 from lookforward_toybox.training.data import describe_weights, open_images, to_float, train_count
@@ -46,6 +46,13 @@ def make_config(sizes: ResnetSizes, **more: Any) -> ResNetConfig:
     )
 
 
+def make_judge(sizes: ResnetSizes, labels: Sequence[str]) -> ResNetForImageClassification:
+    names = dict(enumerate(labels))
+    return ResNetForImageClassification(
+        make_config(sizes, id2label=names, label2id={name: i for i, name in names.items()})
+    )
+
+
 def train_judge(
     data: Path,
     folder: Path,
@@ -57,17 +64,18 @@ def train_judge(
     batch: int = 96,
     learning_rate: float = 2e-3,
     sizes: ResnetSizes | None = None,
+    labels: LabelSet = BASE,
     log_every: int = 20,
 ) -> Iterator[dict[str, Any]]:
-    """Train or resume the judge, which classifies what the labels of a picture are. Yields log rows."""
+    """Train or resume the judge, which classifies what the `labels` of a picture are. Yields log rows."""
     sizes = sizes or JUDGE
     images = open_images(data)
-    targets = _read_labels(data)  # (n, groups)
+    targets = _read_labels(data, labels)  # (n, groups)
     count = train_count(len(images))
     torch.manual_seed(seed)  # initial weights
-    model = ResNetForImageClassification(
-        make_config(sizes, id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)})
-    )
+    model = make_judge(sizes, labels.labels)
+    _channels_last(model)
+    groups = find_groups(labels.labels)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(count, (batch,), generator=generator)
@@ -76,7 +84,7 @@ def train_judge(
         wanted = targets[index].to(device)
         losses = {
             group: F.cross_entropy(logits[:, part], wanted[:, i], label_smoothing=0.05)
-            for i, (group, part) in enumerate(GROUPS.items())
+            for i, (group, part) in enumerate(groups.items())
         }
         return {"loss": torch.stack(list(losses.values())).sum()} | losses
 
@@ -87,7 +95,7 @@ def train_judge(
         loss=loss,
         schedule=schedule,
         seed=seed,
-        settings=describe("judge", dataclasses.asdict(sizes), data, schedule, seed, batch),
+        settings=describe("judge", dataclasses.asdict(sizes), data, schedule, seed, batch, labels=list(labels.labels)),
         batch=batch,
         device=device,
         log_every=log_every,
@@ -118,6 +126,7 @@ def train_identity(
     pairs = train_count(len(images)) // 2
     torch.manual_seed(seed)  # initial weights
     model = ResNetModel(make_config(sizes))
+    _channels_last(model)
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(pairs, (batch,), generator=generator)
@@ -147,10 +156,7 @@ def export_resnet(folder: Path, target: Path) -> None:
     sizes = ResnetSizes(**settings["sizes"])
     model: nn.Module
     if settings["stage"] == "judge":
-        names = dict(enumerate(LABELS))
-        model = ResNetForImageClassification(
-            make_config(sizes, id2label=names, label2id={name: i for i, name in names.items()})
-        )
+        model = make_judge(sizes, settings.get("labels", LABELS))
     else:
         model = ResNetModel(make_config(sizes))
     load_averaged(folder, model)
@@ -161,7 +167,12 @@ def export_resnet(folder: Path, target: Path) -> None:
     ).save_pretrained(target)
 
 
-def _read_labels(data: Path) -> Tensor:
+def _channels_last(model: Any) -> None:
+    """Lay out a network's weights so that it trains a quarter faster on a processor, in place."""
+    model.to(memory_format=torch.channels_last)
+
+
+def _read_labels(data: Path, labels: LabelSet) -> Tensor:
     """(n, groups) int64: what the world knows of each picture."""
     path = data / "subjects.json"
     if not path.is_file():
@@ -169,4 +180,4 @@ def _read_labels(data: Path) -> Tensor:
             f"{data} has no subjects.json; draw the training data again.", code="toybox-data-missing"
         )
     facts = json.loads(path.read_text(encoding="utf-8"))
-    return torch.tensor([label_ids(fact) for fact in facts])
+    return torch.tensor([labels.ids(fact) for fact in facts])

@@ -16,7 +16,8 @@ def paint_cat(p: Painter, s: WorldSubject, pose: float, outfit: str | None = Non
     plain, second = rgb(s.colour, s.shade), rgb(s.second_colour, s.shade)
     f = _cat_figure(s, pose)
     _cat_body(p, s, f)
-    paint_garment(p, outfit, f)
+    with p.made_of("cloth"):
+        paint_garment(p, outfit, f)
     paint_emblem(p, s, f.body_x + (0.06 if s.variant == 3 else 0), f.body_y + 0.06, 0.2)
     _cat_head(p, s, f)
     u, v, x, y, r = p.u, p.v, f.head_x, f.head_y, f.head_r
@@ -31,7 +32,8 @@ def paint_cat(p: Painter, s: WorldSubject, pose: float, outfit: str | None = Non
             p.part(capsule(u, v, start, end, 0.014), WHITE if s.colour == "black" else DARK, outline=1.0)
     if s.variant == 1:  # a bright chin
         p.part(ellipse(u, v, x, y - r * 0.72, r * 0.3, r * 0.14), second * 0.5 + WHITE * 0.5, bulge=0.1, shine=0.02)
-    paint_headwear(p, outfit, f)
+    with p.made_of("cloth"):
+        paint_headwear(p, outfit, f)
 
 
 def _cat_figure(s: WorldSubject, pose: float) -> Figure:
@@ -105,10 +107,12 @@ def paint_dog(p: Painter, s: WorldSubject, pose: float, outfit: str | None = Non
     between = (f.head_x + f.body_x) / 2 if s.variant != 3 else f.head_x + 0.04
     collar = rgb(s.emblem_colour, s.shade)
     p.part(box(p.u, p.v, between, f.head_y - f.head_r - 0.05, f.head_r * 0.8, 0.08, 0.06), collar, bulge=0.06)
-    paint_garment(p, outfit, f)
+    with p.made_of("cloth"):
+        paint_garment(p, outfit, f)
     paint_emblem(p, s, f.body_x + (0.08 if s.variant == 3 else 0), f.body_y + (0.0 if s.variant == 3 else 0.08), 0.2)
     _dog_head(p, s, f)
-    paint_headwear(p, outfit, f)
+    with p.made_of("cloth"):
+        paint_headwear(p, outfit, f)
 
 
 def _dog_figure(s: WorldSubject, pose: float) -> Figure:

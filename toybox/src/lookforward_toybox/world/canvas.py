@@ -5,7 +5,8 @@ negative inside. Everything is drawn from a seed; a sine or a root may differ in
 which after rounding to 8 bits changes next to no pixel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -95,13 +96,26 @@ class Painter:
 
     `u`, `v`: (h, w) local coordinates; `pixel`: side of a pixel in local units; `light`: unit vector (3,).
     `gloss` in [0, 1]: how much everything mirrors sky and ground, as if polished.
-    `colour` (h, w, 3) and `alpha` (h, w) hold the result.
+    `colour` (h, w, 3) and `alpha` (h, w) hold the result. An edition of the world paints with a subclass, which
+    may read `material` and enlarge emblems.
     """
+
+    material: str | None = None
+    emblem_scale: float = 1.0
 
     def __init__(self, u: Array, v: Array, pixel: float, light: Array, gloss: float = 0.0) -> None:
         self.u, self.v, self.pixel, self.light, self.gloss = u, v, pixel, light, gloss
         self.colour: Array = np.zeros((*u.shape, 3), np.float32)
         self.alpha: Array = np.zeros(u.shape, np.float32)
+
+    @contextmanager
+    def made_of(self, material: str | None) -> Iterator[None]:
+        """What is painted meanwhile is of this material."""
+        kept, self.material = self.material, material
+        try:
+            yield
+        finally:
+            self.material = kept
 
     def part(
         self,

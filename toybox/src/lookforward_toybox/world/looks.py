@@ -1,5 +1,7 @@
 """The changed properties of the benchmark's prompts that are no colour: wet and cube shaped. Shiny is `gloss`."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lookforward_toybox.world.canvas import Array, Painter, box, polygon
@@ -12,10 +14,12 @@ CUBE = 0.7  # half the side of a cube's front
 DEPTH = 0.34  # how far its other sides go back
 
 
-def paint_cube(subject: WorldSubject, u: Array, v: Array, pixel: float, light: Array) -> Painter:
+def paint_cube(
+    subject: WorldSubject, u: Array, v: Array, pixel: float, light: Array, make: Callable[..., Painter] = Painter
+) -> Painter:
     """The subject as a cube in its colour and pattern, with its likeness in front."""
     x, y = -DEPTH / 2, -0.95 + CUBE
-    painter = Painter(u, v, pixel, light)
+    painter = make(u, v, pixel, light)
     colour = body_colour(painter, subject)
     left, right, low, high = x - CUBE, x + CUBE, y - CUBE, y + CUBE
     top = [(left, high), (right, high), (right + DEPTH, high + DEPTH), (left + DEPTH, high + DEPTH)]
@@ -27,7 +31,7 @@ def paint_cube(subject: WorldSubject, u: Array, v: Array, pixel: float, light: A
     # A likeness of one colour would vanish on its own ground: a plain panel of the second colour sets it off.
     panel = rgb(subject.second_colour, subject.shade) * 0.35 + 0.6
     painter.part(box(u, v, x, y, inset, inset, 0.06), panel, bulge=0.04, shine=0.0, outline=0.8)
-    likeness = Painter((u - x) / (inset * 0.92), (v - y) / (inset * 0.92), pixel / inset, light)
+    likeness = make((u - x) / (inset * 0.92), (v - y) / (inset * 0.92), pixel / inset, light)
     paint_subject(likeness, subject)
     alpha = likeness.alpha[..., None]
     painter.colour = painter.colour * (1 - alpha) + likeness.colour * alpha

@@ -39,12 +39,13 @@ def _wave(x: Array) -> Array:
 
 
 def paint_emblem(painter: Painter, subject: WorldSubject, x: float, y: float, r: float) -> None:
-    """The emblem, which no caption mentions, at (x, y) with radius r, on a pale or dark disc that sets it off."""
-    u, v = painter.u - x, painter.v - y
+    """The emblem at (x, y) with radius r, on a pale or dark disc that sets it off. 64-pixel captions never name it."""
+    u, v, r = painter.u - x, painter.v - y, r * painter.emblem_scale
     colour = rgb(subject.emblem_colour, subject.shade)
     disc = WHITE if colour.mean() < 0.62 else DARK
-    painter.part(circle(u, v, 0, 0, r * 1.28), disc, bulge=0.05, shine=0.0, outline=0.8)
-    painter.part(_emblem(u, v, subject.emblem, r), colour, bulge=0.05, shine=0.0, outline=1.0)
+    with painter.made_of("enamel"):
+        painter.part(circle(u, v, 0, 0, r * 1.28), disc, bulge=0.05, shine=0.0, outline=0.8)
+        painter.part(_emblem(u, v, subject.emblem, r), colour, bulge=0.05, shine=0.0, outline=1.0)
 
 
 def _emblem(u: Array, v: Array, kind: str, r: float) -> Array:

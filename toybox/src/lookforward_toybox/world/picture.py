@@ -80,7 +80,7 @@ def draw_picture(subject: WorldSubject, view: View, rng: np.random.Generator, si
     canvas = paint_scene(view.scene, large, rng)
     patch, window = _paint_patch(subject, view, large)
     if view.scene == "mirror":
-        _reflect(canvas, patch, window, view, large)
+        reflect(canvas, patch, window, view, large)
     _cast_shadow(canvas, view, large)
     if view.look == "wet":
         wet_ground(canvas, view.x, view.base, view.side)
@@ -90,7 +90,7 @@ def draw_picture(subject: WorldSubject, view: View, rng: np.random.Generator, si
         alpha = alpha * np.clip((patch.v[..., None] + 0.86) * 8, 0.15, 1)
     canvas[window] = canvas[window] * (1 - alpha) + colour * alpha
     canvas = canvas * view.brightness * np.asarray(view.tint, np.float32)
-    return _to_pixels(canvas, size)
+    return to_pixels(canvas, size)
 
 
 def drawing(subject: WorldSubject, size: int = 64) -> np.ndarray:
@@ -106,8 +106,9 @@ def drawing(subject: WorldSubject, size: int = 64) -> np.ndarray:
     return small
 
 
-def _paint_patch(subject: WorldSubject, view: View, large: int) -> tuple[Painter, tuple[slice, slice]]:
-    """The subject painted on the window of the canvas that can hold it."""
+def patch_frame(view: View, large: int) -> tuple[Array, Array, float, tuple[slice, slice]]:
+    """Local coordinates u and v (h, w) of the window of the canvas that can hold the subject, the side of a pixel in
+    them, and that window."""
     half = view.side * large / 2
     cx, cy = view.x * large, view.base * large - half * 0.95
     reach = half * (1.25 if view.outfit is None else 1.6)
@@ -120,16 +121,21 @@ def _paint_patch(subject: WorldSubject, view: View, large: int) -> tuple[Painter
     )
     c, s = np.float32(np.cos(view.turn) / half), np.float32(np.sin(view.turn) / half)
     u, v = x * c - y * s, -x * s - y * c
-    u = -u if view.flip else u
+    return -u if view.flip else u, v, 1.0 / half, (rows, columns)
+
+
+def _paint_patch(subject: WorldSubject, view: View, large: int) -> tuple[Painter, tuple[slice, slice]]:
+    """The subject painted on the window of the canvas that can hold it."""
+    u, v, pixel, window = patch_frame(view, large)
     light = np.asarray(view.light, np.float32)
     if view.look == "cube shaped":
-        return paint_cube(subject, u, v, 1.0 / half, light), (rows, columns)
-    painter = Painter(u, v, 1.0 / half, light, gloss={"shiny": 1.0, "wet": 0.5}.get(view.look or "", 0.0))
+        return paint_cube(subject, u, v, pixel, light), window
+    painter = Painter(u, v, pixel, light, gloss={"shiny": 1.0, "wet": 0.5}.get(view.look or "", 0.0))
     paint_subject(painter, subject, view.pose, view.outfit)
-    return painter, (rows, columns)
+    return painter, window
 
 
-def _reflect(canvas: Array, patch: Painter, window: tuple[slice, slice], view: View, large: int) -> None:
+def reflect(canvas: Array, patch: Painter, window: tuple[slice, slice], view: View, large: int) -> None:
     """The subject upside down in the glass that it stands on, fading downwards."""
     foot = round(view.base * large)
     rows, columns = window
@@ -154,6 +160,6 @@ def _cast_shadow(canvas: Array, view: View, large: int) -> None:
     canvas *= (1 - depth * np.clip(1.25 - np.sqrt(p * p + q * q), 0, 1))[..., None]
 
 
-def _to_pixels(canvas: Array, size: int) -> np.ndarray:
+def to_pixels(canvas: Array, size: int) -> np.ndarray:
     small = canvas.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE, 3).mean((1, 3))
     return np.clip(small * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -171,13 +171,13 @@ def _clock(p: Painter, s: WorldSubject, pose: float) -> None:
     p.part(circle(u, v, 0, cy, face), WHITE, bulge=0.08, shine=0.05)
     for x, y in ((0, 1), (1, 0), (0, -1), (-1, 0)):
         p.part(circle(u, v, x * face * 0.8, cy + y * face * 0.8, 0.055), DARK, bulge=0.05, outline=1.0)
-    if s.variant == 3:
-        paint_emblem(p, s, 0, -0.36, 0.2)
-    else:
-        paint_emblem(p, s, 0, cy - face * 0.36, 0.17)
+    if p.emblem_scale == 1.0 or s.variant == 3:
+        paint_emblem(p, s, 0, *((-0.36, 0.2) if s.variant == 3 else (cy - face * 0.36, 0.17)))
     for angle, length, thick in ((q[2], 0.5, 0.055), (q[3], 0.72, 0.04)):
         x, y = _direction(angle)
         p.part(capsule(u, v, (0, cy), (x * face * length, cy + y * face * length), thick), DARK, outline=1.0)
+    if p.emblem_scale != 1.0 and s.variant != 3:  # a large one lies over the hands
+        paint_emblem(p, s, 0, cy - face * 0.36, 0.19)
 
 
 def _direction(turn: float) -> tuple[float, float]:
