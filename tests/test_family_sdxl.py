@@ -41,7 +41,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_is_that_of_diffusers_training_script(prediction: str) -> None:
     """train_dreambooth_lora_sdxl of a photo that was neither scaled nor cropped, with DDPM's own noising and target."""
     pipeline = make_sdxl(prediction)
-    policy, theirs = DiffusionPolicy(pipeline), DDPMScheduler.from_config(pipeline.scheduler.config)
+    policy = DiffusionPolicy(pipeline)
+    theirs: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
     generator = seeded()
     x_0, noise = (torch.randn(3, 4, 8, 8, generator=generator) for _ in range(2))
     timestep = torch.tensor([0, 400, 999])
@@ -80,8 +81,9 @@ def test_the_output_is_what_the_pipeline_sees_when_it_draws(zeros: bool, sampler
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
     hook = pipeline.unet.register_forward_hook(lambda _, args, out: seen.append((args[0], args[1], out[0])))
     levels: list[float] = []
-    latents = pipeline(PROMPT, num_inference_steps=5, guidance_scale=4.0, height=32, width=64, generator=seeded(),
-                       output_type="latent").images  # fmt: skip
+    drawn: Any = pipeline(PROMPT, num_inference_steps=5, guidance_scale=4.0, height=32, width=64, generator=seeded(),
+                          output_type="latent")  # fmt: skip
+    latents = drawn.images
     hook.remove()
     assert len(seen) == 5
     words = policy.encode_prompts(["", PROMPT])  # as the pipeline orders them for guidance

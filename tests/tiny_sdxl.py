@@ -13,7 +13,7 @@ from lookforward_toybox.training.tokenizer import build_tokenizer
 def make_sdxl(prediction: str = "epsilon", zeros: bool = True, **unet: Any) -> StableDiffusionXLPipeline:
     """32-pixel images, 8×8 latents, and all parts of the real one, with random weights."""
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(CAPTIONS)
+    tokenizer: Any = build_tokenizer(CAPTIONS)
 
     def words(width: int) -> CLIPTextConfig:
         return CLIPTextConfig(
@@ -37,22 +37,24 @@ def make_sdxl(prediction: str = "epsilon", zeros: bool = True, **unet: Any) -> S
         "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 6 * 8 + 12,
     }
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=32,
-        scaling_factor=0.7,
-    )
+    of_vae: dict[str, Any] = {
+        "block_out_channels": (8, 8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "sample_size": 32,
+        "scaling_factor": 0.7,
+    }
+    # What diffusers' annotations call a list of schedulers
+    scheduler: Any = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+        timestep_spacing="leading", prediction_type=prediction,
+    )  # fmt: skip
     pipeline = StableDiffusionXLPipeline(
         unet=UNet2DConditionModel(**of_unet | unet),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
-            timestep_spacing="leading", prediction_type=prediction,
-        ),
-        vae=vae,
+        scheduler=scheduler,
+        vae=AutoencoderKL(**of_vae),
         text_encoder=CLIPTextModel(words(16)),
         tokenizer=tokenizer,
         text_encoder_2=CLIPTextModelWithProjection(words(24)),
