@@ -62,6 +62,8 @@ class Trainer:
     policy follows the reward's own gradient instead of a critic's. generator, critic_generator, adapter_generator:
     the only sources of random numbers, on the CPU, so that a run can be repeated and resumed exactly; critic and
     adapter have their own, so that the same seed shows every recipe the same photos, noise and timesteps.
+    accumulate: micro-batches that `batch_size` photos are cut into, equal ones, of which one at a time is in memory.
+    fused: whether weights are updated within the backward pass.
     rate_decay: the share of a run's steps, its last ones, over which the learning rates fall to zero.
     step: how many steps are done.
     """
@@ -83,6 +85,8 @@ class Trainer:
     critic_generator: torch.Generator
     adapter_generator: torch.Generator
     rate_decay: float = 0.0
+    accumulate: int = 1
+    fused: bool = False
     step: int = 0
 
     def draw(self, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
