@@ -85,6 +85,12 @@ def _unheeded(settings: Settings) -> list[str]:
 
 def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
     check_size(policy.pipeline, settings.data.resolution)
+    if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
+        raise LookforwardError(
+            f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
+            "one all the same with --model.allow-distilled (in Python, model.allow_distilled).",
+            code="model-distilled",
+        )
     values = settings.flat()
     for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
         check_steps(policy.pipeline, values[name], name)

@@ -50,7 +50,8 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
-    policy = DiffusionPolicy(build_pipeline(settings.model.name, settings.model.device), settings.model.precision)
+    pipeline = build_pipeline(settings.model.name, settings.model.device)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
@@ -66,7 +67,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
-    policy = DiffusionPolicy(pipeline, settings.model.precision)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
