@@ -33,8 +33,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     """
     # Draw: photos and as many class images, with noise and timesteps (lines 3 and 4)
     batch = trainer.draw(trainer.references, trainer.generator)  # x_0, z: (b, c, h, w); t: (b,)
-    if trainer.class_images is not None:
-        batch = replace(batch, class_images=trainer.draw(trainer.class_images, trainer.generator))
+    batch = replace(batch, class_images=trainer.draw_class(batch))
     metrics = {"timestep": batch.timestep.float().mean().item()}
     size = len(batch.x_0) // trainer.accumulate
     parts = [rows(batch, slice(i, i + size)) for i in range(0, len(batch.x_0), size)]  # micro-batches
@@ -66,13 +65,18 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 def act_with_prompts(trainer: Trainer, batch: Batch) -> tuple[Transition, Transition | None]:
     """Act on photos and class images, with their prompts encoded: `act_on`."""
     prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
-    return act_on(trainer.policy, batch, trainer.prompts(prompts))
+    transition, class_transition = act_on(trainer.policy, batch, trainer.prompts(prompts))
+    if trainer.untouched is not None and class_transition is not None:  # the class as the model knew it
+        known = trainer.untouched.act(class_transition.state, batch.plain_prompts)
+        class_transition = replace(class_transition, target=known)
+    return transition, class_transition
 
 
 @torch.no_grad()
 def join_actions(trainer: Trainer, parts: Iterable[Batch]) -> Transition:
     """What the policy does on the photos of all micro-batches, one after the other, without a gradient."""
-    return Transition.cat([act_with_prompts(trainer, part)[0].detach() for part in parts])
+    photos = [replace(part, class_images=None) for part in parts]
+    return Transition.cat([act_with_prompts(trainer, part)[0].detach() for part in photos])
 
 
 def policy_loss(
@@ -88,11 +92,11 @@ def policy_loss(
     elif trainer.reward_gradient:  # the reward itself takes the critic's place
         q, rewards = environment.reward_with_metrics(transition, _NO_GRADIENT)
         metrics |= rewards
-    reconstruction = transition.masked((transition.action - transition.target) ** 2).mean()  # Eq. 1
+    reconstruction = trainer.error(transition)  # Eq. 1
     loss = objective.reconstruction_weight * reconstruction
     metrics["noise_loss"] = reconstruction.item()
     if class_transition is not None:
-        prior = ((class_transition.action - class_transition.target) ** 2).mean()  # prior preservation
+        prior = trainer.error(class_transition)  # prior preservation
         loss = loss + objective.prior_weight * prior
         metrics["prior_loss"] = prior.item()
     if q is not None:
@@ -158,7 +162,7 @@ def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
             for part in parts:
                 require_finite(part, "loss", _REMEDY)
                 part.backward()
-        return torch.stack(norms).norm().item()
+        return torch.stack(norms).norm().item() if norms else 0.0
     for part in parts:
         require_finite(part, "loss", _REMEDY)
         part.backward()
