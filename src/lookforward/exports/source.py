@@ -11,7 +11,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.full import FULL
+from lookforward.adapters.specs import FULL
 from lookforward.config.settings import TOYBOX, EvaluationSettings
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import subject_of

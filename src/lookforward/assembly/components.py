@@ -23,8 +23,9 @@ from lookforward.core.prediction import Prediction
 from lookforward.core.protocols import Adapter
 from lookforward.core.specs import find_spec
 from lookforward.data.class_images import class_images
+from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject, check_identifier
-from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
+from lookforward.data.views import caption_notes, make_views, prompts_of
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders, to_unit
@@ -229,7 +230,7 @@ def _build_references(settings: Settings, subject: Subject, policy: DiffusionPol
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
-    masks = weigh(views, height, width, settings.data.background_weight)
+    masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(
         latents,
         tuple(view.prompt for view in views),
