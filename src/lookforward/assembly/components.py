@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
+from lookforward.algorithm.weights import Averages, Untouched
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
 from lookforward.assembly.checks import check_run
@@ -80,14 +82,19 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
     baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy)
-    remembered = _build_class_images(settings, subject, pipeline) if settings.objective.prior_weight > 0 else None
+    preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
+    remembered = _build_class_images(settings, subject, pipeline) if preserved == "images" else None
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy, adapter.changes_prompts)
+    untouched = Untouched(policy, parameters) if preserved == "output" else None
+    of_class = references.plain_prompts if untouched else remembered.prompts if remembered else ()
     if len(set(references.prompts)) > 1:
-        prompts.prepare([*references.prompts, *(remembered.prompts if remembered else ())])
+        prompts.prepare([*references.prompts, *of_class])
+    if untouched is not None:
+        untouched.prepare(of_class)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
@@ -109,6 +116,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
             settings.objective.discount
             if settings.critic.target == "one-step" or settings.critic.name == "none"
             else 1.0,
+            settings.objective.min_snr,
         ),
         references=references,
         class_images=remembered,
@@ -118,7 +126,9 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
         adapter_generator=adapter_generator,
-        rate_decay=settings.optimizer.decay,
+        rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
+        averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
+        untouched=untouched,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
 
