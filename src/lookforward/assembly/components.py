@@ -24,8 +24,9 @@ from lookforward.assembly.optimizer import build_optimizer
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.class_images import class_images
+from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
-from lookforward.data.views import make_views, weigh
+from lookforward.data.views import make_views
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.latents import encode
@@ -140,7 +141,7 @@ def _build_references(settings: Settings, subject: Subject, policy: DiffusionPol
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
-    masks = weigh(views, height, width, settings.data.background_weight)
+    masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(
         latents,
         tuple(view.prompt for view in views),
