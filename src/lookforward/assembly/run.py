@@ -52,7 +52,8 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
-    policy = DiffusionPolicy(build_pipeline(settings.model.name, settings.model.device), settings.model.precision)
+    pipeline = build_pipeline(settings.model.name, settings.model.device)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = _check(settings, subject, policy)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
@@ -68,7 +69,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
-    policy = DiffusionPolicy(pipeline, settings.model.precision)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = _check(settings, subject, policy)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
@@ -189,6 +190,12 @@ def _unheeded(settings: Settings) -> list[str]:
 
 def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
     check_size(policy.pipeline, settings.data.resolution)
+    if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
+        raise LookforwardError(
+            f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
+            "one all the same with --model.allow-distilled (in Python, model.allow_distilled).",
+            code="model-distilled",
+        )
     values = settings.flat()
     for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
         check_steps(policy.pipeline, values[name], name)

@@ -89,6 +89,7 @@ class ModelSettings:
 
     name: str = _setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub id.")
     precision: Precision = _setting("fp32", "Number format of the forward pass.", headline=True)
+    allow_distilled: bool = _setting(False, "Train a model that was distilled to draw in a few steps.", free=True)
     device: str = _setting("auto", "cpu, cuda, mps, or auto for an accelerator if there is one.", machine_only=True)
     gradient_checkpointing: bool = _setting(
         False, "Recompute activations instead of storing them: less memory, more time.", machine_only=True
