@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from lookforward.assembly import build_evaluators, build_pipeline
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import TOYBOX
 from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit
 from lookforward.models.encoders.metadata import is_evaluation_only

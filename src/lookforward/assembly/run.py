@@ -8,31 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookforward.adapters import ADAPTERS
 from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
+from lookforward.assembly.checks import check_run
 from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
-from lookforward.assembly.environment import build_environment, check_reward, find_reward
+from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.config.settings import FIELDS, Settings
-from lookforward.core.prediction import Prediction
+from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
-from lookforward.core.specs import find_spec
 from lookforward.data.class_images import class_images
-from lookforward.data.subject import Subject, check_identifier
-from lookforward.data.views import caption_notes, make_views, prompts_of, weigh
-from lookforward.errors import LookforwardError
+from lookforward.data.subject import Subject
+from lookforward.data.views import make_views, weigh
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.latents import encode
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.sampling import check_size, check_steps, draw_images, fingerprint
-from lookforward.rewards.terms import parse_terms
+from lookforward.models.sampling import draw_images, fingerprint
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     """
     pipeline = build_pipeline(settings.model.name, settings.model.device)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
-    notes = _check(settings, subject, policy)
+    notes = check_run(settings, subject, policy)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
     return notes
@@ -70,7 +66,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
-    notes = _check(settings, subject, policy)
+    notes = check_run(settings, subject, policy)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
         notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
@@ -124,106 +120,6 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         rate_decay=settings.optimizer.decay,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
-
-
-def _check(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
-    notes: list[str] = []
-    learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
-    for one in subject.together:
-        note = None if learned else check_identifier(one.identifier, policy.known_tokens)
-        notes += [*one.notes, *((note,) if note else ())]
-    _check_model(settings, policy)
-    notes += _check_lengths(subject, policy)
-    check_reward(settings)
-    adapter = build_adapter(settings, torch.Generator(), policy.family)
-    if learned:  # a word that cannot be learned is an error before class images are drawn for it
-        adapter.attach(policy)
-        adapter.detach(policy)
-    prompts = {prompts_of(one, photo)[0] for one in subject.together for photo in one.photos}
-    if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
-        raise LookforwardError(
-            "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
-            "data.describe and data.augment to false, and give one subject.",
-            code="settings-conflict",
-        )
-    if settings.critic.name == "residual" and settings.critic.bins > 1:
-        notes.append(
-            "the residual critic does not see the timestep, so it cannot predict returns that have a scale of their "
-            f"own in each of {settings.critic.bins} ranges of timesteps: critic.bins = 1 gives all of them one"
-        )
-    notes += _unheeded(settings)
-    if (
-        settings.baseline.name == "none"
-        and settings.critic.weight == 0
-        and (settings.critic.name != "none" or settings.objective.reward_gradient == "direct")
-    ):
-        notes.append("critic.weight is 0, so that the reward changes nothing that is trained")
-    return (*notes, *caption_notes(subject))
-
-
-def _unheeded(settings: Settings) -> list[str]:
-    """Notes of settings that were given and change nothing, or little."""
-    notes = []
-    if (
-        settings.critic.name != "none"
-        and settings.objective.transition == "policy"
-        and settings.critic.target == "one-step"
-    ):
-        notes.append(
-            "objective.transition = 'policy' changes nothing with critic.target = 'one-step', which looks at no later "
-            "state: take bootstrap or monte-carlo"
-        )
-    own = [name for _, name in parse_terms(settings.objective.reward) if find_reward(name) is None]
-    if own and settings.critic.name == "residual" and settings.follows_reward:
-        notes.append(
-            f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
-            f"predict little of {', '.join(own)}: recipe state-action has one that does"
-        )
-    values = settings.flat()
-    for name, value in settings.changed().items():
-        other, needed = FIELDS[name].spec.only_with or ("", ())
-        if other and values[other] not in needed:
-            words = " or ".join(str(one).lower() for one in needed)
-            notes.append(f"{name} = {value!r} changes nothing: it needs {other} = {words}")
-    return notes
-
-
-def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
-    check_size(policy.pipeline, settings.data.resolution)
-    if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
-        raise LookforwardError(
-            f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
-            "one all the same with --model.allow-distilled (in Python, model.allow_distilled).",
-            code="model-distilled",
-        )
-    values = settings.flat()
-    for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
-        check_steps(policy.pipeline, values[name], name)
-    if policy.prediction is Prediction.EPSILON and policy.path.signal.min() < 1e-3:
-        raise LookforwardError(
-            "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
-            "Eq. 7 divides by zero. Take a model without that, or one that predicts v.",
-            code="zero-snr",
-        )
-
-
-def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
-    """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
-    room = policy.prompt_length
-    notes = []
-    for one in subject.together:
-        for photo in one.photos:
-            prompt = prompts_of(one, photo)[0]
-            before, found, _ = prompt.partition(one.identifier)
-            if found and len(policy.count_tokens(before + found)) > room:
-                raise LookforwardError(
-                    f"The caption of {photo.path.name} names the subject behind the {room} tokens that the model "
-                    "reads: shorten it, or put {} at its start.",
-                    code="caption-too-long",
-                )
-            if (count := len(policy.count_tokens(prompt))) > room:
-                notes.append(f"the caption of {photo.path.name} has {count} tokens; the model reads the first {room}")
-    return notes
 
 
 def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:

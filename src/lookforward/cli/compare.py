@@ -105,7 +105,7 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.executors import InProcess
     from lookforward.benchmark.runner import prepare, run_grid
-    from lookforward.config.settings import TOYBOX
+    from lookforward.bundle import TOYBOX
 
     prepare(plan, output)
     subjects, methods, seeds = plan.subjects, plan.methods, plan.seeds

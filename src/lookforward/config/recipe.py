@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import find_bundle
+from lookforward.bundle import TOYBOX, find_bundle
 from lookforward.config.reading import flatten, read_toml, require_learning, structure
-from lookforward.config.settings import GROUPS, TOYBOX, Settings
+from lookforward.config.settings import GROUPS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
 

@@ -8,7 +8,8 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
-from lookforward.config.settings import TOYBOX, Settings
+from lookforward.bundle import TOYBOX
+from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.models.pipeline import build_pipeline

@@ -12,7 +12,8 @@ from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.full import FULL
-from lookforward.config.settings import TOYBOX, EvaluationSettings
+from lookforward.bundle import TOYBOX
+from lookforward.config.groups import EvaluationSettings
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.assembly import Evaluators, build_evaluators, build_pipeline
-from lookforward.config.settings import TOYBOX
+from lookforward.bundle import TOYBOX
 from lookforward.data.subject import load_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
