@@ -45,10 +45,14 @@ class QwenImage:
         if found := [name for name in _VARIANTS if denoiser.get(name)]:
             return f"its transformer is that of a model that edits or layers images ({found[0]})"
         if denoiser["in_channels"] != 4 * channels:
-            return f"its transformer takes {denoiser['in_channels']} channels, and its packed latents have {4 * channels}"
+            return (
+                f"its transformer takes {denoiser['in_channels']} channels, and its packed latents have {4 * channels}"
+            )
         width = pipeline.text_encoder.config.get_text_config().hidden_size
         if denoiser["joint_attention_dim"] != width:
-            return f"its transformer reads words of {denoiser['joint_attention_dim']} numbers, its encoder's have {width}"
+            return (
+                f"its transformer reads words of {denoiser['joint_attention_dim']} numbers, its encoder's have {width}"
+            )
         if denoiser.get("guidance_embeds"):
             return "its transformer reads the guidance, which no released Qwen-Image does"
         return ""
@@ -116,13 +120,6 @@ class QwenImage:
         )[0]
         return unpack(output, height, width, 2)
 
-    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
-        """Classifier-free guidance; each token then has the length that it has with the prompt alone."""
-        from lookforward.models.families.flow import pack, unpack
-
-        guided, length = pack(without + guidance * (prompted - without), 2), pack(prompted, 2).norm(dim=-1, keepdim=True)
-        return unpack(guided * (length / guided.norm(dim=-1, keepdim=True)), *prompted.shape[-2:], 2)
-
     def encode_images(self, vae: Any, images: Tensor) -> CachedLatents:
         """The posterior, normalised for each channel; the autoencoder is one of videos, and an image is one frame."""
         import torch
@@ -154,6 +151,16 @@ class QwenImage:
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
         away = {"negative_prompt": list(negative) if negative else _NOTHING} if guidance > 1 else {}
         return {"true_cfg_scale": guidance} | away
+
+    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+        """Classifier-free guidance; each token then has the length that it has with the prompt alone."""
+        from lookforward.models.families.flow import pack, unpack
+
+        guided, length = (
+            pack(without + guidance * (prompted - without), 2),
+            pack(prompted, 2).norm(dim=-1, keepdim=True),
+        )
+        return unpack(guided * (length / guided.norm(dim=-1, keepdim=True)), *prompted.shape[-2:], 2)
 
     def signature(self, pipeline: Any) -> list[Any]:
         from lookforward.models.families.flow import levels_of

@@ -132,6 +132,9 @@ class ZImage:
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
         return {"guidance_scale": guidance - 1} | ({"negative_prompt": list(negative)} if negative else {})
 
+    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+        return without + guidance * (prompted - without)
+
     def signature(self, pipeline: Any) -> list[Any]:
         from lookforward.models.families.flow import levels_of
 
@@ -146,9 +149,7 @@ class ZImage:
 def _in_template(tokenizer: Any, prompt: str) -> str:
     """A prompt as the pipeline shows it to the text encoder."""
     messages = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
-    )
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=True)
 
 
 Z_IMAGE = ZImage()
