@@ -89,8 +89,11 @@ def guided(
 ) -> Tensor:
     """The output with guidance, (b, c, h, w): those with and without the prompt are of one forward pass.
 
-    empty: of the empty prompt, once or b times; not looked at where guidance is 1.
+    empty: of the empty prompt, once or b times; not looked at where guidance is 1. A model that reads the scale
+    itself (`conditioning.extra["guidance"]`) is shown it instead, with the prompt alone.
     """
+    if "guidance" in state.conditioning.extra:
+        return act(_shown(state, guidance))
     if guidance == 1:
         return act(state)
     if empty is None:
@@ -102,6 +105,12 @@ def guided(
     )
     without, prompted = act(both).chunk(2)
     return guide(prompted, without, guidance)
+
+
+def _shown(state: State, guidance: float) -> State:
+    extra = state.conditioning.extra
+    scale = torch.full_like(extra["guidance"], guidance)
+    return replace(state, conditioning=replace(state.conditioning, extra={**extra, "guidance": scale}))
 
 
 def deviation(path: NoisePath, timestep: Tensor, later: Tensor, eta: float) -> Tensor:
