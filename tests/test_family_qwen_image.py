@@ -1,6 +1,5 @@
-"""Qwen-Image: loss, output and guidance are diffusers' own; it trains end to end, and its distilled kin is refused."""
+"""Qwen-Image: loss, output and guidance are diffusers' own; other kinds are refused."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,29 +8,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, QwenImagePipeline
+from lookforward.models.loading import load_pipeline
 from torch import Tensor
 
 from errors import raises
-from family_training import (
-    RECIPES,
-    SHORT,
-    loss_of_one_photo,
-    merges,
-    plain_diffusers_draws_the_same,
-    run,
-    trains_and_resumes,
-)
 from lookforward.algorithm.environment import act
-from lookforward.assembly.run import build
 from lookforward.baselines.sampler import guided
-from lookforward.config.recipe import load_settings
 from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State
-from lookforward.data.subjects import read_subject
-from lookforward.models.families import QWEN_IMAGE
 from lookforward.models.latents import decode, encode
-from lookforward.models.loading import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from tiny import seeded
@@ -39,7 +25,6 @@ from tiny_qwen import make_qwen_image
 
 PROMPTS = ["a photo of a red dog on the beach", "a vase"]
 CALL = {"true_cfg_scale": 4.0, "negative_prompt": " "}  # of the pipeline
-LIGHTNING = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
 
 
 @pytest.fixture(scope="module")
@@ -194,72 +179,6 @@ def test_a_guidance_of_1_is_none_and_a_negative_prompt_leads_away() -> None:
         assert np.abs(theirs.images[0] * 255 - found[0]).max() <= 0.51
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_it_trains_resumes_to_the_same_bits_and_exports(name: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    recipe, settings = RECIPES[name]
-    drawn = trains_and_resumes(recipe, settings, photos, model, tmp_path)
-    export = tmp_path / "whole" / "export"
-    assert "true_cfg_scale=4.0, negative_prompt=' '" in (export / "README.md").read_text()
-    plain_diffusers_draws_the_same(drawn, settings["adapter.name"], QwenImagePipeline, CALL, model, export)
-
-
-@pytest.mark.parametrize("adapter", ["lora", "dora"])
-def test_an_adapter_merges_into_what_it_draws(adapter: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    merges(adapter, photos, model, tmp_path)
-
-
-def test_it_learns_one_photo(model: Path, photos: Path, tmp_path: Path) -> None:
-    before, after = loss_of_one_photo(photos, model, tmp_path)
-    assert after < 0.6 * before
-
-
-def test_memory_is_saved_where_the_autoencoder_cannot(model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {"adapter.name": "full", "adapter.train_text_encoder": True, "run.steps": 2}
-    losses = []
-    for saved in (False, True):
-        folder = tmp_path / str(saved)
-        run(photos, model, folder, "dreambooth", **settings | {"model.gradient_checkpointing": saved})
-        losses.append([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()])
-    assert losses[0] == pytest.approx(losses[1])
-
-
-@pytest.mark.parametrize("recipe", ["draft", "dpok"])
-def test_baselines_follow_it_too(recipe: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {"adapter.name": "lora", "objective.reward": "ssim", "run.steps": 2}
-    if recipe == "dpok":
-        settings |= {"baseline.dpok_trajectories": 2, "baseline.dpok_pairs": 4}
-    run(photos, model, tmp_path / recipe, recipe, **settings)
-    rows = [json.loads(line) for line in (tmp_path / recipe / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 2
-    assert all(np.isfinite(row["reward"]) and row["gradient"] > 0 for row in rows)
-
-
-@pytest.mark.parametrize("adapter", ["p-plus", "neti", "custom-diffusion", "textual-inversion"])
-def test_adapters_that_need_cross_attention_or_learned_words_say_so(adapter: str, model: Path, photos: Path) -> None:
-    settings = load_settings(
-        "look-forward",
-        SHORT | {"model.name": str(model), "subject.class_noun": "teapot", "subject.identifier": "<sks>",
-                 "adapter.name": adapter},
-    )  # fmt: skip
-    with raises("adapter-family", adapter, "Qwen-Image"):
-        build(settings, read_subject(photos, settings))
-
-
-def test_a_lora_of_the_text_encoder_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    with raises("adapter-text-encoder", "Qwen-Image", "adapter.train_text_encoder"):
-        run(photos, model, tmp_path / "run", "look-forward",
-            **{"adapter.name": "lora", "adapter.train_text_encoder": True})  # fmt: skip
-
-
-def test_lightning_is_trained_only_if_asked_for(photos: Path, tmp_path: Path) -> None:
-    make_qwen_image(LIGHTNING).save_pretrained(tmp_path / "lightning")
-    with raises("model-distilled", "Qwen/Qwen-Image", "allow-distilled"):
-        run(photos, tmp_path / "lightning", tmp_path / "run", "dreambooth", **{"adapter.name": "lora"})
-    run(photos, tmp_path / "lightning", tmp_path / "run", "dreambooth",
-        **{"adapter.name": "lora", "model.allow_distilled": True, "run.steps": 1})  # fmt: skip
-    assert QWEN_IMAGE.distilled(make_qwen_image()) == ""
-
-
 KINDS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"in_channels": 32}, ("32 channels", "16")),
     ({"joint_attention_dim": 24}, ("24", "16")),
@@ -273,9 +192,3 @@ def test_other_kinds_are_refused(change: dict[str, Any], words: tuple[str, ...],
     make_qwen_image(**change).save_pretrained(tmp_path)
     with raises("model-kind", "Qwen-Image", *words):
         load_pipeline(tmp_path)
-
-
-def test_settings_begin_with_the_familys_own_defaults(model: Path) -> None:
-    settings = load_settings("look-forward", {"model.name": str(model), "evaluation.sampler_steps": 20})
-    assert (settings.data.resolution, settings.evaluation.guidance, settings.baseline.guidance) == (1024, 4.0, 4.0)
-    assert (settings.evaluation.sampler_steps, settings.adapter.train_text_encoder) == (20, False)

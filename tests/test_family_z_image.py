@@ -1,36 +1,22 @@
-"""Z-Image: loss and output are diffusers' own, with their sign; it trains end to end, and Turbo is refused."""
+"""Z-Image: loss and output are diffusers' own, with their sign; other kinds are refused."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
+from lookforward.models.loading import load_pipeline
 from torch import Tensor
 
 from errors import raises
-from family_training import (
-    RECIPES,
-    SHORT,
-    loss_of_one_photo,
-    merges,
-    plain_diffusers_draws_the_same,
-    run,
-    trains_and_resumes,
-)
 from lookforward.algorithm.environment import act
-from lookforward.assembly.run import build
 from lookforward.baselines.sampler import guided
-from lookforward.config.recipe import load_settings
 from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State
-from lookforward.data.subjects import read_subject
-from lookforward.models.families import Z_IMAGE
 from lookforward.models.latents import decode, encode
-from lookforward.models.loading import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from tiny import seeded
@@ -159,77 +145,6 @@ def test_a_guidance_of_1_is_none_and_a_negative_prompt_leads_away() -> None:
         assert np.abs(theirs.images[0] * 255 - found[0]).max() <= 0.51
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_it_trains_resumes_to_the_same_bits_and_exports(name: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    recipe, settings = RECIPES[name]
-    drawn = trains_and_resumes(recipe, settings, photos, model, tmp_path)
-    export = tmp_path / "whole" / "export"
-    assert json.loads((export / "lookforward.json").read_text())["guidance"] == 5.0
-    assert "guidance_scale=4.0" in (export / "README.md").read_text()
-    plain_diffusers_draws_the_same(drawn, settings["adapter.name"], ZImagePipeline, CALL, model, export)
-
-
-@pytest.mark.parametrize("adapter", ["lora", "dora"])
-def test_an_adapter_merges_into_what_it_draws(adapter: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    merges(adapter, photos, model, tmp_path)
-
-
-def test_it_learns_one_photo(model: Path, photos: Path, tmp_path: Path) -> None:
-    before, after = loss_of_one_photo(photos, model, tmp_path)
-    assert after < 0.6 * before
-
-
-def test_the_text_encoder_can_be_trained_with_all_weights(model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {"adapter.name": "full", "adapter.train_text_encoder": True, "model.gradient_checkpointing": True}
-    run(photos, model, tmp_path / "run", "dreambooth", **settings | {"optimizer.learning_rate": 1e-3, "run.steps": 2})
-    before, after = load_pipeline(model), load_pipeline(tmp_path / "run" / "export")
-    changed = {
-        name for name, weight in after.text_encoder.named_parameters()
-        if not torch.equal(weight, before.text_encoder.get_parameter(name))
-    }  # fmt: skip
-    assert any(name.startswith("layers.0") for name in changed)
-    assert not any(name.startswith("layers.1") for name in changed)  # the last layer, behind what is read
-
-
-@pytest.mark.parametrize("recipe", ["draft", "dpok"])
-def test_baselines_follow_it_too(recipe: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    settings = {"adapter.name": "lora", "objective.reward": "ssim", "run.steps": 2}
-    if recipe == "dpok":
-        settings |= {"baseline.dpok_trajectories": 2, "baseline.dpok_pairs": 4}
-    run(photos, model, tmp_path / recipe, recipe, **settings)
-    rows = [json.loads(line) for line in (tmp_path / recipe / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 2
-    assert all(np.isfinite(row["reward"]) and row["gradient"] > 0 for row in rows)
-
-
-@pytest.mark.parametrize("adapter", ["p-plus", "neti", "custom-diffusion", "textual-inversion"])
-def test_adapters_that_need_cross_attention_or_learned_words_say_so(adapter: str, model: Path, photos: Path) -> None:
-    settings = load_settings(
-        "look-forward",
-        SHORT | {"model.name": str(model), "subject.class_noun": "teapot", "subject.identifier": "<sks>",
-                 "adapter.name": adapter},
-    )  # fmt: skip
-    with raises("adapter-family", adapter, "Z-Image"):
-        build(settings, read_subject(photos, settings))
-
-
-def test_a_lora_of_the_text_encoder_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
-    with raises("adapter-text-encoder", "Z-Image", "adapter.train_text_encoder"):
-        run(photos, model, tmp_path / "run", "look-forward",
-            **{"adapter.name": "lora", "adapter.train_text_encoder": True})  # fmt: skip
-
-
-def test_turbo_is_drawn_with_and_trained_only_if_asked_for(photos: Path, tmp_path: Path) -> None:
-    make_z_image(shift=3.0).save_pretrained(tmp_path / "turbo")
-    pipeline = load_pipeline(tmp_path / "turbo")
-    assert draw_images(pipeline, PROMPTS[:1], [3], steps=2, guidance=1.0, resolution=32).shape == (1, 32, 32, 3)
-    with raises("model-distilled", "Tongyi-MAI/Z-Image", "allow-distilled"):
-        run(photos, tmp_path / "turbo", tmp_path / "run", "dreambooth", **{"adapter.name": "lora"})
-    run(photos, tmp_path / "turbo", tmp_path / "run", "dreambooth",
-        **{"adapter.name": "lora", "model.allow_distilled": True, "run.steps": 1})  # fmt: skip
-    assert Z_IMAGE.distilled(make_z_image()) == ""
-
-
 KINDS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"in_channels": 8}, ("8 channels", "4")),
     ({"cap_feat_dim": 24}, ("24", "16")),
@@ -243,9 +158,3 @@ def test_other_kinds_are_refused(change: dict[str, Any], words: tuple[str, ...],
     make_z_image(**change).save_pretrained(tmp_path)
     with raises("model-kind", "Z-Image", *words):
         load_pipeline(tmp_path)
-
-
-def test_settings_begin_with_the_familys_own_defaults(model: Path) -> None:
-    settings = load_settings("look-forward", {"model.name": str(model), "evaluation.sampler_steps": 20})
-    assert (settings.data.resolution, settings.evaluation.guidance, settings.baseline.guidance) == (1024, 5.0, 5.0)
-    assert (settings.evaluation.sampler_steps, settings.adapter.train_text_encoder) == (20, False)

@@ -1,5 +1,7 @@
 """A tiny Z-Image and a tiny Qwen-Image with random weights: the classes of the real ones, small enough for a test."""
 
+import json
+import math
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from transformers import (
 )
 
 from conftest import CAPTIONS
+from families import settle
 
 # As Qwen's own begins and ends; tools and earlier turns are left out
 CHAT_TEMPLATE = (
@@ -29,6 +32,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
 )
+# The scheduler of Qwen-Image-Lightning: one shift for all sizes
+LIGHTNING: dict[str, Any] = {"base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -49,19 +54,11 @@ def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Qwen2Tokenizer:
 
 
 def _merges(backend: Tokenizer) -> list[list[str]]:
-    import json
-
     return json.loads(backend.to_str())["model"]["merges"]
 
 
 def frozen(pipeline: Any) -> Any:
-    """Without progress bar and gradients, its zeros filled: zeros would hide what comes before or after them."""
-    pipeline.set_progress_bar_config(disable=True)
-    for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
-        module.requires_grad_(False).eval()
-    for parameter in pipeline.transformer.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    settle(pipeline, "transformer", "vae", "text_encoder")
     return pipeline
 
 
