@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import QwenImagePipeline, ZImagePipeline
-from lookforward.assembly.run import build
-from lookforward.models.loading import load_pipeline
 
 from errors import raises
 from families import (
@@ -24,12 +22,13 @@ from families import (
     run_in_parts,
     trained_parts,
 )
+from lookforward.assembly import build
 from lookforward.config.recipe import load_settings
 from lookforward.data.subjects import read_subject
 from lookforward.exports.load import load_export
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.pipeline import build_pipeline, load_pipeline
 from lookforward.models.sampling import draw_images
 from tiny import seeded
 from tiny_qwen import LIGHTNING, make_qwen_image, make_z_image

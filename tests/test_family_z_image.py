@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from lookforward.models.loading import load_pipeline
 from torch import Tensor
 
 from errors import raises
@@ -17,6 +16,7 @@ from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State
 from lookforward.models.latents import decode, encode
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from tiny import seeded

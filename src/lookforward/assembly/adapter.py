@@ -3,7 +3,7 @@
 import torch
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.lora import DORA, LORA
+from lookforward.adapters.specs import DORA, LORA
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter, Family
 from lookforward.core.specs import find_spec
