@@ -47,6 +47,7 @@ def train(
     elif dry_run:
         notes = check(resolved, subject)
         console.print(to_toml(resolved), end="")
+        _account(subject)
         print_notes(notes)
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
@@ -58,6 +59,7 @@ def _run_job(job: Any, steps: int) -> None:
     from lookforward.cli.progress import TrainingProgress
 
     console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
+    _account(job.subject)
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -65,6 +67,15 @@ def _run_job(job: Any, steps: int) -> None:
                 if job.resumed_at:
                     console.print(f"Continuing after step {job.resumed_at}.")
             progress.show(result)
+
+
+def _account(subject: Any) -> None:
+    """What is used of the photos' folders, and the prompts."""
+    for one in subject.together:
+        console.print(f"{one.summary}.")
+        captions = sum(bool(photo.caption) for photo in one.photos)
+        own = f", and {captions} captions in its place" if captions else ""
+        console.print(f"Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
 
 
 def _count_photos(subject: Any) -> str:
