@@ -46,8 +46,8 @@ def train(
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject)
+        _account(subject, "# ")
         console.print(to_toml(resolved), end="")
-        _account(subject)
         print_notes(notes)
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
@@ -69,13 +69,13 @@ def _run_job(job: Any, steps: int) -> None:
             progress.show(result)
 
 
-def _account(subject: Any) -> None:
-    """What is used of the photos' folders, and the prompts."""
+def _account(subject: Any, mark: str = "") -> None:
+    """What is used of the photos' folders, and the prompts. mark: before each line, since a dry run prints TOML."""
     for one in subject.together:
-        console.print(f"{one.summary}.")
+        console.print(f"{mark}{one.summary}.")
         captions = sum(bool(photo.caption) for photo in one.photos)
         own = f", and {captions} captions in its place" if captions else ""
-        console.print(f"Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
+        console.print(f"{mark}Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
 
 
 def _count_photos(subject: Any) -> str:
