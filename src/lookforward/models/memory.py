@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 from torch import Tensor, nn
 
-Weights = Literal["fp32", "bf16", "int8", "fp8", "nf4"]
 QUANTISED = ("int8", "fp8", "nf4")
 _BNB_BLOCK, _BNB_SMALL = 256, 4096  # bitsandbytes' 8-bit moments: numbers to a scale; below, they stay as they are
 _NF4_BLOCK, _NF4_NESTED = 64, 256  # numbers to a scale, and scales to a scale of theirs
@@ -15,12 +13,38 @@ _NF4_BLOCK, _NF4_NESTED = 64, 256  # numbers to a scale, and scales to a scale o
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. bytes: on the device. resident: whether it is there while training."""
+    """A line of the table. bytes: what it takes. training, drawing: whether that is on the device while a step is taken,
+    and while samples are drawn. parameters: how many numbers, of weights.
+    """
 
     part: str
     bytes: int
     parameters: int = 0
-    resident: bool = True
+    training: bool = True
+    drawing: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a run needs. rows: in the order to be shown. unknown: what could not be counted."""
+
+    rows: tuple[Row, ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> int:
+        """Bytes on the device in a training step."""
+        return sum(row.bytes for row in self.rows if row.training)
+
+    @property
+    def drawing(self) -> int:
+        """Bytes of weights and moments on the device while photos are encoded or samples drawn; no activations."""
+        return sum(row.bytes for row in self.rows if row.drawing)
+
+    @property
+    def peak(self) -> int:
+        """The larger of both."""
+        return max(self.training, self.drawing)
 
 
 def parameters_of(*modules: nn.Module, trained: bool | None = None) -> list[nn.Parameter]:
@@ -32,7 +56,7 @@ def parameters_of(*modules: nn.Module, trained: bool | None = None) -> list[nn.P
 def frozen_bytes(modules: Iterable[nn.Module], weights: str, precision: str) -> int:
     """Bytes of the weights and buffers that are not trained: quantised in linear layers, the others in one precision.
 
-    weights: of the frozen parts, see `Weights`. precision: what the model computes in, "fp32" or "bf16", which the
+    weights: of the frozen parts, as in settings, "int8". precision: what the model computes in, "fp32" or "bf16", which the
     layers that are not quantised are stored in.
     """
     rest = 4 if weights == "fp32" else 2 if weights == "bf16" or precision == "bf16" else 4
@@ -79,13 +103,3 @@ def moment_bytes(trained: Iterable[nn.Parameter], eight_bit: bool = False) -> in
         blocks = ceil(numbers / _BNB_BLOCK)
         total += 2 * numbers + 8 * blocks if eight_bit and numbers >= _BNB_SMALL else 8 * numbers
     return total
-
-
-def total(rows: Iterable[Row], drawing: bool = False) -> int:
-    """Bytes while training or, with drawing, while samples are drawn: all weights are there then, no activations."""
-    if drawing:
-        return sum(row.bytes for row in rows if row.parameters or row.part == MOMENTS)
-    return sum(row.bytes for row in rows if row.resident)
-
-
-MOMENTS = "optimizer"

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from lookforward.core.types import Conditioning
-from lookforward.models.families import FAMILIES, family_of, find_family
+from lookforward.models.families import family_of, find_family
 from lookforward.models.pretrained import no_progress_bars
 
 SIZES = Path(__file__).parent / "sizes"
@@ -35,17 +35,13 @@ def meta_pipeline(folder: Path) -> Any:
 def known_pipeline(size: Mapping[str, Any]) -> Any:
     """The same for one of SIZES, which has no tokenizers."""
     kind: Any = getattr(diffusers, size["pipeline"])
-    family = find_family(size["pipeline"])
-    given = {name: meta_module(*part) for name, part in size["modules"].items()}
-    scheduler = size["scheduler"]
-    given["scheduler"] = getattr(diffusers, scheduler[0])(**scheduler[1])
-    taken = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "args", "kwargs")]
-    required = {
-        name: None
-        for name in taken
-        if inspect.signature(kind.__init__).parameters[name].default is inspect.Parameter.empty
-    }
-    return kind(**{**required, **{k: v for k, v in family.load_options.items() if k in taken}, **given})
+    name, config = size["scheduler"]
+    given = {part: meta_module(*one) for part, one in size["modules"].items()}
+    given |= {"scheduler": getattr(diffusers, name)(**config)}
+    taken = inspect.signature(kind.__init__).parameters
+    needed = [name for name, one in taken.items() if one.default is one.empty and name != "self"]
+    options = {name: value for name, value in find_family(size["pipeline"]).load_options.items() if name in taken}
+    return kind(**{**dict.fromkeys(needed), **options, **given})
 
 
 def meta_module(library: str, name: str, config: Mapping[str, Any]) -> Any:
@@ -102,5 +98,3 @@ def meta_latents(pipeline: Any, resolution: int, count: int) -> torch.Size:
         found = family_of(pipeline).encode_images(pipeline.vae, photo).mean.shape
     return torch.Size((count, *found[1:]))
 
-
-__all__ = ["FAMILIES", "known_pipeline", "known_prompt", "known_sizes", "meta_latents", "meta_pipeline", "meta_prompt"]

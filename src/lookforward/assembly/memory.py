@@ -1,0 +1,147 @@
+"""What a run needs of memory, part by part, before it starts: from the model's configs, on the meta device."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from lookforward.assembly.adapter import build_adapter
+from lookforward.assembly.critic import build_critic_updater
+from lookforward.assembly.environment import find_reward
+from lookforward.assembly.evaluators import encoder_sources
+from lookforward.assembly.placement import frozen_parts
+from lookforward.bundle import bundle_of
+from lookforward.config.settings import Settings
+from lookforward.core.types import Conditioning
+from lookforward.models.live import activation_bytes, decoding_bytes
+from lookforward.models.memory import Row, Table, frozen_bytes, gradient_bytes, moment_bytes, parameters_of
+from lookforward.models.meta import meta_latents, meta_pipeline, meta_prompt
+from lookforward.models.policy import PRECISIONS, DiffusionPolicy
+from lookforward.models.pretrained import local_folder
+from lookforward.rewards.terms import parse_terms
+
+
+def memory_table(settings: Settings, pipeline: Any = None, prompt: Conditioning | None = None) -> Table:
+    """The memory of a run on its device.
+
+    pipeline: on the meta device; made of the model's configs if None. Adapter and checkpointing are put into it.
+    prompt: one encoded prompt, of which the shapes count; made with the pipeline's own tokenizers if None.
+
+    Raises:
+        LookforwardError: there is no such model, or its adapter does not fit it.
+    """
+    if pipeline is None:
+        bundle = bundle_of(settings.model.name)
+        pipeline = meta_pipeline(Path(bundle.PIPELINE) if bundle else local_folder(settings.model.name))
+    prompt = prompt or meta_prompt(pipeline, settings.subject.identifier)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
+    trained = _attach(settings, policy)
+    latents = meta_latents(pipeline, settings.data.resolution, 1)
+    rows = _weight_rows(settings, policy, trained)
+    critic = build_critic_updater(settings, policy, latents[1:], prompt.tokens.shape[-1])
+    if critic is not None:
+        sizes = [4 * parameter.numel() for parameter in critic.critic.parameters()]
+        copies = 4 if settings.critic.optimizer == "adam" else 2  # weights, gradients and two moments
+        rows.append(Row("critic", copies * sum(sizes), sum(sizes) // 4, drawing=True))
+    encoders, unknown = _reward_encoders(settings)
+    rows += encoders
+    try:
+        rows += _activation_rows(settings, policy, latents, prompt)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:  # an operation that needs numbers
+        unknown.append(f"activations ({str(error).splitlines()[0]})")
+    return Table(tuple(row for row in rows if row.bytes), tuple(unknown))
+
+
+def _attach(settings: Settings, policy: DiffusionPolicy) -> list[nn.Parameter]:
+    """The trained weights of a policy on the meta device, and its adapter in place."""
+    with torch.device("meta"):
+        adapter = build_adapter(settings, torch.Generator("cpu"), policy.family)
+        return list(adapter.attach(policy).values())
+
+
+def _weight_rows(settings: Settings, policy: DiffusionPolicy, trained: list[nn.Parameter]) -> list[Row]:
+    """Weights, gradients and moments."""
+    chosen, optimizer = settings.model, settings.optimizer
+    small, texts = frozen_parts(settings, policy.family), policy.text_encoders.values()
+
+    def frozen(*names_and_modules: tuple[str, nn.Module]) -> int:
+        return sum(
+            frozen_bytes([module], chosen.weights if name in small else "fp32", chosen.precision)
+            for name, module in names_and_modules
+        )
+
+    def count(*modules: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in parameters_of(*modules, trained=False))
+
+    denoiser, vae = (policy.family.denoiser, policy.denoiser), policy.pipeline.vae
+    numbers = sum(parameter.numel() for parameter in trained)
+    text_trained = any(parameter.requires_grad for module in texts for parameter in module.parameters())
+    away = chosen.unload and not text_trained
+    moments = moment_bytes(trained, optimizer.eight_bit)
+    there = 0 if chosen.offload else frozen(denoiser)
+    return [
+        Row("denoiser, frozen", there, count(policy.denoiser), drawing=True),
+        Row("text encoders, frozen", frozen(*policy.text_encoders.items()), count(*texts), not away, True),
+        Row("autoencoder", frozen(("vae", vae)), count(vae), not _autoencoder_rests(settings), True),
+        Row("trained weights", 4 * numbers, numbers, drawing=True),
+        Row("gradients", gradient_bytes(trained, optimizer.fused)),
+        Row("optimizer", moments, drawing=True),
+        Row("averaged weights", 4 * numbers if optimizer.ema else 0, drawing=True),
+    ]
+
+
+def _autoencoder_rests(settings: Settings) -> bool:
+    looks = _needs_image(settings) and not settings.objective.decoder
+    return settings.model.unload and not looks and settings.baseline.name == "none"
+
+
+def _activation_rows(
+    settings: Settings, policy: DiffusionPolicy, latents: torch.Size, prompt: Conditioning
+) -> list[Row]:
+    both = 2 if settings.objective.prior_weight > 0 else 1  # class images, beside the photos
+    b = settings.run.batch_size
+    if settings.model.gradient_checkpointing:
+        policy.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+    texts_trained = any(p.requires_grad for module in policy.text_encoders.values() for p in module.parameters())
+    found = activation_bytes(
+        policy.family,
+        policy.denoiser,
+        torch.Size((both * b, *latents[1:])),
+        prompt.expand(both * b),
+        dtype=PRECISIONS[settings.model.precision],
+        trained=texts_trained,
+    )
+    rows = [Row("activations", found)]
+    if _needs_image(settings) and not settings.objective.decoder and settings.baseline.name == "none":
+        direct = settings.objective.reward_gradient == "direct"
+        images = torch.Size((b, *latents[1:]))
+        decoded = decoding_bytes(policy.family, policy.pipeline.vae, images, gradient=direct)
+        rows.append(Row("decoding for the reward", decoded))
+    return rows
+
+
+def _needs_image(settings: Settings) -> bool:
+    if not settings.follows_reward:
+        return False
+    specs = [find_reward(name) for _, name in parse_terms(settings.objective.reward)]
+    return any(spec is None or spec.needs_image for spec in specs)
+
+
+def _reward_encoders(settings: Settings) -> tuple[list[Row], list[str]]:
+    """A row for each encoder that a reward looks with, and what cannot be known without fetching or loading it."""
+    rows: list[Row] = []
+    unknown: list[str] = []
+    sources = encoder_sources(settings.model.name)
+    for _, name in parse_terms(settings.objective.reward) if settings.follows_reward else ():
+        spec = find_reward(name)
+        source = sources.get(spec.encoder, "") if spec else ""
+        if spec is None or (spec.encoder and not Path(source).is_dir()):
+            unknown.append(f"what reward {name} looks with")
+        elif spec.encoder:
+            with torch.device("meta"):
+                encoder = AutoModel.from_config(AutoConfig.from_pretrained(source))
+            numbers = sum(parameter.numel() for parameter in encoder.parameters())
+            rows.append(Row(f"encoder of reward {name}", 4 * numbers, numbers, drawing=True))
+    return rows, unknown
