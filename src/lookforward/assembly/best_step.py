@@ -1,9 +1,11 @@
 """The best step of a run: measured while it trains, its weights kept, and put back for the export."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from lookforward.algorithm.trainer import Trainer
@@ -11,7 +13,9 @@ from lookforward.algorithm.weights import swapped
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
+from lookforward.exports.card import ChosenStep
 from lookforward.files import REMEDY, write_tensors, writing
+from lookforward.report.curves import Line, curves
 from lookforward.runs.evaluations import (
     Choice,
     Evaluation,
@@ -80,10 +84,26 @@ class BestStep:
         """The best step; None where nothing was measured or its weights are gone."""
         rows = read_evaluations(run.evaluations)
         scale = self.scale(rows)
-        if scale is None or not any(one.step > 0 for one in rows):
-            return None
-        found = choose(scale, rows)
-        return found if _weights(run, found.step).is_file() else None
+        found = choose(scale, rows) if scale is not None and any(one.step > 0 for one in rows) else None
+        if found is not None and _weights(run, found.step).is_file():
+            return found
+        what = "its weights are gone" if scale else f"{run.evaluations.name} does not begin with step 0"
+        warnings.warn(f"The best step of {run.folder} is not known ({what}): the last step is taken.", stacklevel=2)
+        return None
+
+    def report(self, run: Run, last: int) -> ChosenStep:
+        """How the step was chosen, for the card. last: the run's last step."""
+        rows = read_evaluations(run.evaluations)
+        scale = self.validation.scale(rows[0])
+        step = choose(scale, rows).step
+        of_step = {one.step: one for one in rows}
+        return ChosenStep(
+            step,
+            last,
+            len(rows) - 1,
+            {name: (getattr(of_step[step], name), getattr(of_step[last], name)) for name in ("identity", "prompt")},
+            _curve(scale, rows, step),
+        )
 
     @contextmanager
     def restored(self, trainer: Trainer, run: Run, choice: Choice) -> Iterator[None]:
@@ -111,6 +131,17 @@ class BestStep:
             path.unlink(missing_ok=True)
         with suppress(OSError):
             run.candidates.rmdir()
+
+
+def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int) -> Figure:
+    """Both parts and their mean against the step, each from 0, the untouched model, to 1; and the denoising loss."""
+    steps = [one.step for one in rows]
+    identity, prompt = zip(*map(scale.parts, rows), strict=True)
+    lines: dict[str, Line] = {"identity": (steps, identity), "prompt": (steps, prompt)}
+    lines["both"] = (steps, [scale.total(one) for one in rows])
+    loss: dict[str, Line] = {"loss": (steps, [one.loss for one in rows])}
+    panels = {"identity and prompt following": lines, "denoising loss on the photos": loss}
+    return curves(panels, "step", columns=2, note=f"step {chosen} was chosen")
 
 
 def _weights(run: Run, step: int) -> Path:

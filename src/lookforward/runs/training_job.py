@@ -35,7 +35,7 @@ class Keeper(Protocol[Contra]):
         """Write what a step leaves, such as samples, unless it is there already; returns what was measured of it."""
         ...
 
-    def forget_after(self, run: Run, step: int) -> None:
+    def forget_after(self, components: Contra, run: Run, step: int) -> None:
         """Take back what steps after `step` left that they will leave again."""
         ...
 
@@ -93,7 +93,7 @@ class TrainingJob(Generic[C]):
         load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        keeper.forget_after(run, trainer.step)
+        keeper.forget_after(components, run, trainer.step)
         keeper.keep(components, run, trainer.step)  # if the process was stopped between the checkpoint and this
         if not keeper.enough(components, run):
             for result in train(trainer, asked.steps):
