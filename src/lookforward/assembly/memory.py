@@ -12,29 +12,37 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.environment import find_reward
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.placement import frozen_parts
-from lookforward.bundle import bundle_of
 from lookforward.config.settings import Settings
 from lookforward.core.types import Conditioning
 from lookforward.models.live import activation_bytes, decoding_bytes
 from lookforward.models.memory import Row, Table, frozen_bytes, gradient_bytes, moment_bytes, parameters_of
 from lookforward.models.meta import meta_latents, meta_pipeline, meta_prompt
+from lookforward.models.pipeline import pipeline_folder
 from lookforward.models.policy import PRECISIONS, DiffusionPolicy
-from lookforward.models.pretrained import local_folder
 from lookforward.rewards.terms import parse_terms
 
+_ACTIVATIONS_DEPEND_ON = (
+    "adapter.name", "adapter.rank", "adapter.train_text_encoder", "model.precision", "model.gradient_checkpointing",
+    "run.batch_size", "data.resolution", "objective.reward", "objective.prior_weight", "objective.reward_gradient",
+)  # fmt: skip
 
-def memory_table(settings: Settings, pipeline: Any = None, prompt: Conditioning | None = None) -> Table:
+
+def memory_table(
+    settings: Settings,
+    pipeline: Any = None,
+    prompt: Conditioning | None = None,
+    activations: dict[Any, list[Row]] | None = None,
+) -> Table:
     """The memory of a run on its device.
 
     pipeline: on the meta device; made of the model's configs if None. Adapter and checkpointing are put into it.
     prompt: one encoded prompt, of which the shapes count; made with the pipeline's own tokenizers if None.
+    activations: what earlier calls for the same model found, which takes the longest; this call's is added.
 
     Raises:
         LookforwardError: there is no such model, or its adapter does not fit it.
     """
-    if pipeline is None:
-        bundle = bundle_of(settings.model.name)
-        pipeline = meta_pipeline(Path(bundle.PIPELINE) if bundle else local_folder(settings.model.name))
+    pipeline = pipeline or meta_pipeline(pipeline_folder(settings.model.name))
     prompt = prompt or meta_prompt(pipeline, settings.subject.identifier)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     trained = _attach(settings, policy)
@@ -47,11 +55,15 @@ def memory_table(settings: Settings, pipeline: Any = None, prompt: Conditioning 
         rows.append(Row("critic", copies * sum(sizes), sum(sizes) // 4, drawing=True))
     encoders, unknown = _reward_encoders(settings)
     rows += encoders
+    known = activations if activations is not None else {}
+    key = tuple(settings.flat()[name] for name in _ACTIVATIONS_DEPEND_ON)
     try:
-        rows += _activation_rows(settings, policy, latents, prompt)
+        if key not in known:
+            known[key] = _activation_rows(settings, policy, latents, prompt)
+        rows += known[key]
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:  # an operation that needs numbers
         unknown.append(f"activations ({str(error).splitlines()[0]})")
-    return Table(tuple(row for row in rows if row.bytes), tuple(unknown))
+    return Table(tuple(row for row in rows if row.bytes), tuple(dict.fromkeys(unknown)))
 
 
 def _attach(settings: Settings, policy: DiffusionPolicy) -> list[nn.Parameter]:
@@ -81,7 +93,7 @@ def _weight_rows(settings: Settings, policy: DiffusionPolicy, trained: list[nn.P
     away = chosen.unload and not text_trained
     moments = moment_bytes(trained, optimizer.eight_bit)
     there = 0 if chosen.offload else frozen(denoiser)
-    return [
+    rows = [
         Row("denoiser, frozen", there, count(policy.denoiser), drawing=True),
         Row("text encoders, frozen", frozen(*policy.text_encoders.items()), count(*texts), not away, True),
         Row("autoencoder", frozen(("vae", vae)), count(vae), not _autoencoder_rests(settings), True),
@@ -90,6 +102,7 @@ def _weight_rows(settings: Settings, policy: DiffusionPolicy, trained: list[nn.P
         Row("optimizer", moments, drawing=True),
         Row("averaged weights", 4 * numbers if optimizer.ema else 0, drawing=True),
     ]
+    return [row for row in rows if row.parameters or not row.part.endswith("frozen")]  # of trained parts: a buffer or two
 
 
 def _autoencoder_rests(settings: Settings) -> bool:

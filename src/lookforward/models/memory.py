@@ -13,8 +13,8 @@ _NF4_BLOCK, _NF4_NESTED = 64, 256  # numbers to a scale, and scales to a scale o
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. bytes: what it takes. training, drawing: whether that is on the device while a step is taken,
-    and while samples are drawn. parameters: how many numbers, of weights.
+    """A line of the table. bytes: what it takes. training, drawing: whether that is on the device while a step is
+    taken, and while samples are drawn. parameters: how many numbers, of weights.
     """
 
     part: str
@@ -56,8 +56,8 @@ def parameters_of(*modules: nn.Module, trained: bool | None = None) -> list[nn.P
 def frozen_bytes(modules: Iterable[nn.Module], weights: str, precision: str) -> int:
     """Bytes of the weights and buffers that are not trained: quantised in linear layers, the others in one precision.
 
-    weights: of the frozen parts, as in settings, "int8". precision: what the model computes in, "fp32" or "bf16", which the
-    layers that are not quantised are stored in.
+    weights: as `model.weights`. precision: what the model computes in, "fp32" or "bf16", which the layers that are not
+    quantised are stored in.
     """
     rest = 4 if weights == "fp32" else 2 if weights == "bf16" or precision == "bf16" else 4
     total, seen = 0, set[int]()

@@ -44,15 +44,15 @@ def known_pipeline(size: Mapping[str, Any]) -> Any:
     return kind(**{**dict.fromkeys(needed), **options, **given})
 
 
-def meta_module(library: str, name: str, config: Mapping[str, Any]) -> Any:
-    """A frozen module of diffusers or transformers from its config."""
-    with torch.device("meta"):
+def meta_module(library: str, name: str, config: Mapping[str, Any], device: str = "meta") -> Any:
+    """A frozen module of diffusers or transformers from its config; on another device than meta, of random weights."""
+    with torch.device(device):
         if library == "diffusers":
             module = getattr(diffusers, name).from_config(dict(config))
         else:
             kind: Any = getattr(transformers, name)
             module = kind(kind.config_class.from_dict(dict(config)))
-    return module.float().requires_grad_(False).eval()
+    return (module.float() if device == "meta" else module).requires_grad_(False).eval()
 
 
 def known_sizes() -> dict[str, dict[str, Any]]:
@@ -97,4 +97,3 @@ def meta_latents(pipeline: Any, resolution: int, count: int) -> torch.Size:
         photo = torch.empty(1, 3, resolution, resolution)
         found = family_of(pipeline).encode_images(pipeline.vae, photo).mean.shape
     return torch.Size((count, *found[1:]))
-
