@@ -13,6 +13,8 @@ from lookforward.errors import LookforwardError
 if TYPE_CHECKING:
     import numpy as np
 
+    from lookforward.core.specs import ScoreSpec
+
 TOYBOX = "toybox"  # what `--model` and `--dataset` call it
 CARD = "subject.json"  # beside photos that the bundle drew: which of its subjects they show
 
@@ -48,6 +50,11 @@ class Bundle(Protocol):
     @property
     def CEILING(self) -> Mapping[str, Mapping[str, float]]:
         """For objects and for live subjects: the scores of other pictures of the same subject."""
+        ...
+
+    @property
+    def SCORES(self) -> "Sequence[ScoreSpec]":
+        """Scores that only its world can take."""
         ...
 
     @property

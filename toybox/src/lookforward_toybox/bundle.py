@@ -8,6 +8,7 @@ from typing import Any
 
 from lookforward.bundle import BundledSubject
 from lookforward_toybox import SHIPPED
+from lookforward_toybox.oracle import ORACLE
 from lookforward_toybox.subjects import known_drawing, write_photos
 from lookforward_toybox.world.picture import drawing
 from lookforward_toybox.world.scenes import SCENES
@@ -18,6 +19,7 @@ __all__ = [
     "DATASETS",
     "ENCODERS",
     "PIPELINE",
+    "SCORES",
     "commands",
     "defaults",
     "describe_subjects",
@@ -28,6 +30,7 @@ __all__ = [
 
 PIPELINE = SHIPPED.pipeline
 ENCODERS: Mapping[str, Path] = {"clip": SHIPPED.clip, "dino": SHIPPED.dino, "identity": SHIPPED.identity}
+SCORES = (ORACLE,)
 DATASETS = ("toybox", "toybox-development")
 # Measured by `lookforward toybox check`; docs/toybox.md has the same figures, and a test holds the two together
 CEILING: Mapping[str, Mapping[str, float]] = {
