@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly import Source, device_of, find_source
-from lookforward.assembly.training import training_job
+from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
 from lookforward.config.settings import Options, dotted
@@ -119,7 +119,7 @@ def personalize(
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(training_job(folder, resolved, subject))) as results:
+    with closing(iter(TrainingJob(folder, resolved, subject))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)

@@ -1,14 +1,17 @@
-"""The training job of a run, with its components, and with what it leaves: samples, exports of steps, the result."""
+"""The training of a run: it starts or resumes a run folder, and leaves logs, checkpoints, samples and exports."""
 
-from functools import partial
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
 
+from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build, manifest_of
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
+from lookforward.core.types import StepResult
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card
@@ -16,36 +19,72 @@ from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
-from lookforward.runs.folder import MANIFEST, Run
-from lookforward.runs.training_job import TrainingJob
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward.runs.folder import MANIFEST, Run, prepare
 
 
-def training_job(
-    folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
-) -> TrainingJob[RunComponents]:
-    """The training of a run in `folder`, new or to continue; iterate over it to train.
+@dataclass
+class TrainingJob:
+    """The training of a run, from its first step or its last checkpoint. Iterate over it to train.
 
-    pipeline: the untouched model if it is loaded already; its weights are trained in place.
+    When the iteration ends, the export is written.
+
+    folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights are
+    trained in place. notes: for the user. resumed_at: the step of the checkpoint that training continued from.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
     """
 
-    def export_result(components: RunComponents, run: Run) -> None:
-        _export(subject, components, run, settings.run.steps, run.export)
+    folder: Path
+    settings: Settings
+    subject: Subject
+    pipeline: Any = None
+    run: Run = field(init=False)
+    notes: tuple[str, ...] = field(init=False)
+    resumed_at: int = field(init=False, default=0)
 
-    return TrainingJob(
-        folder, settings, subject, partial(build, settings, subject, pipeline), partial(_keep, subject), export_result
-    )
+    def __post_init__(self) -> None:
+        self.run, self.notes = self._prepare(), self.subject.notes
 
+    def __iter__(self) -> Generator[StepResult]:
+        """Yield each missing step after it was logged and, where due, saved."""
+        if self._prepare().finished:
+            return
+        components = build(self.settings, self.subject, self.pipeline)
+        self.notes = components.notes
+        with self.run.hold():  # after building, so that what cannot be built leaves no run behind
+            if self._prepare().finished:
+                return
+            self.run.begin(self.subject.digests)
+            yield from self._train(components)
 
-def _keep(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
-    """Samples and export of a step, where they are due and not there yet."""
-    asked, every = run.settings.run, run.settings.evaluation.sample_every
-    if _due(every, step) or (every and step == asked.steps):
-        _draw_samples(subject, components, run, step)
-    if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
-        _export(subject, components, run, step, run.exports / f"step-{step:06d}")
+    def _prepare(self) -> Run:
+        """Raises if another process began another run in the folder meanwhile."""
+        return prepare(self.folder, self.settings, self.subject.digests)
+
+    def _train(self, components: RunComponents) -> Iterator[StepResult]:
+        run, trainer, asked = self.run, components.trainer, self.settings.run
+        load_newest(trainer, run.checkpoints, components.model_hash)
+        self.resumed_at = trainer.step
+        run.forget_after(trainer.step)
+        self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
+        for result in train(trainer, asked.steps):
+            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+            due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
+            if due:
+                save_checkpoint(trainer, run.checkpoints, components.model_hash)
+            self._keep(components, result.step)
+            yield replace(result, checkpoint=due)
+        _export(self.subject, components, run, asked.steps, run.export)
+
+    def _keep(self, components: RunComponents, step: int) -> None:
+        """Samples and export of a step, where they are due and not there yet."""
+        run, asked, every = self.run, self.settings.run, self.settings.evaluation.sample_every
+        if _due(every, step) or (every and step == asked.steps):
+            _draw_samples(self.subject, components, run, step)
+        if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
+            _export(self.subject, components, run, step, run.exports / f"step-{step:06d}")
 
 
 def _due(every: int, step: int) -> bool:

@@ -30,7 +30,7 @@ def train(
         dry_run: Check everything and show the resolved settings; train nothing.
     """
     from lookforward.assembly import check
-    from lookforward.assembly.training import training_job
+    from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
@@ -41,7 +41,7 @@ def train(
     require_followed(resolved, given)
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = training_job(folder, resolved, subject)
+    job = TrainingJob(folder, resolved, subject)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
