@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from lookforward.assembly import build_evaluators, build_pipeline
 from lookforward.bundle import TOYBOX
-from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit
 from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.sampling import draw_images
@@ -30,6 +29,7 @@ from lookforward_toybox.check import (
 )
 from lookforward_toybox.figure import figure_of
 from lookforward_toybox.judge import Judge
+from tiny import scaled_linear
 
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
 

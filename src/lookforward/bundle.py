@@ -4,7 +4,6 @@ No other module of lookforward imports lookforward_toybox.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,25 +12,11 @@ from lookforward.errors import LookforwardError
 if TYPE_CHECKING:
     import numpy as np
 
+    from lookforward.benchmark.datasets.values import BenchmarkSubject
     from lookforward.core.specs import ScoreSpec
 
 TOYBOX = "toybox"  # what `--model` and `--dataset` call it
 CARD = "subject.json"  # beside photos that the bundle drew: which of its subjects they show
-
-
-@dataclass(frozen=True)
-class BundledSubject:
-    """One subject of the bundle's world.
-
-    live: whether it is an animal. drawing: gives the subject alone, (size, size, 4) in [0, 1]. write_photos: writes its
-    photos and their CARD into a folder.
-    """
-
-    name: str
-    class_noun: str
-    live: bool
-    drawing: "Callable[[], np.ndarray]"
-    write_photos: Callable[[Path], object]
 
 
 class Bundle(Protocol):
@@ -70,8 +55,8 @@ class Bundle(Protocol):
         """The places that the model knows in words, such as "on the beach"."""
         ...
 
-    def subjects(self, dataset: str = "toybox-all") -> Sequence[BundledSubject]:
-        """The subjects of a data set, or all."""
+    def subjects(self, dataset: str = "toybox-all") -> "tuple[BenchmarkSubject, ...]":
+        """The subjects of one of DATASETS, or all."""
         ...
 
     def describe_subjects(self, names: Sequence[str]) -> str:

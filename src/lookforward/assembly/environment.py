@@ -14,10 +14,11 @@ from lookforward.config.settings import Settings
 from lookforward.core.protocols import Reward
 from lookforward.core.specs import Resources, RewardSpec, find_spec
 from lookforward.errors import LookforwardError
-from lookforward.models.encoders import Encoders, explain_load_error
+from lookforward.models.encoders import Encoders
 from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.encoders.perceptual import require_package
 from lookforward.models.latents import decode, decode_tiny
+from lookforward.models.pretrained import explain_load_error
 from lookforward.rewards import REWARDS
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.rewards.checked import checked

@@ -4,7 +4,6 @@ An executor holds the workers: in this process, in processes of their own, or on
 while it runs, so that several commands may share one folder.
 """
 
-import json
 import shutil
 import time
 import traceback
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -174,14 +173,6 @@ def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outco
         return None
     except OSError as error:
         return _fail(folder, key, error)
-
-
-def read_failure(folder: Path, key: CellKey) -> dict[str, Any] | None:
-    """The record of a failed cell; None if there is none, or it cannot be read."""
-    try:
-        return dict(json.loads((folder / "failed" / f"{cell_name(key)}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _attempt(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outcome:

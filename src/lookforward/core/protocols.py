@@ -1,6 +1,6 @@
 """What the parts ask of one another. Anything that answers so may take a part's place."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,18 +56,6 @@ class RewardSum(Protocol):
 
 
 Decode = Callable[[Tensor], Tensor]  # clean latents (b, c, h, w) to images (b, 3, H, W) in [0, 1]
-
-
-class Critic(Protocol):
-    """Q_φ: predicts the return of a transition. An nn.Module, so that it can be trained and saved."""
-
-    def __call__(self, transition: Transition) -> Tensor:
-        """(b,) float32; differentiable with respect to the action."""
-        ...
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
 
 
 class Adapter(Protocol):

@@ -4,15 +4,18 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lookforward.bundle import BundledSubject
+from lookforward.data.prompts import benchmark_prompts
 from lookforward_toybox import SHIPPED
 from lookforward_toybox.oracle import ORACLE
 from lookforward_toybox.subjects import known_drawing, write_photos
 from lookforward_toybox.world.picture import drawing
 from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import LIVE_CLASSES, held_out, names_of
+
+if TYPE_CHECKING:
+    from lookforward.benchmark.datasets.values import BenchmarkSubject
 
 __all__ = [
     "CEILING",
@@ -51,17 +54,20 @@ def places() -> tuple[str, ...]:
     return tuple(SCENES.values())
 
 
-def subjects(dataset: str = "toybox-all") -> tuple[BundledSubject, ...]:
+def subjects(dataset: str = "toybox-all") -> "tuple[BenchmarkSubject, ...]":
     """dataset: toybox, the 20 test subjects; toybox-development, the ten that settings were chosen on; or all 30."""
+    from lookforward.benchmark.datasets.values import BenchmarkSubject
+
     known = held_out()
     parts = {"toybox": names_of("test"), "toybox-development": names_of("development")}
     return tuple(
-        BundledSubject(
+        BenchmarkSubject(
             name,
             known[name].class_noun,
             known[name].class_noun in LIVE_CLASSES,
-            partial(drawing, known[name]),
-            partial(write_photos, name),
+            benchmark_prompts(known[name].class_noun),
+            drawing=partial(drawing, known[name]),
+            write_photos=partial(write_photos, name),
         )
         for name in parts.get(dataset, tuple(known))
     )

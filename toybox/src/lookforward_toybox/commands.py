@@ -91,7 +91,7 @@ def train_stage(
     from transformers.utils import logging as transformers_logging
 
     from lookforward.assembly import find_device
-    from lookforward.models.encoders import no_progress_bars
+    from lookforward.models.pretrained import no_progress_bars
     from lookforward_toybox.training.stages import MINUTES
     from lookforward_toybox.training.stages import train_stage as run_stage
     from lookforward_toybox.training.stages_128 import MINUTES_128, train_stage_128
@@ -217,13 +217,13 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
         folder: Training folder.
         output: The picture to write.
     """
+    from lookforward.files import read_json_lines
     from lookforward.report.curves import curves as plot
-    from lookforward.report.curves import read_rows
     from lookforward_toybox.training.stages import MINUTES
 
     _require_place(output, (*PICTURES, ".pdf", ".svg"))
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
-    rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
+    rows = {stage: read_json_lines(path, dict[str, float]) for stage, path in logs.items() if path.is_file()}
     if not rows:
         raise LookforwardError(f"{folder} has no stage's metrics.jsonl; train one first.", code="toybox-state-missing")
     shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}
