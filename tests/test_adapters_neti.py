@@ -26,9 +26,9 @@ from lookforward import personalize
 from lookforward.adapters.layered_words import read_word
 from lookforward.adapters.neti import NetiAdapter
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
+from lookforward.exports.load import load_export
 from lookforward.models.families.layered_words.embeddings import SpaceTimeWords, draw_frequencies
 from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline
 from lookforward.models.pipeline import load_pipeline

@@ -27,9 +27,9 @@ from lookforward import personalize
 from lookforward.adapters.layered_words import read_word
 from lookforward.adapters.p_plus import PPlusAdapter
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
+from lookforward.exports.load import load_export
 from lookforward.models.families.layered_words.embeddings import LayerWords
 from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline, cross_attentions
 from lookforward.models.pipeline import load_pipeline

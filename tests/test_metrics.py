@@ -33,7 +33,6 @@ def test_image_scores_average_the_cosine_over_the_references(spec: ScoreSpec) ->
     assert score.name == spec.label
     values = score(flat((1, 0, 0), (0.5, 0.5, 0), (0, 0, 1)), ["", "", ""])
     torch.testing.assert_close(values, torch.tensor([0.5, 0.5**0.5, 0.0]))
-    assert score.higher_is_better
 
 
 def test_image_scores_do_not_depend_on_the_batch() -> None:

@@ -16,7 +16,6 @@ from typing import Any, Unpack
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.assembly import Source, device_of, find_source
 from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
@@ -24,6 +23,7 @@ from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
+from lookforward.exports.source import Source, device_of, find_source
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 

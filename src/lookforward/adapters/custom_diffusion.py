@@ -49,9 +49,7 @@ class CustomDiffusionAdapter:
 
     words: tuple[Word, ...]
 
-    @property
-    def changes_prompts(self) -> bool:
-        return True
+    changes_prompts = True
 
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
         for module in policy.components.values():

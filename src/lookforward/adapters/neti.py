@@ -47,9 +47,7 @@ class NetiAdapter:
         if not 0 <= self.dropout <= 1:
             raise LookforwardError(f"adapter.neti_dropout = {self.dropout} must lie in [0, 1].", code="setting-range")
 
-    @property
-    def changes_prompts(self) -> bool:
-        return False  # they are encoded within `act`, which knows the timestep; see `LayeredWordPipeline`
+    changes_prompts = False  # they are encoded within `act`, which knows the timestep; see `LayeredWordPipeline`
 
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
         """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""

@@ -27,9 +27,7 @@ class PPlusAdapter:
     identifier: str
     initial_word: str
 
-    @property
-    def changes_prompts(self) -> bool:
-        return True
+    changes_prompts = True
 
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
         """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from lookforward.algorithm.trainer import train
-from lookforward.assembly import RunComponents, build, manifest_of
+from lookforward.assembly import RunComponents, build
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card
+from lookforward.exports.load import manifest_of
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from lookforward.cli.compare import ALL_PROMPTS, console, development_subjects, print_blocks, require_some, run_cells
+from lookforward.cli.compare import ALL_PROMPTS, development_subjects, print_blocks, require_some, run_cells
+from lookforward.cli.console import console
 from lookforward.cli.options import GridOptions
 from lookforward.config.reading import flatten
 

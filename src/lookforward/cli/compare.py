@@ -1,13 +1,13 @@
 """Methods side by side on Toybox's held-out subjects: a table and a sheet."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 
-from lookforward.cli.console import split_words
+from lookforward.cli.console import console, split_words
 from lookforward.cli.options import GridOptions
 from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
@@ -15,10 +15,8 @@ from lookforward.errors import LookforwardError
 if TYPE_CHECKING:
     from lookforward.benchmark.cell import Cell
     from lookforward.benchmark.plan import Plan
-    from lookforward.benchmark.runner import Outcome
+    from lookforward.benchmark.runner import Executor, Outcome
     from lookforward.report.blocks import Block
-
-console = Console(highlight=False, markup=False, soft_wrap=True)
 
 ALL_PROMPTS = 25  # of the DreamBooth benchmark, for a subject
 DEMO_SUBJECT = "teapot-0"
@@ -104,24 +102,29 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     """Run what is missing of a grid on the bundled model, with a line per cell. The first cell that fails stops it."""
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.executors import InProcess
-    from lookforward.benchmark.runner import prepare, run_grid
+    from lookforward.benchmark.runner import prepare
     from lookforward.bundle import TOYBOX
 
     prepare(plan, output)
-    subjects, methods, seeds = plan.subjects, plan.methods, plan.seeds
-    total = len(subjects) * len(methods) * len(seeds)
-    console.print(
-        f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
-    )
     cells = []
-    executor = InProcess(plan, output, ModelSource(TOYBOX, output).load)
-    for i, outcome in enumerate(run_grid(plan, output, executor), start=1):
+    for outcome in shown_outcomes(plan, output, InProcess(plan, output, ModelSource(TOYBOX, output).load)):
         if outcome.cell is None:
             subject, method, seed = outcome.key
             raise LookforwardError(f"{subject}, {method}, seed {seed}: {outcome.message}", code="cell-failed")
         cells.append(outcome.cell)
-        console.print(f"[{i}/{total}] {outcome_line(outcome)}")
     return cells
+
+
+def shown_outcomes(plan: "Plan", output: Path, executor: "Executor") -> "Iterator[Outcome]":
+    """Run what is missing of a prepared grid; yield what became of each cell, with a line for each."""
+    from lookforward.benchmark.runner import run_grid
+
+    total = len(list(plan.cells()))
+    counts = f"{len(plan.subjects)} subjects × {len(plan.methods)} methods × {len(plan.seeds)} seeds"
+    console.print(f"{total} cells: {counts}, into {output}")
+    for i, outcome in enumerate(run_grid(plan, output, executor), start=1):
+        console.print(f"[{i}/{total}] {outcome_line(outcome)}")
+        yield outcome
 
 
 def outcome_line(outcome: "Outcome") -> str:

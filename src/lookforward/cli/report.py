@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from lookforward.cli.compare import console
+from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
 
 

@@ -48,7 +48,6 @@ class OracleScore:
     """
 
     name = "oracle"
-    higher_is_better = True
 
     def __init__(
         self, drawing: Tensor, scales: Sequence[float] = SCALES, rotations: Sequence[float] = ROTATIONS
