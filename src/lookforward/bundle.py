@@ -12,7 +12,7 @@ from lookforward.errors import LookforwardError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lookforward.benchmark.datasets.values import BenchmarkSubject
+    from lookforward.core.benchmark_subject import BenchmarkSubject
     from lookforward.core.specs import ScoreSpec
 
 TOYBOX = "toybox"  # what `--model` and `--dataset` call it

@@ -4,8 +4,9 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import benchmark_prompts
 from lookforward_toybox import SHIPPED
 from lookforward_toybox.oracle import ORACLE
@@ -13,9 +14,6 @@ from lookforward_toybox.subjects import known_drawing, write_photos
 from lookforward_toybox.world.picture import drawing
 from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import LIVE_CLASSES, held_out, names_of
-
-if TYPE_CHECKING:
-    from lookforward.benchmark.datasets.values import BenchmarkSubject
 
 __all__ = [
     "CEILING",
@@ -54,10 +52,8 @@ def places() -> tuple[str, ...]:
     return tuple(SCENES.values())
 
 
-def subjects(dataset: str = "toybox-all") -> "tuple[BenchmarkSubject, ...]":
+def subjects(dataset: str = "toybox-all") -> tuple[BenchmarkSubject, ...]:
     """dataset: toybox, the 20 test subjects; toybox-development, the ten that settings were chosen on; or all 30."""
-    from lookforward.benchmark.datasets.values import BenchmarkSubject
-
     known = held_out()
     parts = {"toybox": names_of("test"), "toybox-development": names_of("development")}
     return tuple(

@@ -1,6 +1,6 @@
 """Data sets, whatever their source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,34 +10,12 @@ import numpy as np
 from PIL import Image
 
 from lookforward.bundle import CARD
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_folder, digest_folder
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
-
-
-@dataclass(frozen=True)
-class BenchmarkSubject:
-    """One subject.
-
-    live: whether it is an animal, so that it wears outfits in the DreamBooth data set's prompts. prompts: templates
-    for `fill`. photos: folder of its photos, which need not be usable; None where the world draws them. drawing: gives
-    the subject alone, (size, size, 4) in [0, 1]; None where no world knows it. write_photos: draws the photos into a
-    folder, if they are not on disk.
-    """
-
-    name: str
-    class_noun: str
-    live: bool
-    prompts: tuple[str, ...]
-    photos: Path | None = None
-    drawing: Callable[[], np.ndarray] | None = None
-    write_photos: Callable[[Path], object] | None = None
-
-    @property
-    def kind(self) -> Literal["live", "object"]:
-        return "live" if self.live else "object"
 
 
 @dataclass(frozen=True)
