@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from lookforward.benchmark.cell import Cell
-from lookforward.benchmark.datasets import BenchmarkSubject, Dataset
+from lookforward.benchmark.datasets.values import Dataset
 from lookforward.benchmark.executors import InProcess
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.runner import Outcome, run_grid
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 
 _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}

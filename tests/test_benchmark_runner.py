@@ -18,7 +18,7 @@ from fake_cells import FakeRunner, begun, fake_plan, finish, in_fork, read_failu
 from lookforward.benchmark import runner as runner_module
 from lookforward.benchmark.cell import finished_cell, read_strip
 from lookforward.benchmark.dataframes import write_results
-from lookforward.benchmark.datasets import find_dataset
+from lookforward.benchmark.datasets.find import find_dataset
 from lookforward.benchmark.datasets.values import photos_hash
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate

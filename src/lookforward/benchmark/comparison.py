@@ -11,7 +11,7 @@ from PIL import Image
 from lookforward.benchmark.ablations import Ablation, method_of
 from lookforward.benchmark.cell import Cell, read_strip
 from lookforward.benchmark.dataframes import planned_benchmark, write_results
-from lookforward.benchmark.datasets import reference_images
+from lookforward.benchmark.datasets.values import reference_images
 from lookforward.benchmark.plan import UNTOUCHED, Plan, cell_name, spread_prompts
 from lookforward.bundle import TOYBOX
 from lookforward.data.prompts import fill

@@ -18,11 +18,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from lookforward.benchmark.cell import Cell, finished_cell, write_cell
-from lookforward.benchmark.datasets import provide_photos
+from lookforward.benchmark.datasets.values import provide_photos
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.provenance import now
 from lookforward.errors import LookforwardError
-from lookforward.files import write_error, write_json
+from lookforward.files import write_json, writing
 
 CellRunner = Callable[[Plan, CellKey, Path], tuple[Cell, np.ndarray]]
 """Trains, draws and scores a cell, given the folder of its photos: the cell, and its images (n, h, w, 3) uint8."""
@@ -82,13 +82,11 @@ def prepare(plan: Plan, folder: Path) -> None:
     Raises:
         LookforwardError: the folder cannot be written, or holds cells of another plan.
     """
-    try:
+    with writing(folder):
         for name in ("cells", "images", "failed", "locks", "photos"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for subject in plan.subjects:
             provide_photos(plan.subject(subject), folder / "photos")
-    except OSError as error:
-        raise write_error(folder, error, "Make room, or give another --output.") from error
     for key in plan.cells():
         finished_cell(plan, folder, key)
 

@@ -69,7 +69,7 @@ def benchmark(
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
     from lookforward.benchmark.cell_runner import ModelSource
-    from lookforward.benchmark.datasets import find_dataset
+    from lookforward.benchmark.datasets.find import find_dataset
     from lookforward.benchmark.executors import InProcess, Processes
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan, Scoring

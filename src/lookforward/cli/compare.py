@@ -83,7 +83,7 @@ def _compare(plan: "Plan", output: Path) -> None:
 
 def development_subjects() -> tuple[str, ...]:
     """The names of Toybox's subjects that settings are chosen on."""
-    from lookforward.benchmark.datasets import bundled_dataset
+    from lookforward.benchmark.datasets.find import bundled_dataset
 
     return tuple(subject.name for subject in bundled_dataset("toybox-development").subjects)
 

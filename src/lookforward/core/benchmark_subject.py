@@ -24,10 +24,15 @@ class BenchmarkSubject:
     name: str
     class_noun: str
     live: bool
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
     photos: Path | None = None
     drawing: Callable[[], np.ndarray] | None = None
     write_photos: Callable[[Path], object] | None = None
+
+    @property
+    def group(self) -> str:
+        """What reports call the subjects of its kind."""
+        return "live subjects" if self.live else "objects"
 
     @property
     def kind(self) -> Literal["live", "object"]:
