@@ -23,8 +23,8 @@ from documented import draw_elsewhere, page_script
 from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.layered_words import read_word
-from lookforward.adapters.neti import NetiAdapter
+from lookforward.adapters.layered_words import LayeredWordAdapter, read_word
+from lookforward.adapters.neti import NetiNetwork
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
@@ -38,8 +38,8 @@ from lookforward_toybox import MODEL
 from tiny import seeded
 
 
-def neti(seed: int = 0, width: int = 16, bypass: float = 0.2, dropout: float = 0.0) -> NetiAdapter:
-    return NetiAdapter(WORD, "vase", width, bypass, dropout, seeded(seed))
+def neti(seed: int = 0, width: int = 16, bypass: float = 0.2, dropout: float = 0.0) -> LayeredWordAdapter:
+    return LayeredWordAdapter(WORD, "vase", NetiNetwork(width, bypass, dropout, seeded(seed)), changes_prompts=False)
 
 
 def words(width: int = 16, bypass: float = 0.2, layers: int = 4, d: int = 8) -> SpaceTimeWords:
@@ -140,7 +140,7 @@ def test_nested_dropout_cuts_for_gradients_alone_and_by_its_own_chance() -> None
 
 
 def test_how_many_units_nested_dropout_keeps() -> None:
-    keep = neti(width=10, dropout=0.5).draw_keep(500, 16)
+    keep = NetiNetwork(10, 0.2, 0.5, seeded()).draw_keep(500, 16)
     assert keep.shape == (500, 16)
     assert sorted(set(keep.flatten().tolist())) == list(range(1, 11))
     assert (keep < 10).float().mean().item() == pytest.approx(0.5 * 0.9, abs=0.03)
@@ -280,9 +280,10 @@ def test_its_size_in_stable_diffusion_and_its_settings() -> None:
         settings.objective.prior_weight,
     ) == (1000, 1e-3, 8, 0)
     built = build_adapter(settings, seeded())
-    assert isinstance(built, NetiAdapter)
+    assert isinstance(built, LayeredWordAdapter)
+    assert isinstance(built.make, NetiNetwork)
     assert (built.identifier, built.initial_word) == (WORD, "dog")
-    assert (built.width, built.bypass, built.dropout) == (128, 0.2, 0.5)
+    assert (built.make.width, built.make.bypass, built.make.dropout) == (128, 0.2, 0.5)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("width", 0), ("bypass", -0.1), ("dropout", 1.5)])

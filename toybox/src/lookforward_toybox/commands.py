@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lookforward.cli.progress import track
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
+from lookforward_toybox.progress import track
 
 console = Console(highlight=False, soft_wrap=True)
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
