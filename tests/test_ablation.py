@@ -16,9 +16,7 @@ from conftest import make_pipeline
 from errors import raises
 from jobs import Command
 from lookforward.assembly import Evaluators
-from lookforward.benchmark.ablations import ABLATIONS, method_of, plan_ablation
 from lookforward.benchmark.cell import Cell, smooth_curves
-from lookforward.benchmark.comparison import ablation_curves, reward_differences
 from lookforward.benchmark.dataframes import planned_benchmark
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import Plan, spread_prompts
@@ -28,6 +26,8 @@ from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.models.encoders import Encoders, load_clip, load_dino
 from lookforward.models.families.sd import SD
 from lookforward.rewards.call import CallableReward, load_callable
+from lookforward_toybox.comparisons.ablations import ABLATIONS, method_of, plan_ablation
+from lookforward_toybox.comparisons.pages import ablation_curves, reward_differences
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
 SMALL = (

@@ -17,10 +17,8 @@ from conftest import make_pipeline
 from errors import raises
 from lookforward.assembly import Evaluators, check_extra_scores
 from lookforward.benchmark import cell_runner
-from lookforward.benchmark.ablations import ABLATIONS, plan_ablation
 from lookforward.benchmark.cell import Cell, finished_cell, non_finite_scores, read_strip, write_cell
 from lookforward.benchmark.cell_runner import ModelSource
-from lookforward.benchmark.comparison import ablation_sheet, write_comparison
 from lookforward.benchmark.dataframes import planned_benchmark
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate
@@ -30,7 +28,6 @@ from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan, Scoring, cell_name
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare, run_grid
-from lookforward.cli.compare import run_cells
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders
@@ -39,6 +36,9 @@ from lookforward.report.aggregate import difference
 from lookforward.report.aggregate import estimate as estimate_score
 from lookforward.report.page_sections import cost_table
 from lookforward.report.render import write_report
+from lookforward_toybox.comparisons.ablations import ABLATIONS, plan_ablation
+from lookforward_toybox.comparisons.commands import run_cells
+from lookforward_toybox.comparisons.pages import ablation_sheet, write_comparison
 from tiny_rewards import save_clip, save_vit
 
 TINY = {
@@ -188,7 +188,7 @@ def test_a_sheet_shows_what_it_says(subjects: tuple[str, ...], tmp_path: Path, m
         shown.update(columns=columns, rows=rows)
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr("lookforward.benchmark.comparison.comparison_sheet", note)
+    monkeypatch.setattr("lookforward_toybox.comparisons.pages.comparison_sheet", note)
     write_comparison(cells, plan, tmp_path)
     values = {name: [int(image[0, 0, 0]) for image in images] for name, images in shown["columns"].items()}
     if len(subjects) == 1:  # all prompts of one: the first image of each
@@ -230,7 +230,7 @@ def test_a_sheet_calls_the_subject_as_all_methods_do(
         said.extend(rows)
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr("lookforward.benchmark.comparison.comparison_sheet", note)
+    monkeypatch.setattr("lookforward_toybox.comparisons.pages.comparison_sheet", note)
     write_comparison(cells, plan, tmp_path)
     assert said[0].startswith(called)
 
@@ -245,7 +245,7 @@ def test_the_sheet_of_an_ablation_shows_each_value_in_its_column(
         write_cell(tmp_path, cell("vase-0", method, 0, 0.5), flat(60 * j, 6))
     shown: dict[str, Any] = {}
     monkeypatch.setattr(
-        "lookforward.benchmark.comparison.comparison_sheet", lambda columns, rows, **_: shown.update(columns)
+        "lookforward_toybox.comparisons.pages.comparison_sheet", lambda columns, rows, **_: shown.update(columns)
     )
     ablation_sheet(plan, ABLATIONS["discount"], tmp_path)
     values = {name: [int(image[0, 0, 0]) for image in images] for name, images in shown.items()}

@@ -67,6 +67,10 @@ class Bundle(Protocol):
         """The drawing (size, size, 4) in [0, 1] of the subject in a folder of photos; None for any other subject."""
         ...
 
+    def comparisons(self) -> Mapping[str, Callable[..., None]]:
+        """The commands that compare methods on its subjects: compare, ablate and demo."""
+        ...
+
     def commands(self) -> Mapping[str, Callable[..., None]]:
         """The commands below `lookforward toybox`."""
         ...

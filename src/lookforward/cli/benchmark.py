@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lookforward.cli.compare import print_blocks, shown_outcomes
 from lookforward.cli.console import console, print_notes, split_words
+from lookforward.cli.grid import print_blocks, shown_outcomes
 from lookforward.cli.options import ExtraScores, GridOptions
 from lookforward.cli.score import asked_scores
 from lookforward.config.reading import flatten

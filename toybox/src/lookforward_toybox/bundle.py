@@ -22,6 +22,7 @@ __all__ = [
     "PIPELINE",
     "SCORES",
     "commands",
+    "comparisons",
     "defaults",
     "describe_subjects",
     "known_drawing",
@@ -75,6 +76,12 @@ def describe_subjects(names: Sequence[str]) -> str:
     others = len(names) - sum(counts.values())
     words += [f"{others} that its world does not know"] if others else []
     return f"Toybox, the bundled world: {'; '.join(words)}"
+
+
+def comparisons() -> Mapping[str, Callable[..., None]]:
+    from lookforward_toybox.comparisons import commands
+
+    return {"compare": commands.compare, "ablate": commands.ablate, "demo": commands.demo}
 
 
 def commands() -> Mapping[str, Callable[..., None]]:

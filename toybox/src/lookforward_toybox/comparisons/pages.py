@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lookforward.benchmark.ablations import Ablation, method_of
 from lookforward.benchmark.cell import Cell, read_strip
 from lookforward.benchmark.dataframes import planned_benchmark, write_results
 from lookforward.benchmark.datasets.values import reference_images
@@ -23,6 +22,7 @@ from lookforward.report.data import Benchmark
 from lookforward.report.page_sections import comparison_tables
 from lookforward.report.render import markdown_page
 from lookforward.report.sheet import comparison_sheet
+from lookforward_toybox.comparisons.ablations import Ablation, method_of
 
 SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6
