@@ -38,8 +38,16 @@ from lookforward_toybox import MODEL
 from tiny import seeded
 
 
-def neti(seed: int = 0, width: int = 16, bypass: float = 0.2, dropout: float = 0.0) -> LayeredWordAdapter:
-    return LayeredWordAdapter(WORD, "vase", NetiNetwork(width, bypass, dropout, seeded(seed)), changes_prompts=False)
+def neti(
+    seed: int = 0,
+    width: int = 16,
+    bypass: float = 0.2,
+    dropout: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> LayeredWordAdapter:
+    return LayeredWordAdapter(
+        WORD, "vase", NetiNetwork(width, bypass, dropout, generator or seeded(seed)), changes_prompts=False
+    )
 
 
 def words(width: int = 16, bypass: float = 0.2, layers: int = 4, d: int = 8) -> SpaceTimeWords:
@@ -123,19 +131,19 @@ def test_the_bypass_is_added_where_the_word_stands_alone() -> None:
 
 def test_nested_dropout_cuts_for_gradients_alone_and_by_its_own_chance() -> None:
     policy = DiffusionPolicy(make_pipeline())
-    adapter = neti(dropout=1.0)
-    disturb(adapter.attach(policy))
+    generator = seeded()
+    disturb(neti(dropout=1.0, generator=generator).attach(policy))
     state = some_state(policy, [PROMPT], 300)
-    chance, own = torch.get_rng_state(), adapter.generator.get_state()
+    chance, own = torch.get_rng_state(), generator.get_state()
     with torch.no_grad():
         still = [policy.act(state) for _ in range(2)]
     assert torch.equal(still[0], still[1])
     draw(policy.pipeline)
-    assert torch.equal(adapter.generator.get_state(), own)
+    assert torch.equal(generator.get_state(), own)
     moved = [policy.act(state).detach() for _ in range(2)]
     assert not torch.equal(moved[0], moved[1])
     assert torch.equal(torch.get_rng_state(), chance)
-    adapter.generator.set_state(own)
+    generator.set_state(own)
     assert torch.equal(policy.act(state).detach(), moved[0])
 
 
@@ -224,8 +232,9 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
 
 
 def fresh(seed: int, weights_seed: int = 0) -> Trainer:
-    adapter = neti(weights_seed, dropout=0.5)
-    return make_trainer(adapter, DiffusionPolicy(make_pipeline()), adapter.generator, seed)
+    generator = seeded(weights_seed)
+    adapter = neti(dropout=0.5, generator=generator)
+    return make_trainer(adapter, DiffusionPolicy(make_pipeline()), generator, seed)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:

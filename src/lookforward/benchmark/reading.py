@@ -178,7 +178,7 @@ def _lost_photos(listed: Mapping[str, Sequence[Path]]) -> list[str]:
     ]
 
 
-def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[str]:
+def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[str, BenchmarkSubject]:
     """Those that were planned, or that have photos if nothing was, and any other that has a cell."""
     subjects = {
         str(s["name"]): BenchmarkSubject(str(s["name"]), str(s["class_noun"]), s.get("kind") == "live")

@@ -6,9 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from PIL import Image
-
 from lookforward.bundle import CARD
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
@@ -89,12 +86,3 @@ def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
         if not (photos / CARD).is_file():  # otherwise another process was first
             raise
     return photos
-
-
-def reference_images(subject: BenchmarkSubject, folder: Path, count: int) -> list[np.ndarray]:
-    """The first photos of a subject as they are, (h, w, 3) uint8. folder: see `provide_photos`."""
-    images = []
-    for path in photo_files(provide_photos(subject, folder))[:count]:
-        with Image.open(path) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return images
