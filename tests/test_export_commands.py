@@ -264,7 +264,7 @@ def test_of_two_runs_of_custom_diffusion_the_second_stays(
     ("text", "message"),
     [
         ("{}", "has no format"),
-        ("[]", "has no format"),
+        ("[]", "is damaged"),
         ('{"format": 1, "adapter": "lora"}', "has no model"),
         ("NEW", "holds an adapter 'lycoris' in format 1, which this version of lookforward does not know"),
     ],
