@@ -47,6 +47,14 @@ class Conditioning:
         """One prompt, for `count` samples; a batch of as many stays as it is."""
         return map_tensors(self, lambda x: x.expand(count, *x.shape[1:]))
 
+    def mean_token(self) -> Tensor:
+        """The mean of the tokens that count, (b, d) float32."""
+        tokens = self.tokens.float()
+        if self.mask is None:
+            return tokens.mean(dim=1)
+        mask = self.mask.float()  # (b, l)
+        return (mask[:, :, None] * tokens).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
     def detach(self) -> "Conditioning":
         return map_tensors(self, Tensor.detach)
 
@@ -128,6 +136,26 @@ class Transition:
     def detach(self) -> "Transition":
         """The same without its gradient: what the critic learns from."""
         return map_tensors(self, Tensor.detach)
+
+    @staticmethod
+    def cat(parts: Sequence["Transition"]) -> "Transition":
+        """Samples one after the other; what one of them lacks, all do."""
+
+        def join(each: Sequence[Any]) -> Any:
+            match each[0]:
+                case None:
+                    return None
+                case Conditioning():
+                    return Conditioning.cat(each)
+                case State() | Transition():
+                    names = [one.name for one in dataclasses.fields(each[0])]
+                    return type(each[0])(*(join([getattr(one, name) for one in each]) for name in names))
+                case tuple():
+                    return tuple(text for texts in each for text in texts)
+                case _:
+                    return torch.cat(list(each))
+
+        return join(parts)
 
 
 @dataclass(frozen=True)
