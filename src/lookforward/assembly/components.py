@@ -76,7 +76,8 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
 
     for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
-        if settings.model.gradient_checkpointing:
+        # An autoencoder of videos cannot
+        if settings.model.gradient_checkpointing and network._supports_gradient_checkpointing:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()

@@ -44,6 +44,7 @@ class DataSettings:
     describe: bool = setting(
         False, "Add to the prompt of a photo without a caption where it was taken, as CLIP recognises it."
     )
+    alpha_masks: bool = setting(False, "The transparency of a photo is its mask, if no file is.")
     background_weight: float = setting(0.0, "Weight of what lies outside a photo's mask.", "[0, 1]")
     flip: bool = setting(False, "Train on mirrored photos too.")
     crops: int = setting(1, "Squares cut along the long side of a photo; 1 is the central one.", _POSITIVE)

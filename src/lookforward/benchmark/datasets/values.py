@@ -8,7 +8,7 @@ from typing import Literal
 
 from lookforward.bundle import CARD
 from lookforward.core.benchmark_subject import BenchmarkSubject
-from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
+from lookforward.data.folder import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_folder, digest_folder
 
