@@ -1,6 +1,7 @@
 """The training of a run: it starts or resumes a run folder, and leaves logs, checkpoints, samples and exports."""
 
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import numpy as np
 
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
+from lookforward.assembly.components import result_weights
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subject import Subject
-from lookforward.exports.card import Card
+from lookforward.exports.card import Card, ChosenStep
 from lookforward.exports.load import manifest_of
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
@@ -65,42 +67,70 @@ class TrainingJob:
         return prepare(self.folder, self.settings, self.subject.digests)
 
     def _train(self, components: RunComponents) -> Iterator[StepResult]:
-        run, trainer, asked = self.run, components.trainer, self.settings.run
+        run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
         load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
+        if best is not None:
+            best.forget_after(run, trainer.step)
         self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
-        for result in train(trainer, asked.steps):
-            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
-            if due:
-                save_checkpoint(trainer, run.checkpoints, components.model_hash)
-            self._keep(components, result.step)
-            yield replace(result, checkpoint=due)
-        _export(self.subject, components, run, asked.steps, run.export)
+        if best is None or not best.enough(run):
+            for result in train(trainer, asked.steps):
+                run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+                due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
+                if due:
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                measured = self._keep(components, result.step)
+                enough = best is not None and bool(measured) and best.enough(run)
+                if enough and not due:  # so that the run can be continued from its end
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
+                if enough:
+                    break
+        self._export_result(components)
 
-    def _keep(self, components: RunComponents, step: int) -> None:
-        """Samples and export of a step, where they are due and not there yet."""
+    def _keep(self, components: RunComponents, step: int) -> dict[str, float]:
+        """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""
         run, asked, every = self.run, self.settings.run, self.settings.evaluation.sample_every
         if _due(every, step) or (every and step == asked.steps):
             _draw_samples(self.subject, components, run, step)
         if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
             _export(self.subject, components, run, step, run.exports / f"step-{step:06d}")
+        best = components.best_step
+        return best.measure(components.trainer, run) if best is not None and best.due(step) else {}
+
+    def _export_result(self, components: RunComponents) -> None:
+        """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
+        run, best, last = self.run, components.best_step, components.trainer.step
+        choice = best.choice(run) if best is not None else None
+        if best is None or choice is None:
+            _export(self.subject, components, run, last, run.export)
+            return
+        if choice.step != last:
+            _export(self.subject, components, run, last, run.exports / "last")
+        with result_weights(components, run):
+            _export(self.subject, components, run, choice.step, run.export, best.report(run, last))
+        best.clear(run)
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
 
 
-def _export(subject: Subject, components: RunComponents, run: Run, step: int, folder: Path) -> None:
-    """Export the weights of a step, with a card that shows that step's samples if there are any."""
+def _export(
+    subject: Subject, components: RunComponents, run: Run, step: int, folder: Path, chosen: ChosenStep | None = None
+) -> None:
+    """Export the weights of a step, with a card that shows that step's samples if there are any.
+
+    chosen: how the step was chosen; its weights are in place. Else they are those of the trainer.
+    """
     if (folder / MANIFEST).is_file():
         return
     family = components.policy.family.name
-    manifest = manifest_of(run.settings, components.model_hash) | {"family": family}
+    manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
     count = sum(len(one.photos) for one in subject.together)
-    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step))
-    with components.trainer.averaged():
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step), chosen=chosen)
+    with components.trainer.averaged() if chosen is None else nullcontext():
         export(components.adapter, components.policy, folder, manifest, card)
 
 
