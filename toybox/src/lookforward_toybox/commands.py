@@ -218,7 +218,7 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
         output: The picture to write.
     """
     from lookforward.files import read_json_lines
-    from lookforward_toybox.curves import curves as plot
+    from lookforward.report.curves import curves as plot
     from lookforward_toybox.training.stages import MINUTES
 
     _require_place(output, (*PICTURES, ".pdf", ".svg"))

@@ -18,12 +18,12 @@ from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report.aggregate import over_subjects
 from lookforward.report.blocks import Block, Section, Table, Text
+from lookforward.report.curves import Line, curves
 from lookforward.report.data import Benchmark
 from lookforward.report.page_sections import cost_table, critic_table, differences_table, footnote, scores_table
 from lookforward.report.render import markdown_page
 from lookforward.report.sheet import comparison_sheet
 from lookforward_toybox.comparisons.ablations import Ablation, method_of
-from lookforward_toybox.curves import Line, curves
 
 SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6
