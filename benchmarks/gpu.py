@@ -135,7 +135,9 @@ def estimate(size: Mapping[str, Any], side: int) -> int:
     return weights + rest + activation_bytes(policy.family, policy.denoiser, latents, known_prompt(size), **given)
 
 
-def run(sizes: Mapping[str, Mapping[str, Any]], sides: Iterable[int], device: str, seconds: float = SECONDS) -> list[str]:
+def run(
+    sizes: Mapping[str, Mapping[str, Any]], sides: Iterable[int], device: str, seconds: float = SECONDS
+) -> list[str]:
     """Lines of a table, printed as they come; ends before so many seconds are over."""
     started = time.monotonic()
     lines = ["| model | pixels | seconds a step | peak, GiB | by arithmetic, GiB |", "|---|---|---|---|---|"]

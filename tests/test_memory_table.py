@@ -56,7 +56,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("changed", "needs"), CASES, 
+    ("changed", "needs"),
+    CASES,
 )
 def test_the_table_has_what_torch_allocates(
     changed: dict[str, Any], needs: tuple[str, ...], tiny_model: Path, photos: Path
@@ -114,7 +115,7 @@ def test_activations_grow_with_the_batch_and_shrink_with_checkpointing() -> None
         if checkpointing:
             denoiser.enable_gradient_checkpointing()
         prompt = known_prompt(SIZES["sd15"]).expand(batch)
-        latents = torch.Size((batch, 4, 16, 16))
+        latents = torch.Size((batch, 4, 32, 32))
         return activation_bytes(family, denoiser, latents, prompt, dtype=dtype, trained=False)
 
     one = count(1, False)
@@ -160,7 +161,7 @@ def in_folder(model: Path, folder: Path, name: str) -> Path:
             target = folder / source.relative_to(model)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
-    for part, (_, _, config) in size["modules"].items():
+    for part, (_, _, config) in size["modules"].items():  # the tiny model has the same parts
         (folder / part / "config.json").write_text(json.dumps(config))
     return folder
 

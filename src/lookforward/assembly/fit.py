@@ -50,7 +50,7 @@ LADDER = (
 
 @dataclass(frozen=True)
 class Fit:
-    """What was chosen. changes: settings to add to those that were given. reasons: a sentence each. table: with them."""
+    """What was chosen. changes: settings to add to those given. reasons: a sentence each. table: with them."""
 
     changes: dict[str, Any]
     reasons: tuple[str, ...]

@@ -102,7 +102,9 @@ def _weight_rows(settings: Settings, policy: DiffusionPolicy, trained: list[nn.P
         Row("optimizer", moments, drawing=True),
         Row("averaged weights", 4 * numbers if optimizer.ema else 0, drawing=True),
     ]
-    return [row for row in rows if row.parameters or not row.part.endswith("frozen")]  # of trained parts: a buffer or two
+    return [
+        row for row in rows if row.parameters or not row.part.endswith("frozen")
+    ]  # of trained parts: a buffer or two
 
 
 def _autoencoder_rests(settings: Settings) -> bool:

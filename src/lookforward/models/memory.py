@@ -59,30 +59,32 @@ def frozen_bytes(modules: Iterable[nn.Module], weights: str, precision: str) -> 
     weights: as `model.weights`. precision: what the model computes in, "fp32" or "bf16", which the layers that are not
     quantised are stored in.
     """
-    rest = 4 if weights == "fp32" else 2 if weights == "bf16" or precision == "bf16" else 4
+    rest = 2 if weights != "fp32" and precision == "bf16" else 4
     total, seen = 0, set[int]()
     for module in (inner for outer in modules for inner in outer.modules()):
-        for name, weight in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            if weight.requires_grad or id(weight) in seen:
+        for name, one in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if one.requires_grad or id(one) in seen:
                 continue
-            seen.add(id(weight))
-            linear = isinstance(module, nn.Linear) and name == "weight"
-            total += (
-                quantised_bytes(weight, weights, rest) if linear and weights in QUANTISED else rest * weight.numel()
-            )
+            seen.add(id(one))
+            if isinstance(module, nn.Linear) and name == "weight" and weights in QUANTISED:
+                total += quantised_bytes(one, weights)
+            elif one.is_floating_point() and not isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+                total += rest * one.numel()
+            else:  # indices, and norms, which stay in single precision
+                total += one.element_size() * one.numel()
     return total
 
 
-def quantised_bytes(weight: Tensor, weights: str, rest: int) -> int:
+def quantised_bytes(weight: Tensor, weights: str) -> int:
     """Bytes of one weight (out, in) of a linear layer: its numbers and their scales.
 
-    int8 (torchao): a byte for a number, and for each row a scale in the precision of the rest. fp8 (torchao): the same
-    with a scale in single precision. nf4 (bitsandbytes, nested): half a byte; a byte for each 64 numbers; four for each
-    256 of those.
+    int8 (torchao): a byte for a number; for each row a scale in single precision, and a byte for its zero. fp8
+    (torchao): a byte for a number, and a scale for each row. nf4 (bitsandbytes, nested): half a byte; a byte for each
+    64 numbers; four for each 256 of those.
     """
     numbers, rows = weight.numel(), weight.shape[0]
     if weights == "int8":
-        return numbers + rest * rows
+        return numbers + 5 * rows
     if weights == "fp8":
         return numbers + 4 * rows
     blocks = ceil(numbers / _NF4_BLOCK)
