@@ -82,6 +82,9 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
         with no_progress_bars(diffusers_logging, transformers_logging):
             kind: Any = getattr(diffusers, family.pipeline_class)
             given = {**family.load_options, **dict.fromkeys(absent), **encoders}
+            for name in set(family.tokenizers) - absent:
+                if str(parts[name][1]).endswith("Processor"):  # of text and images; no image is read, nor torchvision
+                    given[name] = transformers.AutoTokenizer.from_pretrained(str(folder / name))
             pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
     except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
         raise explain_load_error(folder, error) from error
