@@ -97,6 +97,25 @@ def test_it_learns_one_photo(models: dict[Any, Path], photos: Path, tmp_path: Pa
     assert after < 0.5 * before
 
 
+@pytest.mark.parametrize("make", CLASSES, ids=["klein", "dev"])
+def test_it_computes_in_bfloat16_and_recomputes_activations(
+    make: Any, models: dict[Any, Path], photos: Path, tmp_path: Path
+) -> None:
+    settings = {"adapter.name": "lora", "run.steps": 1, "objective.prior_weight": 0.0}
+    losses = []
+    for name, more in (
+        ("plain", {}),
+        ("saved", {"model.gradient_checkpointing": True}),
+        ("short", {"model.precision": "bf16"}),
+    ):
+        run(photos, models[make], tmp_path / name, "dreambooth", **settings | more)
+        (row,) = rows_of(tmp_path / name)
+        losses.append((row["loss"], row["gradient"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] == pytest.approx(losses[2], rel=0.05)
+    assert losses[0] != losses[2]
+
+
 @pytest.mark.parametrize(("make", "scales"), [(make_klein, set[float]()), (make_dev, {4.0})], ids=["klein", "dev"])
 def test_draft_draws_as_the_pipeline_is_guided(
     make: Any, scales: set[float], models: dict[Any, Path], photos: Path, tmp_path: Path, monkeypatch: Any
