@@ -28,6 +28,7 @@ from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State
 from lookforward.data.subjects import read_subject
+from lookforward.exports.source import find_source
 from lookforward.models.latents import decode, encode
 from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
@@ -184,3 +185,5 @@ def test_settings_begin_with_the_familys_own_defaults(model: Path) -> None:
     settings = load_settings("look-forward", {"model.name": str(model), "evaluation.sampler_steps": 20})
     assert (settings.data.resolution, settings.evaluation.guidance, settings.baseline.guidance) == (512, 3.5, 3.5)
     assert (settings.evaluation.sampler_steps, settings.adapter.train_text_encoder) == (20, False)
+    plain = find_source(model).manifest
+    assert (plain["sample_steps"], plain["guidance"]) == (28, 3.5)
