@@ -143,7 +143,7 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
     if path.is_file():
         return
     prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
-    with components.trainer.averaged():
+    with components.trainer.averaged(), components.policy.placement.awake():
         images = draw_images(
             components.pipeline,
             prompts,
