@@ -1,8 +1,9 @@
 """Settings with which a run fits into the memory of a GPU: the least costly that do."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from lookforward.assembly.memory import memory_table
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
+from lookforward.core.types import Conditioning
 from lookforward.errors import LookforwardError
 from lookforward.models.memory import Row, Table
 from lookforward.models.meta import meta_pipeline
@@ -65,7 +67,12 @@ def fit(recipe: str, given: Mapping[str, Any], gigabytes: int) -> Fit:
     Raises:
         LookforwardError: nothing helps enough; the message says how much is needed.
     """
-    measured = _Measure(recipe, dict(given))
+    return choose(Measure(recipe, given), gigabytes)
+
+
+def choose(measured: "Measure", gigabytes: int, is_there: Callable[[str], bool] | None = None) -> Fit:
+    """The same for a run whose tables may have been made before. is_there: whether a `Step.needs` is met."""
+    is_there = is_there or _is_there
     room = int((gigabytes - RESERVE) * 2**30)
     chosen: list[Step] = []
     missing: list[str] = []
@@ -75,7 +82,7 @@ def fit(recipe: str, given: Mapping[str, Any], gigabytes: int) -> Fit:
             break
         if not measured.allows(step, chosen):
             continue
-        if absent := [name for name in step.needs if not _is_there(name)]:
+        if absent := [name for name in step.needs if not is_there(name)]:
             missing.append(f"{step.setting} = {step.value} ({' and '.join(absent)})")
             continue
         trial = [*(one for one in chosen if one.setting != step.setting), step]
@@ -96,13 +103,26 @@ def fit(recipe: str, given: Mapping[str, Any], gigabytes: int) -> Fit:
     return Fit(measured.changes(chosen), reasons, table)
 
 
-class _Measure:
-    """Tables of a run with some steps taken; activations are counted once for each shape."""
+class Measure:
+    """Tables of a run with some steps taken; each is made once, and activations are counted once for each shape.
 
-    def __init__(self, recipe: str, given: dict[str, Any]) -> None:
-        self.recipe, self.given = recipe, given
+    Args:
+        recipe, given: as of `load_settings`.
+        build: the model on the meta device, anew for each table; that of the settings if None.
+        prompt: one encoded prompt.
+    """
+
+    def __init__(
+        self,
+        recipe: str,
+        given: Mapping[str, Any],
+        build: Callable[[], Any] | None = None,
+        prompt: Conditioning | None = None,
+    ) -> None:
+        self.recipe, self.given, self.prompt = recipe, dict(given), prompt
         self._activations: dict[Any, list[Row]] = {}
-        self._folder = pipeline_folder(self.settings([]).model.name)
+        self._tables: dict[str, Table] = {}
+        self._build = build or partial(meta_pipeline, pipeline_folder(self.settings([]).model.name))
 
     def changes(self, steps: list[Step]) -> dict[str, Any]:
         changes = {step.setting: step.value for step in steps}
@@ -114,7 +134,11 @@ class _Measure:
         return load_settings(self.recipe, self.given | self.changes(steps))
 
     def table(self, steps: list[Step]) -> Table:
-        return memory_table(self.settings(steps), meta_pipeline(self._folder), activations=self._activations)
+        key = str(sorted(self.changes(steps).items()))
+        if key not in self._tables:
+            found = memory_table(self.settings(steps), self._build(), self.prompt, self._activations)
+            self._tables[key] = found
+        return self._tables[key]
 
     def allows(self, step: Step, chosen: list[Step]) -> bool:
         """Whether the user left the setting open, and it can do something."""

@@ -63,7 +63,7 @@ def memory_table(
         rows += known[key]
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:  # an operation that needs numbers
         unknown.append(f"activations ({str(error).splitlines()[0]})")
-    return Table(tuple(row for row in rows if row.bytes), tuple(dict.fromkeys(unknown)))
+    return Table(tuple(row for row in rows if row.bytes or row.parameters), tuple(dict.fromkeys(unknown)))
 
 
 def _attach(settings: Settings, policy: DiffusionPolicy) -> list[nn.Parameter]:
