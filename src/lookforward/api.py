@@ -18,6 +18,7 @@ from PIL import Image
 
 from lookforward.assembly import Source, device_of, find_source
 from lookforward.assembly.job import training_job
+from lookforward.assembly.processes import join_processes
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
 from lookforward.config.settings import Options, dotted
@@ -118,8 +119,9 @@ def personalize(
     require_followed(resolved, given)
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
+    processes = join_processes(resolved.model.device)
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(training_job(folder, resolved, subject))) as results:
+    with closing(iter(training_job(folder, resolved, subject, processes=processes))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)

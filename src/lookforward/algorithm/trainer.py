@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lookforward.algorithm.environment import Environment
 from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.processes import Processes
 from lookforward.algorithm.returns import Target
 from lookforward.core.protocols import Policy
 from lookforward.core.types import Batch, StepResult
@@ -86,8 +87,13 @@ class Trainer:
     step: int = 0
 
     def draw(self, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
-        """Photos or class images at random, with noise and timesteps."""
-        return examples.draw(count or self.batch_size, self.policy.path, generator)
+        """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""
+        return self.processes.share(examples.draw(count or self.batch_size, self.policy.path, generator))
+
+    @property
+    def processes(self) -> Processes:
+        """Those that share each batch of this run."""
+        return self.environment.processes
 
 
 def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
@@ -105,7 +111,7 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     while trainer.step < steps:
         started = time.perf_counter()
         try:
-            metrics = trainer.take_step(trainer)
+            metrics = trainer.processes.mean(trainer.take_step(trainer))
         except LookforwardError as error:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}", code=error.code) from error
         trainer.step += 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from diffusers import StableDiffusionPipeline
 
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.assembly import RunComponents, build, manifest_of
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
@@ -21,11 +22,16 @@ from lookforward.runs.job import TrainingJob
 
 
 def training_job(
-    folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
+    folder: Path,
+    settings: Settings,
+    subject: Subject,
+    pipeline: StableDiffusionPipeline | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingJob[RunComponents]:
     """The training of a run in `folder`, new or to continue; iterate over it to train.
 
-    pipeline: the untouched model if it is loaded already; its weights are trained in place.
+    pipeline: the untouched model if it is loaded already; its weights are trained in place. processes: those that share
+    the run.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
@@ -35,7 +41,12 @@ def training_job(
         _export(subject, components, run, settings.run.steps, run.export)
 
     return TrainingJob(
-        folder, settings, subject, partial(build, settings, subject, pipeline), partial(_keep, subject), export_result
+        folder,
+        settings,
+        subject,
+        partial(build, settings, subject, pipeline, processes),
+        partial(_keep, subject),
+        export_result,
     )
 
 

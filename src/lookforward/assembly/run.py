@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.assembly.adapter import build_adapter
@@ -18,6 +19,7 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
+from lookforward.assembly.processes import check_processes
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.class_images import class_images
@@ -43,11 +45,12 @@ class RunComponents:
     model_hash: str = ""
 
 
-def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
+def check(settings: Settings, subject: Subject, processes: Processes = ALONE) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
+    check_processes(settings, processes)
     policy = DiffusionPolicy(build_pipeline(settings.model.name, settings.model.device), settings.model.precision)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
@@ -55,16 +58,18 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     return notes
 
 
-def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComponents:
+def build(settings: Settings, subject: Subject, pipeline: Any = None, processes: Processes = ALONE) -> RunComponents:
     """Everything that a run needs, from its settings and its subject.
 
-    pipeline: the untouched model if it is already loaded; its weights will be trained in place.
+    pipeline: the untouched model if it is already loaded; its weights will be trained in place. processes: those that
+    share the run; each builds all of it.
 
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
     policy = DiffusionPolicy(pipeline, settings.model.precision)
+    check_processes(settings, processes)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
@@ -78,7 +83,10 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
     baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy)
-    remembered = _build_class_images(settings, subject, pipeline) if settings.objective.prior_weight > 0 else None
+    remembered = None
+    if settings.objective.prior_weight > 0:
+        with processes.first_on_machine():
+            remembered = _build_class_images(settings, subject, pipeline)
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
@@ -96,7 +104,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
             betas=(settings.optimizer.beta1, settings.optimizer.beta2),
             weight_decay=settings.optimizer.weight_decay,
         ),
-        environment=build_environment(settings, pipeline, _photos(subject, policy)),
+        environment=build_environment(settings, pipeline, _photos(subject, policy), processes),
         critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(

@@ -31,6 +31,7 @@ def train(
     """
     from lookforward.assembly import check
     from lookforward.assembly.job import training_job
+    from lookforward.assembly.processes import join_processes, leave_processes
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
@@ -39,19 +40,23 @@ def train(
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
     resolved = load_settings(recipe, name_subjects(photos, given))
     require_followed(resolved, given)
+    processes = join_processes(resolved.model.device)
+    if not processes.main:
+        console.quiet = True
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = training_job(folder, resolved, subject)
+    job = training_job(folder, resolved, subject, processes=processes)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
-        notes = check(resolved, subject)
+        notes = check(resolved, subject, processes)
         console.print(to_toml(resolved), end="")
         print_notes(notes)
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
         _run_job(job, resolved.run.steps)
         console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
+    leave_processes()
 
 
 def _run_job(job: Any, steps: int) -> None:

@@ -1,6 +1,7 @@
 """The training of one run, from its first step or its last checkpoint to its export."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -58,10 +59,15 @@ class TrainingJob(Generic[C]):
             return
         components = self.build()
         self.notes = components.notes
-        with self.run.hold():  # after building, so that what cannot be built leaves no run behind
-            if self._prepare().finished:
+        processes = components.trainer.processes
+        # After building, so that what cannot be built leaves no run behind
+        with self.run.hold() if processes.main else nullcontext():
+            finished = self._prepare().finished
+            processes.require_same(finished, "state of the run folder")
+            if finished:
                 return
-            self.run.begin(self.subject.digests)
+            if processes.main:
+                self.run.begin(self.subject.digests)
             yield from self._train(components)
 
     def _prepare(self) -> Run:
@@ -72,13 +78,18 @@ class TrainingJob(Generic[C]):
         run, trainer, asked = self.run, components.trainer, self.settings.run
         load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
-        run.forget_after(trainer.step)
-        self.keep(components, run, trainer.step)  # if the process was stopped between the checkpoint and this
+        trainer.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
+        if main := trainer.processes.main:
+            run.forget_after(trainer.step)
+            self.keep(components, run, trainer.step)  # if the process was stopped between the checkpoint and this
         for result in train(trainer, asked.steps):
-            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
             due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
-            if due:
-                save_checkpoint(trainer, run.checkpoints, components.model_hash)
-            self.keep(components, run, result.step)
+            if main:
+                run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+                if due:
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                self.keep(components, run, result.step)
             yield replace(result, checkpoint=due)
-        self.export(components, run)
+        if main:
+            self.export(components, run)
+        trainer.processes.wait()  # so that all can read the export
