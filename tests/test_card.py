@@ -120,8 +120,8 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
         ("dora", 'pipeline.load_lora_weights("FOLDER")'),
         ("custom-diffusion", 'pipeline.unet.load_attn_procs("FOLDER"'),
         ("textual-inversion", 'pipeline.load_textual_inversion("FOLDER"'),
-        ("p-plus", 'pipeline.load_concept("FOLDER")'),
-        ("neti", 'pipeline.load_concept("FOLDER")'),
+        ("p-plus", 'pipeline.load_word("FOLDER")'),
+        ("neti", 'pipeline.load_word("FOLDER")'),
     ],
 )
 def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:
@@ -175,7 +175,7 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
     silent = {
         "subject.photos", "model.device", "model.gradient_checkpointing", "baseline.dpok_micro_batch",
         "run.checkpoint_every", "evaluation.sample_every", "run.export_every", "data.allow_few",
-        "model.name", "subject.identifier", "subject.class_noun", "subject.others",
+        "model.allow_distilled", "model.name", "subject.identifier", "subject.class_noun", "subject.others",
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
     for name, one in FIELDS.items():

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from errors import raises
 from lookforward.algorithm.examples import PromptCache
-from lookforward.algorithm.trainer import Trainer, rate_share, train
+from lookforward.algorithm.rates import RateSchedule
+from lookforward.algorithm.trainer import Trainer, train
 from lookforward.core.types import CachedLatents
 from tiny import PATH, TinyPolicy, cached, seeded, tiny_trainer
 
@@ -138,16 +139,33 @@ def test_a_nan_stops_the_run_before_anything_is_updated(which: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, everything(trainer), strict=True))
 
 
+def shares(schedule: RateSchedule, steps: int) -> list[float]:
+    return [schedule.share(step, steps) for step in range(steps)]
+
+
 def test_rate_falls_over_the_last_share_of_the_steps() -> None:
-    assert [rate_share(step, 10, 0.0) for step in (0, 9)] == [1.0, 1.0]
-    assert [rate_share(step, 10, 0.4) for step in (0, 6, 8, 9)] == pytest.approx([1.0, 1.0, 0.5, 0.25])
-    assert [rate_share(step, 4, 1.0) for step in range(4)] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    assert shares(RateSchedule(), 10) == [1.0] * 10
+    assert shares(RateSchedule(decay=0.4), 10) == pytest.approx([1.0] * 7 + [0.75, 0.5, 0.25])
+    assert shares(RateSchedule(decay=1.0), 4) == pytest.approx([1.0, 0.75, 0.5, 0.25])
+
+
+def test_rate_warms_up_and_falls_along_a_cosine() -> None:
+    assert shares(RateSchedule(warmup=4), 6) == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    assert shares(RateSchedule("cosine"), 4) == pytest.approx([1.0, 0.5 + 0.125**0.5, 0.5, 0.5 - 0.125**0.5])
+    warmed = shares(RateSchedule("cosine", warmup=2), 6)
+    assert warmed == pytest.approx([0.5, 1.0, *shares(RateSchedule("cosine"), 4)])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    annealed = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+    for share in shares(RateSchedule("cosine"), 20):  # an independent computation, torch's own
+        assert annealed.get_last_lr() == pytest.approx([share], abs=1e-12)
+        optimizer.step()
+        annealed.step()
 
 
 def test_rates_are_those_of_the_step_however_often_a_run_goes_on() -> None:
     def used(*stops: int) -> list[float]:
         trainer, rates = tiny_trainer(), []
-        trainer.rate_decay = 0.5
+        trainer.rates = RateSchedule(decay=0.5)
         inner = trainer.take_step
         trainer.take_step = lambda one: rates.append(one.optimizer.param_groups[0]["lr"]) or inner(one)
         for stop in stops:

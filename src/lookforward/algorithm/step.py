@@ -35,12 +35,14 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
     # Draw: photos and as many class images, with noise and timesteps (lines 3 and 4)
     batch = trainer.draw(trainer.references, trainer.generator)  # x_0, z: (b, c, h, w); t: (b,)
-    if trainer.class_images is not None:
-        batch = replace(batch, class_images=trainer.draw(trainer.class_images, trainer.generator))
+    batch = replace(batch, class_images=trainer.draw_class(batch))
     prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
 
     # Act: o in the state (x_t, t, τ(y)), and what it predicts (line 5; Eqs. 6, 2, 7)
     transition, class_transition = act_on(policy, batch, trainer.prompts(prompts))
+    if trainer.untouched is not None and class_transition is not None:  # the class as the model knew it
+        known = trainer.untouched.act(class_transition.state, batch.plain_prompts)
+        class_transition = replace(class_transition, target=known)
     metrics = {"timestep": batch.timestep.float().mean().item()}
 
     # Reward, target, critic (lines 6 to 8), and Q of this action, with its gradient
@@ -55,11 +57,11 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         metrics |= rewards
 
     # Policy (line 9)
-    reconstruction = transition.masked((transition.action - transition.target) ** 2).mean()  # Eq. 1
+    reconstruction = trainer.error(transition)  # Eq. 1
     loss = objective.reconstruction_weight * reconstruction
     metrics["noise_loss"] = reconstruction.item()
     if class_transition is not None:
-        prior = ((class_transition.action - class_transition.target) ** 2).mean()  # prior preservation
+        prior = trainer.error(class_transition)  # prior preservation
         loss = loss + objective.prior_weight * prior
         metrics["prior_loss"] = prior.item()
     if q is not None:

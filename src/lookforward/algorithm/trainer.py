@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lookforward.algorithm.environment import Environment
 from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.processes import Processes
+from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.returns import Target
+from lookforward.algorithm.weights import Averages, Untouched, swapped
+from lookforward.core.path import like
 from lookforward.core.protocols import Policy
-from lookforward.core.types import Batch, StepResult
+from lookforward.core.types import Batch, StepResult, Transition
 from lookforward.critics.value import ScaledCritic
 from lookforward.errors import LookforwardError
 
@@ -26,12 +30,14 @@ class Objective:
     prior_weight: w_prior, of prior preservation.
     discount: γ in (0, 1], by which Q, or the reward itself, counts γ^t at timestep t, each sample by its own t: the
         released code's. 1 if the returns themselves are discounted, as in the paper.
+    min_snr: γ of min-SNR weighting, of both losses, not of Q; 0 is none.
     """
 
     critic_weight: float
     reconstruction_weight: float
     prior_weight: float
     discount: float
+    min_snr: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class Trainer:
     policy follows the reward's own gradient instead of a critic's. generator, critic_generator, adapter_generator:
     the only sources of random numbers, on the CPU, so that a run can be repeated and resumed exactly; critic and
     adapter have their own, so that the same seed shows every recipe the same photos, noise and timesteps.
-    rate_decay: the share of a run's steps, its last ones, over which the learning rates fall to zero.
+    rates: the learning rate over the run. averages: of the trained weights, which samples and exports use.
+    untouched: the policy before training, whose output takes the place of class images.
     step: how many steps are done.
     """
 
@@ -83,7 +90,9 @@ class Trainer:
     generator: torch.Generator
     critic_generator: torch.Generator
     adapter_generator: torch.Generator
-    rate_decay: float = 0.0
+    rates: RateSchedule = RateSchedule()  # noqa: RUF009
+    averages: Averages | None = None
+    untouched: Untouched | None = None
     step: int = 0
 
     def draw(self, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
@@ -95,6 +104,24 @@ class Trainer:
         """Those that share each batch of this run."""
         return self.environment.processes
 
+    def draw_class(self, photos: Batch) -> Batch | None:
+        """What a step remembers the class by: class images; or the photos' own states, prompted by the class."""
+        if self.untouched is not None:
+            return replace(photos, prompts=photos.plain_prompts)
+        return None if self.class_images is None else self.draw(self.class_images, self.generator)
+
+    def error(self, transition: Transition) -> Tensor:
+        """‖o - target‖² of Eq. 1, the mean: masked, and weighted by min-SNR if that is asked for."""
+        error = transition.masked((transition.action - transition.target) ** 2)  # (b, c, h, w)
+        if self.objective.min_snr:
+            levels = transition.signal, transition.noise_level
+            error = like(self.policy.prediction.min_snr_weight(*levels, self.objective.min_snr), error) * error
+        return error.mean()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The policy with its averaged weights while the context lasts; as it is, if there are none."""
+        return nullcontext() if self.averages is None else swapped(self.parameters, self.averages.values)
+
 
 def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     """Take the steps that are missing up to `steps`, yielding what each one did.
@@ -105,9 +132,7 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     """
     for group in trainer.optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])  # what a scheduler that begins at a later step asks for
-    scheduler = LambdaLR(
-        trainer.optimizer, lambda step: rate_share(step, steps, trainer.rate_decay), last_epoch=trainer.step - 1
-    )
+    scheduler = LambdaLR(trainer.optimizer, lambda step: trainer.rates.share(step, steps), last_epoch=trainer.step - 1)
     while trainer.step < steps:
         started = time.perf_counter()
         try:
@@ -116,12 +141,6 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}", code=error.code) from error
         trainer.step += 1
         scheduler.step()
+        if trainer.averages is not None:
+            trainer.averages.update(trainer.step)
         yield StepResult(trainer.step, metrics, time.perf_counter() - started)
-
-
-def rate_share(step: int, steps: int, decay: float) -> float:
-    """What is left of the learning rate at `step` of `steps`, in [0, 1]: 1, then down a straight line.
-
-    A function of the step alone, so that a resumed run has the rates of one that never stopped.
-    """
-    return 1.0 if decay == 0 else min(1.0, (steps - step) / (decay * steps))

@@ -85,9 +85,21 @@ def _unheeded(settings: Settings) -> list[str]:
 
 def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
     check_size(policy.pipeline, settings.data.resolution)
+    if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
+        raise LookforwardError(
+            f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
+            "one all the same with --model.allow-distilled (in Python, model.allow_distilled).",
+            code="model-distilled",
+        )
     values = settings.flat()
     for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
         check_steps(policy.pipeline, values[name], name)
+    if policy.prediction is Prediction.FLOW and settings.objective.min_snr:
+        raise LookforwardError(
+            "objective.min_snr is for models that predict noise or v; a flow weighs noise levels by how often it draws "
+            "them: set it to 0.",
+            code="settings-conflict",
+        )
     if policy.prediction is Prediction.EPSILON and policy.path.signal.min() < 1e-3:
         raise LookforwardError(
             "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "

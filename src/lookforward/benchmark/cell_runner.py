@@ -3,6 +3,7 @@
 import gc
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,8 +112,10 @@ def run_cell(
             terms = [result.terms for result in train(components.trainer, settings.run.steps)]
             seconds = time.perf_counter() - started
             parameters = sum(p.numel() for p in components.trainer.parameters.values())
-            size = _export_size(components)
-        images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
+            with components.trainer.averaged():
+                size = _export_size(components)
+        with components.trainer.averaged() if components is not None else nullcontext():
+            images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
     finally:
         if components is not None:
             components.adapter.detach(components.policy)

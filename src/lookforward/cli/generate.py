@@ -79,7 +79,7 @@ def generate(
         "model_hash": digest,
         "adapters": [other.describe(strength) for other, strength in others],
     }
-    _tell((*repeats, *notes, *_too_long(pipeline.tokenizer, asked)), asked, own)
+    _tell((*repeats, *notes, *_too_long(family_of(pipeline).prompt_tokenizer(pipeline), asked)), asked, own)
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
         console.print(f"Note: {like} was drawn with another model or other adapters, and will look different.")
     folder = output or (source.run.folder if source.run else Path()) / "images"
@@ -147,9 +147,9 @@ def _tell(notes: tuple[str, ...], asked: list[str], own: dict[str, Any]) -> None
         console.print(f"Note: {which} not hold {own['identifier']!r}, so your subject was not asked for.")
 
 
-def _too_long(tokenizer: Any, asked: list[str]) -> tuple[str, ...]:
-    """Notes of prompts whose end the text encoder does not read."""
-    room = tokenizer.model_max_length - 2  # but for the marks of start and end
+def _too_long(read_by: tuple[Any, int], asked: list[str]) -> tuple[str, ...]:
+    """Notes of prompts whose end the text encoder does not read. read_by: tokenizer, and its room."""
+    tokenizer, room = read_by
     counts = {text: len(tokenizer(text, add_special_tokens=False).input_ids) for text in asked}
     return tuple(
         f"{text[:40]!r}… has {n} tokens; the model reads the first {room}" for text, n in counts.items() if n > room

@@ -11,10 +11,12 @@ from lookforward.bundle import TOYBOX
 from lookforward.config.spec import setting
 
 Precision = Literal["fp32", "bf16"]
+RateKind = Literal["constant", "cosine"]
 CriticKind = Literal["none", "residual", "state-action"]
 
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
 _WHEN_ONLY: Any = {"free": True, "of_cell": True}  # when something is written, or where it is
+_OWN = ("baseline.name", ("none",))
 _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
 _SAMPLED = ("baseline.name", ("draft", "dpok"))
@@ -59,6 +61,7 @@ class ModelSettings:
 
     name: str = setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub id.")
     precision: Precision = setting("fp32", "Number format of the forward pass.", headline=True)
+    allow_distilled: bool = setting(False, "Train a model that was distilled to draw in a few steps.", free=True)
     device: str = setting("auto", "cpu, cuda, mps, or auto for an accelerator if there is one.", machine_only=True)
     gradient_checkpointing: bool = setting(
         False, "Recompute activations instead of storing them: less memory, more time.", machine_only=True
@@ -100,7 +103,16 @@ class OptimizerSettings:
     """AdamW on the trained weights."""
 
     learning_rate: float = setting(1e-6, "Learning rate.", _POSITIVE, headline=True)
-    decay: float = setting(0.0, "Share of the steps, the last ones, over which the rate falls to zero.", "[0, 1]")
+    decay: float = setting(
+        0.0, "Share of the steps, the last ones, over which a constant rate falls to zero.", "[0, 1]"
+    )
+    schedule: RateKind = setting(
+        "constant", "The rate after the warm-up: constant, or cosine, down to zero at the end."
+    )
+    warmup: int = setting(0, "Steps in which the rate rises to its full value.", _NOT_NEGATIVE)
+    ema: float = setting(
+        0.0, "Decay of the moving average of the trained weights, which samples and exports use; 0: none.", "[0, 1)"
+    )
     beta1: float = setting(0.9, "Decay of the gradient's running mean.", "[0, 1)")
     beta2: float = setting(0.999, "Decay of the squared gradient's running mean.", "[0, 1)")
     weight_decay: float = setting(0.01, "Weight decay.", _NOT_NEGATIVE)
@@ -127,6 +139,18 @@ class ObjectiveSettings:
     discount: float = setting(0.9986, "γ, Eq. 9.", "(0, 1]")
     reconstruction_weight: float = setting(1.0, "Weight of the reconstruction loss in Eq. 11.", _NOT_NEGATIVE)
     prior_weight: float = setting(1.0, "Weight of prior preservation.", _NOT_NEGATIVE)
+    preservation: Literal["images", "output"] = setting(
+        "images",
+        "What preserves the class: class images, or the untouched model's own output on the prompt without the "
+        "identifier.",
+    )
+    min_snr: float = setting(
+        0.0,
+        "γ of min-SNR weighting of the reconstruction loss, 5 in its paper; 0: none. For models that predict noise or "
+        "v.",
+        _NOT_NEGATIVE,
+        only_with=_OWN,
+    )
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,22 @@ def _check_together(settings: Settings) -> None:
         problem = "baseline.draft_noises needs baseline.draft_last = 1."
     elif baseline.name == "dpok" and settings.adapter.train_text_encoder:
         problem = "baseline.name = 'dpok' trains no text encoder: set adapter.train_text_encoder to false."
-    elif objective.prior_weight > 0 and settings.data.class_images == 0:
+    elif objective.prior_weight > 0 and settings.data.class_images == 0 and objective.preservation == "images":
         problem = (
-            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, or set objective.prior_weight"
-            " to 0."
+            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, set objective.preservation "
+            "to output, or set objective.prior_weight to 0."
+        )
+    elif objective.prior_weight > 0 and objective.preservation == "output" and baseline.name != "none":
+        problem = (
+            f"baseline.name = {baseline.name!r} preserves the class by class images: set objective.preservation to "
+            "images, or objective.prior_weight to 0."
+        )
+    elif settings.optimizer.decay and settings.optimizer.schedule != "constant":
+        problem = "optimizer.decay is for optimizer.schedule = 'constant': set one of the two."
+    elif settings.optimizer.warmup >= settings.run.steps:
+        problem = (
+            f"optimizer.warmup = {settings.optimizer.warmup} leaves nothing of the {settings.run.steps} steps of "
+            "run.steps: lower it."
         )
     if problem:
         raise LookforwardError(problem, code="settings-conflict")

@@ -64,6 +64,27 @@ class Prediction(StrEnum):
             case Prediction.FLOW:
                 return x_t - sigma * o
 
+    def min_snr_weight(self, signal: Tensor, noise_level: Tensor, limit: float) -> Tensor:
+        """Of min-SNR weighting (Hang et al., 2023), (b,): makes the loss on the output min(SNR, limit) · ‖x̂_0 - x_0‖².
+
+        SNR = a²/σ². The weights of their section 3.4, min(SNR, limit) over SNR for epsilon and over SNR + 1 for v,
+        are written so that nothing is divided by a = 0.
+
+        Raises:
+            ValueError: of a flow, which weighs levels by how often it draws them.
+        """
+        a, sigma = signal.double() ** 2, noise_level.double() ** 2
+        match self:
+            case Prediction.EPSILON:
+                weight = (limit * sigma / a).clamp(max=1.0)
+            case Prediction.V:  # a² + σ² = 1
+                weight = a.minimum(limit * sigma)
+            case Prediction.SAMPLE:
+                weight = (a / sigma).clamp(max=limit)
+            case Prediction.FLOW:
+                raise ValueError("min-SNR weighting is not defined for a flow")
+        return weight.float()
+
     def noise(self, output: Tensor, x_t: Tensor, signal: Tensor, noise_level: Tensor) -> Tensor:
         """ẑ_t, the noise that the model believes to be in x_t."""
         a, sigma, o, x_t = like(signal, x_t), like(noise_level, x_t), output.float(), x_t.float()

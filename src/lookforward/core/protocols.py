@@ -138,9 +138,19 @@ class Family(Protocol):
         """Why a pipeline of the right class is none of this family; "" if it is one."""
         ...
 
-    def path(self, pipeline: Any) -> NoisePath: ...
+    def distilled(self, pipeline: Any) -> str:
+        """The base to train in the place of a pipeline that was distilled to draw in few steps; "" if it was not."""
+        ...
+
+    def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
+        """resolution: side of the images in pixels, by which some families shift their levels; None: native."""
+        ...
 
     def prediction(self, pipeline: Any) -> Prediction: ...
+
+    def prompt_tokenizer(self, pipeline: Any) -> tuple[Any, int]:
+        """The tokenizer that counts a prompt's tokens, and how many of them the model reads, without marks."""
+        ...
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         """As the pipeline encodes them itself when it draws."""
@@ -168,6 +178,14 @@ class Family(Protocol):
 
     def set_sampler(self, pipeline: Any) -> None:
         """Let the pipeline draw with the deterministic sampler that is the policy of the paper."""
+        ...
+
+    def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
+        """What the pipeline's call is given for a scale of guidance, and for prompts to lead away from.
+
+        Raises:
+            LookforwardError: it cannot be led away from a prompt.
+        """
         ...
 
     def signature(self, pipeline: Any) -> list[Any]:

@@ -104,10 +104,10 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     """Python that loads the export in the folder FOLDER and draws the image that lookforward draws."""
     model = manifest["model"]
     spec = find_spec(ADAPTERS, manifest["adapter"], "adapter")
+    family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
     if spec.is_whole_model:  # which brings its scheduler
         classes, lines = ["DiffusionPipeline"], ['pipeline = DiffusionPipeline.from_pretrained("FOLDER")']
     else:
-        family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
         scheduler = next(iter(family.schedulers.values()))
         options = ", clip_sample=False" if scheduler == "DDIMScheduler" else ""
         base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
@@ -120,6 +120,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
             *spec.usage(1 + len(_others(manifest))),
         ]
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
+    guided = ", ".join(f"{name}={value!r}" for name, value in family.drawing(guidance, None).items())
     size = f", height={resolution}, width={resolution}" if resolution else ""
     return [
         "import torch",
@@ -128,8 +129,8 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
         *lines,
         f"generator = torch.Generator().manual_seed({seed})",
         "image = pipeline(",
-        f"    {json.dumps(prompt, ensure_ascii=False)},",  # Python reads strings as JSON does
-        f"    num_inference_steps={steps}, guidance_scale={guidance}{size}, generator=generator,",
+        f"    prompt={json.dumps(prompt, ensure_ascii=False)},",  # Python reads strings as JSON does
+        f"    num_inference_steps={steps}, {guided}{size}, generator=generator,",
         ").images[0]",
         'image.save("image.png")',
     ]

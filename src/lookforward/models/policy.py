@@ -20,18 +20,19 @@ class DiffusionPolicy:
         pipeline: one of a family in `models.families`.
         precision: what the model computes in ("fp32" or "bf16"); its weights stay in single precision, and so does
             everything that is made of its output.
+        resolution: side of the images in pixels; None: the model's own.
 
     Attributes:
         family: what differs from one architecture to another. denoiser: the network. text_encoders: those that the
         pipeline has, by its own names. path, prediction: what the model was trained on, and to predict.
     """
 
-    def __init__(self, pipeline: Any, precision: str = "fp32") -> None:
+    def __init__(self, pipeline: Any, precision: str = "fp32", resolution: int | None = None) -> None:
         self.pipeline, self.family = pipeline, family_of(pipeline)
         self.denoiser: nn.Module = getattr(pipeline, self.family.denoiser)
         found = {name: getattr(pipeline, name, None) for name in self.family.text_encoders}
         self.text_encoders: dict[str, nn.Module] = {name: one for name, one in found.items() if one is not None}
-        self.path, self.prediction = self.family.path(pipeline), self.family.prediction(pipeline)
+        self.path, self.prediction = self.family.path(pipeline, resolution), self.family.prediction(pipeline)
         self.dtype = PRECISIONS[precision]
 
     @property
@@ -57,7 +58,7 @@ class DiffusionPolicy:
     @property
     def prompt_length(self) -> int:
         """How many tokens of a prompt the model reads, without the marks of its start and end."""
-        return self._tokenizer.model_max_length - 2
+        return self.family.prompt_tokenizer(self.pipeline)[1]
 
     def count_tokens(self, text: str) -> list[int]:
         """The tokens of a text, without the marks of its start and end."""
@@ -70,7 +71,7 @@ class DiffusionPolicy:
 
     @property
     def _tokenizer(self) -> Any:
-        return getattr(self.pipeline, self.family.tokenizers[0])
+        return self.family.prompt_tokenizer(self.pipeline)[0]
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.dtype is torch.float32:

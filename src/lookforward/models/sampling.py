@@ -53,19 +53,19 @@ def draw_images(
             code="negative-without-guidance",
         )
     images = []
-    large = (resolution or family_of(pipeline).native_size(pipeline)) >= LARGE
+    family = family_of(pipeline)
+    large = (resolution or family.native_size(pipeline)) >= LARGE
     with _sampling(pipeline, scheduler), _one_by_one(pipeline, large):
         for start in range(0, len(prompts), batch):
             chosen = slice(start, start + batch)
             # One for each image: a scheduler that adds noise at each step draws that of an image from its own too
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
             drawn = pipeline(
-                list(prompts[chosen]),
-                negative_prompt=[negative] * len(generators) if negative else None,
+                prompt=list(prompts[chosen]),
                 height=resolution,
                 width=resolution,
                 num_inference_steps=steps,
-                guidance_scale=guidance,
+                **family.drawing(guidance, [negative] * len(generators) if negative else None),
                 generator=generators,
                 output_type="np",
                 return_dict=False,

@@ -101,6 +101,8 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         "policy": trainer.parameters,
         "optimizer": _moments(trainer.optimizer),
     }
+    if trainer.averages is not None:
+        groups["average"] = trainer.averages.values
     if trainer.critic_updater is not None:
         groups["critic"] = trainer.critic_updater.critic.state_dict()
         groups["critic_optimizer"] = _moments(trainer.critic_updater.optimizer)
@@ -120,9 +122,13 @@ def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> No
         raise ValueError(f"it has format {record.format} of another version of lookforward")
     if record.has_critic != (trainer.critic_updater is not None):
         raise ValueError("a run with another critic wrote it")
+    if ("average" in groups) != (trainer.averages is not None):
+        raise ValueError("a run with another optimizer.ema wrote it")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(saved[name])
+        for name, value in trainer.averages.values.items() if trainer.averages is not None else ():
+            value.copy_(groups["average"][name])
     _restore_moments(trainer.optimizer, groups.get("optimizer", {}))
     if trainer.critic_updater is not None:
         trainer.critic_updater.critic.load_state_dict(groups["critic"])

@@ -59,7 +59,10 @@ class StableDiffusion:
             )
         return ""
 
-    def path(self, pipeline: Any) -> NoisePath:
+    def distilled(self, pipeline: Any) -> str:
+        return ""
+
+    def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
         from lookforward.core.path import variance_preserving
 
         return variance_preserving(pipeline.scheduler.alphas_cumprod.float())
@@ -69,8 +72,11 @@ class StableDiffusion:
 
         return Prediction(pipeline.scheduler.config.get("prediction_type", "epsilon"))
 
+    def prompt_tokenizer(self, pipeline: Any) -> tuple[Any, int]:
+        return pipeline.tokenizer, pipeline.tokenizer.model_max_length - 2
+
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        """A `ConceptPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
+        """A `LayeredWordPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
         from lookforward.core.types import Conditioning
 
         return Conditioning(pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float())
@@ -104,6 +110,9 @@ class StableDiffusion:
         config = pipeline.scheduler.config
         unsaid = {name: value for name, value in _SAMPLER.items() if name not in config}
         pipeline.scheduler = DDIMScheduler.from_config(config, **{**unsaid, "clip_sample": False})
+
+    def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
+        return {"guidance_scale": guidance} | ({"negative_prompt": list(negative)} if negative else {})
 
     def signature(self, pipeline: Any) -> list[Any]:
         schedule = {name: pipeline.scheduler.config.get(name) or None for name in _NOISE}

@@ -53,7 +53,10 @@ class StableDiffusion3:
             )
         return ""
 
-    def path(self, pipeline: Any) -> NoisePath:
+    def distilled(self, pipeline: Any) -> str:
+        return ""
+
+    def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
         """The scheduler's own shifted levels, drawn for training as Esser et al. (2024) do."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -66,6 +69,9 @@ class StableDiffusion3:
         from lookforward.core.prediction import Prediction
 
         return Prediction.FLOW
+
+    def prompt_tokenizer(self, pipeline: Any) -> tuple[Any, int]:
+        return pipeline.tokenizer, pipeline.tokenizer.model_max_length - 2
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         from lookforward.core.types import Conditioning
@@ -100,11 +106,12 @@ class StableDiffusion3:
         return int(pipeline.transformer.config["sample_size"] * pipeline.vae_scale_factor)
 
     def set_sampler(self, pipeline: Any) -> None:
-        """Euler steps, without the noise that the scheduler can add."""
-        from diffusers import FlowMatchEulerDiscreteScheduler
+        from lookforward.models.families.flow import set_euler
 
-        config = pipeline.scheduler.config
-        pipeline.scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, stochastic_sampling=False)
+        set_euler(pipeline)
+
+    def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
+        return {"guidance_scale": guidance} | ({"negative_prompt": list(negative)} if negative else {})
 
     def signature(self, pipeline: Any) -> list[Any]:
         vocabularies = [getattr(pipeline, name) for name in self.tokenizers]

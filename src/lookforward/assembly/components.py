@@ -10,8 +10,10 @@ from torch import Tensor
 
 from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.processes import ALONE, Processes
+from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
+from lookforward.algorithm.weights import Averages, Untouched
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
 from lookforward.assembly.checks import check_run
@@ -23,8 +25,9 @@ from lookforward.assembly.processes import check_processes
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.class_images import class_images
+from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
-from lookforward.data.views import make_views, weigh
+from lookforward.data.views import make_views
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.latents import encode
@@ -51,7 +54,8 @@ def check(settings: Settings, subject: Subject, processes: Processes = ALONE) ->
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
     check_processes(settings, processes)
-    policy = DiffusionPolicy(build_pipeline(settings.model.name, settings.model.device), settings.model.precision)
+    pipeline = build_pipeline(settings.model.name, settings.model.device)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
@@ -68,7 +72,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
-    policy = DiffusionPolicy(pipeline, settings.model.precision)
+    policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     check_processes(settings, processes)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
@@ -83,8 +87,9 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
     baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy)
+    preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     remembered = None
-    if settings.objective.prior_weight > 0:
+    if preserved == "images":
         with processes.first_on_machine():
             remembered = _build_class_images(settings, subject, pipeline)
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
@@ -92,8 +97,12 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy, adapter.changes_prompts)
+    untouched = Untouched(policy, parameters) if preserved == "output" else None
+    of_class = references.plain_prompts if untouched else remembered.prompts if remembered else ()
     if len(set(references.prompts)) > 1:
-        prompts.prepare([*references.prompts, *(remembered.prompts if remembered else ())])
+        prompts.prepare([*references.prompts, *of_class])
+    if untouched is not None:
+        untouched.prepare(of_class)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
@@ -115,6 +124,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
             settings.objective.discount
             if settings.critic.target == "one-step" or settings.critic.name == "none"
             else 1.0,
+            settings.objective.min_snr,
         ),
         references=references,
         class_images=remembered,
@@ -124,7 +134,9 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
         adapter_generator=adapter_generator,
-        rate_decay=settings.optimizer.decay,
+        rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
+        averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
+        untouched=untouched,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
 
@@ -139,7 +151,7 @@ def _build_references(settings: Settings, subject: Subject, policy: DiffusionPol
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
-    masks = weigh(views, height, width, settings.data.background_weight)
+    masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(
         latents,
         tuple(view.prompt for view in views),

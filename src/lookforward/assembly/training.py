@@ -18,7 +18,7 @@ from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
-from lookforward.runs.job import TrainingJob
+from lookforward.runs.training_job import TrainingJob
 
 
 def training_job(
@@ -71,7 +71,8 @@ def _export(subject: Subject, components: RunComponents, run: Run, step: int, fo
     manifest = manifest_of(run.settings, components.model_hash) | {"family": family}
     count = sum(len(one.photos) for one in subject.together)
     card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step))
-    export(components.adapter, components.policy, folder, manifest, card)
+    with components.trainer.averaged():
+        export(components.adapter, components.policy, folder, manifest, card)
 
 
 def _samples_of(run: Run, step: int) -> Path:
@@ -83,14 +84,15 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
     if path.is_file():
         return
     prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
-    images = draw_images(
-        components.pipeline,
-        prompts,
-        list(range(len(prompts))),
-        steps=run.settings.evaluation.sampler_steps,
-        guidance=run.settings.evaluation.guidance,
-        resolution=run.settings.data.resolution,
-    )
+    with components.trainer.averaged():
+        images = draw_images(
+            components.pipeline,
+            prompts,
+            list(range(len(prompts))),
+            steps=run.settings.evaluation.sampler_steps,
+            guidance=run.settings.evaluation.guidance,
+            resolution=run.settings.data.resolution,
+        )
     cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
     sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
     with writing(run.samples, REMEDY):
