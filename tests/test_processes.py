@@ -69,6 +69,7 @@ def test_shares_make_up_the_whole_batch() -> None:
     ("code", "recipe", "given", "facts"),
     [
         ("processes-batch", "look-forward", {"run.batch_size": 5}, ("5", "2 processes", "--batch-size 6")),
+        ("processes-fused", "look-forward", {"run.batch_size": 2, "optimizer.fused": True}, ("optimizer.fused",)),
         ("processes-dpok", "dpok", {"run.batch_size": 2}, ("dpok",)),
         (
             "processes-neti",

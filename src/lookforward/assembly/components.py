@@ -21,6 +21,7 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
+from lookforward.assembly.optimizer import build_optimizer
 from lookforward.assembly.processes import check_processes
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -107,12 +108,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
-        optimizer=torch.optim.AdamW(
-            parameters.values(),
-            lr=settings.optimizer.learning_rate,
-            betas=(settings.optimizer.beta1, settings.optimizer.beta2),
-            weight_decay=settings.optimizer.weight_decay,
-        ),
+        optimizer=build_optimizer(settings, parameters.values()),
         environment=build_environment(settings, pipeline, _photos(subject, policy), processes),
         critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
         reward_gradient=settings.objective.reward_gradient == "direct",
@@ -129,7 +125,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
         references=references,
         class_images=remembered,
         prompts=prompts,
-        batch_size=settings.run.batch_size,
+        batch_size=settings.run.batch_size * settings.run.accumulate,
         max_grad_norm=settings.optimizer.max_grad_norm,
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
@@ -137,6 +133,8 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
         rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
         untouched=untouched,
+        accumulate=settings.run.accumulate,
+        fused=settings.optimizer.fused,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
 

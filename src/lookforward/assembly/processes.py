@@ -67,6 +67,12 @@ def check_processes(settings: Settings, processes: Processes) -> None:
             "or another number of processes. It counts the photos of all of them.",
             code="processes-batch",
         )
+    if settings.optimizer.fused:
+        raise LookforwardError(
+            "optimizer.fused updates weights before the processes have averaged their gradients: set it to false, or "
+            "start one process.",
+            code="processes-fused",
+        )
     if settings.baseline.name == "dpok":
         raise LookforwardError(
             "baseline.name = 'dpok' compares trajectories with one another, on one process only: start it without "

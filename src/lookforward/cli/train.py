@@ -50,6 +50,7 @@ def train(
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, processes)
+        _account(subject, "# ")
         console.print(to_toml(resolved), end="")
         print_notes(notes)
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
@@ -63,6 +64,7 @@ def _run_job(job: Any, steps: int) -> None:
     from lookforward.cli.progress import TrainingProgress
 
     console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
+    _account(job.subject)
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -70,6 +72,15 @@ def _run_job(job: Any, steps: int) -> None:
                 if job.resumed_at:
                     console.print(f"Continuing after step {job.resumed_at}.")
             progress.show(result)
+
+
+def _account(subject: Any, mark: str = "") -> None:
+    """What is used of the photos' folders, and the prompts. mark: before each line, since a dry run prints TOML."""
+    for one in subject.together:
+        console.print(f"{mark}{one.summary}.")
+        captions = sum(bool(photo.caption) for photo in one.photos)
+        own = f", and {captions} captions in its place" if captions else ""
+        console.print(f"{mark}Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
 
 
 def _count_photos(subject: Any) -> str:

@@ -12,14 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from lookforward.data.folder import CONVERT_SUFFIXES, FORMATS
 from lookforward.errors import LookforwardError
 from lookforward.files import digest_file
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-# Photos in formats that Pillow does not read reliably: to skip them silently would lose references
-CONVERT_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
-# Named, because Pillow left to itself also runs Ghostscript on an EPS file that is called .jpg
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 MAX_MEGAPIXELS = 100
 MIN_SIDE = 32  # pixels; a smaller photo has no detail to learn
@@ -55,6 +50,7 @@ class Photo:
     file in hexadecimal. size, upright_size: (width, height) in pixels of the file and of the upright image.
     squares: what is trained on, as `pixels`: the central square, or several along the long side, from the left or upper
     end; large: the same squares with more pixels, if they were asked for.
+    alphas: the transparency of each square, as a mask; empty if all is opaque.
     caption: the text beside the photo. masks: one (resolution, resolution) uint8 for each square, 255 on the subject.
     place: where it was taken, "on the beach", where known.
     """
@@ -66,6 +62,7 @@ class Photo:
     upright_size: tuple[int, int]
     squares: tuple[Pixels, ...]
     large: tuple[Pixels, ...] = ()
+    alphas: tuple[Pixels, ...] = ()
     caption: str = ""
     caption_digest: str = ""
     masks: tuple[Pixels, ...] = ()
@@ -134,7 +131,7 @@ def _decode(path: Path, digest: str, resolution: int, crops: int, large: int) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in metadata that do not touch the pixels
         try:
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 _check_before_decoding(image)
                 return _read_pixels(image, path, digest, resolution, crops, large)
         except (PhotoError, MemoryError):
@@ -175,10 +172,10 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
     profile = image.info.get("icc_profile")
     source = _resizable(image)
 
-    def cut(box: Sequence[float], side: int) -> Pixels:
+    def cut(box: Sequence[float], side: int, alpha: bool = False) -> Pixels:
         # Cropping within the resize, and converting afterwards, spares ordinary photos a full-size copy
         square = source.resize((side, side), Image.Resampling.LANCZOS, box=cast(tuple[float, float, float, float], box))
-        square = _to_srgb(_to_eight_bits(square), profile)
+        square = square.getchannel("A") if alpha else _to_srgb(_to_eight_bits(square), profile)
         if orientation in _UPRIGHT:
             square = square.transpose(_UPRIGHT[orientation])
         pixels = np.array(square, dtype=np.uint8)
@@ -198,9 +195,10 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
             boxes.reverse()
         squares = tuple(cut(box, resolution) for box in boxes)
     upright_size = (whole[1], whole[0]) if orientation in (5, 6, 7, 8) else whole
-    return Photo(
-        path, pixels, digest, whole, upright_size, squares, tuple(cut(box, large) for box in boxes) if large else ()
-    )
+    enlarged = tuple(cut(box, large) for box in boxes) if large else ()
+    transparent = source.mode == "RGBA" and source.getchannel("A").getextrema()[0] < 255
+    alphas = tuple(cut(box, resolution, alpha=True) for box in boxes) if transparent else ()
+    return Photo(path, pixels, digest, whole, upright_size, squares, enlarged, alphas)
 
 
 def _reverses(orientation: int, *, along_width: bool) -> bool:

@@ -133,6 +133,7 @@ def read_subject(photos: Photos, settings: Settings) -> Subject:
             captions=data.captions,
             crops=data.crops,
             large=round(SCALES[1] * data.resolution) if data.augment else 0,
+            alpha_masks=data.alpha_masks,
         )
         for of_subject, class_noun, identifier in entries
     ]
