@@ -102,6 +102,17 @@ class Processes:
                 code="processes-differ",
             )
 
+    def of_main(self, decision: bool) -> bool:
+        """What the main process decided, for all."""
+        if self.count == 1:
+            return decision
+        from accelerate.utils import broadcast_object_list
+
+        decided = [decision]
+        with _others():
+            broadcast_object_list(decided)
+        return decided[0]
+
     def wait(self) -> None:
         """Until all processes have come here."""
         if self.count > 1:
