@@ -117,7 +117,7 @@ class TrainingJob(Generic[C]):
         together.wait()  # so that all can read the export
 
     def _save(self, components: C, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
-        """Log a step, save a checkpoint where due, and keep what is to be kept: what was measured, and if it is enough."""
+        """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
         run, trainer = self.run, components.trainer
         run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
         if due:
