@@ -32,13 +32,14 @@ def train(
             no longer gain. The export is the best step.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.assembly import check, read_manifest
+    from lookforward.assembly import check
     from lookforward.assembly.processes import join_processes, leave_processes
-    from lookforward.assembly.training import training_job
+    from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.config.recipe import until_best as with_own_end
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
+    from lookforward.exports.load import read_manifest
     from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
@@ -50,7 +51,7 @@ def train(
         console.quiet = True
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = training_job(folder, resolved, subject, processes=processes)
+    job = TrainingJob(folder, resolved, subject, processes=processes)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:

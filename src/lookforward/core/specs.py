@@ -1,4 +1,4 @@
-"""What a plug-in says of itself, once, in its own file: one frozen dataclass for each kind of plug-in.
+"""What a plug-in says of itself, once: one frozen dataclass for each kind of plug-in.
 
 A package lists its specs in a plain tuple: `adapters.ADAPTERS`, `rewards.REWARDS`, `scores.SCORES`. Command line,
 documentation, checks, card, report and exports read them there. Importing the tuples imports no torch: a builder
