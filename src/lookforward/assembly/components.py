@@ -25,6 +25,7 @@ from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.optimizer import build_optimizer
+from lookforward.assembly.placement import build_run_pipeline, resting_parts
 from lookforward.assembly.processes import check_processes
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
@@ -35,8 +36,8 @@ from lookforward.data.subject import Subject
 from lookforward.data.views import make_views
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders, to_unit
+from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.latents import encode
-from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from lookforward.runs.folder import Run
@@ -73,7 +74,7 @@ def check(settings: Settings, subject: Subject, processes: Processes = ALONE) ->
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
     check_processes(settings, processes)
-    pipeline = build_pipeline(settings.model.name, settings.model.device)
+    pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
@@ -90,7 +91,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
-    pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
+    pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     check_processes(settings, processes)
     notes = check_run(settings, subject, policy)
@@ -104,9 +105,10 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
-    digest = model_hash(pipeline)  # before anything is trained, as is the next line
+    digest = model_hash(pipeline)  # before anything is trained, as are the next lines
+    cache = EncodingCache(policy, fingerprint(pipeline), settings.model.weights) if settings.model.cache else None
     baseline = build_baseline(settings, policy)
-    references = _build_references(settings, subject, policy)
+    references = _build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     remembered = None
     if preserved == "images":
@@ -116,19 +118,20 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
-    prompts = PromptCache(policy, adapter.changes_prompts)
+    prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
     of_class = references.plain_prompts if untouched else remembered.prompts if remembered else ()
     if len(set(references.prompts)) > 1:
         prompts.prepare([*references.prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
+    environment = build_environment(settings, pipeline, _photos(subject, policy), processes)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
         optimizer=build_optimizer(settings, parameters.values()),
-        environment=build_environment(settings, pipeline, _photos(subject, policy), processes),
+        environment=environment,
         critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
@@ -158,10 +161,14 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     best = None
     if settings.evaluation.every:
         best = BestStep(settings, Validation(settings, subject, policy, _photos(subject, policy)))
+    needs_image = environment.rewards.needs_image
+    policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)
 
 
-def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:
+def _build_references(
+    settings: Settings, subject: Subject, policy: DiffusionPolicy, cache: EncodingCache | None
+) -> Examples:
     views = make_views(
         subject,
         flip=settings.data.flip,
@@ -169,7 +176,8 @@ def _build_references(settings: Settings, subject: Subject, policy: DiffusionPol
         seed=settings.run.seed,
     )
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    latents = encode(policy.pipeline, photos)
+    encoded = partial(encode, policy.pipeline)
+    latents = cache.latents(photos, encoded) if cache else encoded(photos)
     height, width = latents.mean.shape[2:]
     masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(
@@ -195,6 +203,8 @@ def _build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> 
     sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
     draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
     key = f"{fingerprint(pipeline)}|{sampler}"
+    if settings.model.weights != "fp32":  # which draws other images
+        key += f"|{settings.model.weights}|{settings.model.precision}"
     images = [
         class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
         for prompt in classes

@@ -34,7 +34,8 @@ class TrainingJob:
     When the iteration ends, the export is written.
 
     folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights are
-    trained in place. processes: those that share the run. notes: for the user. resumed_at: the step of the checkpoint that training continued from.
+    trained in place. processes: those that share the run. notes: for the user. resumed_at: the step of the checkpoint
+    that training continued from.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
@@ -161,7 +162,7 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
     if path.is_file():
         return
     prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
-    with components.trainer.averaged():
+    with components.trainer.averaged(), components.policy.placement.awake():
         images = draw_images(
             components.pipeline,
             prompts,

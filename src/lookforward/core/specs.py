@@ -61,6 +61,8 @@ class AdapterSpec:
     several_subjects: whether it can learn several subjects at once. replaces: whether a second export of it, put into
         the same pipeline, takes the place of the first one's.
     needs: what a model's family must offer (`Family.capabilities`), such as "cross-attention" or "learned-words".
+    frozen: which of the pipeline's own weights it leaves as they are, "denoiser" or "text encoders", so that they may
+        be in low precision.
     dpok: whether DPOK, which stays near to what the untouched denoiser does with the same prompts, can train it.
     package: a package that must be installed. tag: on the model hub, instead of the name.
     """
@@ -81,6 +83,7 @@ class AdapterSpec:
     several_subjects: bool = True
     replaces: bool = False
     needs: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
     dpok: bool = True
     package: str = ""
     tag: str = ""
