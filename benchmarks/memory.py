@@ -69,11 +69,13 @@ def main(names: list[str]) -> None:
     sizes = ["| model | pixels | denoiser, 10⁹ | text encoders, 10⁹ | " + " | ".join(COLUMNS) + " |", "|---" * 8 + "|"]
     fits = ["| model | " + " | ".join(f"{one} GB" for one in SIZES) + " |", "|---" * 5 + "|"]
     with tempfile.TemporaryDirectory() as folder:
-        for name in names or known:
-            measured = measure_of(known[name], Path(folder) / name)
-            sizes.append(sizes_row(known[name], measured))
-            fits.append(fit_row(known[name], measured))
-            print(sizes[-1], fits[-1], sep="\n", file=sys.stderr, flush=True)
+        measured = {name: measure_of(known[name], Path(folder) / name) for name in names or known}
+        for name, one in measured.items():
+            sizes.append(sizes_row(known[name], one))
+            print(sizes[-1], file=sys.stderr, flush=True)
+        for name, one in measured.items():
+            fits.append(fit_row(known[name], one))
+            print(fits[-1], file=sys.stderr, flush=True)
     print(*sizes, "", *fits, sep="\n")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from errors import raises
 from jobs import SETTINGS, Command
+from lookforward.adapters import ADAPTERS
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import build
 from lookforward.assembly.fit import RESERVE, fit
@@ -210,6 +211,20 @@ def test_what_was_given_stays_and_a_batch_is_cut_in_parts(sd15: dict[str, Any]) 
     assert "model.gradient_checkpointing" not in found.changes
     with raises("does-not-fit", "8 GB", "GiB"):
         fit("look-forward", sd15 | {"adapter.name": "full", "optimizer.fused": False, "optimizer.eight_bit": False}, 8)
+
+
+@pytest.mark.parametrize("spec", ADAPTERS, ids=lambda spec: spec.name)
+def test_the_memory_of_every_adapter_is_known(spec: Any, tiny_model: Path) -> None:
+    given = {"model.name": str(tiny_model), "adapter.name": spec.name, "data.resolution": 32}
+    words = {"subject.class_noun": "dog", "subject.identifier": "<sks>"}
+    table = memory_table(load_settings("look-forward", given | words))
+    parts = {row.part: row.bytes for row in table.rows}
+    if spec.name == "neti":  # it looks at the size of word embeddings, which have no numbers here
+        assert any("neti" in what for what in table.unknown)
+    else:
+        assert table.unknown == ()
+        assert parts["gradients"] == parts["trained weights"] > 0
+        assert parts["activations"] > 0
 
 
 def test_parts_that_are_away_do_not_count(sd15: dict[str, Any]) -> None:

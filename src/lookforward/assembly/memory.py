@@ -44,36 +44,44 @@ def memory_table(
     """
     pipeline = pipeline or meta_pipeline(pipeline_folder(settings.model.name))
     prompt = prompt or meta_prompt(pipeline, settings.subject.identifier)
+    unknown: list[str] = []
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
-    trained = _attach(settings, policy)
+    trained, changes_prompts = _attach(settings, policy, unknown)
     latents = meta_latents(pipeline, settings.data.resolution, 1)
-    rows = _weight_rows(settings, policy, trained)
-    critic = build_critic_updater(settings, policy, latents[1:], prompt.tokens.shape[-1])
+    rows = _weight_rows(settings, policy, trained, changes_prompts)
+    critic = build_critic_updater(settings, policy, latents[1:], prompt.tokens.shape[-1] if prompt else 1)
     if critic is not None:
         sizes = [4 * parameter.numel() for parameter in critic.critic.parameters()]
         copies = 4 if settings.critic.optimizer == "adam" else 2  # weights, gradients and two moments
         rows.append(Row("critic", copies * sum(sizes), sum(sizes) // 4, drawing=True))
-    encoders, unknown = _reward_encoders(settings)
-    rows += encoders
+    rows += _reward_encoders(settings, unknown)
     known = activations if activations is not None else {}
     key = tuple(settings.flat()[name] for name in _ACTIVATIONS_DEPEND_ON)
     try:
+        if prompt is None:
+            raise ValueError("how long a prompt gets is not known")
         if key not in known:
-            known[key] = _activation_rows(settings, policy, latents, prompt)
+            known[key] = _activation_rows(settings, policy, latents, prompt, changes_prompts)
         rows += known[key]
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:  # an operation that needs numbers
         unknown.append(f"activations ({str(error).splitlines()[0]})")
     return Table(tuple(row for row in rows if row.bytes or row.parameters), tuple(dict.fromkeys(unknown)))
 
 
-def _attach(settings: Settings, policy: DiffusionPolicy) -> list[nn.Parameter]:
-    """The trained weights of a policy on the meta device, and its adapter in place."""
-    with torch.device("meta"):
-        adapter = build_adapter(settings, torch.Generator("cpu"), policy.family)
-        return list(adapter.attach(policy).values())
+def _attach(settings: Settings, policy: DiffusionPolicy, unknown: list[str]) -> tuple[list[nn.Parameter], bool]:
+    """The trained weights of a policy on the meta device, its adapter in place, and whether that changes prompts."""
+    adapter = build_adapter(settings, torch.Generator("cpu"), policy.family)
+    try:
+        with torch.device("meta"):
+            return list(adapter.attach(policy).values()), adapter.changes_prompts
+    except NotImplementedError:  # it measures something of the model's numbers
+        unknown.append(f"what adapter {settings.adapter.name} trains")
+        return [], adapter.changes_prompts
 
 
-def _weight_rows(settings: Settings, policy: DiffusionPolicy, trained: list[nn.Parameter]) -> list[Row]:
+def _weight_rows(
+    settings: Settings, policy: DiffusionPolicy, trained: list[nn.Parameter], changes_prompts: bool
+) -> list[Row]:
     """Weights, gradients and moments."""
     chosen, optimizer = settings.model, settings.optimizer
     small, texts = frozen_parts(settings, policy.family), policy.text_encoders.values()
@@ -89,8 +97,7 @@ def _weight_rows(settings: Settings, policy: DiffusionPolicy, trained: list[nn.P
 
     denoiser, vae = (policy.family.denoiser, policy.denoiser), policy.pipeline.vae
     numbers = sum(parameter.numel() for parameter in trained)
-    text_trained = any(parameter.requires_grad for module in texts for parameter in module.parameters())
-    away = chosen.unload and not text_trained
+    away = chosen.unload and not changes_prompts
     moments = moment_bytes(trained, optimizer.eight_bit)
     there = 0 if chosen.offload else frozen(denoiser)
     rows = [
@@ -113,20 +120,19 @@ def _autoencoder_rests(settings: Settings) -> bool:
 
 
 def _activation_rows(
-    settings: Settings, policy: DiffusionPolicy, latents: torch.Size, prompt: Conditioning
+    settings: Settings, policy: DiffusionPolicy, latents: torch.Size, prompt: Conditioning, changes_prompts: bool
 ) -> list[Row]:
     both = 2 if settings.objective.prior_weight > 0 else 1  # class images, beside the photos
     b = settings.run.batch_size
     if settings.model.gradient_checkpointing:
         policy.denoiser.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
-    texts_trained = any(p.requires_grad for module in policy.text_encoders.values() for p in module.parameters())
     found = activation_bytes(
         policy.family,
         policy.denoiser,
         torch.Size((both * b, *latents[1:])),
         prompt.expand(both * b),
         dtype=PRECISIONS[settings.model.precision],
-        trained=texts_trained,
+        trained=changes_prompts,
     )
     rows = [Row("activations", found)]
     if _needs_image(settings) and not settings.objective.decoder and settings.baseline.name == "none":
@@ -144,10 +150,9 @@ def _needs_image(settings: Settings) -> bool:
     return any(spec is None or spec.needs_image for spec in specs)
 
 
-def _reward_encoders(settings: Settings) -> tuple[list[Row], list[str]]:
-    """A row for each encoder that a reward looks with, and what cannot be known without fetching or loading it."""
+def _reward_encoders(settings: Settings, unknown: list[str]) -> list[Row]:
+    """A row for each encoder that a reward looks with; what cannot be known without fetching it goes to `unknown`."""
     rows: list[Row] = []
-    unknown: list[str] = []
     sources = encoder_sources(settings.model.name)
     for _, name in parse_terms(settings.objective.reward) if settings.follows_reward else ():
         spec = find_reward(name)
@@ -159,4 +164,4 @@ def _reward_encoders(settings: Settings) -> tuple[list[Row], list[str]]:
                 encoder = AutoModel.from_config(AutoConfig.from_pretrained(source))
             numbers = sum(parameter.numel() for parameter in encoder.parameters())
             rows.append(Row(f"encoder of reward {name}", 4 * numbers, numbers, drawing=True))
-    return rows, unknown
+    return rows

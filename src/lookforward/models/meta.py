@@ -73,12 +73,9 @@ def known_prompt(size: Mapping[str, Any]) -> Conditioning:
     return Conditioning(tokens, mask, pooled, extra)
 
 
-def meta_prompt(pipeline: Any, prompt: str) -> Conditioning:
+def meta_prompt(pipeline: Any, prompt: str) -> Conditioning | None:
     """The prompt as it is encoded, without its numbers: by the modules on the meta device, or as the family's known
-    models encode theirs, where how long it gets depends on numbers.
-
-    Raises:
-        ValueError: neither is known.
+    models encode theirs, where how long it gets depends on numbers. None where neither is known.
     """
     family = family_of(pipeline)
     try:
@@ -88,7 +85,7 @@ def meta_prompt(pipeline: Any, prompt: str) -> Conditioning:
         for size in known_sizes().values():
             if size["pipeline"] == family.pipeline_class:
                 return known_prompt(size)
-    raise ValueError(f"nothing is known of how {family.label} encodes a prompt")
+    return None
 
 
 def meta_latents(pipeline: Any, resolution: int, count: int) -> torch.Size:
