@@ -286,6 +286,7 @@ def test_the_benchmark_trains_every_size_it_is_given(gpu_benchmark: Any, tiny_mo
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
 def test_arithmetic_is_near_what_a_gpu_allocates(name: str, gpu_benchmark: Any) -> None:
     found = gpu_benchmark.measure(SIZES[name], 512, "cuda")
