@@ -57,6 +57,7 @@ NETI = AdapterSpec(
     },
     settings=("adapter.initial_word", "adapter.neti_width", "adapter.neti_bypass", "adapter.neti_dropout"),
     learns_word=True,
+    only_words=True,
     several_subjects=False,
     needs=frozenset({"cross-attention", "learned-words"}),
     dpok=False,

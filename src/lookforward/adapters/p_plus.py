@@ -50,6 +50,7 @@ P_PLUS = AdapterSpec(
     },
     settings=("adapter.initial_word",),
     learns_word=True,
+    only_words=True,
     several_subjects=False,
     needs=frozenset({"cross-attention", "learned-words"}),
     dpok=False,

@@ -63,6 +63,7 @@ TEXTUAL_INVERSION = AdapterSpec(
     },
     settings=("adapter.initial_word", "adapter.vectors"),
     learns_word=True,
+    only_words=True,
     needs=frozenset({"learned-words"}),
     dpok=False,
     tag="textual_inversion",

@@ -1,14 +1,11 @@
 """Settings and a subject to all the objects of one run."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
@@ -20,17 +17,14 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
+from lookforward.assembly.examples import build_class_images, build_references, reference_photos
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
-from lookforward.data.class_images import class_images
 from lookforward.data.subject import Subject
-from lookforward.data.views import make_views, weigh
 from lookforward.exports.load import model_hash
-from lookforward.models.encoders import Encoders, to_unit
-from lookforward.models.latents import encode
+from lookforward.models.encoders import Encoders
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.sampling import draw_images, fingerprint
 
 
 @dataclass(frozen=True)
@@ -80,18 +74,18 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
             network.disable_gradient_checkpointing()
     digest = model_hash(pipeline)  # before anything is trained, as is the next line
     baseline = build_baseline(settings, policy)
-    references = _build_references(settings, subject, policy)
+    references = build_references(settings, subject, policy)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
-    remembered = _build_class_images(settings, subject, pipeline) if preserved == "images" else None
+    remembered = build_class_images(settings, subject, pipeline) if preserved == "images" else None
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
-    of_class = references.plain_prompts if untouched else remembered.prompts if remembered else ()
-    if len(set(references.prompts)) > 1:
-        prompts.prepare([*references.prompts, *of_class])
+    of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
+    if len(set(references.all_prompts)) > 1:
+        prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
     trainer = Trainer(
@@ -104,7 +98,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
             betas=(settings.optimizer.beta1, settings.optimizer.beta2),
             weight_decay=settings.optimizer.weight_decay,
         ),
-        environment=build_environment(settings, pipeline, _photos(subject, policy)),
+        environment=build_environment(settings, pipeline, reference_photos(subject, policy)),
         critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
@@ -130,45 +124,3 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         untouched=untouched,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
-
-
-def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:
-    views = make_views(
-        subject,
-        flip=settings.data.flip,
-        augment=settings.data.augment_views if settings.data.augment else 0,
-        seed=settings.run.seed,
-    )
-    photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    latents = encode(policy.pipeline, photos)
-    height, width = latents.mean.shape[2:]
-    masks = weigh(views, height, width, settings.data.background_weight)
-    return Examples(
-        latents,
-        tuple(view.prompt for view in views),
-        tuple(view.plain_prompt for view in views),
-        photos,
-        None if masks is None else masks.to(policy.device),
-        torch.tensor([view.subject for view in views], device=policy.device) if subject.others else None,
-    )
-
-
-def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
-    """What rewards compare with: of each subject the squares of its photos (k, 3, h, w), as they are."""
-    return [
-        to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
-        for one in subject.together
-    ]
-
-
-def _build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> Examples:
-    classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
-    sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
-    draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
-    key = f"{fingerprint(pipeline)}|{sampler}"
-    images = [
-        class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
-        for prompt in classes
-    ]
-    prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))
-    return Examples(encode(pipeline, to_unit(np.concatenate(images))), prompts)

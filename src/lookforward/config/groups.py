@@ -41,6 +41,10 @@ class DataSettings:
     """How photos become training examples. docs/photos.md explains each."""
 
     captions: bool = setting(True, "Use dog.txt beside dog.jpg as the prompt of that photo.")
+    caption_lines: bool = setting(
+        False, "Each line of a caption file is a caption of its own, and each draw takes one; off: lines are joined."
+    )
+    caption_dropout: float = setting(0.0, "Share of draws whose prompt is empty.", "[0, 1)")
     describe: bool = setting(
         False, "Add to the prompt of a photo without a caption where it was taken, as CLIP recognises it."
     )

@@ -1,4 +1,4 @@
-"""The caption of a photo: `dog.txt` beside `dog.jpg`."""
+"""The captions of a photo: `dog.txt` beside `dog.jpg`."""
 
 import hashlib
 import unicodedata
@@ -8,8 +8,10 @@ from pathlib import Path
 from lookforward.data.photo import Photo, PhotoError
 
 
-def with_caption(photo: Photo) -> Photo:
+def with_caption(photo: Photo, lines: bool = False) -> Photo:
     """The photo with the caption beside it, if there is one.
+
+    lines: each line of the file that is not blank is a caption of its own; else they are joined to one.
 
     Raises:
         PhotoError: the caption cannot be read, is empty, or is not plain text.
@@ -18,7 +20,9 @@ def with_caption(photo: Photo) -> Photo:
     if not path.is_file():
         return photo
     data = read_beside(path)
-    return replace(photo, caption=_parse(data, path.name), caption_digest=hashlib.sha256(data).hexdigest())
+    first, *more = _parse(data, path.name, lines)
+    digest = hashlib.sha256(data).hexdigest()
+    return replace(photo, caption=first, more_captions=tuple(more), caption_digest=digest)
 
 
 def read_beside(path: Path) -> bytes:
@@ -30,12 +34,14 @@ def read_beside(path: Path) -> bytes:
         raise PhotoError(f"has a file {path.name} beside it that {reason}", "photo-unreadable") from error
 
 
-def _parse(data: bytes, name: str) -> str:
+def _parse(data: bytes, name: str, lines: bool) -> list[str]:
     try:
         text = data.decode("utf-8-sig")  # editors on Windows begin the file with a mark
     except UnicodeDecodeError as error:
         raise PhotoError(f"has a caption {name} that is not UTF-8 text; save it as UTF-8", "caption-text") from error
-    words = " ".join(text.split())
+    captions = [" ".join(part.split()) for part in (text.splitlines() if lines else [text])]
+    captions = [caption for caption in captions if caption]
+    words = " ".join(captions)
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in words):
         raise PhotoError(f"has a caption {name} with control characters; save it as UTF-8 text", "caption-text")
     if not words:
@@ -45,4 +51,4 @@ def _parse(data: bytes, name: str) -> str:
         raise PhotoError(
             f"has a caption {name} with a brace outside {{}}, which stands for the subject; remove it", "caption-brace"
         )
-    return words
+    return captions

@@ -55,7 +55,8 @@ class Photo:
     file in hexadecimal. size, upright_size: (width, height) in pixels of the file and of the upright image.
     squares: what is trained on, as `pixels`: the central square, or several along the long side, from the left or upper
     end; large: the same squares with more pixels, if they were asked for.
-    caption: the text beside the photo. masks: one (resolution, resolution) uint8 for each square, 255 on the subject.
+    caption: the text beside the photo; more_captions: further ones, of which each draw takes one.
+    masks: one (resolution, resolution) uint8 for each square, 255 on the subject.
     place: where it was taken, "on the beach", where known.
     """
 
@@ -67,6 +68,7 @@ class Photo:
     squares: tuple[Pixels, ...]
     large: tuple[Pixels, ...] = ()
     caption: str = ""
+    more_captions: tuple[str, ...] = ()
     caption_digest: str = ""
     masks: tuple[Pixels, ...] = ()
     mask_digest: str = ""

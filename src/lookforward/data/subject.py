@@ -74,6 +74,7 @@ def load_subject(
     allow_few: bool = False,
     noun_in_prompt: bool = True,
     captions: bool = True,
+    caption_lines: bool = False,
     crops: int = 1,
     large: int = 0,
 ) -> Subject:
@@ -83,7 +84,8 @@ def load_subject(
     EXIF orientation, crops it to the central square and resizes it to `resolution` pixels with an antialiasing Lanczos
     filter; transparency is laid on white.
 
-    allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`. crops, large: as in
+    allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`;
+    caption_lines: each of its lines is a caption of its own. crops, large: as in
     `load_photo`.
 
     Raises:
@@ -101,7 +103,7 @@ def load_subject(
     for path in paths:
         try:
             photo = load_photo(path, resolution, crops, large)
-            loaded.append(with_mask(with_caption(photo) if captions else photo, crops))
+            loaded.append(with_mask(with_caption(photo, caption_lines) if captions else photo, crops))
         except PhotoError as problem:
             problems.append(problem)
             lines.append(f"{path} {problem}")
