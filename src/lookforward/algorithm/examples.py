@@ -39,6 +39,11 @@ class Examples:
             raise ValueError(f"{len(self.latents)} images need as many prompts, got {counts}")
 
     @property
+    def shape(self) -> torch.Size:
+        """(c, h, w) of the latents of one image."""
+        return self.latents.mean.shape[1:]
+
+    @property
     def all_prompts(self) -> tuple[str, ...]:
         """Every prompt that a draw may have, more than once."""
         more = tuple(prompt for pairs in self.more_prompts for prompt, _ in pairs)
@@ -83,6 +88,36 @@ class Examples:
             shares = torch.rand(len(chosen), generator=generator).tolist()
             prompts = ["" if share < self.dropout else prompt for prompt, share in zip(prompts, shares, strict=True)]
         return tuple(prompts), tuple(plain for ((_, plain),) in pairs)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Examples of several shapes. A batch is of one bucket, which is drawn as often as it has images."""
+
+    parts: tuple[Examples, ...]
+
+    @property
+    def shape(self) -> torch.Size:
+        """(c, h, w) of the latents of the bucket with the most images."""
+        return max(self.parts, key=lambda part: len(part.latents)).shape
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        return tuple(prompt for part in self.parts for prompt in part.prompts)
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        return tuple(prompt for part in self.parts for prompt in part.all_prompts)
+
+    @property
+    def all_plain_prompts(self) -> tuple[str, ...]:
+        return tuple(prompt for part in self.parts for prompt in part.all_plain_prompts)
+
+    def draw(self, count: int, path: NoisePath, generator: torch.Generator) -> Batch:
+        """As `Examples.draw`, from one bucket."""
+        owners = [part for part in self.parts for _ in range(len(part.latents))]
+        place = int(torch.randint(len(owners), (1,), generator=generator))
+        return owners[place].draw(count, path, generator)
 
 
 class PromptCache:

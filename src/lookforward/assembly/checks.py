@@ -8,6 +8,7 @@ from lookforward.assembly.environment import check_reward, find_reward
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
+from lookforward.data.buckets import read_resolutions
 from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import all_prompts_of, caption_notes
 from lookforward.errors import LookforwardError
@@ -90,7 +91,9 @@ def _unheeded(settings: Settings) -> list[str]:
 
 
 def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
-    check_size(policy.pipeline, settings.data.resolution)
+    further = settings.data.bucket_resolutions if settings.data.buckets else ""
+    for resolution in read_resolutions(settings.data.resolution, further):
+        check_size(policy.pipeline, resolution)
     if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
         raise LookforwardError(
             f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "

@@ -1,5 +1,6 @@
 """What steps are made of: the photos' views and the class images of a run, encoded."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -7,25 +8,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookforward.algorithm.examples import Examples
+from lookforward.algorithm.examples import Buckets, Examples
 from lookforward.config.settings import Settings
+from lookforward.data.buckets import in_buckets, read_resolutions
 from lookforward.data.class_images import class_images
 from lookforward.data.subject import Subject
-from lookforward.data.views import make_views, weigh
+from lookforward.data.views import View, make_views, weigh
 from lookforward.models.encoders import to_unit
 from lookforward.models.latents import encode
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 
 
-def build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:
-    """The views of all photos that a step may draw, encoded."""
+def build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples | Buckets:
+    """The views of all photos that a step may draw, encoded; in buckets by shape, if there are several."""
+    if settings.data.buckets:
+        unit = policy.family.size_unit(policy.pipeline)
+        resolutions = read_resolutions(settings.data.resolution, settings.data.bucket_resolutions)
+        subject = in_buckets(subject, resolutions, unit)
     views = make_views(
         subject,
         flip=settings.data.flip,
         augment=settings.data.augment_views if settings.data.augment else 0,
         seed=settings.run.seed,
     )
+    shapes = dict.fromkeys(view.pixels.shape for view in views)
+    several = bool(subject.others)
+    parts = [_encode([v for v in views if v.pixels.shape == shape], settings, policy, several) for shape in shapes]
+    return parts[0] if len(parts) == 1 else Buckets(tuple(parts))
+
+
+def _encode(views: Sequence[View], settings: Settings, policy: DiffusionPolicy, several: bool) -> Examples:
+    """Views of one shape. several: whether they may show several subjects."""
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
@@ -36,7 +50,7 @@ def build_references(settings: Settings, subject: Subject, policy: DiffusionPoli
         tuple(view.plain_prompt for view in views),
         photos,
         None if masks is None else masks.to(policy.device),
-        torch.tensor([view.subject for view in views], device=policy.device) if subject.others else None,
+        torch.tensor([view.subject for view in views], device=policy.device) if several else None,
         tuple(view.more_prompts for view in views),
         settings.data.caption_dropout,
     )

@@ -99,7 +99,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
             weight_decay=settings.optimizer.weight_decay,
         ),
         environment=build_environment(settings, pipeline, reference_photos(subject, policy)),
-        critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
+        critic_updater=build_critic_updater(settings, policy, references.shape, width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
             settings.critic.weight,

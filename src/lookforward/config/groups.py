@@ -51,6 +51,10 @@ class DataSettings:
     background_weight: float = setting(0.0, "Weight of what lies outside a photo's mask.", "[0, 1]")
     flip: bool = setting(False, "Train on mirrored photos too.")
     crops: int = setting(1, "Squares cut along the long side of a photo; 1 is the central one.", _POSITIVE)
+    buckets: bool = setting(False, "Train on photos in about their own aspect ratio, instead of on squares.")
+    bucket_resolutions: str = setting(
+        "", 'Further resolutions of buckets, such as "384, 768".', only_with=("data.buckets", (True,))
+    )
     augment: bool = setting(False, "Custom Diffusion's augmentation: scaled views whose prompts name the scale.")
     augment_views: int = setting(8, "Scaled views of each square.", _POSITIVE, only_with=("data.augment", (True,)))
     allow_few: bool = setting(False, "Train on fewer than three photos.", free=True)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lookforward.data.captions import read_beside
-from lookforward.data.photo import Photo, PhotoError, Pixels, squares_along
+from lookforward.data.photo import Photo, PhotoError, Pixels, central_box, squares_along
 
 MASK_SUFFIX = ".mask.png"
 
@@ -20,10 +20,10 @@ def is_mask(path: Path) -> bool:
     return path.name.lower().endswith(MASK_SUFFIX)
 
 
-def with_mask(photo: Photo, crops: int) -> Photo:
+def with_mask(photo: Photo, crops: int, size: tuple[int, int] | None = None) -> Photo:
     """The photo with the mask beside it, if there is one, cut into the photo's squares.
 
-    crops: as `load_photo` had it.
+    crops: as `load_photo` had it. size: (width, height) of the only part, as `cut_photo` cuts it, instead of squares.
 
     Raises:
         PhotoError: the mask cannot be read or does not fit the photo.
@@ -32,7 +32,7 @@ def with_mask(photo: Photo, crops: int) -> Photo:
     if not path.is_file():
         return photo
     data = read_beside(path)
-    return replace(photo, masks=_cut(data, photo, path.name, crops), mask_digest=hashlib.sha256(data).hexdigest())
+    return replace(photo, masks=_cut(data, photo, path.name, crops, size), mask_digest=hashlib.sha256(data).hexdigest())
 
 
 def unused_masks(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -46,20 +46,20 @@ def unused_masks(paths: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def _cut(data: bytes, photo: Photo, name: str, crops: int) -> tuple[Pixels, ...]:
-    """The mask in each of the photo's squares, (resolution, resolution) uint8, 255 on the subject."""
+def _cut(data: bytes, photo: Photo, name: str, crops: int, size: tuple[int, int] | None) -> tuple[Pixels, ...]:
+    """The mask in each of the photo's squares, or in the part of `size`: (h, w) uint8, 255 on the subject."""
     try:
         with Image.open(BytesIO(data), formats=("PNG",)) as image:
             mask = ImageOps.exif_transpose(image)
-            size = mask.size
-            if size == photo.upright_size:
+            found = mask.size
+            if found == photo.upright_size:
                 mask = _to_grey(mask)
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise PhotoError(
             f"has a mask {name} that is not a PNG ({error}); save it again as PNG", "mask-format"
         ) from error
-    if size != photo.upright_size:
-        (width, height), (wanted_width, wanted_height) = size, photo.upright_size
+    if found != photo.upright_size:
+        (width, height), (wanted_width, wanted_height) = found, photo.upright_size
         raise PhotoError(
             f"has a mask {name} of {width}x{height} pixels, and {wanted_width}x{wanted_height} upright pixels of its "
             "own; make them equal",
@@ -68,10 +68,10 @@ def _cut(data: bytes, photo: Photo, name: str, crops: int) -> tuple[Pixels, ...]
     if not mask.getextrema()[1]:
         raise PhotoError(f"has an empty mask {name}; paint the subject white on black", "mask-empty")
     side = len(photo.pixels)
-    boxes = squares_along(*photo.upright_size, crops)
-    masks = tuple(np.array(mask.resize((side, side), Image.Resampling.BOX, box=box)) for box in boxes)
+    boxes = [central_box(*photo.upright_size, size)] if size else squares_along(*photo.upright_size, crops)
+    masks = tuple(np.array(mask.resize(size or (side, side), Image.Resampling.BOX, box=box)) for box in boxes)
     if not any(square.any() for square in masks):
-        where = "the central square" if crops == 1 else f"all {crops} squares"
+        where = "its bucket" if size else "the central square" if crops == 1 else f"all {crops} squares"
         raise PhotoError(
             f"has a mask {name} that is empty in {where}; crop the photo, or raise data.crops", "mask-empty"
         )

@@ -77,6 +77,7 @@ def load_subject(
     caption_lines: bool = False,
     crops: int = 1,
     large: int = 0,
+    buckets: bool = False,
 ) -> Subject:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
@@ -85,7 +86,8 @@ def load_subject(
     filter; transparency is laid on white.
 
     allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`;
-    caption_lines: each of its lines is a caption of its own. crops, large: as in
+    caption_lines: each of its lines is a caption of its own. buckets: whether photos will be trained on in their own
+    shape (`data.buckets`), not in the square that is read here. crops, large: as in
     `load_photo`.
 
     Raises:
@@ -103,7 +105,8 @@ def load_subject(
     for path in paths:
         try:
             photo = load_photo(path, resolution, crops, large)
-            loaded.append(with_mask(with_caption(photo, caption_lines) if captions else photo, crops))
+            photo = with_caption(photo, caption_lines) if captions else photo
+            loaded.append(with_mask(photo, crops, photo.upright_size if buckets else None))
         except PhotoError as problem:
             problems.append(problem)
             lines.append(f"{path} {problem}")
@@ -118,7 +121,7 @@ def load_subject(
         raise LookforwardError(
             f"{few}, or train on fewer with --data.allow-few (in Python, data.allow_few).", "photos-few"
         )
-    notes = ((few,) if len(loaded) < FEW_PHOTOS else ()) + _notes(loaded, resolution, crops)
+    notes = ((few,) if len(loaded) < FEW_PHOTOS else ()) + _notes(loaded, resolution, crops, buckets)
     return Subject(
         identifier, class_noun, tuple(loaded), notes + (unused_masks(paths) if folder else ()), noun_in_prompt
     )
@@ -194,16 +197,16 @@ def _count(folder: str, count: int) -> str:
     return f"{folder or 'The list'} has {count} photo{'' if count == 1 else 's'}"
 
 
-def _notes(photos: Sequence[Photo], resolution: int, crops: int) -> tuple[str, ...]:
+def _notes(photos: Sequence[Photo], resolution: int, crops: int, buckets: bool) -> tuple[str, ...]:
     notes: list[str] = []
     first: dict[str, Photo] = {}
     for photo in photos:
         name, (width, height) = photo.path.name, photo.size
         if min(width, height) < resolution:
             notes.append(f"{name} is {width}x{height} pixels, smaller than {resolution}, and is enlarged")
-        if max(width, height) > 1.6 * min(width, height) and crops == 1:
+        if max(width, height) > 1.6 * min(width, height) and crops == 1 and not buckets:
             notes.append(
-                f"only the central square of {name}, {width}x{height} pixels, is used; data.crops = 3 uses more"
+                f"only the central square of {name}, {width}x{height} pixels, is used; data.crops = 3 uses more, data.buckets all"
             )
         original = first.setdefault(photo.digest, photo)
         if original is not photo:

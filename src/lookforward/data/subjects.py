@@ -133,6 +133,7 @@ def read_subject(photos: Photos, settings: Settings) -> Subject:
             captions=data.captions,
             caption_lines=data.caption_lines,
             crops=data.crops,
+            buckets=data.buckets,
             large=round(SCALES[1] * data.resolution) if data.augment else 0,
         )
         for of_subject, class_noun, identifier in entries
