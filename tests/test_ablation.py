@@ -19,9 +19,9 @@ from lookforward.assembly import Evaluators
 from lookforward.benchmark.ablations import ABLATIONS, method_of, plan_ablation
 from lookforward.benchmark.cell import Cell, smooth_curves
 from lookforward.benchmark.comparison import ablation_curves, reward_differences
+from lookforward.benchmark.dataframes import planned_benchmark
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import Plan, spread_prompts
-from lookforward.benchmark.tables import planned_benchmark
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.examples.rewards import colourfulness, png_size

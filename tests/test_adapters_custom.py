@@ -13,12 +13,17 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script
 from errors import raises
+from lookforward.adapters.custom_diffusion import (
+    WEIGHTS,
+    CustomDiffusionAdapter,
+    cross_attentions,
+    load_custom_diffusion,
+)
 from lookforward.adapters.full import save_pipeline
-from lookforward.adapters.projections import WEIGHTS, ProjectionAdapter, cross_attentions, load_projections
 from lookforward.adapters.words import Word
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.core.types import Conditioning, State
-from lookforward.models.loading import load_pipeline
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -26,7 +31,7 @@ from tiny import pipeline_trainer, seeded
 
 PROMPT = "a photo of <new1> dog on the beach"
 BEGINNING = "a photo of red dog on the beach"  # what <new1> begins with
-ADAPTER = ProjectionAdapter((Word("<new1>", "red"),))
+ADAPTER = CustomDiffusionAdapter((Word("<new1>", "red"),))
 
 
 def fresh_policy() -> DiffusionPolicy:
@@ -143,7 +148,7 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(trained: tuple[Dif
     policy, folder = trained
     loaded = {strength: fresh_policy() for strength in (0.0, 0.5, 1.0)}
     for strength, other in loaded.items():
-        load_projections(other.pipeline, folder, strength)
+        load_custom_diffusion(other.pipeline, folder, strength)
     assert (drawn(loaded[1.0]) == drawn(policy)).all()
     base = fresh_policy()
     assert (drawn(loaded[0.0]) == drawn(base, BEGINNING)).all()
@@ -156,7 +161,7 @@ def test_an_export_goes_into_a_plain_pipeline_at_any_strength(trained: tuple[Dif
 def test_merged_it_is_a_pipeline_folder_with_the_word(trained: tuple[DiffusionPolicy, Path], tmp_path: Path) -> None:
     policy, folder = trained
     pipeline = make_pipeline()
-    load_projections(pipeline, folder)
+    load_custom_diffusion(pipeline, folder)
     save_pipeline(DiffusionPolicy(pipeline), tmp_path / "merged")
     merged = load_pipeline(tmp_path / "merged")
     assert "<new1>" in merged.tokenizer.get_vocab()
@@ -167,13 +172,13 @@ def test_files_that_do_not_fit(trained: tuple[DiffusionPolicy, Path], tmp_path: 
     pipeline = make_pipeline()
     before = weights(DiffusionPolicy(pipeline))
     with raises("export-unreadable", WEIGHTS):
-        load_projections(pipeline, tmp_path)
+        load_custom_diffusion(pipeline, tmp_path)
     tensors = load_file(trained[1] / WEIGHTS)
     name = next(name for name, tensor in tensors.items() if tensor.numel())
     for wrong in ({k: v for k, v in tensors.items() if k != name}, tensors | {name: torch.ones(3, 3)}):
         save_file(wrong, tmp_path / WEIGHTS)
         with raises("export-misfit", WEIGHTS):
-            load_projections(pipeline, tmp_path)
+            load_custom_diffusion(pipeline, tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(DiffusionPolicy(pipeline)).items())
 
 

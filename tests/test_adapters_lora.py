@@ -22,7 +22,7 @@ from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.kohya import to_kohya, write_kohya
-from lookforward.adapters.low_rank import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
+from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
 from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.config.recipe import load_settings
@@ -30,7 +30,7 @@ from lookforward.core.types import State
 from lookforward.exports.load import load_export, manifest_of
 from lookforward.exports.write import export
 from lookforward.models.families.sd import SD
-from lookforward.models.loading import load_pipeline
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint

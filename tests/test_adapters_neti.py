@@ -23,13 +23,15 @@ from documented import draw_elsewhere, page_script
 from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.layered_words import NetiAdapter, read_word
+from lookforward.adapters.layered_words import read_word
+from lookforward.adapters.neti import NetiAdapter
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
-from lookforward.models.families.concept_pipeline import ConceptPipeline, SpaceTimeWords, draw_frequencies
-from lookforward.models.loading import load_pipeline
+from lookforward.models.families.layered_words.embeddings import SpaceTimeWords, draw_frequencies
+from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL
@@ -204,7 +206,11 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
     disturb(adapter.attach(policy))
     (tmp_path / "export").mkdir()
     adapter.export(policy, tmp_path / "export")
-    assert {path.name for path in (tmp_path / "export").iterdir()} == {"learned_embeds.safetensors", "pipeline.py"}
+    assert {path.name for path in (tmp_path / "export").iterdir()} == {
+        "learned_embeds.safetensors",
+        "pipeline.py",
+        "embeddings.py",
+    }
     ours = draw(pipeline)
     script = page_script("neti", MODEL, tmp_path / "export", steps=3, guidance=3.0, seed=3)
     assert (draw_elsewhere([script], tmp_path)[0] == ours[0]).all()
@@ -255,7 +261,7 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
         output=tmp_path / "run",
         settings={"adapter.name": "neti", **settings},
     )
-    assert isinstance(made.pipeline, ConceptPipeline)
+    assert isinstance(made.pipeline, LayeredWordPipeline)
     assert (made.run.samples / "step-000002.png").is_file()
     weak = load_export(made.run.export, "cpu", 0.0)
     assert (draw(weak) != draw(made.pipeline)).any()

@@ -24,13 +24,15 @@ from documented import draw_elsewhere, page_script
 from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.layered_words import PPlusAdapter, read_word
+from lookforward.adapters.layered_words import read_word
+from lookforward.adapters.p_plus import PPlusAdapter
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
-from lookforward.models.families.concept_pipeline import ConceptPipeline, LayerWords, cross_attentions
-from lookforward.models.loading import load_pipeline
+from lookforward.models.families.layered_words.embeddings import LayerWords
+from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline, cross_attentions
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL
@@ -150,7 +152,7 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     ADAPTER.export(policy, tmp_path / "export")
     files = {path.name: path.stat().st_size for path in (tmp_path / "export").iterdir()}
-    assert files.keys() == {"learned_embeds.safetensors", "pipeline.py"}
+    assert files.keys() == {"learned_embeds.safetensors", "pipeline.py", "embeddings.py"}
     assert files["learned_embeds.safetensors"] < 4 * (7 + 1) * 128 + 1000
     ours = draw(pipeline)
     script = page_script("p-plus", MODEL, tmp_path / "export", steps=3, guidance=3.0, seed=3)
@@ -191,8 +193,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(tmp_path: Path) 
     read_word(other := make_pipeline(), tmp_path, "p-plus")
     with raises("word-second", WORD):
         read_word(other, tmp_path, "p-plus")
-    assert isinstance(other, ConceptPipeline)
-    assert other.word == WORD
+    assert isinstance(other, LayeredWordPipeline)
+    assert other.identifier == WORD
     with raises("identifier-known", "vase"):
         PPlusAdapter("vase", "vase").attach(DiffusionPolicy(make_pipeline()))
 
@@ -232,7 +234,7 @@ def test_a_run_from_photos_to_images(tiny_model: Path, photos: Path, tmp_path: P
         settings={"adapter.name": "p-plus", **settings},
     )
     assert made.run.settings.subject.identifier == WORD
-    assert isinstance(made.pipeline, ConceptPipeline)
+    assert isinstance(made.pipeline, LayeredWordPipeline)
     assert (made.run.samples / "step-000002.png").is_file()
     weak = load_export(made.run.export, "cpu", 0.0)
     assert np.abs(draw(weak) - draw(weak, "a photo of vase on the beach")).max() <= 1

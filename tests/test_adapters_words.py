@@ -15,7 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from conftest import make_pipeline
 from documented import PAGES, draw_elsewhere, page_script, replace
 from errors import raises
-from lookforward.adapters.words import Word, WordAdapter, add_words, load_words, remove_words
+from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_words
+from lookforward.adapters.words import Word, add_words, remove_words
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
@@ -32,7 +33,7 @@ def policy() -> DiffusionPolicy:
     return DiffusionPolicy(make_pipeline())
 
 
-def word_trainer(policy: DiffusionPolicy, adapter: WordAdapter, seed: int = 0) -> Trainer:
+def word_trainer(policy: DiffusionPolicy, adapter: TextualInversionAdapter, seed: int = 0) -> Trainer:
     return pipeline_trainer(policy, adapter, PROMPT, seed=seed, rate=0.1)
 
 
@@ -74,7 +75,7 @@ def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: Diff
 
 def test_only_the_rows_learn_and_a_prompt_teaches_only_its_words(policy: DiffusionPolicy) -> None:
     before = weights(policy.pipeline)
-    trainer = word_trainer(policy, WordAdapter(WORDS))
+    trainer = word_trainer(policy, TextualInversionAdapter(WORDS))
     assert {name: tuple(p.shape) for name, p in trainer.parameters.items()} == {
         "word.<sks>": (3, 16), "word.<new1>": (1, 16),
     }  # fmt: skip
@@ -95,7 +96,7 @@ def test_only_the_rows_learn_and_a_prompt_teaches_only_its_words(policy: Diffusi
 
 
 def test_detach_leaves_nothing_and_the_adapter_attaches_again(policy: DiffusionPolicy) -> None:
-    pipeline, adapter = policy.pipeline, WordAdapter(WORDS)
+    pipeline, adapter = policy.pipeline, TextualInversionAdapter(WORDS)
     tokenizer, embedding = pipeline.tokenizer, pipeline.text_encoder.get_input_embeddings()
     size, said = len(tokenizer), json.loads(tokenizer.backend_tokenizer.to_str())["added_tokens"]
     plain = policy.encode_prompts([PROMPT, ""]).tokens
@@ -138,7 +139,7 @@ def test_words_that_cannot_be_added(policy: DiffusionPolicy, words: tuple[Word, 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     def fresh(seed: int) -> Trainer:
-        return word_trainer(DiffusionPolicy(make_pipeline()), WordAdapter(WORDS[:1]), seed)
+        return word_trainer(DiffusionPolicy(make_pipeline()), TextualInversionAdapter(WORDS[:1]), seed)
 
     straight, first, second = fresh(0), fresh(0), fresh(9)
     terms = [result.terms for result in train(straight, 4)]
@@ -153,14 +154,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         "policy/word.<sks>": (3, 16)
     }
     assert (path / "state.safetensors").stat().st_size < 30_000  # most of it the generators'
-    other = word_trainer(DiffusionPolicy(make_pipeline()), WordAdapter((Word("<sks>", "dog"),)))
+    other = word_trainer(DiffusionPolicy(make_pipeline()), TextualInversionAdapter((Word("<sks>", "dog"),)))
     with raises("checkpoint-unusable", "other parameters"):
         load_newest(other, tmp_path)
 
 
 def taught(policy: DiffusionPolicy, words: tuple[Word, ...], folder: Path) -> np.ndarray:
     """Words that have moved, exported; returns what their pipeline draws."""
-    adapter = WordAdapter(words)
+    adapter = TextualInversionAdapter(words)
     with torch.no_grad():
         for seed, row in enumerate(adapter.attach(policy).values()):
             row += torch.randn(row.shape, generator=seeded(seed))
@@ -236,5 +237,5 @@ def test_the_count_on_stable_diffusion() -> None:
         pipeline.text_encoder = CLIPTextModel(CLIPTextConfig(
             hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408
         ))  # fmt: skip
-    rows = WordAdapter(WORDS).attach(DiffusionPolicy(pipeline))
+    rows = TextualInversionAdapter(WORDS).attach(DiffusionPolicy(pipeline))
     assert [p.numel() for p in rows.values()] == [3 * 768, 768]

@@ -20,7 +20,7 @@ from lookforward import (
     personalize,
 )
 from lookforward.adapters import ADAPTERS
-from lookforward.assembly.job import training_job
+from lookforward.assembly.training import training_job
 from lookforward.config.reading import structure
 from lookforward.data.subjects import read_subject
 from lookforward.runs.folder import default_output, open_run

@@ -17,6 +17,7 @@ from exports import make_model
 from fake_cells import FakeRunner, begun, fake_plan, finish, in_fork
 from lookforward.benchmark import runner as runner_module
 from lookforward.benchmark.cell import finished_cell, read_strip
+from lookforward.benchmark.dataframes import write_results
 from lookforward.benchmark.datasets import find_dataset
 from lookforward.benchmark.datasets.values import photos_hash
 from lookforward.benchmark.description import write_description
@@ -26,7 +27,6 @@ from lookforward.benchmark.methods import grid_methods
 from lookforward.benchmark.plan import Plan, cell_name, method_label, prompt_kind
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare, read_failure, run_grid, run_one
-from lookforward.benchmark.tables import write_results
 from lookforward.cli import main
 from lookforward.errors import LookforwardError
 from tiny_rewards import save_clip, save_vit

@@ -120,8 +120,8 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
         ("dora", 'pipeline.load_lora_weights("FOLDER")'),
         ("custom-diffusion", 'pipeline.unet.load_attn_procs("FOLDER"'),
         ("textual-inversion", 'pipeline.load_textual_inversion("FOLDER"'),
-        ("p-plus", 'pipeline.load_concept("FOLDER")'),
-        ("neti", 'pipeline.load_concept("FOLDER")'),
+        ("p-plus", 'pipeline.load_word("FOLDER")'),
+        ("neti", 'pipeline.load_word("FOLDER")'),
     ],
 )
 def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:

@@ -612,10 +612,10 @@ def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch
     def refuse(*_: Any) -> None:
         raise LookforwardError("told", code="test")
 
-    monkeypatch.setattr("lookforward.runs.job.load_newest", lambda *_: 1 / 0)
+    monkeypatch.setattr("lookforward.runs.training_job.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr("lookforward.runs.job.load_newest", refuse)
+    monkeypatch.setattr("lookforward.runs.training_job.load_newest", refuse)
     assert_refused(run(*command), "told")
 
 

@@ -62,7 +62,7 @@ def test_differences_of_every_other_table_are_in_the_report() -> None:
 def test_the_report_is_that_of_the_archived_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells of version 0.1, with its names of settings and kinds of prompts."""
     for name in ("fidelity_plots", "curve_plots"):
-        monkeypatch.setattr(f"lookforward.report.sections.{name}", lambda *_: [])
+        monkeypatch.setattr(f"lookforward.report.page_sections.{name}", lambda *_: [])
     with tarfile.open(ROOT / "docs" / "results" / "benchmark.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     benchmark = read_benchmark(tmp_path / "benchmark", "Toybox, test subjects")

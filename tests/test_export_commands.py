@@ -19,7 +19,7 @@ from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.kohya import about_the_base, to_kohya
-from lookforward.adapters.words import file_name
+from lookforward.adapters.textual_inversion import file_name
 from lookforward.assembly import build_pipeline, load_export, read_manifest
 from lookforward.config.reading import structure
 from lookforward.config.settings import Settings

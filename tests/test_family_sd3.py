@@ -24,14 +24,14 @@ from conftest import CAPTIONS
 from errors import raises
 from lookforward import Personalized, personalize
 from lookforward.algorithm.environment import act
-from lookforward.assembly.run import build
+from lookforward.assembly.components import build
 from lookforward.config.recipe import load_settings
 from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State, StepResult
 from lookforward.data.subjects import read_subject
 from lookforward.models.latents import decode, encode
-from lookforward.models.loading import load_pipeline
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from lookforward_toybox.training.tokenizer import build_tokenizer

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from errors import raises
 from lookforward import Personalized, personalize
 from lookforward.algorithm.environment import act
-from lookforward.assembly.run import build
+from lookforward.assembly.components import build
 from lookforward.config.recipe import load_settings
 from lookforward.core.path import add_noise
 from lookforward.core.types import State, StepResult
@@ -29,8 +29,7 @@ from lookforward.exports.load import load_export
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
 from lookforward.models.latents import encode
-from lookforward.models.loading import load_pipeline
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.pipeline import build_pipeline, load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from tiny import seeded

@@ -21,6 +21,7 @@ from lookforward.benchmark.ablations import ABLATIONS, plan_ablation
 from lookforward.benchmark.cell import Cell, finished_cell, non_finite_scores, read_strip, write_cell
 from lookforward.benchmark.cell_runner import ModelSource
 from lookforward.benchmark.comparison import ablation_sheet, write_comparison
+from lookforward.benchmark.dataframes import planned_benchmark
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate
 from lookforward.benchmark.executors import InProcess
@@ -29,15 +30,14 @@ from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan, Scoring, cell_name
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare, run_grid
-from lookforward.benchmark.tables import planned_benchmark
 from lookforward.cli.compare import run_cells
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import Encoders
 from lookforward.models.families.sd import SD
 from lookforward.report.aggregate import difference
 from lookforward.report.aggregate import estimate as estimate_score
+from lookforward.report.page_sections import cost_table
 from lookforward.report.render import write_report
-from lookforward.report.sections import cost_table
 from tiny_rewards import save_clip, save_vit
 
 TINY = {

@@ -21,10 +21,10 @@ from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.report.aggregate import difference, estimate
 from lookforward.report.blocks import Sheet
 from lookforward.report.data import Benchmark
+from lookforward.report.page_sections import CEILING
 from lookforward.report.pictures import case_section, cases, prompts_in_turn, sheet_section, unseen_score
 from lookforward.report.plots import _keep_near, curve_plots, fidelity_plots
 from lookforward.report.render import data_uris, write_report
-from lookforward.report.sections import CEILING
 from lookforward.report.statistics import paired_interval
 from lookforward_toybox import bundle
 
@@ -116,7 +116,7 @@ def folder(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plots, which take most of the time."""
     for name in ("fidelity_plots", "curve_plots"):
-        monkeypatch.setattr(f"lookforward.report.sections.{name}", lambda *_: [])
+        monkeypatch.setattr(f"lookforward.report.page_sections.{name}", lambda *_: [])
 
 
 class Page(HTMLParser):

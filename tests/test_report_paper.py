@@ -20,7 +20,7 @@ SETTINGS = {"run.steps": 300, **METHODS["look-forward"]}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plots, which take most of the time."""
     for name in ("fidelity_plots", "curve_plots"):
-        monkeypatch.setattr(f"lookforward.report.sections.{name}", lambda *_: [])
+        monkeypatch.setattr(f"lookforward.report.page_sections.{name}", lambda *_: [])
 
 
 def write_plan(

@@ -14,11 +14,11 @@ from fake_cells import FakeRunner, begun, fake_plan, finish
 from lookforward.assembly import build_pipeline
 from lookforward.benchmark.cell import finished_cell
 from lookforward.benchmark.cell_runner import run_cell
+from lookforward.benchmark.dataframes import write_results
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.optimised import optimised_of, optimised_scores
 from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.runner import prepare
-from lookforward.benchmark.tables import write_results
 from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
 

@@ -13,14 +13,15 @@ from conftest import make_pipeline, save_image
 from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build
-from lookforward.assembly.job import training_job
+from lookforward.assembly.training import training_job
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.core.types import Transition
+from lookforward.data.mask_weights import latent_weights
 from lookforward.data.photo import squares_along
 from lookforward.data.subject import Subject, load_subject
 from lookforward.data.subjects import name_subjects, read_subject, subjects_of
-from lookforward.data.views import caption_notes, make_views, prompts_of, scaled, weigh
+from lookforward.data.views import caption_notes, make_views, prompts_of, scaled
 from lookforward.exports.card import CARD
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
@@ -146,7 +147,7 @@ def test_a_mask_of_ones_changes_no_bit() -> None:
 def test_a_mask_weighs_every_error(dog: Path, background: float) -> None:
     mask(dog / "0.mask.png", (24, 0, 48, 48))  # the left half of the central square
     views = make_views(load(dog))
-    weight = weigh(views, 8, 8, background)
+    weight = latent_weights(views, 8, 8, background)
     assert weight is not None
     assert weight.shape == (3, 1, 8, 8)
     assert torch.equal(weight[1:], torch.ones(2, 1, 8, 8))  # photos without a mask count as they did
@@ -174,8 +175,8 @@ def test_masks_are_no_photos_and_weigh_nothing_where_the_background_counts_in_fu
     mask(dog / "0.mask.png", (24, 0, 48, 48))
     subject = load(dog)
     assert len(subject.photos) == 3
-    assert weigh(make_views(subject), 8, 8, 1.0) is None
-    assert weigh(make_views(load(dog, captions=False)), 8, 8, 0.0) is not None
+    assert latent_weights(make_views(subject), 8, 8, 1.0) is None
+    assert latent_weights(make_views(load(dog, captions=False)), 8, 8, 0.0) is not None
 
 
 def test_a_mask_of_no_photo_is_told_of(dog: Path) -> None:
@@ -303,7 +304,7 @@ def test_a_scaled_view_tells_its_scale_and_counts_only_what_is_of_the_photo(
         assert v.valid.sum() == round(scale * SIDE) ** 2
         assert (v.pixels[~v.valid] == 127).all()
         assert not v.mask[~v.valid].any()
-        weight = weigh([v], 8, 8, 1.0)
+        weight = latent_weights([v], 8, 8, 1.0)
         assert weight is not None
         assert weight.mean().item() == pytest.approx(1)
         valid = torch.from_numpy(v.valid.astype(np.float32))[None]
@@ -469,7 +470,7 @@ def test_resume_is_exact_with_all_kinds_of_views(subjects: Path, tmp_path: Path,
 def test_the_card_counts_the_photos_of_all_subjects(
     subjects: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.runs.job.train", lambda *_: iter(()))
+    monkeypatch.setattr("lookforward.runs.training_job.train", lambda *_: iter(()))
     config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
     list(training_job(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Trained with lookforward on 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()

@@ -181,7 +181,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr("lookforward.models.loading.HfApi.model_info", unreachable)
+    monkeypatch.setattr("lookforward.models.pretrained.HfApi.model_info", unreachable)
 
 
 @pytest.mark.parametrize("load", [load_dino, load_clip])

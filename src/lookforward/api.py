@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly import Source, device_of, find_source
-from lookforward.assembly.job import training_job
+from lookforward.assembly.training import training_job
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
 from lookforward.config.settings import Options, dotted

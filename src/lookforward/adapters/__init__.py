@@ -1,11 +1,6 @@
-"""What can be trained, a spec each; docs/adapters.md has the table."""
+"""What can be trained: the specs in `specs.py`, and for each its code in the file of its name."""
 
-from lookforward.adapters.custom_diffusion import CUSTOM_DIFFUSION
-from lookforward.adapters.full import FULL
-from lookforward.adapters.lora import DORA, LORA
-from lookforward.adapters.neti import NETI
-from lookforward.adapters.p_plus import P_PLUS
-from lookforward.adapters.textual_inversion import TEXTUAL_INVERSION
+from lookforward.adapters.specs import CUSTOM_DIFFUSION, DORA, FULL, LORA, NETI, P_PLUS, TEXTUAL_INVERSION
 from lookforward.core.specs import AdapterSpec, installed
 
 ADAPTERS: tuple[AdapterSpec, ...] = (

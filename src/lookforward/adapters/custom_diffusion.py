@@ -1,68 +1,136 @@
 """Custom Diffusion (Kumari et al., 2023): a new word, and the keys and values of the denoiser's cross-attentions."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lookforward.adapters.textual_inversion import usage
-from lookforward.core.specs import AdapterSpec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
 
-if TYPE_CHECKING:
-    import torch
+from lookforward.adapters.textual_inversion import load_words, write_words
+from lookforward.adapters.words import Word, add_words, remove_words, word_table, words_of
+from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
+from lookforward.models.families import family_of
+from lookforward.models.families.sd import SD
+from lookforward.models.policy import DiffusionPolicy
 
-    from lookforward.adapters.projections import ProjectionAdapter
-
-
-def _build(settings: Any, _: torch.Generator) -> ProjectionAdapter:
-    from lookforward.adapters.projections import ProjectionAdapter
-    from lookforward.adapters.words import words_of
-
-    return ProjectionAdapter(words_of(settings))
-
-
-def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
-    from lookforward.adapters.projections import load_projections
-
-    load_projections(pipeline, folder, strength)
+WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"  # diffusers' name for it
+_PROJECTIONS = ("to_k", "to_v")
 
 
-def _usage(words: int) -> list[str]:
-    from lookforward.adapters.projections import WEIGHTS
-    from lookforward.models.families.sd import SD
+class TrainedProjection(nn.Module):
+    """A key or value projection with trained weights in the place of the model's own, which are left as they are."""
 
-    return [
-        f'pipeline.{SD.denoiser}.load_attn_procs("FOLDER", weight_name="{WEIGHTS}", _pipeline=pipeline)',
-        *usage(words),
-    ]
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.weight = nn.Parameter(base.weight.detach().clone())
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Encoded prompts (b, l, d) to keys or values (b, l, c)."""
+        projected = functional.linear(words, self.weight, self.base.bias)
+        # The start-of-text token is the same in every prompt: as in the authors' code, it gets no gradient
+        return torch.cat([projected[:, :1].detach(), projected[:, 1:]], dim=1)
 
 
-CUSTOM_DIFFUSION = AdapterSpec(
-    name="custom-diffusion",
-    label="Custom Diffusion",
-    help="Custom Diffusion: keys and values of the cross-attentions, and a learned word",
-    build=_build,
-    usage=_usage,
-    load=_load,
-    merge=_load,
-    defaults={  # as diffusers trains it: 1e-5 for each photo and class image of a step
-        "subject": {"identifier": "<new1>"},
-        "data": {"class_images": 200},
-        "adapter": {"initial_word": "ktn"},
-        "optimizer": {"learning_rate": 4e-5},
-        "run": {"steps": 250, "batch_size": 2},
-        "family": {
-            "toybox": {
-                "data": {"class_images": 32},
-                "adapter": {"initial_word": "zwx"},
-                "optimizer": {"learning_rate": 1e-3},
-                "run": {"steps": 300, "batch_size": 1},
-            }
-        },
-    },
-    settings=("adapter.initial_word",),
-    learns_word=True,
-    replaces=True,
-    needs=frozenset({"cross-attention", "learned-words"}),
-    dpok=False,
-)
+@dataclass(frozen=True)
+class CustomDiffusionAdapter:
+    """The key and value projections of all cross-attentions (19.2M in Stable Diffusion 1.4) and new words.
+
+    The export is what diffusers' Custom Diffusion writes: the projections as attention processors, and the words.
+
+    Raises:
+        LookforwardError: when attached, see `add_words`.
+    """
+
+    words: tuple[Word, ...]
+
+    @property
+    def changes_prompts(self) -> bool:
+        return True
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        for module in policy.components.values():
+            module.requires_grad_(False)
+        parameters = add_words(policy.pipeline, self.words).named_rows()
+        for name, attention in cross_attentions(policy.denoiser).items():
+            for part in _PROJECTIONS:
+                trained = TrainedProjection(getattr(attention, part))
+                setattr(attention, part, trained)
+                parameters[f"{policy.family.denoiser}.{name}.{part}.weight"] = trained.weight
+        return parameters
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        for attention in cross_attentions(policy.denoiser).values():
+            for part in _PROJECTIONS:
+                trained = getattr(attention, part)
+                if isinstance(trained, TrainedProjection):
+                    setattr(attention, part, trained.base)
+        remove_words(policy.pipeline)
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        write_words(word_table(policy.pipeline), folder)
+        denoiser: Any = policy.denoiser
+        crossing = cross_attentions(policy.denoiser)
+        tensors = {
+            f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight.detach()
+            for name, attention in crossing.items()
+            for part in _PROJECTIONS
+        }
+        # diffusers needs a processor for each attention; an empty one has no weights
+        tensors |= {
+            name: torch.empty(0) for name in denoiser.attn_processors if name.removesuffix(".processor") not in crossing
+        }
+        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+
+
+def build_custom_diffusion(settings: Any, _: torch.Generator) -> CustomDiffusionAdapter:
+    """The adapter of a run's settings."""
+    return CustomDiffusionAdapter(words_of(settings))
+
+
+def usage() -> list[str]:
+    """The line that loads the projections of an export in plain diffusers."""
+    return [f'pipeline.{SD.denoiser}.load_attn_procs("FOLDER", weight_name="{WEIGHTS}", _pipeline=pipeline)']
+
+
+def cross_attentions(denoiser: nn.Module) -> dict[str, Any]:
+    """The attentions that look at the prompt, by name: 16 in Stable Diffusion 1 and 2."""
+    return {name: module for name, module in denoiser.named_modules() if name.rpartition(".")[2] == "attn2"}
+
+
+def load_custom_diffusion(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    """Put an export into a pipeline: its words, and its projections in the place of the pipeline's own.
+
+    A second export's projections take the place of the first one's; subjects that are to be drawn together are
+    trained together.
+
+    strength: 1 is what was learned, 0 the model before with the word that training began with.
+
+    Raises:
+        LookforwardError: the export cannot be read or is of another model; see `load_words` for its words.
+    """
+    path = folder / WEIGHTS
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        message = f"{path} cannot be read: {error}. Give the export's folder."
+        raise LookforwardError(message, code="export-unreadable") from error
+    attentions = cross_attentions(getattr(pipeline, family_of(pipeline).denoiser))
+    weights = {
+        f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight
+        for name, attention in attentions.items()
+        for part in _PROJECTIONS
+    }
+    trained = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    if trained.keys() != weights.keys() or any(trained[name].shape != w.shape for name, w in weights.items()):
+        message = f"{path} does not fit this model's cross-attentions: give the model it was trained on."
+        raise LookforwardError(message, code="export-misfit")
+    load_words(pipeline, folder, strength)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.lerp_(trained[name].to(weight), strength)

@@ -1,17 +1,18 @@
 """DreamBooth's choice of what is trained: the whole denoiser and, if wanted, the text encoders."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from lookforward.core.specs import AdapterSpec
+import torch
+from diffusers.utils import logging as diffusers_logging
+from tokenizers.models import BPE
+from torch import nn
+from transformers.utils import logging as transformers_logging
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.pipeline import forget_origin
+from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.pretrained import no_progress_bars
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,6 @@ class FullAdapter:
 
 def save_pipeline(policy: DiffusionPolicy, folder: Path) -> None:
     """Write the pipeline as a folder that diffusers loads, the same whatever was drawn before."""
-    from diffusers.utils import logging as diffusers_logging
-    from tokenizers.models import BPE
-    from transformers.utils import logging as transformers_logging
-
-    from lookforward.models.loading import forget_origin, no_progress_bars
-
     names = [name for name in policy.family.tokenizers if getattr(policy.pipeline, name, None) is not None]
     tokenizers = {name: getattr(policy.pipeline, name).backend_tokenizer for name in names}
     for tokenizer in tokenizers.values():  # it remembers, and saves, how its last prompt was padded and cut
@@ -63,11 +58,6 @@ def save_pipeline(policy: DiffusionPolicy, folder: Path) -> None:
     forget_origin(folder)
 
 
-FULL = AdapterSpec(
-    name="full",
-    label="full",
-    help="the whole model (DreamBooth)",
-    build=lambda settings, _: FullAdapter(settings.adapter.train_text_encoder),
-    usage=lambda _: [],
-    tag="dreambooth",
-)
+def build_full(settings: Any, _: torch.Generator) -> FullAdapter:
+    """The adapter of a run's settings."""
+    return FullAdapter(settings.adapter.train_text_encoder)

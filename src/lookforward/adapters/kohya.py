@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lookforward.adapters.low_rank import read_lora
+from lookforward.adapters.lora import read_lora
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors, writing
 from lookforward.models.families.sd import SD

@@ -1,72 +1,238 @@
-"""LoRA (Hu et al., 2022) and DoRA (Liu et al., 2024): what they are to users; `low_rank.py` holds the layers."""
+"""LoRA (Hu et al., 2022) and DoRA (Liu et al., 2024): low-rank changes beside frozen weights, through peft."""
 
-from __future__ import annotations
-
-from dataclasses import replace
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lookforward.core.specs import AdapterSpec, ExportFormat
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
-if TYPE_CHECKING:
-    import torch
+from lookforward.adapters.specs import DORA
+from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
+from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.pretrained import no_progress_bars
 
-    from lookforward.adapters.low_rank import LoraAdapter
+WEIGHTS = "pytorch_lora_weights.safetensors"  # diffusers' name for it
+_NAME = "default"
+_SETTINGS = "lora_adapter_metadata"  # where diffusers looks for them
+# peft's names of what is learned to those of diffusers' files, where they differ
+_OF_UNET = {".lora_A.weight": ".lora.down.weight", ".lora_B.weight": ".lora.up.weight"}
+_OF_TEXT_ENCODER = {
+    ".lora_A.weight": ".lora_linear_layer.down.weight",
+    ".lora_B.weight": ".lora_linear_layer.up.weight",
+    # transformers 5 looks for what the layer itself calls it; others know this name as well
+    ".lora_magnitude_vector": ".lora_magnitude_vector.weight",
+}
 
 
-def _build(settings: Any, generator: torch.Generator) -> LoraAdapter:
-    from lookforward.adapters.low_rank import LoraAdapter
+@dataclass(frozen=True)
+class LoraAdapter:
+    """A change BA of rank r beside each attention projection W: W + (alpha / rank)·BA.
 
+    With dora, that sum gives only the direction of each row; its length is learned apart from it.
+
+    Args:
+        rank: r ≥ 1. alpha: > 0, how much the change counts.
+        train_text_encoder: whether the attention of the text encoders is adapted as well as the denoiser's.
+        dora: lengths and directions apart.
+        generator: on the CPU; A is drawn from it when the adapter is attached, B begins at zero.
+
+    Raises:
+        LookforwardError: rank or alpha is out of range.
+    """
+
+    rank: int
+    alpha: float
+    train_text_encoder: bool
+    dora: bool
+    generator: torch.Generator
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise LookforwardError(f"adapter.rank = {self.rank} must be at least 1.", code="setting-range")
+        if not self.alpha > 0:
+            raise LookforwardError(f"adapter.alpha = {self.alpha} must be greater than 0.", code="setting-range")
+
+    @property
+    def changes_prompts(self) -> bool:
+        return self.train_text_encoder
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        for module in policy.components.values():
+            module.requires_grad_(False)
+        parameters: dict[str, nn.Parameter] = {}
+        for part, module in self._parts(policy).items():
+            config = LoraConfig(**self._settings(policy, part))
+            with torch.random.fork_rng(devices=[]):  # peft draws on the CPU, from torch's own generator
+                module.add_adapter(config, adapter_name=_NAME)
+            module.train(module.training)  # its new layers too
+            learned = {f"{part}.{name}": p for name, p in module.named_parameters() if ".lora_" in name}
+            parameters |= learned
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        for name in sorted(parameters):
+            if ".lora_A." in name:
+                self._draw(parameters[name])
+        return parameters
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        policy.pipeline.unload_lora_weights()
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        layers: dict[str, Tensor] = {}
+        settings: dict[str, Any] = {}
+        for part, module in self._parts(policy).items():
+            layers |= {f"{part}.{name}": tensor for name, tensor in layers_of(module).items()}
+            # Not all of peft's settings: one that an older peft does not know would keep it from loading the file
+            settings |= {f"{part}.{name}": value for name, value in self._settings(policy, part).items()}
+        metadata = {"format": "pt", _SETTINGS: json.dumps(settings, indent=2, sort_keys=True)}
+        write_tensors(folder / WEIGHTS, layers, metadata)
+
+    def _parts(self, policy: DiffusionPolicy) -> dict[str, Any]:
+        parts = policy.components if self.train_text_encoder else {policy.family.denoiser: policy.denoiser}
+        return {name: module for name, module in parts.items() if name in policy.family.lora_targets}
+
+    def _settings(self, policy: DiffusionPolicy, part: str) -> dict[str, Any]:
+        return {
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "target_modules": list(policy.family.lora_targets[part]),
+            "use_dora": self.dora,
+        }
+
+    @torch.no_grad()
+    def _draw(self, parameter: Tensor) -> None:
+        # As in diffusers' training script, init_lora_weights="gaussian"
+        parameter.copy_(torch.randn(parameter.shape, generator=self.generator) / self.rank)
+
+
+def build_lora(settings: Any, generator: torch.Generator) -> LoraAdapter:
+    """The adapter of a run's settings, LoRA or DoRA."""
     chosen = settings.adapter
     return LoraAdapter(chosen.rank, chosen.alpha, chosen.train_text_encoder, chosen.name == DORA.name, generator)
 
 
-def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
-    from lookforward.adapters.low_rank import load_lora
+def load_lora(pipeline: Any, folder: Path, strength: float = 1.0) -> str:
+    """Put an exported LoRA or DoRA into a pipeline, beside those it already has; returns its name there.
 
+    strength: 0 is the untouched model, 1 the trained one. Of a DoRA, the lengths are taken as much of the way as
+    the change of direction, which `pipeline.set_adapters` would not do.
+
+    Raises:
+        LookforwardError: the folder holds no such export, or it does not fit the pipeline.
+    """
+    layers, _ = read_lora(folder)
+    _require_fit(pipeline, layers, folder)
+    name = f"lora_{len({name for part in pipeline.get_list_adapters().values() for name in part})}"
+    # The layers begin with numbers from torch's own generator, before they are filled
+    with torch.random.fork_rng(devices=[]), _quietly():
+        pipeline.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+    for layer in _lora_layers(pipeline):
+        layer.set_adapter(list(layer.lora_A.keys()))  # those of before as well
+        if name in layer.lora_A:
+            _set_strength(layer, name, strength)
+    for module in _modules(pipeline):
+        module.requires_grad_(False).eval()
+    return name
+
+
+def merge_lora(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    """Bake an exported LoRA or DoRA, and those that were loaded before it, into the pipeline's own weights.
+
+    Raises:
+        LookforwardError: as `load_lora`.
+    """
     load_lora(pipeline, folder, strength)
+    for layer in _lora_layers(pipeline):
+        layer.merge()
+    pipeline.unload_lora_weights()
 
 
-def _merge(pipeline: Any, folder: Path, strength: float) -> None:
-    from lookforward.adapters.low_rank import merge_lora
+def read_lora(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The layers of an export under the names of diffusers' files, and the settings of each part.
 
-    merge_lora(pipeline, folder, strength)
+    Raises:
+        LookforwardError: the folder holds no LoRA.
+    """
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            settings = json.loads((file.metadata() or {}).get(_SETTINGS, "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
+    except Exception as error:  # OSError and safetensors' own
+        raise LookforwardError(
+            f"{folder / WEIGHTS} cannot be read: give the export of a run with adapter lora or dora.",
+            code="export-unreadable",
+        ) from error
 
 
-def _write_kohya(export: Path, folder: Path, name: str, subject: str) -> None:
-    from lookforward.adapters.kohya import write_kohya
+def _require_fit(pipeline: Any, layers: dict[str, Tensor], folder: Path) -> None:
+    # diffusers would say so in a hundred lines, and leave half of the layers in the pipeline
+    for key, tensor in layers.items():
+        part, _, name = key.partition(".")
+        path = name.partition(".lora")[0].removeprefix("text_model.")
+        module: Any = getattr(pipeline, part, None)
+        for step in ["text_model", *path.split(".")] if hasattr(module, "text_model") else path.split("."):
+            module = getattr(module, step, None)
+        side, axis = ("in_features", 1) if ".down." in name or ".lora_A." in name else ("out_features", 0)
+        if tensor.shape[axis] != getattr(module, side, None):
+            raise LookforwardError(
+                f"{folder / WEIGHTS} does not fit this model at {path}: give the base model that it was trained on.",
+                code="export-misfit",
+            )
 
-    write_kohya(export, folder / f"{name}.safetensors", subject)
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings of diffusers and peft about a text encoder that is not adapted, or a second adapter."""
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), no_progress_bars(diffusers_logging, transformers_logging):
+            warnings.filterwarnings("ignore", module="peft")
+            yield
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
 
 
-LORA = AdapterSpec(
-    name="lora",
-    label="LoRA",
-    help="a LoRA",
-    build=_build,
-    usage=lambda _: ['pipeline.load_lora_weights("FOLDER")'],
-    load=_load,
-    merge=_merge,
-    formats=(
-        ExportFormat(
-            "kohya",
-            _write_kohya,
-            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader. A1111: put it "
-            "into\n`models/Lora` and write `<lora:{name}:1>` in the prompt.",
-        ),
-    ),
-    defaults={  # as diffusers' train_dreambooth_lora trains it
-        "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},
-        "optimizer": {"learning_rate": 1e-4},
-        "run": {"steps": 500},
-        "family": {
-            "toybox": {
-                "adapter": {"train_text_encoder": True, "rank": 8, "alpha": 8.0},
-                "optimizer": {"learning_rate": 2e-3},
-                "run": {"steps": 300},
-            }
-        },
-    },
-    settings=("adapter.rank", "adapter.alpha"),
-)
-DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
+def _set_strength(layer: Any, name: str, strength: float) -> None:
+    if name in layer.lora_magnitude_vector:
+        magnitude = layer.lora_magnitude_vector[name].weight.data  # (out,)
+        length = torch.linalg.norm(layer.get_base_layer().weight.data, dim=1)
+        magnitude.copy_(torch.lerp(length, magnitude, strength))
+    layer.set_scale(name, strength)
+
+
+def _lora_layers(pipeline: Any) -> list[Any]:
+    return [layer for module in _modules(pipeline) for layer in module.modules() if isinstance(layer, LoraLayer)]
+
+
+def _modules(pipeline: Any) -> list[nn.Module]:
+    return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+
+
+def layers_of(module: Any) -> dict[str, Tensor]:
+    """What was learned, under the names of diffusers' files."""
+    text_encoder = isinstance(module, PreTrainedModel)
+    renamed = _OF_TEXT_ENCODER if text_encoder else _OF_UNET if isinstance(module, UNet2DConditionModel) else {}
+    layers = {}
+    for key, tensor in get_peft_model_state_dict(module, adapter_name=_NAME).items():
+        for old, new in renamed.items():
+            if key.endswith(old):
+                key = key.removesuffix(old) + new
+                break
+        if text_encoder and not key.startswith("text_model."):
+            key = f"text_model.{key}"  # a level that later versions of transformers left out, and files still have
+        layers[key] = tensor.detach()
+    return layers

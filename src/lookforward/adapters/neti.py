@@ -4,23 +4,83 @@ At each timestep and for each cross-attention layer, and what is added to it beh
 Stable Diffusion 1.4 at width 128. The model is frozen.
 """
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lookforward.adapters.p_plus import PIPELINE, UNMERGEABLE
-from lookforward.core.specs import AdapterSpec
+import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    import torch
+from lookforward.adapters.layered_words import attach_word, read_word, release, write_word
+from lookforward.errors import LookforwardError
+from lookforward.models.families.layered_words.embeddings import SpaceTimeWords, draw_frequencies
+from lookforward.models.policy import DiffusionPolicy
 
-    from lookforward.adapters.layered_words import NetiAdapter
+
+@dataclass(frozen=True)
+class NetiAdapter:
+    """The weights of the network from timestep and layer to the word.
+
+    identifier: the new word, "<sks>". initial_word: whose embedding it begins as, and whose length it keeps.
+    width: of the two hidden layers. bypass: α, the share of what is added behind the text encoder; 0 is none.
+    dropout: how likely nested dropout cuts the second hidden layer short, to a random length.
+    generator: on the CPU, for the first weights, the waves' frequencies and nested dropout.
+
+    The export is a file of weights and a custom pipeline for diffusers.
+
+    Raises:
+        LookforwardError: a number is out of range.
+    """
+
+    identifier: str
+    initial_word: str
+    width: int
+    bypass: float
+    dropout: float
+    generator: torch.Generator
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise LookforwardError(f"adapter.neti_width = {self.width} must be at least 1.", code="setting-range")
+        if not self.bypass >= 0:
+            raise LookforwardError(f"adapter.neti_bypass = {self.bypass} must not be negative.", code="setting-range")
+        if not 0 <= self.dropout <= 1:
+            raise LookforwardError(f"adapter.neti_dropout = {self.dropout} must lie in [0, 1].", code="setting-range")
+
+    @property
+    def changes_prompts(self) -> bool:
+        return False  # they are encoded within `act`, which knows the timestep; see `LayeredWordPipeline`
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""
+
+        def make(initial: Tensor, layers: int) -> SpaceTimeWords:
+            frequencies = draw_frequencies(self.generator)
+            # Made on the CPU, where the generator is
+            words = SpaceTimeWords(initial.cpu(), frequencies, layers, self.width, self.bypass, self.generator)
+            words.draw_keep = self.draw_keep if self.dropout > 0 else None
+            return words
+
+        return attach_word(policy, self.identifier, self.initial_word, make)
+
+    def draw_keep(self, b: int, n: int) -> Tensor:
+        """Nested dropout (Rippel et al. 2014): how many hidden units count, (b, n) in [1, width].
+
+        All of them, or with probability `dropout` a number drawn evenly: the first ones learn what matters most.
+        """
+        cut = torch.rand(b, n, generator=self.generator) < self.dropout
+        short = torch.randint(1, self.width + 1, (b, n), generator=self.generator)
+        return torch.where(cut, short, self.width)
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        release(policy.pipeline)
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        write_word(policy, folder)
 
 
-def _build(settings: Any, generator: torch.Generator) -> NetiAdapter:
-    from lookforward.adapters.layered_words import NetiAdapter
-
+def build_neti(settings: Any, generator: torch.Generator) -> NetiAdapter:
+    """The adapter of a run's settings."""
     chosen, subject = settings.adapter, settings.subject
     return NetiAdapter(
         subject.identifier,
@@ -32,33 +92,6 @@ def _build(settings: Any, generator: torch.Generator) -> NetiAdapter:
     )
 
 
-def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
-    from lookforward.adapters.layered_words import SpaceTimeWords, read_word
-
+def load_neti(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    """See `read_word`."""
     read_word(pipeline, folder, SpaceTimeWords.kind, strength)
-
-
-NETI = AdapterSpec(
-    name="neti",
-    label="NeTI",
-    help="NeTI: a learned word whose embedding depends on timestep and layer",
-    build=_build,
-    usage=lambda _: ['pipeline.load_concept("FOLDER")'],
-    pipeline_options=PIPELINE,
-    load=_load,
-    unmergeable=UNMERGEABLE,
-    defaults={  # no prior preservation; the word stands for the subject
-        "subject": {"identifier": "<sks>", "noun_in_prompt": False},
-        "adapter": {"train_text_encoder": False},
-        "optimizer": {"learning_rate": 1e-3},
-        "objective": {"prior_weight": 0.0},
-        "run": {"steps": 1000, "batch_size": 8},
-        "family": {"toybox": {"optimizer": {"learning_rate": 3e-3}, "run": {"steps": 300, "batch_size": 4}}},
-    },
-    settings=("adapter.initial_word", "adapter.neti_width", "adapter.neti_bypass", "adapter.neti_dropout"),
-    learns_word=True,
-    only_words=True,
-    several_subjects=False,
-    needs=frozenset({"cross-attention", "learned-words"}),
-    dpok=False,
-)

@@ -3,55 +3,50 @@
 A vector of the text encoder's width for each layer: 16 × 768 in Stable Diffusion 1.4. The model is frozen.
 """
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lookforward.core.specs import AdapterSpec
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    import torch
-
-    from lookforward.adapters.layered_words import PPlusAdapter
-
-UNMERGEABLE = "its word looks different to each layer"
-PIPELINE = 'custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True'
+from lookforward.adapters.layered_words import attach_word, read_word, release, write_word
+from lookforward.models.families.layered_words.embeddings import LayerWords
+from lookforward.models.policy import DiffusionPolicy
 
 
-def _build(settings: Any, _: torch.Generator) -> PPlusAdapter:
-    from lookforward.adapters.layered_words import PPlusAdapter
+@dataclass(frozen=True)
+class PPlusAdapter:
+    """A vector for each layer.
 
+    identifier: the new word, "<sks>". initial_word: whose embedding all vectors begin with.
+
+    The export is a file of vectors and a custom pipeline for diffusers.
+    """
+
+    identifier: str
+    initial_word: str
+
+    @property
+    def changes_prompts(self) -> bool:
+        return True
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""
+        return attach_word(policy, self.identifier, self.initial_word, lambda v, n: LayerWords(v.repeat(n, 1), v))
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        release(policy.pipeline)
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        write_word(policy, folder)
+
+
+def build_p_plus(settings: Any, _: torch.Generator) -> PPlusAdapter:
+    """The adapter of a run's settings."""
     return PPlusAdapter(settings.subject.identifier, settings.adapter.initial_word or settings.subject.class_noun)
 
 
-def _load(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
-    from lookforward.adapters.layered_words import LayerWords, read_word
-
+def load_p_plus(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    """See `read_word`."""
     read_word(pipeline, folder, LayerWords.kind, strength)
-
-
-P_PLUS = AdapterSpec(
-    name="p-plus",
-    label="P+",
-    help="P+: a learned word with an embedding for each cross-attention",
-    build=_build,
-    usage=lambda _: ['pipeline.load_concept("FOLDER")'],
-    pipeline_options=PIPELINE,
-    load=_load,
-    unmergeable=UNMERGEABLE,
-    defaults={  # no prior preservation; the word stands for the subject
-        "subject": {"identifier": "<sks>", "noun_in_prompt": False},
-        "adapter": {"train_text_encoder": False},
-        "optimizer": {"learning_rate": 5e-3},
-        "objective": {"prior_weight": 0.0},
-        "run": {"steps": 500, "batch_size": 8},
-        "family": {"toybox": {"optimizer": {"learning_rate": 1e-2}, "run": {"steps": 300, "batch_size": 4}}},
-    },
-    settings=("adapter.initial_word",),
-    learns_word=True,
-    only_words=True,
-    several_subjects=False,
-    needs=frozenset({"cross-attention", "learned-words"}),
-    dpok=False,
-)

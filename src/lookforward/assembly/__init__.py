@@ -1,7 +1,7 @@
 """Config to objects: the only place that knows both."""
 
+from lookforward.assembly.components import RunComponents, build, check
 from lookforward.assembly.evaluators import Evaluators, build_evaluators, build_scores, check_extra_scores
-from lookforward.assembly.run import RunComponents, build, check
 from lookforward.exports.convert import convert
 from lookforward.exports.load import load_export, manifest_of, model_hash, read_manifest
 from lookforward.exports.merge import merge

@@ -12,8 +12,9 @@ from lookforward.algorithm.examples import Buckets, Examples
 from lookforward.config.settings import Settings
 from lookforward.data.buckets import in_buckets, read_resolutions
 from lookforward.data.class_images import class_images
+from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
-from lookforward.data.views import View, make_views, weigh
+from lookforward.data.views import View, make_views
 from lookforward.models.encoders import to_unit
 from lookforward.models.latents import encode
 from lookforward.models.policy import DiffusionPolicy
@@ -43,7 +44,7 @@ def _encode(views: Sequence[View], settings: Settings, policy: DiffusionPolicy, 
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
     latents = encode(policy.pipeline, photos)
     height, width = latents.mean.shape[2:]
-    masks = weigh(views, height, width, settings.data.background_weight)
+    masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(
         latents,
         tuple(view.prompt for view in views),

@@ -75,8 +75,11 @@ def sampler_timesteps(path: NoisePath, steps: int) -> Tensor:
 def guided(act: Act, state: State, empty: Conditioning | None, guidance: float) -> Tensor:
     """The output with classifier-free guidance, (b, c, h, w): o(∅) + w (o(y) - o(∅)), both in one forward pass.
 
-    empty: of the empty prompt, once or b times; not looked at where guidance is 1.
+    empty: of the empty prompt, once or b times; not looked at where guidance is 1. A model that reads the scale
+    itself (`conditioning.extra["guidance"]`) is shown it instead, with the prompt alone.
     """
+    if "guidance" in state.conditioning.extra:
+        return act(_shown(state, guidance))
     if guidance == 1:
         return act(state)
     if empty is None:
@@ -88,6 +91,12 @@ def guided(act: Act, state: State, empty: Conditioning | None, guidance: float) 
     )
     without, prompted = act(both).chunk(2)
     return without + guidance * (prompted - without)
+
+
+def _shown(state: State, guidance: float) -> State:
+    extra = state.conditioning.extra
+    scale = torch.full_like(extra["guidance"], guidance)
+    return replace(state, conditioning=replace(state.conditioning, extra={**extra, "guidance": scale}))
 
 
 def deviation(path: NoisePath, timestep: Tensor, later: Tensor, eta: float) -> Tensor:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from lookforward.benchmark.ablations import Ablation, method_of
 from lookforward.benchmark.cell import Cell, read_strip
+from lookforward.benchmark.dataframes import planned_benchmark, write_results
 from lookforward.benchmark.datasets import reference_images
 from lookforward.benchmark.plan import UNTOUCHED, Plan, cell_name, spread_prompts
-from lookforward.benchmark.tables import planned_benchmark, write_results
 from lookforward.bundle import TOYBOX
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
@@ -20,8 +20,8 @@ from lookforward.report.aggregate import over_subjects
 from lookforward.report.blocks import Block, Section, Text
 from lookforward.report.curves import Line, curves
 from lookforward.report.data import Benchmark
+from lookforward.report.page_sections import comparison_tables
 from lookforward.report.render import markdown_page
-from lookforward.report.sections import comparison_tables
 from lookforward.report.sheet import comparison_sheet
 
 SHEET_PROMPTS = 8

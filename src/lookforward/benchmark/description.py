@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lookforward.benchmark.dataframes import method_columns
 from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan, prompt_kind
 from lookforward.benchmark.provenance import now, versions
 from lookforward.benchmark.recorded import known_settings
-from lookforward.benchmark.tables import method_columns
 from lookforward.errors import LookforwardError
 from lookforward.files import write_json
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell
+from lookforward.benchmark.dataframes import benchmark_of, image_table
 from lookforward.benchmark.images import drawn_in, photo_folder, photos_in
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method_label
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
-from lookforward.benchmark.tables import benchmark_of, image_table
 from lookforward.bundle import CARD, TOYBOX, find_bundle
 from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError

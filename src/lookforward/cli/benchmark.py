@@ -145,10 +145,10 @@ def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: st
 
 
 def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
+    from lookforward.benchmark.dataframes import planned_benchmark, write_results
     from lookforward.benchmark.description import write_description
     from lookforward.benchmark.runner import prepare, run_grid
-    from lookforward.benchmark.tables import planned_benchmark, write_results
-    from lookforward.report.sections import cost_table, footnote, scores_table
+    from lookforward.report.page_sections import cost_table, footnote, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)

@@ -30,7 +30,7 @@ def train(
         dry_run: Check everything and show the resolved settings; train nothing.
     """
     from lookforward.assembly import check
-    from lookforward.assembly.job import training_job
+    from lookforward.assembly.training import training_job
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
     from lookforward.data.subjects import name_subjects, photos_name, read_subject

@@ -20,6 +20,7 @@ class Conditioning:
 
     tokens: (b, l, d). mask: (b, l), which tokens count; None: all. pooled: (b, p), one vector for the whole prompt.
     extra: what else a family's denoiser is shown, each (b, …).
+    "guidance" among it, (b,), is the scale of guidance, of a model that reads it as a number.
     """
 
     tokens: Tensor

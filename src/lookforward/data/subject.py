@@ -206,7 +206,8 @@ def _notes(photos: Sequence[Photo], resolution: int, crops: int, buckets: bool) 
             notes.append(f"{name} is {width}x{height} pixels, smaller than {resolution}, and is enlarged")
         if max(width, height) > 1.6 * min(width, height) and crops == 1 and not buckets:
             notes.append(
-                f"only the central square of {name}, {width}x{height} pixels, is used; data.crops = 3 uses more, data.buckets all"
+                f"only the central square of {name}, {width}x{height} pixels, is used; "
+                "data.crops = 3 uses more, data.buckets all"
             )
         original = first.setdefault(photo.digest, photo)
         if original is not photo:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.words import file_name
+from lookforward.adapters.textual_inversion import file_name
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import SAMPLES, Card

@@ -7,7 +7,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.full import FULL, save_pipeline
+from lookforward.adapters.full import save_pipeline
+from lookforward.adapters.specs import FULL
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card

@@ -11,7 +11,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.full import FULL
+from lookforward.adapters.specs import FULL
 from lookforward.bundle import TOYBOX
 from lookforward.config.groups import EvaluationSettings
 from lookforward.errors import LookforwardError

@@ -18,9 +18,9 @@ from lookforward.files import write_text
 from lookforward.report.blocks import Picture, Section, Sheet, Strong, Table
 from lookforward.report.data import Benchmark
 from lookforward.report.overview import overview_section
+from lookforward.report.page_sections import breakdown_section, cost_section, critic_section, score_section
 from lookforward.report.paper import paper_section
 from lookforward.report.pictures import MOST_PIXELS, case_section, sheet_section
-from lookforward.report.sections import breakdown_section, cost_section, critic_section, score_section
 
 PICTURE_BYTES = 5_500_000  # of all pictures of a page, as text
 _FORMATS = ((MOST_PIXELS, 88), (128, 85), (96, 80), (64, 75), (48, 60), (32, 50))  # side in pixels, JPEG quality

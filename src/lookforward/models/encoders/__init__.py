@@ -10,7 +10,7 @@ from lookforward.models.encoders.encoders import (
 )
 from lookforward.models.encoders.loaded import Encoders
 from lookforward.models.encoders.preprocessing import Preprocessing, to_pixels, to_unit
-from lookforward.models.loading import (
+from lookforward.models.pretrained import (
     check_vocabulary,
     explain_load_error,
     load_weights,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lookforward.core.specs import installed
 from lookforward.errors import LookforwardError
+from lookforward.models.families.flux import FLUX
 from lookforward.models.families.sd import SD
 from lookforward.models.families.sd3 import SD3
 from lookforward.models.families.sdxl import SDXL
@@ -20,7 +21,7 @@ from lookforward.models.families.sdxl import SDXL
 if TYPE_CHECKING:
     from lookforward.core.protocols import Family
 
-FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL, *installed("lookforward.families"))
+FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL, FLUX, *installed("lookforward.families"))
 
 
 def family_of(pipeline: Any) -> Family:

@@ -76,7 +76,7 @@ class StableDiffusion:
         return pipeline.tokenizer, pipeline.tokenizer.model_max_length - 2
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        """A `ConceptPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
+        """A `LayeredWordPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
         from lookforward.core.types import Conditioning
 
         return Conditioning(pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float())

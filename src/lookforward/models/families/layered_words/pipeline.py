@@ -1,11 +1,10 @@
 """Stable Diffusion with a learned word that looks different to each cross-attention layer, and at each timestep.
 
-This file needs diffusers, transformers, safetensors and torch, and nothing else. An export carries a copy of it, so
-it stays one file, though longer than any other here. Beside `learned_embeds.safetensors` it is called `pipeline.py`,
-and is loaded so:
+This file and `embeddings.py` need diffusers, transformers, safetensors and torch, and nothing else: an export carries
+a copy of both beside `learned_embeds.safetensors`, and is loaded so:
 
     pipeline = DiffusionPipeline.from_pretrained(BASE, custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True)
-    pipeline.load_concept("FOLDER")
+    pipeline.load_word("FOLDER")
 
 Two kinds of word: P+ (Voynov et al. 2023, "P+: Extended Textual Conditioning in Text-to-Image Generation", arXiv
 2303.09522), one vector for each layer; and NeTI (Alaluf et al. 2023, "A Neural Space-Time Representation for
@@ -27,139 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from .embeddings import LayerWords, SpaceTimeWords
+
 WEIGHTS = "learned_embeds.safetensors"
-ANCHORS = 10  # timesteps that NeTI compares a timestep with, for each layer
-SIGMA_TIMESTEP, SIGMA_LAYER = 0.03, 2.0  # how fast NeTI's waves run: the paper's
-
-
-class LayerWords(nn.Module):
-    """P+: one vector for each layer.
-
-    Args:
-        vectors: (n, d), trained. initial: (d,), the vector that they began with.
-    """
-
-    kind = "p-plus"
-    needs_timestep = False
-    strength = 1.0  # 0 is the initial word, 1 the learned one
-
-    def __init__(self, vectors: Tensor, initial: Tensor) -> None:
-        super().__init__()
-        self.vectors = nn.Parameter(vectors.clone())
-        self.initial = nn.Buffer(initial.clone())
-
-    def forward(self, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Timesteps (b,) to the word's vectors (b, n, d)."""
-        vectors = self.vectors if self.strength == 1 else torch.lerp(self.initial, self.vectors, self.strength)
-        return vectors.expand(len(timestep), *vectors.shape), None
-
-    def about(self) -> dict[str, str]:
-        return {}
-
-    @staticmethod
-    def restore(tensors: dict[str, Tensor], about: dict[str, str]) -> "LayerWords":
-        return LayerWords(tensors["vectors"], tensors["initial"])
-
-
-class SpaceTimeWords(nn.Module):
-    """NeTI: a network from timestep and layer to a vector, and to another that is added behind the text encoder.
-
-    It begins as the initial word, whatever timestep and layer.
-
-    Args:
-        initial: (d,), the initial word's vector, whose length every vector keeps.
-        frequencies: (f, 2), of the waves that encode timestep and layer; see `draw_frequencies`.
-        layers: n. width: of the hidden layers. bypass: α, see `forward`.
-        generator: source of the first weights; torch's own where None.
-
-    Attributes:
-        draw_keep: for nested dropout, gives (b, n) numbers of hidden units to keep, from 1 to `width`, for b and n.
-            Asked only where gradients are taken; never for drawing.
-    """
-
-    kind = "neti"
-    needs_timestep = True
-    strength = 1.0  # 0 is the initial word, 1 the learned one
-
-    def __init__(
-        self,
-        initial: Tensor,
-        frequencies: Tensor,
-        layers: int,
-        width: int,
-        bypass: float,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.layers, self.width, self.bypass = layers, width, bypass
-        self.draw_keep: Callable[[int, int], Tensor] | None = None
-        self.initial, self.frequencies = nn.Buffer(initial.clone()), nn.Buffer(frequencies.clone())
-        times = torch.arange(ANCHORS) * (1000 / ANCHORS)
-        grid = torch.cartesian_prod(times, torch.arange(layers, dtype=torch.float32))  # (10·n, 2)
-        self.anchors = nn.Buffer(waves(grid, frequencies), persistent=False)  # (10·n, 2·f)
-        with torch.random.fork_rng(devices=[]):  # torch draws first weights, which are drawn anew below
-            self.first, self.first_norm = nn.Linear(len(grid), width), nn.LayerNorm(width)
-            self.second, self.second_norm = nn.Linear(width, width), nn.LayerNorm(width)
-            self.last = nn.Linear(width, 2 * len(initial))
-        with torch.no_grad():
-            for linear in (self.first, self.second):
-                nn.init.kaiming_uniform_(linear.weight, a=5**0.5, generator=generator)
-                linear.bias.zero_()
-            self.last.weight.zero_()
-            # Each number of it near 1 in size, so that a step of the optimizer turns the vector by little
-            start = F.normalize(initial, dim=0) * len(initial) ** 0.5
-            self.last.bias.copy_(torch.cat([start, torch.zeros_like(start)]))
-
-    def forward(self, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Timesteps (b,) to the word's vectors (b, n, d), all as long as the initial one, and the bypass (b, n, d).
-
-        The bypass is at most α long. Times the length of what the text encoder makes of the word, it is added to that.
-        """
-        with torch.autocast(timestep.device.type, enabled=False):  # half precision cannot distinguish timesteps
-            layer = torch.arange(self.layers, device=timestep.device)
-            place = torch.stack(torch.broadcast_tensors(timestep.float()[:, None], layer.float()), dim=-1)  # (b, n, 2)
-            h = waves(place, self.frequencies) @ self.anchors.T  # (b, n, 10·n): nearness to each anchor
-            h = F.leaky_relu(self.first_norm(self.first(h)))
-            h = F.leaky_relu(self.second_norm(self.second(h)))
-            if self.draw_keep is not None and torch.is_grad_enabled():
-                keep = self.draw_keep(*h.shape[:2]).to(h.device)  # (b, n)
-                h = h * (torch.arange(self.width, device=h.device) < keep[..., None])
-            base, past = self.last(h).chunk(2, dim=-1)
-            direction = F.normalize(base, dim=-1)
-            if self.strength != 1:
-                start = F.normalize(self.initial, dim=0)
-                direction = F.normalize(torch.lerp(start, direction, self.strength), dim=-1)
-            past = past / past.shape[-1] ** 0.5
-            past = past / past.norm(dim=-1, keepdim=True).clamp(min=1)
-            return direction * self.initial.norm(), self.strength * self.bypass * past
-
-    def about(self) -> dict[str, str]:
-        return {"bypass": repr(self.bypass)}
-
-    @staticmethod
-    def restore(tensors: dict[str, Tensor], about: dict[str, str]) -> "SpaceTimeWords":
-        width, inputs = tensors["first.weight"].shape
-        words = SpaceTimeWords(
-            tensors["initial"], tensors["frequencies"], inputs // ANCHORS, width, float(about["bypass"])
-        )
-        words.load_state_dict(tensors)
-        return words
-
-
-def draw_frequencies(generator: torch.Generator, count: int = 1024) -> Tensor:
-    """Random Fourier features (Rahimi and Recht 2007) of timestep and layer: (count, 2)."""
-    return torch.randn(count, 2, generator=generator) * torch.tensor([SIGMA_TIMESTEP, SIGMA_LAYER])
-
-
-def waves(place: Tensor, frequencies: Tensor) -> Tensor:
-    """Timestep and layer (…, 2) to sines and cosines (…, 2·f), a vector of length 1."""
-    angle = place @ frequencies.T
-    return torch.cat([angle.sin(), angle.cos()], dim=-1) / len(frequencies) ** 0.5
 
 
 def cross_attentions(unet: nn.Module) -> dict[str, nn.Module]:
@@ -169,13 +42,13 @@ def cross_attentions(unet: nn.Module) -> dict[str, nn.Module]:
     return dict(sorted(found, key=lambda pair: blocks.index(pair[0].partition(".")[0])))  # a stable sort
 
 
-class ConceptPipeline(StableDiffusionPipeline):
+class LayeredWordPipeline(StableDiffusionPipeline):
     """`StableDiffusionPipeline` that can learn one word more. Without one it is the plain pipeline."""
 
-    word = ""  # as prompts write it
-    concept: LayerWords | SpaceTimeWords | None = None
+    identifier = ""  # the word as prompts write it
+    embedding: LayerWords | SpaceTimeWords | None = None
 
-    def load_concept(self, path: str | Path, strength: float = 1.0) -> None:
+    def load_word(self, path: str | Path, strength: float = 1.0) -> None:
         """Load a word from its file, or from the folder that it lies in, in the place of an earlier one.
 
         strength: 0 is the word that it began with, 1 the learned one.
@@ -193,35 +66,35 @@ class ConceptPipeline(StableDiffusionPipeline):
         width = self.text_encoder.get_input_embeddings().weight.shape[-1]
         if json.loads(about["layers"]) != list(cross_attentions(self.unet)) or len(tensors["initial"]) != width:
             raise ValueError(f"{file} was learned on another model, with other layers")
-        concept = kinds[about["kind"]].restore(tensors, about)
-        concept.requires_grad_(False)
-        concept.strength = strength
-        self.set_concept(about["word"], concept)
+        embedding = kinds[about["kind"]].restore(tensors, about)
+        embedding.requires_grad_(False)
+        embedding.strength = strength
+        self.set_word(about["word"], embedding)
 
-    def set_concept(self, word: str, concept: LayerWords | SpaceTimeWords) -> None:
-        """Teach the pipeline a word, in the place of an earlier one. Nothing of the model itself is changed."""
-        self.unload_concept()
+    def set_word(self, identifier: str, embedding: LayerWords | SpaceTimeWords) -> None:
+        """Give the pipeline a word, in the place of an earlier one. Nothing of the model itself is changed."""
+        self.unload_word()
         layers = cross_attentions(self.unet)
         self._plain_tokenizer = self.tokenizer
         self.tokenizer = copy.deepcopy(self.tokenizer)
-        self.tokenizer.add_tokens([word])
-        self.word, self.concept = word, concept.to(self.unet.device)
-        self._word_id, self._count = self.tokenizer.convert_tokens_to_ids(word), len(layers)
+        self.tokenizer.add_tokens([identifier])
+        self.identifier, self.embedding = identifier, embedding.to(self.unet.device)
+        self._word_id, self._count = self.tokenizer.convert_tokens_to_ids(identifier), len(layers)
         self._hooks = [
             layer.register_forward_pre_hook(self._cut_out(i), with_kwargs=True)
             for i, layer in enumerate(layers.values())
         ]
-        if concept.needs_timestep:
+        if embedding.needs_timestep:
             self._hooks.append(self.unet.register_forward_pre_hook(self._encode_at_timestep, with_kwargs=True))
 
-    def unload_concept(self) -> None:
+    def unload_word(self) -> None:
         """Forget the word; without one, does nothing."""
-        if self.concept is None:
+        if self.embedding is None:
             return
         for hook in self._hooks:
             hook.remove()
         self.tokenizer = self._plain_tokenizer
-        for name in ("word", "concept", "_hooks", "_plain_tokenizer", "_word_id", "_count"):
+        for name in ("identifier", "embedding", "_hooks", "_plain_tokenizer", "_word_id", "_count"):
             delattr(self, name)
 
     def encode_prompt(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -236,7 +109,7 @@ class ConceptPipeline(StableDiffusionPipeline):
         **settings: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """As that of diffusers, but with a learned word the conditioning is (b, n·l, d), for n layers in a row."""
-        if self.concept is not None:
+        if self.embedding is not None:
             if settings.get("clip_skip") is not None:
                 raise ValueError("clip_skip cannot be used with a learned word")
             if prompt_embeds is None:
@@ -253,7 +126,7 @@ class ConceptPipeline(StableDiffusionPipeline):
 
     def _condition(self, prompts: Sequence[str]) -> Tensor:
         """b prompts to (b, n·l, d)."""
-        assert self.concept is not None
+        assert self.embedding is not None
         tokens = self.tokenizer(
             self.maybe_convert_prompt(list(prompts), self.tokenizer),
             padding="max_length",
@@ -264,7 +137,7 @@ class ConceptPipeline(StableDiffusionPipeline):
         learned = tokens == self._word_id  # (b, l)
         known = self.text_encoder.get_input_embeddings()(tokens.masked_fill(learned, 0))
         inputs = known.masked_fill(learned[..., None], 0)  # (b, l, d)
-        if self.concept.needs_timestep:
+        if self.embedding.needs_timestep:
             return inputs.repeat(1, self._count, 1)
         return self._encode_inputs(inputs, torch.zeros(len(inputs), device=inputs.device))
 
@@ -276,8 +149,8 @@ class ConceptPipeline(StableDiffusionPipeline):
         if not bool(rows.all()):
             made[~rows] = self._encode(inputs[~rows]).repeat(1, self._count, 1).to(made.dtype)
         if bool(rows.any()):
-            assert self.concept is not None
-            words, bypass = self.concept.to(inputs.device)(timestep[rows])  # (m, n, d)
+            assert self.embedding is not None
+            words, bypass = self.embedding.to(inputs.device)(timestep[rows])  # (m, n, d)
             here = learned[rows][:, None, :, None]  # (m, 1, l, 1)
             full = torch.where(here, words[:, :, None].to(inputs.dtype), inputs[rows][:, None])  # (m, n, l, d)
             out = self._encode(full.flatten(0, 1)).unflatten(0, full.shape[:2])

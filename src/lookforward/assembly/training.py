@@ -17,7 +17,7 @@ from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
-from lookforward.runs.job import TrainingJob
+from lookforward.runs.training_job import TrainingJob
 
 
 def training_job(
