@@ -19,10 +19,13 @@ _LONGEST = 2  # times the resolution, so that a bucket is at most 4:1
 
 
 def bucket_sizes(resolution: int, unit: int) -> list[Size]:
-    """The buckets of a resolution: about resolution² pixels, both sides multiples of `unit`, from 4:1 to 1:4."""
+    """The buckets of a resolution, from 4:1 to 1:4: sides are multiples of `unit`.
+
+    They have resolution² pixels, give or take a share of unit / resolution.
+    """
     sides = range(unit * math.ceil(resolution / _LONGEST / unit), _LONGEST * resolution + 1, unit)
-    pairs = [(side, max(unit, round(resolution**2 / side / unit) * unit)) for side in sides]
-    return sorted({*pairs, *((height, width) for width, height in pairs), (resolution, resolution)})
+    within = unit * resolution  # pixels
+    return [(width, height) for width in sides for height in sides if abs(width * height - resolution**2) <= within]
 
 
 def nearest_bucket(size: Size, buckets: Sequence[Size]) -> Size:
