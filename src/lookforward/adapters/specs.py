@@ -56,9 +56,68 @@ LORA = AdapterSpec(
             }
         },
     },
-    settings=("adapter.rank", "adapter.alpha"),
+    settings=("adapter.rank", "adapter.alpha", "adapter.layers"),
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
+
+_LOAD_PEFT = [
+    "from pathlib import Path",
+    "from peft import PeftModel",
+    'for part in sorted(Path("FOLDER").glob("*/adapter_config.json")):',
+    "    module = getattr(pipeline, part.parent.name)",
+    "    setattr(pipeline, part.parent.name, PeftModel.from_pretrained(module, part.parent))",
+]
+_LYCORIS = ExportFormat(
+    "kohya",
+    lambda export, folder, name, subject: _late("lycoris", "write_lycoris")(
+        export, folder / f"{name}.safetensors", subject
+    ),
+    LORA.formats[0].loading,
+)
+LOHA = AdapterSpec(
+    name="loha",
+    label="LoHa",
+    help="a LoHa: the product of two LoRAs",
+    build=_late("loha", "build_loha"),
+    usage=lambda _: list(_LOAD_PEFT),
+    load=_late("loha", "bake_loha"),
+    merge=_late("loha", "bake_loha"),
+    formats=(_LYCORIS,),
+    defaults={  # rank, alpha and rate of peft's example for Stable Diffusion
+        "adapter": {"train_text_encoder": False, "rank": 8, "alpha": 8.0},
+        "optimizer": {"learning_rate": 1e-4},
+        "run": {"steps": 500},
+        "family": {
+            "toybox": {
+                "adapter": {"train_text_encoder": True},
+                "optimizer": {"learning_rate": 2e-3},
+                "run": {"steps": 300},
+            }
+        },
+    },
+    settings=("adapter.rank", "adapter.alpha", "adapter.layers"),
+)
+LOKR = replace(
+    LOHA,
+    name="lokr",
+    label="LoKr",
+    help="a LoKr: Kronecker products",
+    build=_late("lokr", "build_lokr"),
+    load=_late("lokr", "bake_lokr"),
+    merge=_late("lokr", "bake_lokr"),
+    settings=(*LOHA.settings, "adapter.lokr_factor"),
+)
+OFT = replace(
+    LOHA,
+    name="oft",
+    label="OFT",
+    help="OFT: orthogonal changes",
+    build=_late("oft", "build_oft"),
+    load=_late("oft", "bake_oft"),
+    merge=_late("oft", "bake_oft"),
+    formats=(),
+    settings=("adapter.layers", "adapter.oft_block_size"),
+)
 
 
 def _load_words(words: int) -> list[str]:

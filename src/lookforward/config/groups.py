@@ -6,7 +6,6 @@ The defaults are those of the paper and its released code for Stable Diffusion 1
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX
 from lookforward.config.spec import setting
 
@@ -73,36 +72,6 @@ class ModelSettings:
     device: str = setting("auto", "cpu, cuda, mps, or auto for an accelerator if there is one.", machine_only=True)
     gradient_checkpointing: bool = setting(
         False, "Recompute activations instead of storing them: less memory, more time.", machine_only=True
-    )
-
-
-def _of_adapter(name: str, default: Any, help: str) -> Any:
-    """A setting that only some adapters read, as their specs say."""
-    readers = tuple(spec.name for spec in ADAPTERS if f"adapter.{name}" in spec.settings)
-    return setting(default, help, only_with=("adapter.name", readers))
-
-
-@dataclass(frozen=True)
-class AdapterSettings:
-    """Which weights are trained. docs/adapters.md explains each."""
-
-    name: str = setting(
-        "full",
-        "What is trained: all weights, or an adapter.",
-        headline=True,
-        choices=tuple(spec.name for spec in ADAPTERS),
-    )
-    train_text_encoder: bool = setting(True, "Train the text encoder too, with full, lora and dora.")
-    rank: int = _of_adapter("rank", 4, "Rank of the learned change.")
-    alpha: float = _of_adapter("alpha", 4.0, "The learned change is scaled by alpha / rank.")
-    initial_word: str = _of_adapter(
-        "initial_word", "", "Word whose embedding a learned word begins with; the class noun if empty."
-    )
-    vectors: int = _of_adapter("vectors", 1, "Tokens that a learned word consists of.")
-    neti_width: int = _of_adapter("neti_width", 128, "Width of the mapper's hidden layers.")
-    neti_bypass: float = _of_adapter("neti_bypass", 0.2, "α, weight of the mapper's output behind the text encoder.")
-    neti_dropout: float = _of_adapter(
-        "neti_dropout", 0.5, "Probability that nested dropout truncates the mapper's hidden layer."
     )
 
 
