@@ -17,7 +17,9 @@ from lookforward.exports.source import find_adapter
 from lookforward.models.sampling import draw_images
 
 PAGES = ("lora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
-ADAPTERS = ("full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
+ADAPTERS = (
+    "full", "lora", "dora", "loha", "lokr", "oft", "custom-diffusion", "textual-inversion", "pivotal", "p-plus", "neti",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

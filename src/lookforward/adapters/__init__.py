@@ -10,11 +10,12 @@ from lookforward.adapters.specs import (
     NETI,
     OFT,
     P_PLUS,
+    PIVOTAL,
     TEXTUAL_INVERSION,
 )
 from lookforward.core.specs import AdapterSpec, installed
 
 ADAPTERS: tuple[AdapterSpec, ...] = (
-    FULL, LORA, DORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, P_PLUS, NETI,
+    FULL, LORA, DORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI,
     *installed("lookforward.adapters"),
 )  # fmt: skip

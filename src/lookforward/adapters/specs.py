@@ -7,6 +7,7 @@ called.
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from lookforward.core.specs import AdapterSpec, ExportFormat
@@ -156,6 +157,13 @@ CUSTOM_DIFFUSION = AdapterSpec(
     dpok=False,
 )
 
+
+def _write_word_and_lora(export: Path, folder: Path, name: str, subject: str) -> None:
+    """The files of both for other programs."""
+    _late("kohya", "write_kohya")(export, folder / f"{name}.safetensors", subject)
+    _late("textual_inversion", "write_single_words")(export, folder)
+
+
 TEXTUAL_INVERSION = AdapterSpec(
     name="textual-inversion",
     label="Textual Inversion",
@@ -185,6 +193,41 @@ TEXTUAL_INVERSION = AdapterSpec(
     needs=frozenset({"learned-words"}),
     dpok=False,
     tag="textual_inversion",
+)
+
+PIVOTAL = AdapterSpec(
+    name="pivotal",
+    label="Pivotal tuning",
+    help="Pivotal tuning: a learned word together with a LoRA",
+    build=_late("pivotal", "build_pivotal"),
+    usage=lambda words: [*LORA.usage(words), *_load_words(words)],
+    load=_late("pivotal", "load_pivotal"),
+    merge=_late("pivotal", "merge_pivotal"),
+    formats=(
+        ExportFormat(
+            "kohya",
+            lambda export, folder, name, subject: _write_word_and_lora(export, folder, name, subject),
+            LORA.formats[0].loading + " The word is in the other file: ComfyUI takes it in `models/embeddings`, where "
+            "a prompt calls it\n`embedding:NAME`, A1111 in `embeddings`.",
+        ),
+    ),
+    defaults={  # the rates of LoRA and of Textual Inversion, both as diffusers trains them
+        "subject": {"identifier": "<sks>"},
+        "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},
+        "optimizer": {"learning_rate": 1e-4, "word_learning_rate": 5e-4},
+        "run": {"steps": 500},
+        "family": {
+            "toybox": {
+                "adapter": {"rank": 8, "alpha": 8.0},
+                "optimizer": {"learning_rate": 2e-3, "word_learning_rate": 1e-2},
+                "run": {"steps": 300},
+            }
+        },
+    },
+    settings=("adapter.rank", "adapter.alpha", "adapter.layers", "adapter.initial_word", "adapter.vectors"),
+    learns_word=True,
+    needs=frozenset({"learned-words"}),
+    dpok=False,
 )
 
 P_PLUS = AdapterSpec(

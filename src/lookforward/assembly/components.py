@@ -18,6 +18,7 @@ from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_class_images, build_references, reference_photos
+from lookforward.assembly.optimizer import build_optimizer
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.subject import Subject
@@ -92,12 +93,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
-        optimizer=torch.optim.AdamW(
-            parameters.values(),
-            lr=settings.optimizer.learning_rate,
-            betas=(settings.optimizer.beta1, settings.optimizer.beta2),
-            weight_decay=settings.optimizer.weight_decay,
-        ),
+        optimizer=build_optimizer(settings, *rate_groups(settings, parameters)),
         environment=build_environment(settings, pipeline, reference_photos(subject, policy)),
         critic_updater=build_critic_updater(settings, policy, references.shape, width),
         reward_gradient=settings.objective.reward_gradient == "direct",
@@ -114,7 +110,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         references=references,
         class_images=remembered,
         prompts=prompts,
-        batch_size=settings.run.batch_size,
+        batch_size=settings.run.batch_size * settings.run.accumulate,
         max_grad_norm=settings.optimizer.max_grad_norm,
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
@@ -122,5 +118,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
         untouched=untouched,
+        accumulate=settings.run.accumulate,
+        fused=settings.optimizer.fused,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
