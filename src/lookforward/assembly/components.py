@@ -18,7 +18,7 @@ from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_class_images, build_references, reference_photos
-from lookforward.assembly.optimizer import build_optimizer
+from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.subject import Subject
