@@ -28,7 +28,7 @@ def load(photos: Path | str | list[Path], resolution: int = 64, *, allow_few: bo
 
 
 def pixels_of(photo: Path, resolution: int = 64) -> np.ndarray:
-    return load(photo, resolution).photos[0].pixels
+    return load_photo(photo, resolution).pixels
 
 
 def noise(width: int = 64, height: int = 64, seed: int = 0) -> Image.Image:

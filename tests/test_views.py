@@ -180,10 +180,11 @@ def test_masks_are_no_photos_and_weigh_nothing_where_the_background_counts_in_fu
 
 
 def test_a_mask_of_no_photo_is_told_of(dog: Path) -> None:
-    for name in ("0.mask.png", "1.png.mask.png", "2.MASK.PNG", ".3.mask.png"):
+    for name in ("0.mask.png", "1.png.mask.png", "2.MASK.PNG", ".3.mask.png", "4.mask.png"):
         mask(dog / name, (0, 0, 96, 48))
-    notes = [note.split()[0] for note in load(dog, crops=2).notes if "mask" in note]
-    assert notes == ["1.png.mask.png", "2.MASK.PNG"]
+    subject = load(dog, crops=2)
+    assert all(photo.masks for photo in subject.photos)
+    assert [name.split()[0] for name in subject.unused] == [".3.mask.png", "4.mask.png"]
     assert not any("mask" in note for note in load_subject(
         [dog / "1.png", dog / "2.png"], class_noun="dog", resolution=SIDE, allow_few=True
     ).notes)  # fmt: skip

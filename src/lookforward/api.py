@@ -20,6 +20,7 @@ from lookforward.assembly import Source, device_of, find_source
 from lookforward.assembly.training import training_job
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
+from lookforward.config.recipe import until_best as with_own_end
 from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
@@ -99,6 +100,7 @@ def personalize(
     output: str | Path | None = None,
     on_step: Callable[[StepResult], None] | None = None,
     settings: Mapping[str, Any] | None = None,
+    until_best: bool = False,
     **options: Unpack[Options],
 ) -> Personalized:
     """Train a model on the photos, or continue a training that was interrupted, and load the result.
@@ -108,7 +110,8 @@ def personalize(
     `runs/<photos>-<recipe>` if None, with `-<adapter>` behind it unless that is full. on_step: called after each
     step. options: the settings that change most often (model, reward, adapter, identifier, steps, batch_size,
     learning_rate, resolution, seed, device, precision). settings: any others by their dotted names, such as
-    {"critic.weight": 0.5}; docs/settings.md lists them.
+    {"critic.weight": 0.5}; docs/settings.md lists them. until_best: end when identity and prompt following no
+    longer gain, and load the best step; no number of steps is needed.
 
     Raises:
         LookforwardError: something is wrong with what was asked for; the message names the remedy.
@@ -116,6 +119,7 @@ def personalize(
     given = {**flatten(settings or {}), **dotted(**options, class_noun=class_noun or None)}
     resolved = load_settings(recipe, name_subjects(photos, given | {"subject.photos": photos_name(photos)}))
     require_followed(resolved, given)
+    resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     # Lets go of the folder, whatever holds the traceback

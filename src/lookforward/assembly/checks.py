@@ -1,5 +1,8 @@
 """Whether settings, subject and model fit each other, found before anything is drawn, trained or written."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from lookforward.adapters import ADAPTERS
@@ -61,6 +64,14 @@ def check_run(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> 
     ):
         notes.append("critic.weight is 0, so that the reward changes nothing that is trained")
     return (*notes, *caption_notes(subject))
+
+
+def unused_settings(settings: Settings, given: Mapping[str, Any], subject: Subject) -> list[str]:
+    """Notes of settings that the user gave and nothing reads. given: by dotted names, from recipe and options."""
+    notes = []
+    if "data.background_weight" in given and not any(p.masks for one in subject.together for p in one.photos):
+        notes.append("data.background_weight changes nothing: no photo has a mask")
+    return notes
 
 
 def _unheeded(settings: Settings) -> list[str]:

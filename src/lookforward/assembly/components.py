@@ -1,5 +1,7 @@
 """Settings and a subject to all the objects of one run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.algorithm.weights import Averages, Untouched
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
+from lookforward.assembly.best_step import BestStep
 from lookforward.assembly.checks import check_run
 from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
@@ -19,6 +22,7 @@ from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_class_images, build_references, reference_photos
 from lookforward.assembly.optimizer import build_optimizer, rate_groups
+from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.subject import Subject
@@ -26,11 +30,15 @@ from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.runs.folder import Run
 
 
 @dataclass(frozen=True)
 class RunComponents:
-    """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model."""
+    """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model.
+
+    best_step: measures the run and chooses a step of it, if that is asked for.
+    """
 
     pipeline: Any
     policy: DiffusionPolicy
@@ -38,6 +46,16 @@ class RunComponents:
     trainer: Trainer
     notes: tuple[str, ...]
     model_hash: str = ""
+    best_step: BestStep | None = None
+
+
+@contextmanager
+def result_weights(components: RunComponents, run: Run) -> Iterator[None]:
+    """The policy with the weights that a trained run results in: the best step's, else the averaged ones."""
+    best, trainer = components.best_step, components.trainer
+    choice = best.choice(run) if best is not None else None
+    with best.restored(trainer, run, choice) if best is not None and choice is not None else trainer.averaged():
+        yield
 
 
 def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
@@ -69,7 +87,8 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
 
     for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
-        if settings.model.gradient_checkpointing:
+        # An autoencoder of videos cannot
+        if settings.model.gradient_checkpointing and network._supports_gradient_checkpointing:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
@@ -121,4 +140,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         accumulate=settings.run.accumulate,
         fused=settings.optimizer.fused,
     )
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
+    best = None
+    if settings.evaluation.every:
+        best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy)))
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)

@@ -47,6 +47,7 @@ class DataSettings:
     describe: bool = setting(
         False, "Add to the prompt of a photo without a caption where it was taken, as CLIP recognises it."
     )
+    alpha_masks: bool = setting(False, "The transparency of a photo is its mask, if no file is.")
     background_weight: float = setting(0.0, "Weight of what lies outside a photo's mask.", "[0, 1]")
     flip: bool = setting(False, "Train on mirrored photos too.")
     crops: int = setting(1, "Squares cut along the long side of a photo; 1 is the central one.", _POSITIVE)
@@ -208,6 +209,23 @@ class EvaluationSettings:
     )
     sampler_steps: int = setting(50, "Sampler steps of an image.", _POSITIVE)
     guidance: float = setting(7.5, "Classifier-free guidance; 1 is none.")
+    every: int = setting(
+        0,
+        "Measure identity and prompt following every so many steps, and export the best of these; 0: never.",
+        _NOT_NEGATIVE,
+    )
+    images: int = setting(6, "Images of each subject in a measurement.", _POSITIVE)
+    validation_steps: int = setting(
+        0, "Sampler steps of these images; 0: half of evaluation.sampler_steps.", _NOT_NEGATIVE
+    )
+    identity_weight: float = setting(
+        0.5, "Weight of identity in the best step, prompt following having the rest.", "(0, 1)"
+    )
+    patience: int = setting(
+        0,
+        "End the run when the best step lies so many measurements back; 0: take all steps.",
+        _NOT_NEGATIVE,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lookforward.data.masks import with_mask
-from lookforward.data.photo import Photo, cut_photo
+from lookforward.data.photo import Photo, PhotoError, Pixels, cut_photo
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 
@@ -70,8 +70,14 @@ def read_resolutions(resolution: int, further: str) -> list[int]:
 def _in_buckets(photo: Photo, buckets: Sequence[Sequence[Size]]) -> Photo:
     sizes = [nearest_bucket(photo.upright_size, some) for some in buckets]
     try:
-        parts = tuple(cut_photo(photo.path, size) for size in sizes)
-        masks = tuple(mask for size in sizes for mask in with_mask(photo, 1, size).masks) if photo.masks else ()
+        parts = [cut_photo(photo.path, size) for size in sizes]
+        masks: tuple[Pixels, ...] = ()
+        if photo.mask_file is not None:
+            masks = tuple(mask for size in sizes for mask in with_mask(photo, photo.mask_file, 1, size=size).masks)
+        elif photo.masks:  # its transparency
+            masks = tuple(alpha for _, alpha in parts if alpha is not None)
+            if not all(alpha.any() for alpha in masks):
+                raise PhotoError("is transparent all over where it is used; crop it, or remove it", "mask-empty")
     except LookforwardError as problem:
         raise LookforwardError(f"{photo.path} {problem}.", problem.code) from problem
-    return replace(photo, squares=parts, masks=masks)
+    return replace(photo, squares=tuple(pixels for pixels, _ in parts), masks=masks)

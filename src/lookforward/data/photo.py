@@ -5,20 +5,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lookforward.data.boxes import central_box, central_square, squares_along
 from lookforward.data.colours import PhotoError, resizable, to_eight_bits, to_srgb
+from lookforward.data.folder import CONVERT_SUFFIXES, FORMATS
 from lookforward.files import digest_file
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-# Photos in formats that Pillow does not read reliably: to skip them silently would lose references
-CONVERT_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
-# Named, because Pillow left to itself also runs Ghostscript on an EPS file that is called .jpg
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 MAX_MEGAPIXELS = 100
 MIN_SIDE = 32  # pixels; a smaller photo has no detail to learn
@@ -41,7 +37,6 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +47,9 @@ class Photo:
     file in hexadecimal. size, upright_size: (width, height) in pixels of the file and of the upright image.
     squares: what is trained on, as `pixels`: the central square, or several along the long side, from the left or upper
     end; large: the same squares with more pixels, if they were asked for.
+    alphas: the transparency of each square, as a mask; empty if all is opaque.
     caption: the text beside the photo; more_captions: further ones, of which each draw takes one.
-    masks: one (resolution, resolution) uint8 for each square, 255 on the subject.
+    masks: one (resolution, resolution) uint8 for each square, 255 on the subject; mask_file: what they were cut from.
     place: where it was taken, "on the beach", where known.
     """
 
@@ -64,11 +60,13 @@ class Photo:
     upright_size: tuple[int, int]
     squares: tuple[Pixels, ...]
     large: tuple[Pixels, ...] = ()
+    alphas: tuple[Pixels, ...] = ()
     caption: str = ""
     more_captions: tuple[str, ...] = ()
     caption_digest: str = ""
     masks: tuple[Pixels, ...] = ()
     mask_digest: str = ""
+    mask_file: Path | None = None
     place: str = ""
 
     @property
@@ -108,28 +106,10 @@ def load_photo(path: Path, resolution: int, crops: int = 1, large: int = 0) -> P
         raise PhotoError(f"cannot be read ({reason or error}); check its permissions", "photo-unreadable") from error
 
 
-def central_square(width: int, height: int) -> Box:
-    """The largest central square as (left, top, right, bottom) in pixels, centred to within half a pixel."""
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+def cut_photo(path: Path, size: tuple[int, int]) -> tuple[Pixels, Pixels | None]:
+    """A photo resized to cover (width, height) upright pixels, and cut to them centrally, and its transparency.
 
-
-def squares_along(width: int, height: int, count: int) -> list[Box]:
-    """The largest squares, spread evenly along the long side from end to end; one is the central square.
-
-    Fewer than `count` if some coincide.
-    """
-    if count == 1:
-        return [central_square(width, height)]
-    side, room = min(width, height), abs(width - height)
-    starts = dict.fromkeys(round(i * room / (count - 1)) for i in range(count))
-    corners = [(start, 0) if width > height else (0, start) for start in starts]
-    return [(left, top, left + side, top + side) for left, top in corners]
-
-
-def cut_photo(path: Path, size: tuple[int, int]) -> Pixels:
-    """A photo resized to cover (width, height) upright pixels, and cut to them centrally: (height, width, 3) uint8.
+    (height, width, 3) and (height, width) uint8; None if all is opaque.
 
     Raises:
         PhotoError: the photo cannot be used any more, after `load_photo` read it.
@@ -137,20 +117,12 @@ def cut_photo(path: Path, size: tuple[int, int]) -> Pixels:
     return _decode(path, lambda image: _read_box(image, size))
 
 
-def central_box(width: int, height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest central part of the shape of `size`, (width, height), as left, top, right, bottom in pixels."""
-    scale = min(width / size[0], height / size[1])
-    across, down = scale * size[0], scale * size[1]
-    left, top = (width - across) / 2, (height - down) / 2
-    return left, top, min(left + across, width), min(top + down, height)
-
-
 def _decode(path: Path, read: Callable[[Image.Image], T]) -> T:
     """What `read` makes of the opened photo; turns every failure of Pillow into a `PhotoError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in metadata that do not touch the pixels
         try:
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 _check_before_decoding(image)
                 return read(image)
         except (PhotoError, MemoryError):
@@ -188,10 +160,11 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
     image.draft(None, (side, side))
     image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    profile = image.info.get("icc_profile")
     source = resizable(image)
 
-    def cut(box: Sequence[float], side: int) -> Pixels:
-        return _cut(source, box, (side, side), orientation, image.info.get("icc_profile"))
+    def cut(box: Sequence[float], side: int, alpha: bool = False) -> Pixels:
+        return _cut(source, box, (side, side), orientation, profile, alpha)
 
     boxes: list[Sequence[float]] = [central_square(*image.size)]
     pixels = cut(boxes[0], resolution)
@@ -206,32 +179,42 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
             boxes.reverse()
         squares = tuple(cut(box, resolution) for box in boxes)
     upright_size = (whole[1], whole[0]) if orientation in _SIDEWAYS else whole
-    return Photo(
-        path, pixels, digest, whole, upright_size, squares, tuple(cut(box, large) for box in boxes) if large else ()
-    )
+    enlarged = tuple(cut(box, large) for box in boxes) if large else ()
+    alphas = tuple(cut(box, resolution, alpha=True) for box in boxes) if _is_transparent(source) else ()
+    return Photo(path, pixels, digest, whole, upright_size, squares, enlarged, alphas)
 
 
-def _read_box(image: Image.Image, size: tuple[int, int]) -> Pixels:
+def _read_box(image: Image.Image, size: tuple[int, int]) -> tuple[Pixels, Pixels | None]:
     image.draft(None, (3 * max(size), 3 * max(size)))
     image.load()
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    own = (size[1], size[0]) if orientation in _SIDEWAYS else size
+    orientation, profile = image.getexif().get(_EXIF_ORIENTATION, 1), image.info.get("icc_profile")
+    source, own = resizable(image), (size[1], size[0]) if orientation in _SIDEWAYS else size
     box = central_box(*image.size, own)
-    return _cut(resizable(image), box, own, orientation, image.info.get("icc_profile"))
+    alpha = _cut(source, box, own, orientation, profile, alpha=True) if _is_transparent(source) else None
+    return _cut(source, box, own, orientation, profile), alpha
 
 
 def _cut(
-    source: Image.Image, box: Sequence[float], size: tuple[int, int], orientation: int, profile: bytes | None
+    source: Image.Image,
+    box: Sequence[float],
+    size: tuple[int, int],
+    orientation: int,
+    profile: Any,
+    alpha: bool = False,
 ) -> Pixels:
-    """A part of an image, resized to `size` and turned upright."""
+    """A part of an image, or of its transparency, resized to `size` and turned upright."""
     # Cropping within the resize, and converting afterwards, spares ordinary photos a full-size copy
     part = source.resize(size, Image.Resampling.LANCZOS, box=cast(tuple[float, float, float, float], box))
-    part = to_srgb(to_eight_bits(part), profile)
+    part = part.getchannel("A") if alpha else to_srgb(to_eight_bits(part), profile)
     if orientation in _UPRIGHT:
         part = part.transpose(_UPRIGHT[orientation])
     pixels = np.array(part, dtype=np.uint8)
     pixels.flags.writeable = False
     return pixels
+
+
+def _is_transparent(source: Image.Image) -> bool:
+    return source.mode == "RGBA" and bool(source.getchannel("A").getextrema()[0] < 255)
 
 
 def _reverses(orientation: int, *, along_width: bool) -> bool:

@@ -1,20 +1,15 @@
 """The subject of a run: its reference photos, checked before anything is trained, and its words in prompts."""
 
-import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lookforward.data.captions import with_caption
-from lookforward.data.masks import is_mask, unused_masks, with_mask
-from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES, Photo, PhotoError, load_photo
+from lookforward.data.photo import Photo
+from lookforward.data.photos import ADVICE, load_photos
 from lookforward.errors import LookforwardError
 
 FEW_PHOTOS = 3
-MAX_PHOTOS = 500  # photos are held in memory, and one subject needs few
-_LISTED_PROBLEMS = 20
-_ADVICE = "use 4 to 6 photos"
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +17,8 @@ class Subject:
     """What a run learns: photos, a class noun ("dog") and the identifier ("sks") that will name it.
 
     notes: sentences for the user about photos that work but may disappoint. noun_in_prompt: whether prompts say the
-    class noun beside the identifier. others: further subjects of the same run.
+    class noun beside the identifier. others: further subjects of the same run. summary: one line that accounts for the
+    folder's files; unused: those that are not used.
     """
 
     identifier: str
@@ -31,6 +27,8 @@ class Subject:
     notes: tuple[str, ...] = ()
     noun_in_prompt: bool = True
     others: tuple["Subject", ...] = ()
+    summary: str = ""
+    unused: tuple[str, ...] = ()
 
     @property
     def together(self) -> tuple["Subject", ...]:
@@ -77,18 +75,17 @@ def load_subject(
     caption_lines: bool = False,
     crops: int = 1,
     large: int = 0,
+    alpha_masks: bool = False,
     buckets: bool = False,
 ) -> Subject:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
-    Skips hidden files, subfolders, masks and files without an image suffix in a folder. Turns each photo upright by its
-    EXIF orientation, crops it to the central square and resizes it to `resolution` pixels with an antialiasing Lanczos
-    filter; transparency is laid on white.
+    Turns each photo upright by its EXIF orientation, crops it to the central square and resizes it to `resolution`
+    pixels with an antialiasing Lanczos filter; transparency is laid on white.
 
-    allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`;
-    caption_lines: each of its lines is a caption of its own. buckets: whether photos will be trained on in their own
-    shape (`data.buckets`), not in the square that is read here. crops, large: as in
-    `load_photo`.
+    allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`. crops, large: as in
+    `load_photo`. alpha_masks: a photo's transparency is its mask. caption_lines: each line of a caption is one of its
+    own. buckets: whether photos will be trained on in their own shape, not in the square that is read here.
 
     Raises:
         LookforwardError: the class noun or identifier is empty, the folder is missing, the photos are too few or too
@@ -98,32 +95,24 @@ def load_subject(
     identifier = _clean(identifier, "identifier", 'choose a rare word, such as --identifier "sks"')
     if resolution < 1:
         raise LookforwardError(f"resolution is {resolution}: give a positive number of pixels.", "setting-range")
-    folder, paths = _find_photos(photos)
-    loaded: list[Photo] = []
-    problems: list[PhotoError] = []
-    lines: list[str] = []
-    for path in paths:
-        try:
-            photo = load_photo(path, resolution, crops, large)
-            photo = with_caption(photo, caption_lines) if captions else photo
-            loaded.append(with_mask(photo, crops, photo.upright_size if buckets else None))
-        except PhotoError as problem:
-            problems.append(problem)
-            lines.append(f"{path} {problem}")
-    if len(problems) == 1:
-        raise LookforwardError(f"{lines[0]}.", problems[0].code)
-    if problems:
-        more = [f"and {len(lines) - _LISTED_PROBLEMS} more"] if len(lines) > _LISTED_PROBLEMS else []
-        first = f"{len(lines)} of the {len(paths)} photos in {folder or 'the list'} cannot be used:"
-        raise LookforwardError("\n  ".join([first, *lines[:_LISTED_PROBLEMS], *more]), "photos-unusable")
-    few = f"{_count(folder, len(loaded))}: {_ADVICE}"
-    if len(loaded) < FEW_PHOTOS and not allow_few:
+    loaded = load_photos(
+        photos,
+        resolution,
+        captions=captions,
+        caption_lines=caption_lines,
+        crops=crops,
+        large=large,
+        alpha_masks=alpha_masks,
+        buckets=buckets,
+    )
+    few = f"{loaded.counted}: {ADVICE}"
+    if len(loaded.photos) < FEW_PHOTOS and not allow_few:
         raise LookforwardError(
             f"{few}, or train on fewer with --data.allow-few (in Python, data.allow_few).", "photos-few"
         )
-    notes = ((few,) if len(loaded) < FEW_PHOTOS else ()) + _notes(loaded, resolution, crops, buckets)
+    notes = ((few,) if len(loaded.photos) < FEW_PHOTOS else ()) + loaded.notes
     return Subject(
-        identifier, class_noun, tuple(loaded), notes + (unused_masks(paths) if folder else ()), noun_in_prompt
+        identifier, class_noun, loaded.photos, notes, noun_in_prompt, summary=loaded.summary, unused=loaded.unused
     )
 
 
@@ -157,59 +146,3 @@ def _clean(words: str, what: str, remedy: str) -> str:
     if not any(character.isprintable() for character in words):  # zero-width characters alone are empty too
         raise LookforwardError(f"The {what} is empty: {remedy}.", "words-empty")
     return words
-
-
-def _find_photos(photos: Path | str | Sequence[Path | str]) -> tuple[str, list[Path]]:
-    """The folder that was given, "" for a list of photos; and the photos."""
-    paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
-    folder = ""
-    if len(paths) == 1 and os.path.isdir(paths[0]):  # os.path answers False where Path.is_dir raises
-        folder = f"{paths[0]}{os.sep}"
-        paths = _photos_in_folder(paths[0])
-    elif len(paths) == 1 and not os.path.lexists(paths[0]):
-        raise LookforwardError(f"{paths[0]} does not exist: give a folder of photos, or photos.", "photos-missing")
-    elif not paths:
-        raise LookforwardError("There are no photos: give a folder of photos, or photos.", "photos-missing")
-    if len(paths) > MAX_PHOTOS:
-        raise LookforwardError(
-            f"{_count(folder, len(paths))}, over {MAX_PHOTOS}: {_ADVICE} of one subject.", "photos-many"
-        )
-    return folder, paths
-
-
-def _photos_in_folder(folder: Path) -> list[Path]:
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise LookforwardError(
-            f"{folder} cannot be read ({error.strerror}): check its permissions.", "photos-unreadable"
-        ) from error
-    suffixes = PHOTO_SUFFIXES | CONVERT_SUFFIXES
-    found = [entry for entry in entries if entry.suffix.lower() in suffixes and not is_mask(entry)]
-    if not found:
-        raise LookforwardError(
-            f"{folder} has no photos: put 4 to 6 JPEG or PNG photos of the subject directly in it.", "photos-missing"
-        )
-    return found
-
-
-def _count(folder: str, count: int) -> str:
-    return f"{folder or 'The list'} has {count} photo{'' if count == 1 else 's'}"
-
-
-def _notes(photos: Sequence[Photo], resolution: int, crops: int, buckets: bool) -> tuple[str, ...]:
-    notes: list[str] = []
-    first: dict[str, Photo] = {}
-    for photo in photos:
-        name, (width, height) = photo.path.name, photo.size
-        if min(width, height) < resolution:
-            notes.append(f"{name} is {width}x{height} pixels, smaller than {resolution}, and is enlarged")
-        if max(width, height) > 1.6 * min(width, height) and crops == 1 and not buckets:
-            notes.append(
-                f"only the central square of {name}, {width}x{height} pixels, is used; "
-                "data.crops = 3 uses more, data.buckets all"
-            )
-        original = first.setdefault(photo.digest, photo)
-        if original is not photo:
-            notes.append(f"{name} is the same file as {original.path.name}")
-    return tuple(notes)

@@ -135,6 +135,7 @@ def read_subject(photos: Photos, settings: Settings) -> Subject:
             crops=data.crops,
             buckets=data.buckets,
             large=round(SCALES[1] * data.resolution) if data.augment else 0,
+            alpha_masks=data.alpha_masks,
         )
         for of_subject, class_noun, identifier in entries
     ]

@@ -3,6 +3,8 @@
 RUN/settings.toml   every setting, resolved
 RUN/photos.json     digests of the photos it learns from
 RUN/metrics.jsonl   one line a step
+RUN/evaluations.jsonl   what was measured while training
+RUN/candidates/     weights of the steps that may be the best
 RUN/samples/        images drawn while training
 RUN/checkpoints/    resumable state
 RUN/export/         what other tools load
@@ -58,6 +60,14 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.folder / "evaluations.jsonl"
+
+    @property
+    def candidates(self) -> Path:
+        return self.folder / "candidates"
 
     @property
     def finished(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lookforward.bundle import CARD
-from lookforward.data.photo import CONVERT_SUFFIXES, PHOTO_SUFFIXES
+from lookforward.data.folder import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_folder, digest_folder
 

@@ -1,0 +1,102 @@
+"""Inputs that could be lost without a word: each is used, or the user is told (tests/data/inputs.toml)."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import save_image
+from errors import raises
+from lookforward.assembly.checks import unused_settings
+from lookforward.config.recipe import load_settings
+from lookforward.data.subjects import read_subject
+
+INPUTS: list[dict[str, Any]] = tomllib.loads(
+    (Path(__file__).parent / "data" / "inputs.toml").read_text(encoding="utf-8")
+)["input"]
+
+
+def of_kind(*kinds: str) -> Any:
+    rows = [row for row in INPUTS if row["kind"] in kinds]
+    return pytest.mark.parametrize("row", rows, ids=[row["input"] for row in rows])
+
+
+def write(path: Path, content: str) -> None:
+    """A file of a row; its content is text, or the name of a picture."""
+    path.parent.mkdir(exist_ok=True)
+    square = np.zeros((64, 64), np.uint8)
+    square[16:48, 16:48] = 255
+    match content:
+        case "photo" | "copy":
+            image = save_image(path.with_name("made.png"), 7 + (content == "copy"))
+            Image.open(image).save(path, format="JPEG" if path.suffix == ".jpg" else "PNG")
+            image.unlink()
+        case "mask":
+            Image.fromarray(square).save(path, format="JPEG" if path.suffix == ".jpg" else "PNG")
+        case "labels":
+            Image.fromarray(square // 127).save(path)
+        case "flat":
+            Image.new("RGB", (64, 64), (200, 120, 60)).save(path)
+        case "clear":
+            Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(path)
+        case "rgba":
+            pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+            pixels[..., 3] = square
+            Image.fromarray(pixels).save(path)
+        case _:
+            path.write_text(content.removeprefix("text: "), encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four photos."""
+    place = tmp_path / "dog"
+    place.mkdir()
+    for i in range(4):
+        save_image(place / f"{i}.png", i)
+    return place
+
+
+def settings_of(row: dict[str, Any], tmp_path: Path, **more: Any) -> Any:
+    recipe = row.get("recipe", "dreambooth")
+    if "=" in recipe:
+        (tmp_path / "mine.toml").write_text(recipe, encoding="utf-8")
+        recipe = str(tmp_path / "mine.toml")
+    return load_settings(recipe, {"subject.class_noun": "dog", **more, **row.get("given", {})})
+
+
+def require(row: dict[str, Any], text: str) -> None:
+    assert not [fact for fact in row.get("said", ()) if fact not in text], text
+    assert not [fact for fact in row.get("not_said", ()) if fact in text], text
+
+
+@of_kind("files")
+def test_files(row: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    if row.get("bare"):
+        for path in folder.iterdir():
+            path.unlink()
+    for name, content in row.get("files", {}).items():
+        write(folder / name, content)
+    settings = settings_of(row, tmp_path)
+    if "code" in row:
+        with raises(row["code"], *row.get("said", ())):
+            read_subject(folder, settings)
+        return
+    subject = read_subject(folder, settings)
+    notes = [*subject.notes, *unused_settings(settings, row.get("given", {}), subject)]
+    require(row, "\n".join([subject.summary.removeprefix(f"{folder}/"), *notes]))
+    counts = {
+        "photos": len(subject.photos),
+        "captions": sum(bool(photo.caption) for photo in subject.photos),
+        "masks": sum(bool(photo.masks) for photo in subject.photos),
+    }
+    assert {name: counts[name] for name in counts if name in row} == {n: row[n] for n in counts if n in row}
+
+
+def test_there_are_fifty() -> None:
+    assert len({row["input"] for row in INPUTS}) == len(INPUTS)
+    assert sum(not row.get("seen") for row in INPUTS) >= 50
+    assert all(row["kind"] in {"files", "words", "settings", "command"} and row["does"] for row in INPUTS)
