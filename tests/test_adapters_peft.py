@@ -24,11 +24,13 @@ from lookforward.algorithm.trainer import train
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
 from lookforward.core.specs import find_spec
+from lookforward.core.types import State
 from lookforward.exports.load import apply_export
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import pipeline_trainer, seeded
+from tiny_sdxl import make_sdxl
 
 NAMES = ("loha", "lokr", "oft")
 kinds = pytest.mark.parametrize("name", NAMES)
@@ -278,3 +280,25 @@ def test_a_whole_run(name: str, tiny_model: Path, photos: Path, tmp_path: Path) 
     settings_file = json.loads((tmp_path / "run" / "export" / "unet" / "adapter_config.json").read_text())
     assert settings_file["peft_type"] == name.upper()
     assert len(result.generate("a photo of sks teapot")) == 1
+
+
+@kinds
+def test_it_fits_stable_diffusion_xl_too(name: str, tmp_path: Path) -> None:
+    policy, adapter = DiffusionPolicy(make_sdxl()), adapter_of(name)
+    parameters = adapter.attach(policy)
+    assert {n.partition(".")[0] for n in parameters} == {"unet", "text_encoder", "text_encoder_2"}
+    disturb(parameters)
+    adapter.export(policy, tmp_path)
+
+    def act(policy: DiffusionPolicy) -> Tensor:
+        words = policy.encode_prompts(["a photo of a dog"])
+        with torch.no_grad():
+            return policy.act(State(torch.randn(1, 4, 8, 8, generator=seeded()), torch.tensor([500]), words))
+
+    plain = DiffusionPolicy(make_sdxl())
+    before = act(plain)
+    bake = find_spec(ADAPTERS, name, "adapter").load
+    assert bake is not None
+    bake(plain.pipeline, tmp_path, 1.0)
+    torch.testing.assert_close(act(plain), act(policy), atol=1e-4, rtol=1e-3)
+    assert (act(plain) - before).abs().max() > 1e-2
