@@ -1,14 +1,12 @@
-"""What can be trained: the specs in `specs.py`, and for each its code in the file of its name."""
+"""What can be trained: the specs in `specs.py` and `peft_specs.py`, and for each its code in the file of its name."""
 
+from lookforward.adapters.peft_specs import LOHA, LOKR, OFT
 from lookforward.adapters.specs import (
     CUSTOM_DIFFUSION,
     DORA,
     FULL,
-    LOHA,
-    LOKR,
     LORA,
     NETI,
-    OFT,
     P_PLUS,
     PIVOTAL,
     TEXTUAL_INVERSION,

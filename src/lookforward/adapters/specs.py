@@ -1,6 +1,6 @@
 """What each adapter is to its users; its code stands in the file of the same name, and docs/adapters.md has the table.
 
-The command line and the settings read this file, so it imports no torch: `_late` imports an adapter's code when it is
+The command line and the settings read this file, so it imports no torch: `late` imports an adapter's code when it is
 called.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from lookforward.core.specs import AdapterSpec, ExportFormat
 
 
-def _late(module: str, function: str) -> Callable[..., Any]:
+def late(module: str, function: str) -> Callable[..., Any]:
     """A function of `lookforward.adapters.MODULE`, which is imported when the function is called."""
     return lambda *given: getattr(import_module(f"lookforward.adapters.{module}"), function)(*given)
 
@@ -22,7 +22,7 @@ FULL = AdapterSpec(
     name="full",
     label="full",
     help="the whole model (DreamBooth)",
-    build=_late("full", "build_full"),
+    build=late("full", "build_full"),
     usage=lambda _: [],
     tag="dreambooth",
 )
@@ -31,14 +31,14 @@ LORA = AdapterSpec(
     name="lora",
     label="LoRA",
     help="a LoRA",
-    build=_late("lora", "build_lora"),
+    build=late("lora", "build_lora"),
     usage=lambda _: ['pipeline.load_lora_weights("FOLDER")'],
-    load=_late("lora", "load_lora"),
-    merge=_late("lora", "merge_lora"),
+    load=late("lora", "load_lora"),
+    merge=late("lora", "merge_lora"),
     formats=(
         ExportFormat(
             "kohya",
-            lambda export, folder, name, subject: _late("kohya", "write_kohya")(
+            lambda export, folder, name, subject: late("kohya", "write_kohya")(
                 export, folder / f"{name}.safetensors", subject
             ),
             "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader. A1111: put it "
@@ -61,65 +61,6 @@ LORA = AdapterSpec(
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
 
-_LOAD_PEFT = [
-    "from pathlib import Path",
-    "from peft import PeftModel",
-    'for part in sorted(Path("FOLDER").glob("*/adapter_config.json")):',
-    "    module = getattr(pipeline, part.parent.name)",
-    "    setattr(pipeline, part.parent.name, PeftModel.from_pretrained(module, part.parent))",
-]
-_LYCORIS = ExportFormat(
-    "kohya",
-    lambda export, folder, name, subject: _late("lycoris", "write_lycoris")(
-        export, folder / f"{name}.safetensors", subject
-    ),
-    LORA.formats[0].loading,
-)
-LOHA = AdapterSpec(
-    name="loha",
-    label="LoHa",
-    help="a LoHa: the product of two LoRAs",
-    build=_late("loha", "build_loha"),
-    usage=lambda _: list(_LOAD_PEFT),
-    load=_late("loha", "bake_loha"),
-    merge=_late("loha", "bake_loha"),
-    formats=(_LYCORIS,),
-    defaults={  # rank, alpha and rate of peft's example for Stable Diffusion
-        "adapter": {"train_text_encoder": False, "rank": 8, "alpha": 8.0},
-        "optimizer": {"learning_rate": 1e-4},
-        "run": {"steps": 500},
-        "family": {
-            "toybox": {
-                "adapter": {"train_text_encoder": True},
-                "optimizer": {"learning_rate": 2e-3},
-                "run": {"steps": 300},
-            }
-        },
-    },
-    settings=("adapter.rank", "adapter.alpha", "adapter.layers"),
-)
-LOKR = replace(
-    LOHA,
-    name="lokr",
-    label="LoKr",
-    help="a LoKr: Kronecker products",
-    build=_late("lokr", "build_lokr"),
-    load=_late("lokr", "bake_lokr"),
-    merge=_late("lokr", "bake_lokr"),
-    settings=(*LOHA.settings, "adapter.lokr_factor"),
-)
-OFT = replace(
-    LOHA,
-    name="oft",
-    label="OFT",
-    help="OFT: orthogonal changes",
-    build=_late("oft", "build_oft"),
-    load=_late("oft", "bake_oft"),
-    merge=_late("oft", "bake_oft"),
-    formats=(),
-    settings=("adapter.layers", "adapter.oft_block_size"),
-)
-
 
 def _load_words(words: int) -> list[str]:
     """The lines that load so many learned words."""
@@ -131,10 +72,10 @@ CUSTOM_DIFFUSION = AdapterSpec(
     name="custom-diffusion",
     label="Custom Diffusion",
     help="Custom Diffusion: keys and values of the cross-attentions, and a learned word",
-    build=_late("custom_diffusion", "build_custom_diffusion"),
-    usage=lambda words: [*_late("custom_diffusion", "usage")(), *_load_words(words)],
-    load=_late("custom_diffusion", "load_custom_diffusion"),
-    merge=_late("custom_diffusion", "load_custom_diffusion"),
+    build=late("custom_diffusion", "build_custom_diffusion"),
+    usage=lambda words: [*late("custom_diffusion", "usage")(), *_load_words(words)],
+    load=late("custom_diffusion", "load_custom_diffusion"),
+    merge=late("custom_diffusion", "load_custom_diffusion"),
     defaults={  # as diffusers trains it: 1e-5 for each photo and class image of a step
         "subject": {"identifier": "<new1>"},
         "data": {"class_images": 200},
@@ -160,22 +101,22 @@ CUSTOM_DIFFUSION = AdapterSpec(
 
 def _write_word_and_lora(export: Path, folder: Path, name: str, subject: str) -> None:
     """The files of both for other programs."""
-    _late("kohya", "write_kohya")(export, folder / f"{name}.safetensors", subject)
-    _late("textual_inversion", "write_single_words")(export, folder)
+    late("kohya", "write_kohya")(export, folder / f"{name}.safetensors", subject)
+    late("textual_inversion", "write_single_words")(export, folder)
 
 
 TEXTUAL_INVERSION = AdapterSpec(
     name="textual-inversion",
     label="Textual Inversion",
     help="Textual Inversion: a learned word",
-    build=_late("textual_inversion", "build_textual_inversion"),
+    build=late("textual_inversion", "build_textual_inversion"),
     usage=_load_words,
-    load=_late("textual_inversion", "load_words"),
-    merge=_late("textual_inversion", "load_words"),
+    load=late("textual_inversion", "load_words"),
+    merge=late("textual_inversion", "load_words"),
     formats=(
         ExportFormat(
             "a1111",
-            lambda export, folder, *_: _late("textual_inversion", "write_single_words")(export, folder),
+            lambda export, folder, *_: late("textual_inversion", "write_single_words")(export, folder),
             "ComfyUI: put the file into `models/embeddings` and write `embedding:NAME` in the prompt, NAME being that "
             "of the file\nwithout its ending. A1111: put it into `embeddings` and write NAME.",
         ),
@@ -199,10 +140,10 @@ PIVOTAL = AdapterSpec(
     name="pivotal",
     label="Pivotal tuning",
     help="Pivotal tuning: a learned word together with a LoRA",
-    build=_late("pivotal", "build_pivotal"),
+    build=late("pivotal", "build_pivotal"),
     usage=lambda words: [*LORA.usage(words), *_load_words(words)],
-    load=_late("pivotal", "load_pivotal"),
-    merge=_late("pivotal", "merge_pivotal"),
+    load=late("pivotal", "load_pivotal"),
+    merge=late("pivotal", "merge_pivotal"),
     formats=(
         ExportFormat(
             "kohya",
@@ -234,10 +175,10 @@ P_PLUS = AdapterSpec(
     name="p-plus",
     label="P+",
     help="P+: a learned word with an embedding for each cross-attention",
-    build=_late("p_plus", "build_p_plus"),
+    build=late("p_plus", "build_p_plus"),
     usage=lambda _: ['pipeline.load_word("FOLDER")'],
     pipeline_options='custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True',
-    load=_late("p_plus", "load_p_plus"),
+    load=late("p_plus", "load_p_plus"),
     unmergeable="its word looks different to each layer",
     defaults={  # no prior preservation; the word stands for the subject
         "subject": {"identifier": "<sks>", "noun_in_prompt": False},
@@ -259,8 +200,8 @@ NETI = replace(
     name="neti",
     label="NeTI",
     help="NeTI: a learned word whose embedding depends on timestep and layer",
-    build=_late("neti", "build_neti"),
-    load=_late("neti", "load_neti"),
+    build=late("neti", "build_neti"),
+    load=late("neti", "load_neti"),
     defaults={
         **P_PLUS.defaults,
         "optimizer": {"learning_rate": 1e-3},
