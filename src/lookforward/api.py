@@ -16,8 +16,7 @@ from typing import Any, Unpack
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.assembly import Source, device_of, find_source
-from lookforward.assembly.training import training_job
+from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
 from lookforward.config.recipe import until_best as with_own_end
@@ -25,6 +24,7 @@ from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
+from lookforward.exports.source import Source, device_of, find_source
 from lookforward.models.sampling import SchedulerName, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 
@@ -123,7 +123,7 @@ def personalize(
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(training_job(folder, resolved, subject))) as results:
+    with closing(iter(TrainingJob(folder, resolved, subject))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)

@@ -58,6 +58,7 @@ LORA = AdapterSpec(
         },
     },
     settings=("adapter.rank", "adapter.alpha", "adapter.layers"),
+    frozen=frozenset({"denoiser", "text encoders"}),
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
 
@@ -134,6 +135,7 @@ TEXTUAL_INVERSION = AdapterSpec(
     needs=frozenset({"learned-words"}),
     dpok=False,
     tag="textual_inversion",
+    frozen=frozenset({"denoiser"}),
 )
 
 PIVOTAL = AdapterSpec(
@@ -169,6 +171,7 @@ PIVOTAL = AdapterSpec(
     learns_word=True,
     needs=frozenset({"learned-words"}),
     dpok=False,
+    frozen=frozenset({"denoiser"}),
 )
 
 P_PLUS = AdapterSpec(
@@ -194,6 +197,7 @@ P_PLUS = AdapterSpec(
     several_subjects=False,
     needs=frozenset({"cross-attention", "learned-words"}),
     dpok=False,
+    frozen=frozenset({"denoiser"}),
 )
 NETI = replace(
     P_PLUS,

@@ -22,14 +22,16 @@ from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_class_images, build_references, reference_photos
 from lookforward.assembly.optimizer import build_optimizer, rate_groups
+from lookforward.assembly.placement import build_run_pipeline, resting_parts
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.subject import Subject
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import Run
 
 
@@ -63,7 +65,7 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
-    pipeline = build_pipeline(settings.model.name, settings.model.device)
+    pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
@@ -79,7 +81,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
-    pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
+    pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
@@ -92,28 +94,30 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
-    digest = model_hash(pipeline)  # before anything is trained, as is the next line
+    digest = model_hash(pipeline)  # before anything is trained, as are the next lines
+    cache = EncodingCache(policy, fingerprint(pipeline), settings.model.weights) if settings.model.cache else None
     baseline = build_baseline(settings, policy)
-    references = build_references(settings, subject, policy)
+    references = build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     remembered = build_class_images(settings, subject, pipeline) if preserved == "images" else None
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
-    prompts = PromptCache(policy, adapter.changes_prompts)
+    prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
     of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
     if len(set(references.all_prompts)) > 1:
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
+    environment = build_environment(settings, pipeline, reference_photos(subject, policy))
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
         optimizer=build_optimizer(settings, *rate_groups(settings, parameters)),
-        environment=build_environment(settings, pipeline, reference_photos(subject, policy)),
+        environment=environment,
         critic_updater=build_critic_updater(settings, policy, references.shape, width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
@@ -143,4 +147,6 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     best = None
     if settings.evaluation.every:
         best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy)))
+    needs_image = environment.rewards.needs_image
+    policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)

@@ -16,12 +16,15 @@ from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
 from lookforward.data.views import View, make_views
 from lookforward.models.encoders import to_unit
+from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.latents import encode
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 
 
-def build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples | Buckets:
+def build_references(
+    settings: Settings, subject: Subject, policy: DiffusionPolicy, cache: EncodingCache | None
+) -> Examples | Buckets:
     """The views of all photos that a step may draw, encoded; in buckets by shape, if there are several."""
     if settings.data.buckets:
         unit = policy.family.size_unit(policy.pipeline)
@@ -35,14 +38,19 @@ def build_references(settings: Settings, subject: Subject, policy: DiffusionPoli
     )
     shapes = dict.fromkeys(view.pixels.shape for view in views)
     several = bool(subject.others)
-    parts = [_encode([v for v in views if v.pixels.shape == shape], settings, policy, several) for shape in shapes]
+    parts = [
+        _encode([v for v in views if v.pixels.shape == shape], settings, policy, cache, several) for shape in shapes
+    ]
     return parts[0] if len(parts) == 1 else Buckets(tuple(parts))
 
 
-def _encode(views: Sequence[View], settings: Settings, policy: DiffusionPolicy, several: bool) -> Examples:
+def _encode(
+    views: Sequence[View], settings: Settings, policy: DiffusionPolicy, cache: EncodingCache | None, several: bool
+) -> Examples:
     """Views of one shape. several: whether they may show several subjects."""
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    latents = encode(policy.pipeline, photos)
+    encoded = partial(encode, policy.pipeline)
+    latents = cache.latents(photos, encoded) if cache else encoded(photos)
     height, width = latents.mean.shape[2:]
     masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(
@@ -71,6 +79,8 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> E
     sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
     draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
     key = f"{fingerprint(pipeline)}|{sampler}"
+    if settings.model.weights != "fp32":  # which draws other images
+        key += f"|{settings.model.weights}|{settings.model.precision}"
     images = [
         class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
         for prompt in classes

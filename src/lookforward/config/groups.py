@@ -6,10 +6,8 @@ The defaults are those of the paper and its released code for Stable Diffusion 1
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lookforward.bundle import TOYBOX
 from lookforward.config.spec import setting
 
-Precision = Literal["fp32", "bf16"]
 RateKind = Literal["constant", "cosine"]
 CriticKind = Literal["none", "residual", "state-action"]
 
@@ -61,19 +59,6 @@ class DataSettings:
     resolution: int = setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
     class_images: int = setting(8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE)
     class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE)
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """The pretrained model and where it computes."""
-
-    name: str = setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub id.")
-    precision: Precision = setting("fp32", "Number format of the forward pass.", headline=True)
-    allow_distilled: bool = setting(False, "Train a model that was distilled to draw in a few steps.", free=True)
-    device: str = setting("auto", "cpu, cuda, mps, or auto for an accelerator if there is one.", machine_only=True)
-    gradient_checkpointing: bool = setting(
-        False, "Recompute activations instead of storing them: less memory, more time.", machine_only=True
-    )
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from lookforward.config.groups import (
     CriticSettings,
     DataSettings,
     EvaluationSettings,
-    ModelSettings,
     ObjectiveSettings,
     OptimizerSettings,
     RunSettings,
     SubjectSettings,
 )
+from lookforward.config.model import ModelSettings
 from lookforward.config.spec import Spec
 
 
