@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lookforward.algorithm.examples import PromptCache
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
@@ -23,6 +24,7 @@ from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_class_images, build_references, reference_photos
 from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
+from lookforward.assembly.processes import check_processes
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -60,11 +62,12 @@ def result_weights(components: RunComponents, run: Run) -> Iterator[None]:
         yield
 
 
-def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
+def check(settings: Settings, subject: Subject, processes: Processes = ALONE) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
+    check_processes(settings, processes)
     pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
@@ -73,16 +76,18 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     return notes
 
 
-def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComponents:
+def build(settings: Settings, subject: Subject, pipeline: Any = None, processes: Processes = ALONE) -> RunComponents:
     """Everything that a run needs, from its settings and its subject.
 
-    pipeline: the untouched model if it is already loaded; its weights will be trained in place.
+    pipeline: the untouched model if it is already loaded; its weights will be trained in place. processes: those that
+    share the run; each builds all of it.
 
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
+    check_processes(settings, processes)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
@@ -99,7 +104,10 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     baseline = build_baseline(settings, policy)
     references = build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
-    remembered = build_class_images(settings, subject, pipeline) if preserved == "images" else None
+    remembered = None
+    if preserved == "images":
+        with processes.first_on_machine():
+            remembered = build_class_images(settings, subject, pipeline)
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
@@ -111,7 +119,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
-    environment = build_environment(settings, pipeline, reference_photos(subject, policy))
+    environment = build_environment(settings, pipeline, reference_photos(subject, policy), processes)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
