@@ -40,11 +40,12 @@ def measure_of(size: Mapping[str, Any], folder: Path) -> Measure:
 
 def sizes_row(size: Mapping[str, Any], measured: Measure) -> str:
     """Parameters, and GiB in training for each column; in brackets, while encoding and drawing."""
-    cells = []
-    for changes in COLUMNS.values():
-        table = measured.table([Step(name, value, "") for name, value in (SHARED | changes).items()])
-        cells.append(f"{table.training / 2**30:.1f} ({table.drawing / 2**30:.1f})")
-    parts = {row.part: row.parameters / 1e9 for row in table.rows}
+    tables = [
+        measured.table([Step(name, value, "") for name, value in (SHARED | changes).items()])
+        for changes in COLUMNS.values()
+    ]
+    cells = [f"{table.training / 2**30:.1f} ({table.drawing / 2**30:.1f})" for table in tables]
+    parts = {row.part: row.parameters / 1e9 for row in tables[0].rows}
     counts = [f"{parts[name]:.2f}" for name in ("denoiser, frozen", "text encoders, frozen") if name in parts]
     link = f"[{size['label']}]({size['source']})"
     return f"| {link} | {size['resolution']} | {' | '.join([*counts, *cells])} |"

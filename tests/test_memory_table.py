@@ -22,7 +22,7 @@ from lookforward.data.subjects import name_subjects, read_subject
 from lookforward.models.families import FAMILIES
 from lookforward.models.live import LiveBytes, activation_bytes, fused_attention
 from lookforward.models.memory import Row, Table, gradient_bytes, moment_bytes, parameters_of
-from lookforward.models.meta import known_pipeline, known_prompt, known_sizes, meta_latents, meta_module
+from lookforward.models.meta import known_pipeline, known_prompt, known_sizes, meta_latents, meta_module, meta_pipeline
 
 ROOT = Path(__file__).parents[1]
 HERE = {name: importlib.util.find_spec(name) is not None for name in ("torchao", "bitsandbytes")}
@@ -32,7 +32,7 @@ SIZES = known_sizes()
 def bytes_of(tensor: Tensor) -> int:
     """What a tensor takes; of a quantised one, its numbers and its scales."""
     if hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()  # pyright: ignore[reportCallIssue]
+        names, _ = tensor.__tensor_flatten__()  # pyright: ignore[reportAttributeAccessIssue]
         return sum(bytes_of(getattr(tensor, name)) for name in names)
     return tensor.numel() * tensor.element_size()
 
@@ -225,6 +225,13 @@ def test_the_memory_of_every_adapter_is_known(spec: Any, tiny_model: Path) -> No
         assert table.unknown == ()
         assert parts["gradients"] == parts["trained weights"] > 0
         assert parts["activations"] > 0
+
+
+def test_a_folder_that_is_no_model_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    folder = in_folder(tiny_model, tmp_path / "model", "sd15")
+    (folder / "vae" / "config.json").unlink()
+    with raises("model-incomplete", folder, "config.json"):
+        meta_pipeline(folder)
 
 
 def test_parts_that_are_away_do_not_count(sd15: dict[str, Any]) -> None:

@@ -12,24 +12,34 @@ import transformers
 
 from lookforward.core.types import Conditioning
 from lookforward.models.families import family_of, find_family
-from lookforward.models.pretrained import no_progress_bars
+from lookforward.models.pretrained import explain_load_error, no_progress_bars
 
 SIZES = Path(__file__).parent / "sizes"
 
 
 def meta_pipeline(folder: Path) -> Any:
-    """The pipeline of a folder, with its tokenizers and scheduler; its modules are on the meta device."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    family = find_family(index["_class_name"])
-    modules = {
-        name: meta_module(*index[name], json.loads((folder / name / "config.json").read_text(encoding="utf-8")))
-        for name in (family.denoiser, "vae", *family.text_encoders)
-        if (index.get(name) or [None])[0]
-    }
-    absent = [name for name in family.optional if not (index.get(name) or [None])[0]]
-    kind: Any = getattr(diffusers, family.pipeline_class)
-    with no_progress_bars(diffusers.utils.logging, transformers.utils.logging):
-        return kind.from_pretrained(str(folder), **{**family.load_options, **dict.fromkeys(absent), **modules})
+    """The pipeline of a folder, with its tokenizers and scheduler; its modules are on the meta device.
+
+    Raises:
+        LookforwardError: it is of no known family, or a file is missing or damaged.
+    """
+    try:
+        index: dict[str, Any] = _read_json(folder / "model_index.json")
+        family = find_family(index["_class_name"])
+        there = [name for name in (family.denoiser, "vae", *family.text_encoders) if (index.get(name) or [None])[0]]
+        given: dict[str, Any] = dict.fromkeys(n for n in family.optional if not (index.get(n) or [None])[0])
+        for name in there:
+            library, kind = index[name]
+            given[name] = meta_module(library, kind, _read_json(folder / name / "config.json"))
+        pipeline_class: Any = getattr(diffusers, family.pipeline_class)
+        with no_progress_bars(diffusers.utils.logging, transformers.utils.logging):
+            return pipeline_class.from_pretrained(str(folder), **{**family.load_options, **given})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise explain_load_error(folder, error) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def known_pipeline(size: Mapping[str, Any]) -> Any:
