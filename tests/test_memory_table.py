@@ -221,9 +221,12 @@ def test_the_memory_of_every_adapter_is_known(spec: Any, tiny_model: Path) -> No
     parts = {row.part: row.bytes for row in table.rows}
     if spec.name == "neti":  # it looks at the size of word embeddings, which have no numbers here
         assert any("neti" in what for what in table.unknown)
+        return
+    assert parts["gradients"] == parts["trained weights"] > 0
+    if spec.name in ("loha", "lokr"):  # peft asks their weights for numbers as they compute
+        assert [what.split()[0] for what in table.unknown] == ["activations"]
     else:
         assert table.unknown == ()
-        assert parts["gradients"] == parts["trained weights"] > 0
         assert parts["activations"] > 0
 
 

@@ -71,12 +71,14 @@ def memory_table(
 def _attach(settings: Settings, policy: DiffusionPolicy, unknown: list[str]) -> tuple[list[nn.Parameter], bool]:
     """The trained weights of a policy on the meta device, its adapter in place, and whether that changes prompts."""
     adapter = build_adapter(settings, torch.Generator("cpu"), policy.family)
+    trained: list[nn.Parameter] = []
     try:
-        with torch.device("meta"):
-            return list(adapter.attach(policy).values()), adapter.changes_prompts
-    except NotImplementedError:  # it measures something of the model's numbers
+        trained = list(adapter.attach(policy).values())
+    except (NotImplementedError, RuntimeError):  # it measures something of the model's numbers
         unknown.append(f"what adapter {settings.adapter.name} trains")
-        return [], adapter.changes_prompts
+    for module in policy.components.values():
+        nn.Module.to(module, "meta")  # new layers too, wherever they were made
+    return trained, adapter.changes_prompts
 
 
 def _weight_rows(
