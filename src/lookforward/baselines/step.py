@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.environment import Environment, act_on
-from lookforward.algorithm.step import update_policy
 from lookforward.algorithm.trainer import Trainer
+from lookforward.algorithm.updates import update_policy
 from lookforward.baselines.sampler import Sampler
 from lookforward.core.protocols import Policy
 from lookforward.core.types import Batch, Conditioning
