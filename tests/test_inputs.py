@@ -10,9 +10,13 @@ from PIL import Image
 
 from conftest import save_image
 from errors import raises
-from lookforward.assembly.checks import unused_settings
+from jobs import Command
+from lookforward.assembly.checks import check_run
+from lookforward.assembly.unused import unused_settings
 from lookforward.config.recipe import load_settings
 from lookforward.data.subjects import read_subject
+from lookforward.models.pipeline import build_pipeline
+from lookforward.models.policy import DiffusionPolicy
 
 INPUTS: list[dict[str, Any]] = tomllib.loads(
     (Path(__file__).parent / "data" / "inputs.toml").read_text(encoding="utf-8")
@@ -94,6 +98,50 @@ def test_files(row: dict[str, Any], folder: Path, tmp_path: Path) -> None:
         "masks": sum(bool(photo.masks) for photo in subject.photos),
     }
     assert {name: counts[name] for name in counts if name in row} == {n: row[n] for n in counts if n in row}
+
+
+@pytest.fixture(scope="module")
+def policy() -> DiffusionPolicy:
+    return DiffusionPolicy(build_pipeline("toybox", "cpu"))
+
+
+@of_kind("words")
+def test_words(row: dict[str, Any], folder: Path, tmp_path: Path, policy: DiffusionPolicy) -> None:
+    names = {f"subject.{name}": row[name] for name in ("identifier", "class_noun") if name in row}
+    if "caption" in row:
+        (folder / "0.txt").write_text(row["caption"], encoding="utf-8")
+    settings = settings_of(row, tmp_path, **names)
+
+    def check() -> str:
+        return "\n".join(check_run(settings, read_subject(folder, settings), policy))
+
+    if "code" in row:
+        with raises(row["code"], *row.get("said", ())):
+            check()
+    else:
+        require(row, check())
+
+
+@of_kind("settings")
+def test_settings(row: dict[str, Any], folder: Path, tmp_path: Path, policy: DiffusionPolicy) -> None:
+    if "code" in row:
+        with raises(row["code"], *row.get("said", ())):
+            check_run(given := settings_of(row, tmp_path), read_subject(folder, given), policy)
+        return
+    settings = settings_of(row, tmp_path)
+    values = settings.flat()
+    assert {name: values[name] for name in row.get("values", {})} == row.get("values", {})
+    notes = unused_settings(settings, row.get("given", {}), read_subject(folder, settings))
+    require(row, "\n".join(notes))
+    assert bool(notes) == bool(row.get("said"))
+
+
+@of_kind("command")
+def test_commands(row: dict[str, Any], folder: Path, tmp_path: Path, tiny_model: Path, command_line: Command) -> None:
+    places = {"PHOTOS": folder, "MODEL": tiny_model, "OUT": tmp_path / "out", "LONG": "a photo of a vase " * 40}
+    status, out, err = command_line(*[places.get(word, word) for word in row["words"]])
+    assert status == (2 if "code" in row else 0), err
+    require(row, err if "code" in row else out)
 
 
 def test_there_are_fifty() -> None:

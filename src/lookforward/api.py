@@ -7,9 +7,10 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
     image.show()
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,8 +19,8 @@ from PIL import Image
 
 from lookforward.assembly import Source, device_of, find_source
 from lookforward.assembly.training import training_job
-from lookforward.config.reading import flatten
-from lookforward.config.recipe import load_settings, require_followed
+from lookforward.config.reading import flatten, join
+from lookforward.config.recipe import load_settings, require_followed, written_settings
 from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
@@ -30,10 +31,14 @@ from lookforward.runs.folder import Run, default_output
 
 @dataclass(frozen=True)
 class Personalized:
-    """A trained model, ready to draw: where it came from, and its pipeline."""
+    """A trained model, ready to draw: where it came from, and its pipeline.
+
+    notes: what the user should know of the training that made it, as the command line prints it.
+    """
 
     source: Source
     pipeline: StableDiffusionPipeline
+    notes: tuple[str, ...] = ()
 
     @property
     def run(self) -> Run:
@@ -110,20 +115,34 @@ def personalize(
     learning_rate, resolution, seed, device, precision). settings: any others by their dotted names, such as
     {"critic.weight": 0.5}; docs/settings.md lists them.
 
+    What the command line prints as notes is warned of (`UserWarning`), and in the result's `notes`.
+
     Raises:
         LookforwardError: something is wrong with what was asked for; the message names the remedy.
     """
-    given = {**flatten(settings or {}), **dotted(**options, class_noun=class_noun or None)}
-    resolved = load_settings(recipe, name_subjects(photos, given | {"subject.photos": photos_name(photos)}))
+    given = join(flatten(settings or {}), dotted(**options, class_noun=class_noun or None))
+    named = name_subjects(photos, given | {"subject.photos": photos_name(photos)})
+    resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
+    job = training_job(folder, resolved, subject, given=written)
+    summaries = tuple(one.summary for one in subject.together if one.unused)
+    warned = False
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(training_job(folder, resolved, subject))) as results:
+    with closing(iter(job)) as results:
         for result in results:
+            if not warned:  # before the first step, the job had not looked at the model yet
+                warned = _warn((*summaries, *job.notes))
             if on_step is not None:
                 on_step(result)
-    return load_personalized(folder)
+    return replace(load_personalized(folder), notes=(*summaries, *job.notes))
+
+
+def _warn(notes: Iterable[str]) -> bool:
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return True
 
 
 def load_personalized(folder: str | Path) -> Personalized:

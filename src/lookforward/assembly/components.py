@@ -1,5 +1,6 @@
 """Settings and a subject to all the objects of one run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,30 +47,33 @@ class RunComponents:
     model_hash: str = ""
 
 
-def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
+def check(settings: Settings, subject: Subject, given: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
-    Of notes, those on where each photo was taken are left out: they take CLIP's time.
+    given: as of `check_run`. Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
     pipeline = build_pipeline(settings.model.name, settings.model.device)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
-    notes = check_run(settings, subject, policy)
+    notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
     return notes
 
 
-def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComponents:
+def build(
+    settings: Settings, subject: Subject, pipeline: Any = None, given: Mapping[str, Any] | None = None
+) -> RunComponents:
     """Everything that a run needs, from its settings and its subject.
 
     pipeline: the untouched model if it is already loaded; its weights will be trained in place.
+    given: as of `check_run`.
 
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
-    notes = check_run(settings, subject, policy)
+    notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
         notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)

@@ -1,7 +1,9 @@
 """The training job of a run, with its components, and with what it leaves: samples, exports of steps, the result."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from diffusers import StableDiffusionPipeline
@@ -21,11 +23,16 @@ from lookforward.runs.training_job import TrainingJob
 
 
 def training_job(
-    folder: Path, settings: Settings, subject: Subject, pipeline: StableDiffusionPipeline | None = None
+    folder: Path,
+    settings: Settings,
+    subject: Subject,
+    pipeline: StableDiffusionPipeline | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> TrainingJob[RunComponents]:
     """The training of a run in `folder`, new or to continue; iterate over it to train.
 
-    pipeline: the untouched model if it is loaded already; its weights are trained in place.
+    pipeline: the untouched model if it is loaded already; its weights are trained in place. given: what the user
+    wrote of the settings, by dotted names, so that notes can name what is not read.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
@@ -34,9 +41,8 @@ def training_job(
     def export_result(components: RunComponents, run: Run) -> None:
         _export(subject, components, run, settings.run.steps, run.export)
 
-    return TrainingJob(
-        folder, settings, subject, partial(build, settings, subject, pipeline), partial(_keep, subject), export_result
-    )
+    make = partial(build, settings, subject, pipeline, given)
+    return TrainingJob(folder, settings, subject, make, partial(_keep, subject), export_result)
 
 
 def _keep(subject: Subject, components: RunComponents, run: Run, step: int) -> None:

@@ -32,20 +32,21 @@ def train(
     from lookforward.assembly import check
     from lookforward.assembly.training import training_job
     from lookforward.config.reading import flatten, to_toml
-    from lookforward.config.recipe import load_settings, require_followed
+    from lookforward.config.recipe import load_settings, require_followed, written_settings
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
     from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
-    resolved = load_settings(recipe, name_subjects(photos, given))
+    named = name_subjects(photos, given)
+    resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = training_job(folder, resolved, subject)
+    job = training_job(folder, resolved, subject, given=written)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
-        notes = check(resolved, subject)
+        notes = check(resolved, subject, written)
         _account(subject, "# ")
         console.print(to_toml(resolved), end="")
         print_notes(notes)

@@ -21,6 +21,13 @@ _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
 _SAMPLED = ("baseline.name", ("draft", "dpok"))
 _CRITIC = ("critic.name", ("residual", "state-action"))
+_LEARNS = (_CRITIC, ("critic.steps", "(0, inf)"))
+_MONTE_CARLO = (*_LEARNS, ("critic.target", ("monte-carlo",)))
+_LATER = (*_LEARNS, ("critic.target", ("monte-carlo", "bootstrap")))
+_HEARD = (_OWN, ("has_critic_or_direct", (True,)))
+_FOLLOWED = ("follows_reward", (True,))
+_PRIOR = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images",)))
+_GUIDANCE, _RATE = "[1, 100]", "(0, 10]"
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,10 @@ class DataSettings:
     augment_views: int = setting(8, "Scaled views of each square.", _POSITIVE, only_with=("data.augment", (True,)))
     allow_few: bool = setting(False, "Train on fewer than three photos.", free=True)
     resolution: int = setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
-    class_images: int = setting(8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE)
-    class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE)
+    class_images: int = setting(
+        8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE, only_with=_PRIOR
+    )
+    class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE, only_with=_PRIOR)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,11 @@ class AdapterSettings:
         headline=True,
         choices=tuple(spec.name for spec in ADAPTERS),
     )
-    train_text_encoder: bool = setting(True, "Train the text encoder too, with full, lora and dora.")
+    train_text_encoder: bool = setting(
+        True,
+        "Train the text encoder too, with full, lora and dora.",
+        only_with=("adapter.name", ("full", "lora", "dora")),
+    )
     rank: int = _of_adapter("rank", 4, "Rank of the learned change.")
     alpha: float = _of_adapter("alpha", 4.0, "The learned change is scaled by alpha / rank.")
     initial_word: str = _of_adapter(
@@ -103,7 +116,7 @@ class AdapterSettings:
 class OptimizerSettings:
     """AdamW on the trained weights."""
 
-    learning_rate: float = setting(1e-6, "Learning rate.", _POSITIVE, headline=True)
+    learning_rate: float = setting(1e-6, "Learning rate.", _RATE, headline=True)
     decay: float = setting(
         0.0, "Share of the steps, the last ones, over which a constant rate falls to zero.", "[0, 1]"
     )
@@ -125,25 +138,37 @@ class ObjectiveSettings:
     """The reward and the terms of Eq. 11."""
 
     reward: str = setting(
-        "look-forward", 'A reward or a sum such as "look-forward + 0.5*dino"; docs/rewards.md lists all.', headline=True
+        "look-forward",
+        'A reward or a sum such as "look-forward + 0.5*dino"; docs/rewards.md lists all.',
+        headline=True,
+        only_with=_FOLLOWED,
     )
     reward_gradient: Literal["critic", "direct"] = setting(
-        "critic", "How the policy follows the reward: through the critic, or direct through a differentiable reward."
+        "critic",
+        "How the policy follows the reward: through the critic, or direct through a differentiable reward.",
+        only_with=_OWN,
     )
     transition: Literal["reference", "policy"] = setting(
-        "reference", "Where an action leads: along the noised photo, or along the policy's own prediction."
+        "reference",
+        "Where an action leads: along the noised photo, or along the policy's own prediction.",
+        only_with=_LATER,
     )
-    stride: int = setting(20, "Δ, timesteps between a state and the next one.", _POSITIVE)
+    stride: int = setting(20, "Δ, timesteps between a state and the next one.", _POSITIVE, only_with=_LATER)
     decoder: str = setting(
-        "", "A tiny autoencoder (AutoencoderTiny) that shows images to a reward; the model's own if empty."
+        "",
+        "A tiny autoencoder (AutoencoderTiny) that shows images to a reward; the model's own if empty.",
+        only_with=(_FOLLOWED, ("reward_sees_images", (True,))),
     )
-    discount: float = setting(0.9986, "γ, Eq. 9.", "(0, 1]")
-    reconstruction_weight: float = setting(1.0, "Weight of the reconstruction loss in Eq. 11.", _NOT_NEGATIVE)
+    discount: float = setting(0.9986, "γ, Eq. 9.", "(0, 1]", only_with=(_OWN, _FOLLOWED))
+    reconstruction_weight: float = setting(
+        1.0, "Weight of the reconstruction loss in Eq. 11.", _NOT_NEGATIVE, only_with=_OWN
+    )
     prior_weight: float = setting(1.0, "Weight of prior preservation.", _NOT_NEGATIVE)
     preservation: Literal["images", "output"] = setting(
         "images",
         "What preserves the class: class images, or the untouched model's own output on the prompt without the "
         "identifier.",
+        only_with=("objective.prior_weight", "(0, inf)"),
     )
     min_snr: float = setting(
         0.0,
@@ -159,33 +184,36 @@ class CriticSettings:
     """The critic Q_φ and what it learns."""
 
     name: CriticKind = setting("none", "Which critic learns the return.")
-    weight: float = setting(0.0, "λ, weight of the reward in Eq. 11.", _NOT_NEGATIVE)
-    optimizer: Literal["sgd", "adam"] = setting("sgd", "Optimizer of the critic.", only_with=_CRITIC)
-    learning_rate: float = setting(0.01, "Learning rate of the critic.", _POSITIVE, only_with=_CRITIC)
+    weight: float = setting(0.0, "λ, weight of the reward in Eq. 11.", _NOT_NEGATIVE, only_with=_HEARD)
+    optimizer: Literal["sgd", "adam"] = setting("sgd", "Optimizer of the critic.", only_with=_LEARNS)
+    learning_rate: float = setting(0.01, "Learning rate of the critic.", "(0, 100]", only_with=_LEARNS)
     max_grad_norm: float = setting(
-        1.0, "Norm that the critic's gradients are clipped to.", _POSITIVE, only_with=_CRITIC
+        1.0, "Norm that the critic's gradients are clipped to.", _POSITIVE, only_with=_LEARNS
     )
     steps: int = setting(
         1, "Critic updates for each policy update; 0: the critic never learns.", _NOT_NEGATIVE, only_with=_CRITIC
     )
     warmup: int = setting(0, "Steps before the policy follows the critic.", _NOT_NEGATIVE, only_with=_CRITIC)
-    every: int = setting(1, "The critic learns only once in so many steps.", _POSITIVE, only_with=_CRITIC)
+    every: int = setting(1, "The critic learns only once in so many steps.", _POSITIVE, only_with=_LEARNS)
     bins: int = setting(
-        0, "Ranges of timesteps in which returns are normalised; 0: not at all.", _NOT_NEGATIVE, only_with=_CRITIC
+        0, "Ranges of timesteps in which returns are normalised; 0: not at all.", _NOT_NEGATIVE, only_with=_LEARNS
     )
     target: Literal["one-step", "monte-carlo", "bootstrap"] = setting(
         "one-step",
         "The critic's target: the reward of one step, sampled later rewards, or a reward plus the target network.",
-        only_with=_CRITIC,
+        only_with=_LEARNS,
     )
     target_samples: int = setting(
-        4, "K, later rewards that monte-carlo samples.", _POSITIVE, only_with=("critic.target", ("monte-carlo",))
+        4,
+        "K, later rewards that monte-carlo samples.",
+        _POSITIVE,
+        only_with=_MONTE_CARLO,
     )
     target_momentum: float = setting(
         0.99,
         "Share of its own weights that the target network keeps in a step.",
         "[0, 1)",
-        only_with=("critic.target", ("bootstrap",)),
+        only_with=(*_LEARNS, ("critic.target", ("bootstrap",))),
     )
 
 
@@ -195,7 +223,7 @@ class BaselineSettings:
 
     name: Literal["none", "draft", "dpok"] = setting("none", "none is the paper's own method.", headline=True)
     sampler_steps: int = setting(50, "Sampler steps that draft and dpok draw with.", _POSITIVE, only_with=_SAMPLED)
-    guidance: float = setting(7.5, "Guidance of that sampler; 1 is none.", _NOT_NEGATIVE, only_with=_SAMPLED)
+    guidance: float = setting(7.5, "Guidance of that sampler; 1 is none.", _GUIDANCE, only_with=_SAMPLED)
     draft_last: int = setting(1, "K, sampler steps that the gradient passes through.", _POSITIVE, only_with=_DRAFT)
     draft_noises: int = setting(0, "n of DRaFT-LV; 0 is DRaFT-K.", _NOT_NEGATIVE, only_with=_DRAFT)
     dpok_trajectories: int = setting(6, "Trajectories drawn in a step.", "[2, inf)", only_with=_DPOK)
@@ -219,7 +247,7 @@ class EvaluationSettings:
         100, "Draw samples every so many steps; 0: none while training.", _NOT_NEGATIVE, **_WHEN_ONLY
     )
     sampler_steps: int = setting(50, "Sampler steps of an image.", _POSITIVE)
-    guidance: float = setting(7.5, "Classifier-free guidance; 1 is none.")
+    guidance: float = setting(7.5, "Classifier-free guidance; 1 is none.", _GUIDANCE)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookforward.data.photo import Photo, Pixels
-from lookforward.data.prompts import without_identifier
+from lookforward.data.prompts import spelled, without_identifier
 from lookforward.data.subject import Subject
 
 # Kumari et al., "Multi-Concept Customization of Text-to-Image Diffusion" (Custom Diffusion), 2023, section 4
@@ -77,7 +77,7 @@ def prompts_of(subject: Subject, photo: Photo) -> tuple[str, str]:
     """
     if not photo.caption:
         return subject.prompt, subject.class_prompt
-    caption, noun = photo.caption, subject.class_noun
+    caption, noun = spelled(photo.caption, subject.identifier), subject.class_noun
     if "{}" in caption:
         return caption.replace("{}", subject.name), caption.replace("{}", noun)
     plain = without_identifier(caption, subject.identifier, "" if subject.noun_in_prompt else noun)
@@ -93,8 +93,14 @@ def caption_notes(subject: Subject) -> tuple[str, ...]:
         f" {prompts_of(one, photo)[0]!r}"
         for one in subject.together
         for photo in one.photos
-        if photo.caption and prompts_of(one, photo)[0] not in (photo.caption, photo.caption.replace("{}", one.name))
+        if photo.caption and prompts_of(one, photo)[0] not in _as_written(one, photo)
     )
+
+
+def _as_written(subject: Subject, photo: Photo) -> tuple[str, str]:
+    """The caption of a photo that names the subject, by the identifier or by {}."""
+    caption = spelled(photo.caption, subject.identifier)
+    return caption, caption.replace("{}", subject.name)
 
 
 def mirrored(view: View) -> View:
