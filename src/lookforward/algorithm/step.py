@@ -8,7 +8,7 @@
 Rewards rise, losses fall; the critic predicts a return and the policy maximises it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from lookforward.algorithm.environment import act_on, require_finite
+from lookforward.algorithm.fused import updating_in_backward
 from lookforward.algorithm.returns import compute_target
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
-from lookforward.core.types import Transition
+from lookforward.core.types import Batch, Transition, rows
 
 _REMEDY = "lower learning_rate or critic.weight, or use precision fp32"
 _NO_GRADIENT = ": let the policy follow a critic (objective.reward_gradient = critic)."
@@ -30,32 +31,67 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
     Raises LookforwardError if a number is not finite or a reward fails; then the policy was not changed.
     """
-    policy, environment, objective = trainer.policy, trainer.environment, trainer.objective
-
     # Draw: photos and as many class images, with noise and timesteps (lines 3 and 4)
     batch = trainer.draw(trainer.references, trainer.generator)  # x_0, z: (b, c, h, w); t: (b,)
     batch = replace(batch, class_images=trainer.draw_class(batch))
-    prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
+    metrics = {"timestep": batch.timestep.float().mean().item()}
+    size = len(batch.x_0) // trainer.accumulate
+    parts = [rows(batch, slice(i, i + size)) for i in range(0, len(batch.x_0), size)]  # micro-batches
 
     # Act: o in the state (x_t, t, τ(y)), and what it predicts (line 5; Eqs. 6, 2, 7)
-    transition, class_transition = act_on(policy, batch, trainer.prompts(prompts))
+    acted = act_with_prompts(trainer, batch) if len(parts) == 1 else None
+
+    # Reward, target, critic (lines 6 to 8)
+    if (updater := trainer.critic_updater) is not None and trainer.step % updater.every == 0:
+        # It learns before the policy follows it, so that micro-batches act once more, without a gradient
+        transition = acted[0] if acted else join_actions(trainer, parts)
+        metrics |= update_critic(trainer, updater, transition)
+
+    # Policy (line 9), one micro-batch in memory at a time
+    terms: list[dict[str, float]] = []
+
+    def losses() -> Iterator[Tensor]:
+        for part in parts:
+            transition, class_transition = acted or act_with_prompts(trainer, part)
+            loss, found = policy_loss(trainer, transition, class_transition)
+            terms.append(found)
+            yield loss / len(parts) if len(parts) > 1 else loss
+
+    gradient = update_policy(trainer, losses())
+    metrics |= {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
+    return metrics | {"gradient": gradient}
+
+
+def act_with_prompts(trainer: Trainer, batch: Batch) -> tuple[Transition, Transition | None]:
+    """Act on photos and class images, with their prompts encoded: `act_on`."""
+    prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
+    transition, class_transition = act_on(trainer.policy, batch, trainer.prompts(prompts))
     if trainer.untouched is not None and class_transition is not None:  # the class as the model knew it
         known = trainer.untouched.act(class_transition.state, batch.plain_prompts)
         class_transition = replace(class_transition, target=known)
-    metrics = {"timestep": batch.timestep.float().mean().item()}
+    return transition, class_transition
 
-    # Reward, target, critic (lines 6 to 8), and Q of this action, with its gradient
-    q: Tensor | None = None  # (b,)
+
+@torch.no_grad()
+def join_actions(trainer: Trainer, parts: Iterable[Batch]) -> Transition:
+    """What the policy does on the photos of all micro-batches, one after the other, without a gradient."""
+    photos = [replace(part, class_images=None) for part in parts]
+    return Transition.cat([act_with_prompts(trainer, part)[0].detach() for part in photos])
+
+
+def policy_loss(
+    trainer: Trainer, transition: Transition, class_transition: Transition | None
+) -> tuple[Tensor, dict[str, float]]:
+    """The negative of Eq. 11, a scalar, and metrics."""
+    environment, objective = trainer.environment, trainer.objective
+    metrics: dict[str, float] = {}
+    q: Tensor | None = None  # (b,): Q of this action, with its gradient
     if (updater := trainer.critic_updater) is not None:
-        if trainer.step % updater.every == 0:
-            metrics |= update_critic(trainer, updater, transition)
         if trainer.step >= updater.warmup:
             q = updater.critic(transition)  # Q_φ(s_t, o)
     elif trainer.reward_gradient:  # the reward itself takes the critic's place
         q, rewards = environment.reward_with_metrics(transition, _NO_GRADIENT)
         metrics |= rewards
-
-    # Policy (line 9)
     reconstruction = trainer.error(transition)  # Eq. 1
     loss = objective.reconstruction_weight * reconstruction
     metrics["noise_loss"] = reconstruction.item()
@@ -67,8 +103,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         value = (objective.discount**transition.state.timestep * q).mean()  # γ^t Q, each sample by its own t
         loss = loss - objective.critic_weight * value  # Eq. 11
         metrics["value"] = value.item()
-    gradient = update_policy(trainer, loss)
-    return metrics | {"loss": loss.item(), "gradient": gradient}
+    return loss, metrics | {"loss": loss.item()}
 
 
 def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transition) -> dict[str, float]:
@@ -117,10 +152,18 @@ def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor
 def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
     """One step of the policy against `loss`; returns the norm of the gradient before clipping.
 
-    loss: a scalar, or parts that sum to it, of which one at a time is in memory. If it is not finite, nothing changes.
+    loss: a scalar, or parts that sum to it, of which one at a time is in memory. If it is not finite, nothing changes;
+    with fused updates, the weights that were reached before have changed already.
     """
     trainer.optimizer.zero_grad(set_to_none=True)
-    for part in (loss,) if isinstance(loss, Tensor) else loss:
+    parts = (loss,) if isinstance(loss, Tensor) else loss
+    if trainer.fused:
+        with updating_in_backward(trainer.optimizer, trainer.parameters.values(), trainer.max_grad_norm) as norms:
+            for part in parts:
+                require_finite(part, "loss", _REMEDY)
+                part.backward()
+        return torch.stack(norms).norm().item() if norms else 0.0
+    for part in parts:
         require_finite(part, "loss", _REMEDY)
         part.backward()
     norm = torch.nn.utils.clip_grad_norm_(list(trainer.parameters.values()), trainer.max_grad_norm)

@@ -70,6 +70,8 @@ class Trainer:
     adapter have their own, so that the same seed shows every recipe the same photos, noise and timesteps.
     rates: the learning rate over the run. averages: of the trained weights, which samples and exports use.
     untouched: the policy before training, whose output takes the place of class images.
+    accumulate: micro-batches that `batch_size` photos are cut into, equal ones, of which one at a time is in memory.
+    fused: whether weights are updated within the backward pass.
     step: how many steps are done.
     """
 
@@ -92,6 +94,8 @@ class Trainer:
     rates: RateSchedule = RateSchedule()  # noqa: RUF009
     averages: Averages | None = None
     untouched: Untouched | None = None
+    accumulate: int = 1
+    fused: bool = False
     step: int = 0
 
     def draw(self, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:

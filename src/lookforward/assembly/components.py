@@ -21,6 +21,7 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
+from lookforward.assembly.optimizer import build_optimizer
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.class_images import class_images
@@ -103,12 +104,7 @@ def build(
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
-        optimizer=torch.optim.AdamW(
-            parameters.values(),
-            lr=settings.optimizer.learning_rate,
-            betas=(settings.optimizer.beta1, settings.optimizer.beta2),
-            weight_decay=settings.optimizer.weight_decay,
-        ),
+        optimizer=build_optimizer(settings, parameters.values()),
         environment=build_environment(settings, pipeline, _photos(subject, policy)),
         critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
         reward_gradient=settings.objective.reward_gradient == "direct",
@@ -125,7 +121,7 @@ def build(
         references=references,
         class_images=remembered,
         prompts=prompts,
-        batch_size=settings.run.batch_size,
+        batch_size=settings.run.batch_size * settings.run.accumulate,
         max_grad_norm=settings.optimizer.max_grad_norm,
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
@@ -133,6 +129,8 @@ def build(
         rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
         untouched=untouched,
+        accumulate=settings.run.accumulate,
+        fused=settings.optimizer.fused,
     )
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
 

@@ -131,6 +131,12 @@ class OptimizerSettings:
     beta2: float = setting(0.999, "Decay of the squared gradient's running mean.", "[0, 1)")
     weight_decay: float = setting(0.01, "Weight decay.", _NOT_NEGATIVE)
     max_grad_norm: float = setting(1.0, "Norm that gradients are clipped to.", _POSITIVE)
+    eight_bit: bool = setting(False, "Keep AdamW's two moments in 8 bits, through bitsandbytes.")
+    fused: bool = setting(
+        False,
+        "Update each weight within the backward pass, so that one gradient at a time is in memory; each is then "
+        "clipped by itself.",
+    )
 
 
 @dataclass(frozen=True)
@@ -259,6 +265,12 @@ class RunSettings:
     steps: int = setting(1000, "Training steps.", _POSITIVE, headline=True)
     batch_size: int = setting(
         1, "Reference photos in a step; as many class images join them.", _POSITIVE, headline=True
+    )
+    accumulate: int = setting(
+        1,
+        "Batches whose gradients make up one step: as one batch that is so many times larger, in the memory of one.",
+        _POSITIVE,
+        only_with=("baseline.name", ("none",)),
     )
     checkpoint_every: int = setting(100, "Save a resumable checkpoint every so many steps.", _POSITIVE, **_WHEN_ONLY)
     export_every: int = setting(0, "Export every so many steps; 0: the last step only.", _NOT_NEGATIVE, **_WHEN_ONLY)

@@ -143,6 +143,11 @@ def _check_together(settings: Settings) -> None:
         problem = "baseline.draft_noises needs baseline.draft_last = 1."
     elif baseline.name == "dpok" and settings.adapter.train_text_encoder:
         problem = "baseline.name = 'dpok' trains no text encoder: set adapter.train_text_encoder to false."
+    elif settings.optimizer.fused and (settings.run.accumulate > 1 or baseline.name != "none"):
+        problem = (
+            "optimizer.fused updates weights within each backward pass, so that no gradients can be summed: set "
+            "run.accumulate to 1 and baseline.name to none, or optimizer.fused to false."
+        )
     elif objective.prior_weight > 0 and settings.data.class_images == 0 and objective.preservation == "images":
         problem = (
             "objective.prior_weight is above 0, but data.class_images is 0: ask for some, set objective.preservation "

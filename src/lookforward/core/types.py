@@ -129,6 +129,26 @@ class Transition:
         """The same without its gradient: what the critic learns from."""
         return map_tensors(self, Tensor.detach)
 
+    @staticmethod
+    def cat(parts: Sequence["Transition"]) -> "Transition":
+        """Samples one after the other; what one of them lacks, all do."""
+
+        def join(each: Sequence[Any]) -> Any:
+            match each[0]:
+                case None:
+                    return None
+                case Conditioning():
+                    return Conditioning.cat(each)
+                case State() | Transition():
+                    names = [one.name for one in dataclasses.fields(each[0])]
+                    return type(each[0])(*(join([getattr(one, name) for one in each]) for name in names))
+                case tuple():
+                    return tuple(text for texts in each for text in texts)
+                case _:
+                    return torch.cat(list(each))
+
+        return join(parts)
+
 
 @dataclass(frozen=True)
 class Batch:

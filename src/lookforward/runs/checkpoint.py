@@ -6,9 +6,10 @@ it continues to the same bits.
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -140,17 +141,24 @@ def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> No
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state of each parameter as flat tensors: "3/exp_avg"."""
-    return {
-        f"{index}/{name}": value
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-        if isinstance(value, Tensor)
-    }
+    return dict(_flat("", optimizer.state_dict()["state"]))
+
+
+def _flat(prefix: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Nested values by "outer/inner"; plain integers, by which an 8-bit optimizer counts, become int64 of no axis."""
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{name}/", value)
+        elif isinstance(value, Tensor | int):
+            yield f"{prefix}{name}", value if isinstance(value, Tensor) else torch.tensor(value)
 
 
 def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, Any] = {}
     for key, value in flat.items():
-        index, _, name = key.partition("/")
-        state.setdefault(int(index), {})[name] = value
+        index, *outer, name = key.split("/")
+        inner = state.setdefault(int(index), {})
+        for one in outer:
+            inner = inner.setdefault(one, {})
+        inner[name] = int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
