@@ -18,6 +18,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly import Source, device_of, find_source
+from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import training_job
 from lookforward.config.reading import flatten, join
 from lookforward.config.recipe import load_settings, require_followed, written_settings
@@ -25,7 +26,7 @@ from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
-from lookforward.models.sampling import SchedulerName, check_size, draw_images
+from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 
 
@@ -74,18 +75,16 @@ class Personalized:
         Raises:
             LookforwardError: a number is out of range; it names it.
         """
-        if count < 1:
-            raise LookforwardError(f"count = {count}: ask for at least one image.", code="count-too-small")
-        own, subject = self.source.manifest, self.source.subject
-        if "{}" in prompt and not subject:
-            raise LookforwardError(
-                "{} stands for a subject, and a plain model has none: write the prompt in full.", code="no-subject"
-            )
+        check_count(count)
+        own = self.source.manifest
+        text = fill_prompt(prompt, own)
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
+        for note in prompt_notes(self.pipeline, own, [text], negative or ""):
+            warnings.warn(note, stacklevel=2)
         images = draw_images(
             self.pipeline,
-            [prompt.replace("{}", subject)] * count,
+            [text] * count,
             list(range(seed, seed + count)),
             steps=own["sample_steps"] if steps is None else steps,
             guidance=own["guidance"] if guidance is None else guidance,

@@ -94,11 +94,17 @@ class LoraAdapter:
         layers: dict[str, Tensor] = {}
         settings: dict[str, Any] = {}
         for part, module in self._parts(policy).items():
-            layers |= {f"{part}.{name}": tensor for name, tensor in layers_of(module).items()}
+            layers |= {f"{part}.{name}": self._folded(name, tensor) for name, tensor in layers_of(module).items()}
             # Not all of peft's settings: one that an older peft does not know would keep it from loading the file
-            settings |= {f"{part}.{name}": value for name, value in self._settings(policy, part).items()}
+            written = {**self._settings(policy, part), "lora_alpha": float(self.rank)}
+            settings |= {f"{part}.{name}": value for name, value in written.items()}
         metadata = {"format": "pt", _SETTINGS: json.dumps(settings, indent=2, sort_keys=True)}
         write_tensors(folder / WEIGHTS, layers, metadata)
+
+    def _folded(self, name: str, tensor: Tensor) -> Tensor:
+        """The file's weights: alpha / rank is within B, so that a reader that takes alpha for the rank is right."""
+        scale = self.alpha / self.rank
+        return tensor * scale if scale != 1 and (".up." in f".{name}" or ".lora_B." in f".{name}") else tensor
 
     def _parts(self, policy: DiffusionPolicy) -> dict[str, Any]:
         parts = policy.components if self.train_text_encoder else {policy.family.denoiser: policy.denoiser}

@@ -20,6 +20,8 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import check_size, check_steps
 from lookforward.rewards.terms import parse_terms
 
+_MANY_TOKENS = 3  # in a word
+
 
 def check_run(
     settings: Settings, subject: Subject, policy: DiffusionPolicy, given: Mapping[str, Any] | None = None
@@ -111,10 +113,16 @@ def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> li
     notes = []
     named = [(one.identifier, one.class_noun) for one in subject.together]
     for i, (identifier, noun) in enumerate(named):
-        if not policy.known_tokens(noun):
+        tokens = len(policy.known_tokens(noun))
+        # A tokenizer that knows nothing of a letter outside ASCII spells it in bytes, which no text has taught a model
+        if not tokens or (not noun.isascii() and tokens >= len("".join(noun.split()).encode())):
             raise LookforwardError(
                 f"The model reads nothing of the class noun {noun!r}: choose a word that it knows, such as dog.",
                 code="class-noun-unknown",
+            )
+        if tokens > _MANY_TOKENS * len(noun.split()):
+            notes.append(
+                f"class noun {noun!r} is {tokens} tokens, so that the model may not know it: see the class images"
             )
         if learned:  # an identifier such as <dog> becomes a token of its own
             continue
@@ -124,7 +132,7 @@ def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> li
         for other in others:
             if overlap(policy.known_tokens, identifier, other):
                 raise LookforwardError(
-                    f"To the model, identifier {identifier!r} and {other!r} contain one another, so that it cannot tell "
+                    f"The identifier {identifier!r} and {other!r} contain one another, so that a model cannot tell "
                     "the subject from others: choose a rare word as the identifier, such as sks, and leave it out of "
                     "the class noun.",
                     code="words-overlap",

@@ -7,9 +7,8 @@ from typing import Any
 import tyro
 
 from lookforward.bundle import find_bundle
-from lookforward.cli.console import console, split_words
+from lookforward.cli.console import console, print_notes, split_words
 from lookforward.cli.options import ExtraScores
-from lookforward.errors import LookforwardError
 
 
 def score(
@@ -41,16 +40,17 @@ def score(
 
     from lookforward.api import load_personalized
     from lookforward.assembly import build_evaluators, build_scores
+    from lookforward.assembly.prompts import prompt_notes
     from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
-    from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.data.prompts import benchmark_prompts, clip_text, fill, read_prompt_file
     from lookforward.data.subjects import photos_of, read_subject
     from lookforward.files import write_json
-    from lookforward.models.sampling import draw_images
+    from lookforward.models.sampling import check_count, check_numbers, draw_images
     from lookforward.scores.evaluate import score_images
 
-    if images < 1:
-        raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.", code="count-too-small")
+    check_count(images, "images")
+    check_numbers(seeds=[seed])
     extra = asked_scores(extra_scores, dinov2, images)
     model = load_personalized(run)
     settings = model.run.settings
@@ -62,8 +62,9 @@ def score(
     templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(settings.subject.class_noun)
     noun = settings.subject.class_noun if settings.subject.noun_in_prompt else ""  # as the prompts of training
     asked = [fill(t, settings.subject.identifier, noun) for t in templates for _ in range(images)]
-    seen = settings.subject.identifier if identifier_in_clip_text else ""
-    texts = [fill(t, seen, settings.subject.class_noun) for t in templates for _ in range(images)]
+    words = settings.subject.identifier, settings.subject.class_noun
+    texts = [clip_text(t, *words, identifier_in_clip_text) for t in templates for _ in range(images)]
+    print_notes(prompt_notes(model.pipeline, model.source.manifest, list(dict.fromkeys(asked))))
     drawn = draw_images(
         model.pipeline, asked, list(range(seed, seed + len(asked))),
         steps=settings.evaluation.sampler_steps, guidance=settings.evaluation.guidance,

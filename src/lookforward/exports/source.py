@@ -14,6 +14,7 @@ from lookforward.adapters import ADAPTERS
 from lookforward.adapters.specs import FULL
 from lookforward.bundle import TOYBOX
 from lookforward.config.groups import EvaluationSettings
+from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
@@ -160,8 +161,8 @@ def add_adapters(
 
 
 def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
-    """A note for each adapter that was trained on another model than `first` is or was trained on, and for each that
-    another one replaces.
+    """A note for each adapter that was trained on another model than `first` is or was trained on, for each that
+    another one replaces, and for identifiers that two of them share.
     """
     sources = [first, *(source for source, _ in adapters if source is not first)]
     replacing = [spec.name for spec in ADAPTERS if spec.replaces]
@@ -171,11 +172,26 @@ def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[s
         "together, from a list."
         for before, after in pairwise(names)
     )
-    return replaced + tuple(
-        f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may "
-        "draw something else here."
-        for source, _ in adapters
-        if source.manifest["model"] != first.manifest["model"]
+    by_word: dict[str, list[str]] = {}
+    for source in sources:
+        for word in (source.manifest["identifier"], *(w for w, _ in other_subjects(source.manifest.get("others", "")))):
+            if word:
+                by_word.setdefault(word.casefold(), []).append(source.name)
+    shared = tuple(
+        f"{' and '.join(names)} both learned {word!r}, which will draw a mixture of their subjects: train one of them "
+        "with another --identifier."
+        for word, names in by_word.items()
+        if len(names) > 1
+    )
+    return (
+        replaced
+        + shared
+        + tuple(
+            f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may "
+            "draw something else here."
+            for source, _ in adapters
+            if source.manifest["model"] != first.manifest["model"]
+        )
     )
 
 
