@@ -119,10 +119,8 @@ def run_cell(
     finally:
         if components is not None:
             components.adapter.detach(components.policy)
-    keep = plan.scoring.identifier_in_clip_text
-    texts = [
-        clip_text(p, identifier, one.class_noun, keep) for p in plan.prompts_of(subject) for _ in range(plan.images)
-    ]
+    words = identifier, one.class_noun, plan.scoring.identifier_in_clip_text
+    texts = [clip_text(p, *words) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in loaded.photos])
     scores = score_images(build_scores(evaluators, references, one.drawing and one.drawing()), images, texts)
     cell = Cell(

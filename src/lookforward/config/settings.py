@@ -10,16 +10,14 @@ from typing import Any, TypedDict, get_args, get_type_hints
 
 from lookforward.config.groups import (
     AdapterSettings,
-    BaselineSettings,
-    CriticSettings,
     DataSettings,
     EvaluationSettings,
     ModelSettings,
-    ObjectiveSettings,
     OptimizerSettings,
     RunSettings,
     SubjectSettings,
 )
+from lookforward.config.methods import BaselineSettings, CriticSettings, ObjectiveSettings
 from lookforward.config.spec import Spec
 
 
