@@ -77,7 +77,8 @@ def build(
     notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
-        notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
+        photos = [photo for one in subject.together for photo in one.photos if not photo.caption]
+        notes += tuple(f"{p.path.name}: {p.place or 'no place, since none is likely enough'}" for p in photos)
 
     for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
         if settings.model.gradient_checkpointing:
