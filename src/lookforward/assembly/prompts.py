@@ -46,7 +46,7 @@ def prompt_notes(
     without = [one for one in prompts if not any(names_subject(tokenize, one, word, room) for word in named)]
     if without:
         which = "the prompt does" if len(prompts) == 1 else f"{len(without)} of {len(prompts)} prompts do"
-        notes.append(f"{which} not name {named[0]!r} as the model reads it, so your subject was not asked for.")
+        notes.append(f"{which} not hold {named[0]!r}, so your subject was not asked for.")
     for word in named:
         if negative and names_subject(tokenize, negative, word, room):
             notes.append(f"the negative prompt names {word!r}, so that images are led away from your subject")

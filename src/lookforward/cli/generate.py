@@ -55,7 +55,7 @@ def generate(
     from lookforward.models.families import family_of
     from lookforward.models.sampling import check_numbers, check_size
 
-    check_numbers(seeds=(*seeds, seed or 0), steps=steps, guidance=guidance)
+    check_numbers(seeds=seeds or (seed or 0,), guidance=guidance)
     past = read_metadata(like) if like else None
     _require_words(prompt, prompts, past.prompt if past else None)
     source = find_source(run)

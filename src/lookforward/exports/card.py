@@ -31,6 +31,7 @@ class Card:
 
     manifest: of the export. settings, photos: of the run, and how many photos it had, if known. samples: a sheet of
     images. merged: what a merged model consists of. loading: how to load it, in Markdown; with diffusers if empty.
+    word: what prompts call the subject in the program that it is for, where that is not the identifier.
     """
 
     manifest: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Card:
     samples: Path | None = None
     merged: Sequence[str] = ()
     loading: str = ""
+    word: str = ""
 
     def write(self, folder: Path) -> None:
         """Write README.md, and samples.png if there are samples, to an export.
@@ -49,7 +51,7 @@ class Card:
         has_samples = self.samples is not None and self.samples.is_file()
         if self.samples is not None and has_samples:
             shutil.copyfile(self.samples, folder / SAMPLES)
-        subject, model = subject_of(self.manifest), self.manifest["model"]
+        subject, model = self.word or subject_of(self.manifest), self.manifest["model"]
         prompt = f"a photo of {subject}" if subject else "a photo"
         spec = find_spec(ADAPTERS, self.manifest["adapter"], "adapter")
         data = ModelCardData(

@@ -1,5 +1,6 @@
 """What `generate`, `export` and `merge` take: a run, an export, a pipeline folder or a hub id."""
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -104,6 +105,7 @@ def find_source(given: str | Path) -> Source:
     defaults = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance, "model": name}
     plain = Source(name, {"format": 1, **_PLAIN, **defaults}, None)
     if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
+        _require_no_typo(Path(name))
         return plain
     folder = Path(name)
     if os.path.isfile(folder / MANIFEST):  # os.path answers False where Path raises
@@ -190,9 +192,24 @@ def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[s
             f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may "
             "draw something else here."
             for source, _ in adapters
-            if source.manifest["model"] != first.manifest["model"]
+            if not _same_model(source.manifest, first.manifest)
         )
     )
+
+
+def _require_no_typo(path: Path) -> None:
+    """Raise LookforwardError for a name within a folder that is there, which is no hub id: runs/dgo-look-forward."""
+    parent = path.parent
+    if parent != Path() and parent.is_dir():
+        near = difflib.get_close_matches(path.name, (one.name for one in parent.iterdir()), n=1)
+        hint = f" Did you mean {parent / near[0]}?" if near else ""
+        raise LookforwardError(f"There is no {path.name} in {parent}.{hint}", "run-missing")
+
+
+def _same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two exports were trained on the same weights, wherever these lay."""
+    digests = one.get("model_hash"), other.get("model_hash")
+    return digests[0] == digests[1] if all(digests) else one["model"] == other["model"]
 
 
 def _could_be_hub_id(name: str) -> bool:

@@ -71,17 +71,24 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
     absent = {name for name in family.optional if not (parts.get(name) or [None])[0]}
     wanted = {family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler"} - absent
     if missing := sorted(name for name in wanted if not (folder / name).is_dir()):
+        other = next((one for one in ("unet", "transformer") if one not in wanted and (folder / one).is_dir()), None)
+        if family.denoiser in missing and other:
+            raise LookforwardError(
+                f"{index} names a {family.pipeline_class}, but the folder has a {other}: the file is of another model. "
+                "Put this model's own model_index.json there.",
+                code="model-index-wrong",
+            )
         raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
     # Loaded one by one: diffusers would fill gaps in a text encoder with noise
     encoders: dict[str, Any] = {
-        name: load_weights(getattr(transformers, parts[name][1]), folder / name)
+        name: load_weights(getattr(transformers, parts[name][1]), folder / name, **_variant(folder / name))
         for name in family.text_encoders
         if name not in absent
     }
     try:
         with no_progress_bars(diffusers_logging, transformers_logging):
             kind: Any = getattr(diffusers, family.pipeline_class)
-            given = {**family.load_options, **dict.fromkeys(absent), **encoders}
+            given = {**family.load_options, **dict.fromkeys(absent), **encoders, **_variant(folder / family.denoiser)}
             pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
     except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
         raise explain_load_error(folder, error) from error
@@ -98,6 +105,13 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
             code="model-kind",
         )
     return pipeline.to(device)
+
+
+def _variant(part: Path) -> dict[str, str]:
+    """What `from_pretrained` must be told of a part whose weights are there in half precision alone."""
+    names = [path.name for suffix in ("safetensors", "bin") for path in part.glob(f"*.{suffix}")]
+    halves = [name for name in names if ".fp16." in name]
+    return {"variant": "fp16"} if halves and len(halves) == len(names) else {}
 
 
 def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:

@@ -81,12 +81,10 @@ def check_steps(pipeline: Any, steps: int, name: str = "steps") -> None:
         raise LookforwardError(f"{name} = {steps} must lie in [1, {most}].", code="steps-out-of-range")
 
 
-def check_numbers(*, seeds: Sequence[int] = (), steps: int | None = None, guidance: float | None = None) -> None:
+def check_numbers(*, seeds: Sequence[int] = (), guidance: float | None = None) -> None:
     """Raise LookforwardError for numbers that no model can draw with; None is one that was not given."""
     if seeds and not 0 <= min(seeds) <= max(seeds) < 2**63:
         raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).", code="seed-out-of-range")
-    if steps is not None and steps < 1:
-        raise LookforwardError(f"steps = {steps} must be at least 1.", code="steps-out-of-range")
     if guidance is not None and not 1 <= guidance <= MOST_GUIDANCE:  # below 1 it would draw as 1; nan is refused too
         raise LookforwardError(
             f"guidance = {guidance:g} must lie in [1, {MOST_GUIDANCE}]; 1 is none.", code="guidance-range"

@@ -61,8 +61,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training reached its end and the result was exported."""
-        return (self.export / MANIFEST).is_file()
+        """Whether training reached its end and the result was exported; a run that is made longer is not yet."""
+        return (self.export / MANIFEST).is_file() and self._steps_of_export() >= self.settings.run.steps
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -87,6 +87,23 @@ class Run:
         finally:
             path.unlink(missing_ok=True)  # while it is held: filelock knows that the lock of a deleted file is none
             lock.release()
+
+    def make_longer(self) -> None:
+        """Keep the export of a finished run that is to take further steps among `exports`.
+
+        Raises:
+            LookforwardError: the folder cannot be written.
+        """
+        if (self.export / MANIFEST).is_file() and not self.finished:
+            with writing(self.folder, REMEDY):
+                self.exports.mkdir(exist_ok=True)
+                self.export.rename(self.exports / f"step-{self._steps_of_export():06d}")
+
+    def _steps_of_export(self) -> int:
+        try:
+            return int(read_toml(self.folder / SETTINGS)["run"]["steps"])
+        except (LookforwardError, KeyError, TypeError, ValueError):  # which other messages are about
+            return self.settings.run.steps
 
     def begin(self, digests: Sequence[str]) -> None:
         """Make the folder, or bring its settings up to date. digests: of the photos, in order.
@@ -114,19 +131,28 @@ class Run:
         differing = [
             f"{name} was {before[name]!r}, now {now[name]!r}"
             for name, one in FIELDS.items()
-            if not one.spec.free and before[name] != now[name]
+            if not one.spec.free and before[name] != now[name] and name not in self._longer(settings)
         ]
         photos = self._photos()
         if photos is None:
             differing = [f"{PHOTOS} cannot be read"]
         elif not differing and photos != list(digests):
-            what = "captions or masks" if _files(photos) == _files(digests) else "photos"
-            differing = [f"the {what} are not the same files"]
+            if sorted(photos) == sorted(digests):
+                differing = ["the photos are the same, but their names sort in another order"]
+            else:
+                what = "captions or masks" if _files(photos) == _files(digests) else "photos"
+                differing = [f"the {what} are not the same files"]
         if differing:
             raise LookforwardError(
                 f"{self.folder} is another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
                 "run-differs",
             )
+
+    def _longer(self, settings: Settings) -> tuple[str, ...]:
+        """Names of settings that may differ since the run is only made longer; its rates must not depend on its end."""
+        rates = settings.optimizer
+        ends = rates.decay > 0 or rates.schedule != "constant"
+        return ("run.steps",) if settings.run.steps > self.settings.run.steps and not ends else ()
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl. Raises LookforwardError if it cannot be written."""

@@ -61,6 +61,7 @@ class TrainingJob(Generic[C]):
         with self.run.hold():  # after building, so that what cannot be built leaves no run behind
             if self._prepare().finished:
                 return
+            self.run.make_longer()
             self.run.begin(self.subject.digests)
             yield from self._train(components)
 
