@@ -23,6 +23,17 @@ INPUTS: list[dict[str, Any]] = tomllib.loads(
 )["input"]
 
 
+PAGE = Path(__file__).parents[1] / "docs" / "inputs.md"
+HEAD = """\
+<!-- Written by `python tests/test_inputs.py` from tests/data/inputs.toml: change it there. -->
+
+# Inputs that could be misread
+
+Every file, word and setting that you give is used, or you are told. This page lists inputs of the kinds that go wrong
+without a word elsewhere. Each row is a test.
+"""
+
+
 def of_kind(*kinds: str) -> Any:
     rows = [row for row in INPUTS if row["kind"] in kinds]
     return pytest.mark.parametrize("row", rows, ids=[row["input"] for row in rows])
@@ -144,7 +155,42 @@ def test_commands(row: dict[str, Any], folder: Path, tmp_path: Path, tiny_model:
     require(row, err if "code" in row else out)
 
 
+def page() -> str:
+    """docs/inputs.md: a table of the rows by kind."""
+    titles = {
+        "files": "Files in the photos' folder",
+        "settings": "Settings",
+        "words": "Who is the subject",
+        "command": "Options and prompts",
+    }
+    parts = [HEAD]
+    for kind, title in titles.items():
+        rows = [
+            f"| {row['input']} | {_said(row)} | {row['does']} |".replace("`|", "`\\|")
+            for row in INPUTS
+            if row["kind"] == kind
+        ]
+        parts.append(f"## {title}\n\n| input | what is said | what is done |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _said(row: dict[str, Any]) -> str:
+    facts = ", ".join(f"`{fact}`" for fact in row.get("said", ()))
+    if "code" in row:
+        return f"error `{row['code']}`, which names {facts}"
+    return f"a line with {facts}" if facts else "–"
+
+
+def test_the_page_lists_them() -> None:
+    """`python tests/test_inputs.py` writes it."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
 def test_there_are_fifty() -> None:
     assert len({row["input"] for row in INPUTS}) == len(INPUTS)
     assert sum(not row.get("seen") for row in INPUTS) >= 50
     assert all(row["kind"] in {"files", "words", "settings", "command"} and row["does"] for row in INPUTS)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
