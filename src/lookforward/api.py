@@ -22,6 +22,7 @@ from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import training_job
 from lookforward.config.reading import flatten, join
 from lookforward.config.recipe import load_settings, require_followed, written_settings
+from lookforward.config.recipe import until_best as with_own_end
 from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
@@ -103,6 +104,7 @@ def personalize(
     output: str | Path | None = None,
     on_step: Callable[[StepResult], None] | None = None,
     settings: Mapping[str, Any] | None = None,
+    until_best: bool = False,
     **options: Unpack[Options],
 ) -> Personalized:
     """Train a model on the photos, or continue a training that was interrupted, and load the result.
@@ -112,7 +114,8 @@ def personalize(
     `runs/<photos>-<recipe>` if None, with `-<adapter>` behind it unless that is full. on_step: called after each
     step. options: the settings that change most often (model, reward, adapter, identifier, steps, batch_size,
     learning_rate, resolution, seed, device, precision). settings: any others by their dotted names, such as
-    {"critic.weight": 0.5}; docs/settings.md lists them.
+    {"critic.weight": 0.5}; docs/settings.md lists them. until_best: end when identity and prompt following no
+    longer gain, and load the best step; no number of steps is needed.
 
     What the command line prints as notes is warned of (`UserWarning`), and in the result's `notes`.
 
@@ -123,6 +126,7 @@ def personalize(
     named = name_subjects(photos, given | {"subject.photos": photos_name(photos)})
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
+    resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     job = training_job(folder, resolved, subject, given=written)

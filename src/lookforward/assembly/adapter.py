@@ -3,6 +3,7 @@
 import torch
 
 from lookforward.adapters import ADAPTERS
+from lookforward.adapters.specs import DORA, LORA
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter, Family
 from lookforward.core.specs import find_spec
@@ -25,6 +26,13 @@ def build_adapter(settings: Settings, generator: torch.Generator, family: Family
             f"Adapter {spec.name!r} needs {' and '.join(sorted(missing))}, which {family.label} does not have. Take "
             "lora or full.",
             code="adapter-family",
+        )
+    wanted = settings.adapter.train_text_encoder and spec in (LORA, DORA)
+    if family is not None and wanted and not set(family.text_encoders) & set(family.lora_targets):
+        raise LookforwardError(
+            f"diffusers loads no LoRA of the text encoder of {family.label}: set adapter.train_text_encoder to false, "
+            "or train all weights with adapter full.",
+            code="adapter-text-encoder",
         )
     if settings.baseline.name == "dpok" and not spec.dpok:
         # DPOK stays near to what the untouched denoiser does with the same prompt, and that does not know the word

@@ -17,13 +17,13 @@ def build_baseline(settings: Settings, policy: DiffusionPolicy) -> BaselineStep 
         case "none":
             return None
         case "draft":
-            sampler = Sampler(chosen.sampler_steps, chosen.guidance)
+            sampler = Sampler(chosen.sampler_steps, chosen.guidance, guide=policy.family.guide)
             return BaselineStep(Draft(sampler, chosen.draft_last, chosen.draft_noises), settings.run.batch_size)
         case "dpok":
             untouched = copy.copy(policy)
             untouched.denoiser = copy.deepcopy(policy.denoiser).requires_grad_(False)
             method = Dpok(
-                Sampler(chosen.sampler_steps, chosen.guidance, eta=1.0),
+                Sampler(chosen.sampler_steps, chosen.guidance, 1.0, policy.family.guide),
                 updates=chosen.dpok_updates,
                 pairs=chosen.dpok_pairs,
                 micro_batch=chosen.dpok_micro_batch,

@@ -1,6 +1,7 @@
 """Settings and a subject to all the objects of one run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,12 +17,14 @@ from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.algorithm.weights import Averages, Untouched
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
+from lookforward.assembly.best_step import BestStep
 from lookforward.assembly.checks import check_run
 from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.optimizer import build_optimizer
+from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.data.class_images import class_images
@@ -34,11 +37,15 @@ from lookforward.models.latents import encode
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
+from lookforward.runs.folder import Run
 
 
 @dataclass(frozen=True)
 class RunComponents:
-    """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model."""
+    """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model.
+
+    best_step: measures the run and chooses a step of it, if that is asked for.
+    """
 
     pipeline: Any
     policy: DiffusionPolicy
@@ -46,6 +53,16 @@ class RunComponents:
     trainer: Trainer
     notes: tuple[str, ...]
     model_hash: str = ""
+    best_step: BestStep | None = None
+
+
+@contextmanager
+def result_weights(components: RunComponents, run: Run) -> Iterator[None]:
+    """The policy with the weights that a trained run results in: the best step's, else the averaged ones."""
+    best, trainer = components.best_step, components.trainer
+    choice = best.choice(run) if best is not None else None
+    with best.restored(trainer, run, choice) if best is not None and choice is not None else trainer.averaged():
+        yield
 
 
 def check(settings: Settings, subject: Subject, given: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -81,7 +98,8 @@ def build(
         notes += tuple(f"{p.path.name}: {p.place or 'no place, since none is likely enough'}" for p in photos)
 
     for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
-        if settings.model.gradient_checkpointing:
+        # An autoencoder of videos cannot
+        if settings.model.gradient_checkpointing and network._supports_gradient_checkpointing:
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
@@ -133,7 +151,10 @@ def build(
         accumulate=settings.run.accumulate,
         fused=settings.optimizer.fused,
     )
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest)
+    best = None
+    if settings.evaluation.every:
+        best = BestStep(settings, Validation(settings, subject, policy, _photos(subject, policy)))
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)
 
 
 def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:

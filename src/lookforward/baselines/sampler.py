@@ -30,15 +30,27 @@ from lookforward.core.types import Batch, Conditioning, State, Transition
 from lookforward.errors import LookforwardError
 
 Act = Callable[[State], Tensor]  # a state to the model's output there, Eq. 2
+# Outputs (b, c, h, w) with the prompt and with the empty one, and the guidance, to the guided output
+Guide = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def classifier_free(prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+    """o(∅) + w (o(y) - o(∅)), Ho and Salimans (2022)."""
+    return without + guidance * (prompted - without)
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How images are drawn. steps: N ≥ 1. guidance: classifier-free, 1 is none. eta: η ≥ 0, randomness of each step."""
+    """How images are drawn.
+
+    steps: N ≥ 1. guidance: classifier-free, 1 is none. eta: η ≥ 0, randomness of each step. guide: how the model's own
+    sampler joins the outputs with and without the prompt.
+    """
 
     steps: int = 50
     guidance: float = 1.0
     eta: float = 0.0
+    guide: Guide = classifier_free
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,10 @@ def sampler_timesteps(path: NoisePath, steps: int) -> Tensor:
     return torch.cat([falling + first, torch.zeros(1, dtype=torch.int64)])
 
 
-def guided(act: Act, state: State, empty: Conditioning | None, guidance: float) -> Tensor:
-    """The output with classifier-free guidance, (b, c, h, w): o(∅) + w (o(y) - o(∅)), both in one forward pass.
+def guided(
+    act: Act, state: State, empty: Conditioning | None, guidance: float, guide: Guide = classifier_free
+) -> Tensor:
+    """The output with guidance, (b, c, h, w): those with and without the prompt are of one forward pass.
 
     empty: of the empty prompt, once or b times; not looked at where guidance is 1. A model that reads the scale
     itself (`conditioning.extra["guidance"]`) is shown it instead, with the prompt alone.
@@ -90,7 +104,7 @@ def guided(act: Act, state: State, empty: Conditioning | None, guidance: float) 
         Conditioning.cat([empty.expand(len(state.x_t)), state.conditioning]),
     )
     without, prompted = act(both).chunk(2)
-    return without + guidance * (prompted - without)
+    return guide(prompted, without, guidance)
 
 
 def _shown(state: State, guidance: float) -> State:
@@ -110,7 +124,7 @@ def ddim_step(
 ) -> SamplerStep:
     """One step to timestep `later` (b,), to its mean: DDIM's Eq. 12. act: the policy's, or another's."""
     path, prediction = policy.path, policy.prediction
-    output = guided(act, state, empty, sampler.guidance)
+    output = guided(act, state, empty, sampler.guidance, sampler.guide)
     levels = path.at(state.timestep)
     s = deviation(path, state.timestep, later, sampler.eta)
     direction = (path.squares_at(later)[1] - s**2).clamp(min=0).sqrt()  # (b,)

@@ -3,7 +3,8 @@
 import gc
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lookforward import assembly
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
 from lookforward.assembly import Evaluators, RunComponents, build, build_scores, model_hash
+from lookforward.assembly.components import result_weights
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets import photos_hash
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
@@ -26,6 +28,7 @@ from lookforward.config.settings import Settings
 from lookforward.data.prompts import clip_text, fill
 from lookforward.errors import LookforwardError
 from lookforward.models.sampling import draw_images
+from lookforward.runs.folder import Run
 from lookforward.scores.evaluate import score_images
 
 
@@ -106,15 +109,16 @@ def run_cell(
     loaded, identifier = read_subject(photos, settings), settings.subject.identifier
     components, terms, seconds, parameters, size = None, [], 0.0, 0, 0.0
     try:
-        if method != UNTOUCHED:
-            components = build(settings, loaded, pipeline)
-            started = time.perf_counter()
-            terms = [result.terms for result in train(components.trainer, settings.run.steps)]
-            seconds = time.perf_counter() - started
-            parameters = sum(p.numel() for p in components.trainer.parameters.values())
-            with components.trainer.averaged():
+        with ExitStack() as result:
+            if method != UNTOUCHED:
+                components = build(settings, loaded, pipeline)
+                run = Run(Path(result.enter_context(tempfile.TemporaryDirectory())), settings)
+                started = time.perf_counter()
+                terms = list(_train(components, run))
+                seconds = time.perf_counter() - started
+                parameters = sum(p.numel() for p in components.trainer.parameters.values())
+                result.enter_context(result_weights(components, run))
                 size = _export_size(components)
-        with components.trainer.averaged() if components is not None else nullcontext():
             images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
     finally:
         if components is not None:
@@ -150,6 +154,19 @@ def run_cell(
         message = f"{', '.join(bad)} of some images is not a finite number. Can the encoder be trusted?"
         raise LookforwardError(message, code="score-not-finite")
     return cell, images
+
+
+def _train(components: RunComponents, run: Run) -> Iterator[dict[str, float]]:
+    """Train to the run's end, which is earlier where more steps no longer gain; yields the terms of each step."""
+    trainer, best = components.trainer, components.best_step
+    if best is not None:
+        best.measure(trainer, run)  # the untouched model
+    for step in train(trainer, run.settings.run.steps):
+        yield step.terms
+        if best is not None and best.due(step.step):
+            best.measure(trainer, run)
+            if best.enough(run):
+                return
 
 
 def _export_size(components: RunComponents) -> float:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lookforward.core.types import StepResult
 
 _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q", "q_target": "return"}
+_MEASURED = {"identity": "identity", "prompt": "prompt"}
 
 
 @contextmanager
@@ -40,6 +41,7 @@ class TrainingProgress:
     def __init__(self, total: int, console: Console) -> None:
         self.total, self.console = total, console
         self._smooth: dict[str, float] = {}
+        self._measured = ""
         self._live = sys.stdout.isatty()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -71,9 +73,11 @@ class TrainingProgress:
             value = result.terms[name]
             self._smooth[name] = 0.95 * self._smooth.get(name, value) + 0.05 * value
         terms = "  ".join(f"{_SHOWN[n]} {self._smooth[n]:.4f}" for n in _SHOWN if n in self._smooth)
-        terms += f"  {peak_memory():.0f} MiB"
+        if measured := _MEASURED.keys() & result.terms.keys():
+            self._measured = "".join(f"  {_MEASURED[n]} {result.terms[n]:.3f}" for n in _MEASURED if n in measured)
+        terms += f"{self._measured}  {peak_memory():.0f} MiB"
         self._bar.update(self._task, completed=result.step, terms=terms)
-        if not self._live and (result.step == self.total or result.step % max(1, self.total // 10) == 0):
+        if not self._live and (measured or result.step == self.total or result.step % max(1, self.total // 10) == 0):
             self.console.print(
                 f"step {result.step}/{self.total}  {terms}  {result.seconds:.2f} s/step", highlight=False
             )

@@ -15,6 +15,7 @@ def train(
     recipe: str = "look-forward",
     output: Path | None = None,
     dry_run: bool = False,
+    until_best: bool = False,
     *,
     settings: RunOptions,
 ) -> None:
@@ -27,12 +28,15 @@ def train(
         photos: Folder with 4 to 6 photos of one subject, or a TOML list of several subjects.
         recipe: A bundled recipe, or a TOML file of settings, over which the options go. A wrong name lists all.
         output: Run folder; runs/PHOTOS-RECIPE if not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
+        until_best: Needs no number of steps: measure identity and prompt following while training, and end when they
+            no longer gain. The export is the best step.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.assembly import check
+    from lookforward.assembly import check, read_manifest
     from lookforward.assembly.training import training_job
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed, written_settings
+    from lookforward.config.recipe import until_best as with_own_end
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
     from lookforward.runs.folder import default_output
 
@@ -40,6 +44,7 @@ def train(
     named = name_subjects(photos, given)
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
+    resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
     job = training_job(folder, resolved, subject, given=written)
@@ -52,14 +57,19 @@ def train(
         print_notes(notes)
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
-        _run_job(job, resolved.run.steps)
+        last = _run_job(job, resolved.run.steps)
+        if resolved.evaluation.every:
+            step = read_manifest(job.run.export).get("step", last)
+            console.print(f"Step {step} of {last} is exported: the best that was measured.")
         console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
 
 
-def _run_job(job: Any, steps: int) -> None:
+def _run_job(job: Any, steps: int) -> int:
+    """Train to the end; returns the last step."""
     from lookforward.cli.progress import TrainingProgress
 
     console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
+    last = steps
     _account(job.subject)
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
@@ -68,6 +78,8 @@ def _run_job(job: Any, steps: int) -> None:
                 if job.resumed_at:
                     console.print(f"Continuing after step {job.resumed_at}.")
             progress.show(result)
+            last = result.step
+    return last
 
 
 def _account(subject: Any, mark: str = "") -> None:

@@ -16,6 +16,7 @@ RateKind = Literal["constant", "cosine"]
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
 _WHEN_ONLY: Any = {"free": True, "of_cell": True}  # when something is written, or where it is
 _PRIOR = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images",)))
+_MEASURED = ("evaluation.every", "(0, inf)")
 _GUIDANCE, _RATE = "[1, 100]", "(0, 10]"
 
 
@@ -137,6 +138,24 @@ class EvaluationSettings:
     )
     sampler_steps: int = setting(50, "Sampler steps of an image.", _POSITIVE)
     guidance: float = setting(7.5, "Classifier-free guidance; 1 is none.", _GUIDANCE)
+    every: int = setting(
+        0,
+        "Measure identity and prompt following every so many steps, and export the best of these; 0: never.",
+        _NOT_NEGATIVE,
+    )
+    images: int = setting(6, "Images of each subject in a measurement.", _POSITIVE, only_with=_MEASURED)
+    validation_steps: int = setting(
+        0, "Sampler steps of these images; 0: half of evaluation.sampler_steps.", _NOT_NEGATIVE, only_with=_MEASURED
+    )
+    identity_weight: float = setting(
+        0.5, "Weight of identity in the best step, prompt following having the rest.", "(0, 1)", only_with=_MEASURED
+    )
+    patience: int = setting(
+        0,
+        "End the run when the best step lies so many measurements back; 0: take all steps.",
+        _NOT_NEGATIVE,
+        only_with=_MEASURED,
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX, find_bundle
-from lookforward.config.reading import flatten, read_toml, require_learning, structure
+from lookforward.config.reading import flatten, read_toml, require_learning, structure, with_values
 from lookforward.config.settings import GROUPS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
@@ -134,6 +134,25 @@ def _layer(table: Mapping[str, Any], families: tuple[str, ...]) -> dict[str, Any
     for family in families:
         layer |= flatten(by_family.get(family, {}))
     return layer
+
+
+def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """Settings of a run that ends itself: when the best step lies four measurements back.
+
+    given: what the user gave, by dotted names, which stays. At most three times the recipe's steps are taken.
+
+    Raises:
+        LookforwardError: the learning rate is to fall towards an end that is not known.
+    """
+    if settings.optimizer.decay > 0 or settings.optimizer.schedule != "constant":
+        raise LookforwardError(
+            "The learning rate falls towards the last step, and --until-best does not know it: set optimizer.decay = 0 "
+            "and optimizer.schedule = constant, or give --run.steps and --evaluation.every instead.",
+            code="settings-conflict",
+        )
+    steps = settings.run.steps
+    own = {"run.steps": 3 * steps, "evaluation.every": max(1, steps // 12), "evaluation.patience": 4}
+    return with_values(settings, {name: value for name, value in own.items() if name not in given})
 
 
 def require_followed(settings: Settings, given: Mapping[str, Any]) -> None:

@@ -188,6 +188,10 @@ class Family(Protocol):
         """
         ...
 
+    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+        """The denoiser's outputs with the prompt and with the empty one, joined as its pipeline does: (b, c, h, w)."""
+        ...
+
     def signature(self, pipeline: Any) -> list[Any]:
         """What images depend on beside the weights, as plain values: noise levels, scaling, vocabulary."""
         ...

@@ -47,6 +47,14 @@ class Conditioning:
         """One prompt, for `count` samples; a batch of as many stays as it is."""
         return map_tensors(self, lambda x: x.expand(count, *x.shape[1:]))
 
+    def mean_token(self) -> Tensor:
+        """The mean of the tokens that count, (b, d) float32."""
+        tokens = self.tokens.float()
+        if self.mask is None:
+            return tokens.mean(dim=1)
+        mask = self.mask.float()  # (b, l)
+        return (mask[:, :, None] * tokens).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
     def detach(self) -> "Conditioning":
         return map_tensors(self, Tensor.detach)
 

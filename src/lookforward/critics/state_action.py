@@ -51,7 +51,7 @@ class StateActionCritic(nn.Module):
         # x̂_0 is a function of state and action alone (Eq. 7); bounded, as it is noise itself at large t
         x_0_hat = torch.tanh(transition.x_0_hat / 3)
         h = self.first(torch.cat([state.x_t, transition.action, x_0_hat], dim=1).float())
-        prompt = state.conditioning.tokens.detach().float().mean(dim=1)  # (b, d); a trained text encoder is no action
+        prompt = state.conditioning.detach().mean_token()  # (b, d); a trained text encoder is no action
         condition = self.timestep(_waves(state.timestep, 64)) + self.prompt(prompt)
         for level, film in zip(self.levels, self.films, strict=True):
             scale, shift = film(F.silu(condition))[..., None, None].chunk(2, dim=1)

@@ -67,6 +67,19 @@ LIVE_CLASSES = frozenset({"cat", "dog"})
 SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
 
 Tokenize = Callable[[str], list[int]]
+# Endings of the prompts that a run is measured by while it trains: none is a prompt of the benchmark, so that choosing
+# a step by them is not choosing by the benchmark
+VALIDATION_SCENES = (
+    "in a kitchen",
+    "on a rock by a lake",
+    "in a field of tulips",
+    "in front of a brick wall",
+    "on a park bench",
+    "on a city rooftop at night",
+    "on a sofa in a living room",
+    "at the edge of a desert",
+)
+VALIDATION_OUTFITS = ("wearing a blue scarf", "wearing a straw hat")
 
 _PLACEHOLDER = re.compile(r"\{(identifier|class_noun)\}")
 

@@ -19,10 +19,26 @@ from lookforward.models.families import FAMILIES
 
 CARD = "README.md"
 SAMPLES = "samples.png"
+CURVE = "evaluations.png"
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _SEED = 1  # of the samples, the one that the card's code draws
 # The card says these elsewhere
 _ELSEWHERE = {"model.name", "subject.identifier", "subject.class_noun", "subject.others"}
+
+
+@dataclass(frozen=True)
+class ChosenStep:
+    """How the step of an export was chosen from those of its run.
+
+    step: the chosen one. last: the run's last. measured: how many steps were. scores: of both, by name. curve: what was
+    measured, a matplotlib figure.
+    """
+
+    step: int
+    last: int
+    measured: int
+    scores: Mapping[str, tuple[float, float]]
+    curve: Any
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,8 @@ class Card:
 
     manifest: of the export. settings, photos: of the run, and how many photos it had, if known. samples: a sheet of
     images. merged: what a merged model consists of. loading: how to load it, in Markdown; with diffusers if empty.
-    word: what prompts call the subject in the program that it is for, where that is not the identifier.
+    word: what prompts call the subject in the program that it is for, where that is not the identifier. chosen: how the
+    step was chosen, if it was.
     """
 
     manifest: Mapping[str, Any]
@@ -41,6 +58,7 @@ class Card:
     merged: Sequence[str] = ()
     loading: str = ""
     word: str = ""
+    chosen: ChosenStep | None = None
 
     def write(self, folder: Path) -> None:
         """Write README.md, and samples.png if there are samples, to an export.
@@ -75,7 +93,11 @@ class Card:
             samples=SAMPLES if has_samples else "",
             seed=_SEED,
             settings=self._settings(),
+            chosen=self.chosen,
+            curve=CURVE,
         )
+        if self.chosen is not None:
+            self.chosen.curve.savefig(folder / CURVE, dpi=110, metadata={"Software": None})
         (folder / CARD).write_text(card.content.rstrip("\n") + "\n", encoding="utf-8")
 
     def _facts(self, trained: str) -> list[tuple[str, str]]:

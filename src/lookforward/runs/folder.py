@@ -3,6 +3,8 @@
 RUN/settings.toml   every setting, resolved
 RUN/photos.json     digests of the photos it learns from
 RUN/metrics.jsonl   one line a step
+RUN/evaluations.jsonl   what was measured while training
+RUN/candidates/     weights of the steps that may be the best
 RUN/samples/        images drawn while training
 RUN/checkpoints/    resumable state
 RUN/export/         what other tools load
@@ -23,6 +25,7 @@ from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
+from lookforward.runs.longer import may_differ, set_aside, steps_of
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
@@ -60,9 +63,17 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        return self.folder / "evaluations.jsonl"
+
+    @property
+    def candidates(self) -> Path:
+        return self.folder / "candidates"
+
+    @property
     def finished(self) -> bool:
         """Whether training reached its end and the result was exported; a run that is made longer is not yet."""
-        return (self.export / MANIFEST).is_file() and self._steps_of_export() >= self.settings.run.steps
+        return (self.export / MANIFEST).is_file() and self._steps_of_export >= self.settings.run.steps
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -89,21 +100,13 @@ class Run:
             lock.release()
 
     def make_longer(self) -> None:
-        """Keep the export of a finished run that is to take further steps among `exports`.
-
-        Raises:
-            LookforwardError: the folder cannot be written.
-        """
+        """Set the export of a finished run aside if it is to take further steps. Raises LookforwardError as `begin`."""
         if (self.export / MANIFEST).is_file() and not self.finished:
-            with writing(self.folder, REMEDY):
-                self.exports.mkdir(exist_ok=True)
-                self.export.rename(self.exports / f"step-{self._steps_of_export():06d}")
+            set_aside(self.export, self.exports, self._steps_of_export)
 
+    @property
     def _steps_of_export(self) -> int:
-        try:
-            return int(read_toml(self.folder / SETTINGS)["run"]["steps"])
-        except (LookforwardError, KeyError, TypeError, ValueError):  # which other messages are about
-            return self.settings.run.steps
+        return steps_of(self.folder / SETTINGS, self.settings.run.steps)
 
     def begin(self, digests: Sequence[str]) -> None:
         """Make the folder, or bring its settings up to date. digests: of the photos, in order.
@@ -131,7 +134,7 @@ class Run:
         differing = [
             f"{name} was {before[name]!r}, now {now[name]!r}"
             for name, one in FIELDS.items()
-            if not one.spec.free and before[name] != now[name] and name not in self._longer(settings)
+            if not one.spec.free and before[name] != now[name] and name not in may_differ(self.settings, settings)
         ]
         photos = self._photos()
         if photos is None:
@@ -147,12 +150,6 @@ class Run:
                 f"{self.folder} is another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
                 "run-differs",
             )
-
-    def _longer(self, settings: Settings) -> tuple[str, ...]:
-        """Names of settings that may differ since the run is only made longer; its rates must not depend on its end."""
-        rates = settings.optimizer
-        ends = rates.decay > 0 or rates.schedule != "constant"
-        return ("run.steps",) if settings.run.steps > self.settings.run.steps and not ends else ()
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl. Raises LookforwardError if it cannot be written."""

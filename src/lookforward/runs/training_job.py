@@ -25,6 +25,27 @@ class Components(Protocol):
 
 
 C = TypeVar("C", bound=Components)
+Contra = TypeVar("Contra", bound=Components, contravariant=True)
+
+
+class Keeper(Protocol[Contra]):
+    """What a run leaves beside its checkpoints."""
+
+    def keep(self, components: Contra, run: Run, step: int) -> dict[str, float]:
+        """Write what a step leaves, such as samples, unless it is there already; returns what was measured of it."""
+        ...
+
+    def forget_after(self, components: Contra, run: Run, step: int) -> None:
+        """Take back what steps after `step` left that they will leave again."""
+        ...
+
+    def enough(self, components: Contra, run: Run) -> bool:
+        """Whether more steps no longer gain."""
+        ...
+
+    def export(self, components: Contra, run: Run) -> None:
+        """Write the final result."""
+        ...
 
 
 @dataclass
@@ -32,7 +53,7 @@ class TrainingJob(Generic[C]):
     """Iterate over it to train; when the iteration ends, the export is written.
 
     folder: of the run, new or to continue. build: makes the run's components, once the folder is known to be free.
-    keep: writes what a step leaves, such as samples, unless it is there already. export: writes the final result.
+    keeper: writes what steps leave, and the final result.
     notes: for the user. resumed_at: the step of the checkpoint that training continued from.
 
     Raises:
@@ -43,8 +64,7 @@ class TrainingJob(Generic[C]):
     settings: Settings
     subject: Subject
     build: Callable[[], C]
-    keep: Callable[[C, Run, int], None]
-    export: Callable[[C, Run], None]
+    keeper: Keeper[C]
     run: Run = field(init=False)
     notes: tuple[str, ...] = field(init=False)
     resumed_at: int = field(init=False, default=0)
@@ -70,16 +90,23 @@ class TrainingJob(Generic[C]):
         return prepare(self.folder, self.settings, self.subject.digests)
 
     def _train(self, components: C) -> Iterator[StepResult]:
-        run, trainer, asked = self.run, components.trainer, self.settings.run
+        run, trainer, keeper, asked = self.run, components.trainer, self.keeper, self.settings.run
         load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
         run.forget_after(trainer.step)
-        self.keep(components, run, trainer.step)  # if the process was stopped between the checkpoint and this
-        for result in train(trainer, asked.steps):
-            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
-            due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
-            if due:
-                save_checkpoint(trainer, run.checkpoints, components.model_hash)
-            self.keep(components, run, result.step)
-            yield replace(result, checkpoint=due)
-        self.export(components, run)
+        keeper.forget_after(components, run, trainer.step)
+        keeper.keep(components, run, trainer.step)  # if the process was stopped between the checkpoint and this
+        if not keeper.enough(components, run):
+            for result in train(trainer, asked.steps):
+                run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+                due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
+                if due:
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                measured = keeper.keep(components, run, result.step)
+                enough = bool(measured) and keeper.enough(components, run)
+                if enough and not due:  # so that the run can be continued from its end
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
+                if enough:
+                    break
+        keeper.export(components, run)

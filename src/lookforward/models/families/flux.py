@@ -144,6 +144,9 @@ class Flux:
             raise LookforwardError(f"{self.label} takes no negative prompt: leave it out.", code="negative-unsupported")
         return {"guidance_scale": guidance}
 
+    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+        return without + guidance * (prompted - without)
+
     def signature(self, pipeline: Any) -> list[Any]:
         from lookforward.models.families.flow import levels_of
 

@@ -114,6 +114,9 @@ class StableDiffusion:
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
         return {"guidance_scale": guidance} | ({"negative_prompt": list(negative)} if negative else {})
 
+    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+        return without + guidance * (prompted - without)
+
     def signature(self, pipeline: Any) -> list[Any]:
         schedule = {name: pipeline.scheduler.config.get(name) or None for name in _NOISE}
         return [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]

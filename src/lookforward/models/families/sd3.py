@@ -113,6 +113,9 @@ class StableDiffusion3:
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
         return {"guidance_scale": guidance} | ({"negative_prompt": list(negative)} if negative else {})
 
+    def guide(self, prompted: Tensor, without: Tensor, guidance: float) -> Tensor:
+        return without + guidance * (prompted - without)
+
     def signature(self, pipeline: Any) -> list[Any]:
         vocabularies = [getattr(pipeline, name) for name in self.tokenizers]
         return [

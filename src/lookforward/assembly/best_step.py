@@ -1,0 +1,148 @@
+"""The best step of a run: measured while it trains, its weights kept, and put back for the export."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
+
+from lookforward.algorithm.trainer import Trainer
+from lookforward.algorithm.weights import swapped
+from lookforward.assembly.validation import Validation
+from lookforward.config.settings import Settings
+from lookforward.errors import LookforwardError
+from lookforward.exports.card import ChosenStep
+from lookforward.files import REMEDY, write_tensors, writing
+from lookforward.report.curves import Line, curves
+from lookforward.runs.evaluations import (
+    Choice,
+    Evaluation,
+    Scale,
+    candidates,
+    choose,
+    no_longer_gains,
+    read_evaluations,
+    write_evaluations,
+)
+from lookforward.runs.folder import Run
+
+
+class BestStep:
+    """What was measured in a run so far, and which of its steps is the best.
+
+    The weights of steps that may still be the best are in RUN/candidates: two of them at most.
+    """
+
+    def __init__(self, settings: Settings, validation: Validation) -> None:
+        self.settings, self.validation = settings, validation
+
+    def due(self, step: int) -> bool:
+        """Every so many steps, before the first one and after the last one."""
+        return step % self.settings.evaluation.every == 0 or step == self.settings.run.steps
+
+    def measure(self, trainer: Trainer, run: Run) -> dict[str, float]:
+        """Measure the step that is done, unless it is measured already; returns what the log and the user see."""
+        rows = read_evaluations(run.evaluations)
+        found = next((one for one in rows if one.step == trainer.step), None)
+        if found is None:
+            with trainer.averaged():
+                found = self.validation.measure(trainer)
+                if found.step > 0:  # before the line that says so
+                    with writing(run.candidates, REMEDY):
+                        run.candidates.mkdir(exist_ok=True)
+                    write_tensors(_weights(run, found.step), dict(trainer.parameters), {})
+            rows.append(found)
+            write_evaluations(run.evaluations, rows)
+        if (scale := self.scale(rows)) is None:
+            return {}
+        kept = candidates(scale, rows)
+        for path in run.candidates.glob("step-*.safetensors"):
+            if path not in {_weights(run, step) for step in kept}:
+                path.unlink(missing_ok=True)
+        return {"identity": found.identity, "prompt": found.prompt, "total": scale.total(found)}
+
+    def scale(self, rows: list[Evaluation]) -> Scale | None:
+        """The scales, from the measurement of the untouched model; None where that is missing."""
+        return next((self.validation.scale(one) for one in rows if one.step == 0), None)
+
+    def enough(self, run: Run) -> bool:
+        """Whether the run has gained nothing for as long as `evaluation.patience` says."""
+        rows = read_evaluations(run.evaluations)
+        scale = self.scale(rows)
+        return scale is not None and no_longer_gains(scale, rows, self.settings.evaluation.patience)
+
+    def forget_after(self, run: Run, step: int) -> None:
+        """Forget steps that will be taken, and measured, again."""
+        rows = read_evaluations(run.evaluations)
+        kept = [one for one in rows if one.step <= step]
+        if len(kept) < len(rows):
+            write_evaluations(run.evaluations, kept)
+
+    def choice(self, run: Run) -> Choice | None:
+        """The best step; None where nothing was measured or its weights are gone."""
+        rows = read_evaluations(run.evaluations)
+        scale = self.scale(rows)
+        found = choose(scale, rows) if scale is not None and any(one.step > 0 for one in rows) else None
+        if found is not None and _weights(run, found.step).is_file():
+            return found
+        what = "its weights are gone" if scale else f"{run.evaluations.name} does not begin with step 0"
+        warnings.warn(f"The best step of {run.folder} is not known ({what}): the last step is taken.", stacklevel=2)
+        return None
+
+    def report(self, run: Run, last: int) -> ChosenStep:
+        """How the step was chosen, for the card. last: the run's last step."""
+        rows = read_evaluations(run.evaluations)
+        scale = self.validation.scale(rows[0])
+        step = choose(scale, rows).step
+        of_step = {one.step: one for one in rows}
+        return ChosenStep(
+            step,
+            last,
+            len(rows) - 1,
+            {name: (getattr(of_step[step], name), getattr(of_step[last], name)) for name in ("identity", "prompt")},
+            _curve(scale, rows, step),
+        )
+
+    @contextmanager
+    def restored(self, trainer: Trainer, run: Run, choice: Choice) -> Iterator[None]:
+        """The policy with the weights of the best step while the context lasts.
+
+        Raises:
+            LookforwardError: their file is damaged.
+        """
+        path = _weights(run, choice.step)
+        try:
+            values = load_file(path)
+            device = next(iter(trainer.parameters.values())).device
+            moved = {name: values[name].to(device) for name in trainer.parameters}
+        except Exception as error:
+            raise LookforwardError(
+                f"{path} is damaged: delete it, and run the same command again to export the last step.",
+                code="file-damaged",
+            ) from error
+        with swapped(trainer.parameters, moved):
+            yield
+
+    def clear(self, run: Run) -> None:
+        """Delete the candidates, once the best one is exported."""
+        for path in run.candidates.glob("step-*.safetensors"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            run.candidates.rmdir()
+
+
+def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int) -> Figure:
+    """Both parts and their mean against the step, each from 0, the untouched model, to 1; and the denoising loss."""
+    steps = [one.step for one in rows]
+    identity, prompt = zip(*map(scale.parts, rows), strict=True)
+    lines: dict[str, Line] = {"identity": (steps, identity), "prompt": (steps, prompt)}
+    lines["both"] = (steps, [scale.total(one) for one in rows])
+    loss: dict[str, Line] = {"loss": (steps, [one.loss for one in rows])}
+    panels = {"identity and prompt following": lines, "denoising loss on the photos": loss}
+    return curves(panels, "step", columns=2, note=f"step {chosen} was chosen")
+
+
+def _weights(run: Run, step: int) -> Path:
+    return run.candidates / f"step-{step:06d}.safetensors"
