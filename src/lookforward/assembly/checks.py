@@ -1,18 +1,20 @@
 """Whether settings, subject and model fit each other, found before anything is drawn, trained or written."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
+from lookforward.assembly.class_images import own_class_images
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
-from lookforward.data.prompts import cut_note, names_subject, overlap
+from lookforward.data.prompts import cut_note, names_subject, overlap, read_prompt_file
 from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import caption_notes, prompts_of, training_prompts
 from lookforward.errors import LookforwardError
@@ -38,6 +40,12 @@ def check_run(
     notes += _check_words(subject, policy, learned)
     _check_model(settings, policy)
     check_reward(settings)
+    if settings.data.class_folder:
+        notes.append(
+            f"{len(own_class_images(settings, subject))} class images are those of {settings.data.class_folder}"
+        )
+    if settings.evaluation.prompts:
+        read_prompt_file(Path(settings.evaluation.prompts))
     if settings.objective.decoder:
         load_decoder(settings.objective.decoder)
     adapter = build_adapter(settings, torch.Generator(), policy.family)

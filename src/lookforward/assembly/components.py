@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
 from lookforward.assembly.best_step import BestStep
 from lookforward.assembly.checks import check_run
+from lookforward.assembly.class_images import ClassImages, build_class_images
 from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
@@ -27,7 +27,6 @@ from lookforward.assembly.optimizer import build_optimizer
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
-from lookforward.data.class_images import class_images
 from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
 from lookforward.data.views import make_views
@@ -36,7 +35,6 @@ from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.latents import encode
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.sampling import draw_images, fingerprint
 from lookforward.runs.folder import Run
 
 
@@ -54,6 +52,7 @@ class RunComponents:
     notes: tuple[str, ...]
     model_hash: str = ""
     best_step: BestStep | None = None
+    class_images: ClassImages | None = None
 
 
 @contextmanager
@@ -107,7 +106,8 @@ def build(
     baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
-    remembered = _build_class_images(settings, subject, pipeline) if preserved == "images" else None
+    drawn = build_class_images(settings, subject, pipeline) if preserved == "images" else None
+    remembered = None if drawn is None else drawn.examples
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
@@ -154,7 +154,7 @@ def build(
     best = None
     if settings.evaluation.every:
         best = BestStep(settings, Validation(settings, subject, policy, _photos(subject, policy)))
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best, drawn)
 
 
 def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:
@@ -184,16 +184,3 @@ def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
         to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
         for one in subject.together
     ]
-
-
-def _build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> Examples:
-    classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
-    sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
-    draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
-    key = f"{fingerprint(pipeline)}|{sampler}"
-    images = [
-        class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
-        for prompt in classes
-    ]
-    prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))
-    return Examples(encode(pipeline, to_unit(np.concatenate(images))), prompts)

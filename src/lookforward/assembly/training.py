@@ -14,7 +14,7 @@ from lookforward.assembly import RunComponents, build, manifest_of
 from lookforward.assembly.components import result_weights
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
-from lookforward.data.prompts import SAMPLE_SCENES
+from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card, ChosenStep
 from lookforward.exports.write import export
@@ -23,6 +23,9 @@ from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 from lookforward.runs.folder import MANIFEST, Run
 from lookforward.runs.training_job import TrainingJob
+
+CLASS_SHEET = "class-images.png"
+_COLUMNS = 8  # of samples, at most
 
 
 def training_job(
@@ -53,6 +56,7 @@ class RunKeeper:
     def keep(self, components: RunComponents, run: Run, step: int) -> dict[str, float]:
         """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""
         asked, every = run.settings.run, run.settings.evaluation.sample_every
+        _keep_class_images(components, run)
         if _due(every, step) or (every and step == asked.steps):
             _draw_samples(self.subject, components, run, step)
         if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
@@ -108,11 +112,31 @@ def _samples_of(run: Run, step: int) -> Path:
     return run.samples / f"step-{step:06d}.png"
 
 
+def _keep_class_images(components: RunComponents, run: Run) -> None:
+    """A sheet of the class images, since a model that draws them badly preserves nothing."""
+    path = run.folder / CLASS_SHEET
+    if components.class_images is not None and not path.is_file():
+        with atomic_file(path) as partial_file:
+            components.class_images.sheet().save(partial_file, format="PNG")
+
+
+def _sample_prompts(settings: Settings) -> list[str]:
+    """Templates of the samples: the user's own, or four scenes."""
+    if settings.evaluation.prompts:
+        return read_prompt_file(Path(settings.evaluation.prompts))
+    return [f"a photo of {{identifier}} {{class_noun}}{scene}" for scene in SAMPLE_SCENES]
+
+
 def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
     path = _samples_of(run, step)
     if path.is_file():
         return
-    prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
+    templates = _sample_prompts(run.settings)
+    prompts = [
+        fill(template, one.identifier, one.class_noun if one.noun_in_prompt else "")
+        for one in subject.together
+        for template in templates
+    ]
     with components.trainer.averaged():
         images = draw_images(
             components.pipeline,
@@ -123,7 +147,7 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
             resolution=run.settings.data.resolution,
         )
     cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
-    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
+    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=min(len(templates), _COLUMNS), cell=cell)
     with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)
     with atomic_file(path) as partial_file:

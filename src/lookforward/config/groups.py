@@ -15,7 +15,8 @@ RateKind = Literal["constant", "cosine"]
 
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
 _WHEN_ONLY: Any = {"free": True, "of_cell": True}  # when something is written, or where it is
-_PRIOR = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images",)))
+_PRESERVED = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images",)))
+_PRIOR = (*_PRESERVED, ("data.class_folder", ("",)))
 _MEASURED = ("evaluation.every", "(0, inf)")
 _GUIDANCE, _RATE = "[1, 100]", "(0, 10]"
 
@@ -51,6 +52,9 @@ class DataSettings:
     resolution: int = setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
     class_images: int = setting(
         8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE, only_with=_PRIOR
+    )
+    class_folder: str = setting(
+        "", "Folder of your own class images, all of which are used; drawn if empty.", only_with=_PRESERVED
     )
     class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE, only_with=_PRIOR)
 
@@ -135,6 +139,12 @@ class EvaluationSettings:
 
     sample_every: int = setting(
         100, "Draw samples every so many steps; 0: none while training.", _NOT_NEGATIVE, **_WHEN_ONLY
+    )
+    prompts: str = setting(
+        "",
+        "File with the prompts of these samples, one a line, {} for the subject; four scenes if empty.",
+        only_with=("evaluation.sample_every", "(0, inf)"),
+        **_WHEN_ONLY,
     )
     sampler_steps: int = setting(50, "Sampler steps of an image.", _POSITIVE)
     guidance: float = setting(7.5, "Classifier-free guidance; 1 is none.", _GUIDANCE)

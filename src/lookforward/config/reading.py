@@ -148,7 +148,12 @@ def _check_together(settings: Settings) -> None:
             "optimizer.fused updates weights within each backward pass, so that no gradients can be summed: set "
             "run.accumulate to 1 and baseline.name to none, or optimizer.fused to false."
         )
-    elif objective.prior_weight > 0 and settings.data.class_images == 0 and objective.preservation == "images":
+    elif (
+        objective.prior_weight > 0
+        and settings.data.class_images == 0
+        and not settings.data.class_folder
+        and objective.preservation == "images"
+    ):
         problem = (
             "objective.prior_weight is above 0, but data.class_images is 0: ask for some, set objective.preservation "
             "to output, or set objective.prior_weight to 0."

@@ -196,7 +196,7 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
         squares = tuple(cut(box, resolution) for box in boxes)
     upright_size = (whole[1], whole[0]) if orientation in (5, 6, 7, 8) else whole
     enlarged = tuple(cut(box, large) for box in boxes) if large else ()
-    transparent = source.mode == "RGBA" and source.getchannel("A").getextrema()[0] < 255
+    transparent = source.mode == "RGBA" and int(np.asarray(source.getchannel("A")).min()) < 255
     alphas = tuple(cut(box, resolution, alpha=True) for box in boxes) if transparent else ()
     return Photo(path, pixels, digest, whole, upright_size, squares, enlarged, alphas)
 

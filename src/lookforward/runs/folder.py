@@ -6,6 +6,7 @@ RUN/metrics.jsonl   one line a step
 RUN/evaluations.jsonl   what was measured while training
 RUN/candidates/     weights of the steps that may be the best
 RUN/samples/        images drawn while training
+RUN/class-images.png a sheet of the class images
 RUN/checkpoints/    resumable state
 RUN/export/         what other tools load
 RUN/exports/        exports of earlier steps, where asked for
