@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from conftest import make_pipeline
-from lookforward.assembly import build_pipeline, manifest_of, model_hash
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
 from lookforward.exports.card import Card
+from lookforward.exports.load import manifest_of, model_hash
 from lookforward.exports.write import export
+from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from tiny import seeded
 

@@ -1,5 +1,6 @@
 """A grid whose cells cost nothing: made up from their names, noted in a ledger each time one is begun."""
 
+import json
 import os
 import signal
 import sys
@@ -12,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from lookforward.benchmark.cell import Cell
-from lookforward.benchmark.datasets import BenchmarkSubject, Dataset
+from lookforward.benchmark.datasets.values import Dataset
 from lookforward.benchmark.executors import InProcess
-from lookforward.benchmark.plan import CellKey, Plan
+from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.runner import Outcome, run_grid
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 
 _WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
@@ -119,3 +121,8 @@ def _watch(folder: Path, die_before: int) -> list[str]:
 
     sys.addaudithook(hook)
     return changes
+
+
+def read_failure(folder: Path, key: CellKey) -> dict[str, Any]:
+    """The record of a failed cell."""
+    return json.loads((folder / "failed" / f"{cell_name(key)}.json").read_text(encoding="utf-8"))

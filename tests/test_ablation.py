@@ -16,9 +16,7 @@ from conftest import make_pipeline
 from errors import raises
 from jobs import Command
 from lookforward.assembly import Evaluators
-from lookforward.benchmark.ablations import ABLATIONS, method_of, plan_ablation
 from lookforward.benchmark.cell import Cell, smooth_curves
-from lookforward.benchmark.comparison import ablation_curves, reward_differences
 from lookforward.benchmark.dataframes import planned_benchmark
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import Plan, spread_prompts
@@ -28,6 +26,8 @@ from lookforward.examples.rewards import colourfulness, png_size
 from lookforward.models.encoders import Encoders, load_clip, load_dino
 from lookforward.models.families.sd import SD
 from lookforward.rewards.call import CallableReward, load_callable
+from lookforward_toybox.comparisons.ablations import ABLATIONS, method_of, plan_ablation
+from lookforward_toybox.comparisons.pages import ablation_curves, reward_differences
 from tiny_rewards import flat, save_clip, save_vit, with_images
 
 SMALL = (
@@ -39,21 +39,21 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
+def evaluators(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
     """A tiny DINO, a tiny CLIP, and the DINO once more for identity."""
-    folder = tmp_path_factory.mktemp("judges")
+    folder = tmp_path_factory.mktemp("evaluators")
     dino = load_dino(str(save_vit(folder / "dino")), "cpu")
     return Evaluators(Encoders({}, dino=dino, clip=load_clip(str(save_clip(folder / "clip"))), identity=dino))
 
 
 @pytest.fixture
-def run(judges: Evaluators, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def run(evaluators: Evaluators, command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """A command in an empty folder, where Toybox is the tiny model: its status, stdout and stderr."""
     pipeline = make_pipeline()
     SD.set_sampler(pipeline)
-    monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: pipeline)
-    monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_, **__: judges)
-    monkeypatch.setattr("lookforward.models.encoders.loaded.load_dino", lambda *_: judges.encoders.dino)
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.build_pipeline", lambda *_: pipeline)
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.build_evaluators", lambda *_, **__: evaluators)
+    monkeypatch.setattr("lookforward.models.encoders.loaded.load_dino", lambda *_: evaluators.encoders.dino)
     monkeypatch.chdir(tmp_path)
     return command_line
 

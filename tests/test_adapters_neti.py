@@ -23,12 +23,12 @@ from documented import draw_elsewhere, page_script
 from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.layered_words import read_word
-from lookforward.adapters.neti import NetiAdapter
+from lookforward.adapters.layered_words import LayeredWordAdapter, read_word
+from lookforward.adapters.neti import NetiNetwork
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
+from lookforward.exports.load import load_export
 from lookforward.models.families.layered_words.embeddings import SpaceTimeWords, draw_frequencies
 from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline
 from lookforward.models.pipeline import load_pipeline
@@ -38,8 +38,16 @@ from lookforward_toybox import MODEL
 from tiny import seeded
 
 
-def neti(seed: int = 0, width: int = 16, bypass: float = 0.2, dropout: float = 0.0) -> NetiAdapter:
-    return NetiAdapter(WORD, "vase", width, bypass, dropout, seeded(seed))
+def neti(
+    seed: int = 0,
+    width: int = 16,
+    bypass: float = 0.2,
+    dropout: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> LayeredWordAdapter:
+    return LayeredWordAdapter(
+        WORD, "vase", NetiNetwork(width, bypass, dropout, generator or seeded(seed)), changes_prompts=False
+    )
 
 
 def words(width: int = 16, bypass: float = 0.2, layers: int = 4, d: int = 8) -> SpaceTimeWords:
@@ -123,24 +131,24 @@ def test_the_bypass_is_added_where_the_word_stands_alone() -> None:
 
 def test_nested_dropout_cuts_for_gradients_alone_and_by_its_own_chance() -> None:
     policy = DiffusionPolicy(make_pipeline())
-    adapter = neti(dropout=1.0)
-    disturb(adapter.attach(policy))
+    generator = seeded()
+    disturb(neti(dropout=1.0, generator=generator).attach(policy))
     state = some_state(policy, [PROMPT], 300)
-    chance, own = torch.get_rng_state(), adapter.generator.get_state()
+    chance, own = torch.get_rng_state(), generator.get_state()
     with torch.no_grad():
         still = [policy.act(state) for _ in range(2)]
     assert torch.equal(still[0], still[1])
     draw(policy.pipeline)
-    assert torch.equal(adapter.generator.get_state(), own)
+    assert torch.equal(generator.get_state(), own)
     moved = [policy.act(state).detach() for _ in range(2)]
     assert not torch.equal(moved[0], moved[1])
     assert torch.equal(torch.get_rng_state(), chance)
-    adapter.generator.set_state(own)
+    generator.set_state(own)
     assert torch.equal(policy.act(state).detach(), moved[0])
 
 
 def test_how_many_units_nested_dropout_keeps() -> None:
-    keep = neti(width=10, dropout=0.5).draw_keep(500, 16)
+    keep = NetiNetwork(10, 0.2, 0.5, seeded()).draw_keep(500, 16)
     assert keep.shape == (500, 16)
     assert sorted(set(keep.flatten().tolist())) == list(range(1, 11))
     assert (keep < 10).float().mean().item() == pytest.approx(0.5 * 0.9, abs=0.03)
@@ -224,8 +232,9 @@ def test_plain_diffusers_draws_the_same_image(tmp_path: Path) -> None:
 
 
 def fresh(seed: int, weights_seed: int = 0) -> Trainer:
-    adapter = neti(weights_seed, dropout=0.5)
-    return make_trainer(adapter, DiffusionPolicy(make_pipeline()), adapter.generator, seed)
+    generator = seeded(weights_seed)
+    adapter = neti(dropout=0.5, generator=generator)
+    return make_trainer(adapter, DiffusionPolicy(make_pipeline()), generator, seed)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
@@ -280,9 +289,10 @@ def test_its_size_in_stable_diffusion_and_its_settings() -> None:
         settings.objective.prior_weight,
     ) == (1000, 1e-3, 8, 0)
     built = build_adapter(settings, seeded())
-    assert isinstance(built, NetiAdapter)
+    assert isinstance(built, LayeredWordAdapter)
+    assert isinstance(built.make, NetiNetwork)
     assert (built.identifier, built.initial_word) == (WORD, "dog")
-    assert (built.width, built.bypass, built.dropout) == (128, 0.2, 0.5)
+    assert (built.make.width, built.make.bypass, built.make.dropout) == (128, 0.2, 0.5)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("width", 0), ("bypass", -0.1), ("dropout", 1.5)])

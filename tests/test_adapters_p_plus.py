@@ -25,11 +25,11 @@ from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
 from lookforward.adapters.layered_words import read_word
-from lookforward.adapters.p_plus import PPlusAdapter
+from lookforward.adapters.p_plus import p_plus
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.assembly import load_export
 from lookforward.assembly.adapter import build_adapter
 from lookforward.config.recipe import load_settings
+from lookforward.exports.load import load_export
 from lookforward.models.families.layered_words.embeddings import LayerWords
 from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline, cross_attentions
 from lookforward.models.pipeline import load_pipeline
@@ -38,7 +38,7 @@ from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL
 from tiny import seeded
 
-ADAPTER = PPlusAdapter(WORD, "vase")
+ADAPTER = p_plus(WORD, "vase")
 
 
 def test_it_begins_as_its_initial_word_and_trains_nothing_else() -> None:
@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(tmp_path: Path) 
     assert isinstance(other, LayeredWordPipeline)
     assert other.identifier == WORD
     with raises("identifier-known", "vase"):
-        PPlusAdapter("vase", "vase").attach(DiffusionPolicy(make_pipeline()))
+        p_plus("vase", "vase").attach(DiffusionPolicy(make_pipeline()))
 
 
 def fresh(seed: int) -> Trainer:
@@ -252,7 +252,7 @@ def test_settings() -> None:
         settings.objective.prior_weight,
     ) == (500, 5e-3, 8, 0)
     assert (settings.subject.identifier, settings.subject.noun_in_prompt) == (WORD, False)
-    assert build_adapter(settings, seeded()) == PPlusAdapter(WORD, "dog")
+    assert build_adapter(settings, seeded()) == p_plus(WORD, "dog")
     dpok = load_settings("dpok", {"adapter.name": "p-plus", "subject.class_noun": "dog"})
     with raises("adapter-dpok", "p-plus"):
         build_adapter(dpok, seeded())

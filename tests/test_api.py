@@ -21,7 +21,7 @@ from lookforward import (
     personalize,
 )
 from lookforward.adapters import ADAPTERS
-from lookforward.assembly.training import training_job
+from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import structure
 from lookforward.data.subjects import read_subject
 from lookforward.runs.folder import default_output, open_run
@@ -242,19 +242,19 @@ def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_
     given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}
     settings = load_settings("look-forward", given)
     subject = read_subject(photos, settings)
-    first = iter(training_job(tmp_path / "run", settings, subject))
+    first = iter(TrainingJob(tmp_path / "run", settings, subject))
     next(first)
     rows = logged(tmp_path / "run")
     with raises("run-locked", tmp_path / "run"):
         train()
-    late = training_job(tmp_path / "run", settings, subject)  # looked before the first one ended
+    late = TrainingJob(tmp_path / "run", settings, subject)  # looked before the first one ended
     assert logged(tmp_path / "run") == rows
     assert len(list(first)) == 5
     assert not list(late)  # nothing was left to do
     assert len(logged(tmp_path / "run")) == 6
 
     other = tmp_path / "other"
-    begun = training_job(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
+    begun = TrainingJob(other, load_settings("look-forward", {**given, "run.seed": 1}), subject)
     train("other")
     with raises("run-differs", "run.seed was 0, now 1"):
         next(iter(begun))

@@ -11,9 +11,9 @@ from torch import Tensor
 from errors import raises
 from lookforward.algorithm.environment import Environment
 from lookforward.baselines import draft
-from lookforward.baselines.draft import Draft, draft_loss
+from lookforward.baselines.draft import Draft
 from lookforward.baselines.sampler import Sampler, draw_noise
-from lookforward.core.types import Batch, Transition
+from lookforward.core.types import Batch, Conditioning, Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from tiny import TinyPolicy, paying, seeded
 
@@ -34,6 +34,19 @@ def batch(count: int = 2, size: int = 6) -> Batch:
     x_0 = torch.randn(count, 4, size, size, generator=seeded(8))
     unused = torch.full_like(x_0, torch.nan)
     return Batch(x_0, unused, torch.zeros(count, dtype=torch.int64), ("",) * count, plain_prompts=("a",) * count)
+
+
+def draft_loss(
+    policy: TinyPolicy,
+    environment: Environment,
+    start: Batch,
+    settings: Draft,
+    words: Conditioning,
+    empty: Conditioning | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, float]]:
+    ((part,),) = settings.losses(policy, environment, start, words, empty, generator)
+    return part
 
 
 def loss_of(policy: TinyPolicy, settings: Draft, environment: Environment | None = None, seed: int = 0) -> Tensor:

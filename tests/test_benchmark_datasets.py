@@ -11,8 +11,8 @@ import pytest
 
 from conftest import save_image
 from errors import raises
-from lookforward.benchmark.datasets import bundled_dataset, find_dataset, photos_hash, provide_photos
-from lookforward.benchmark.datasets.values import require_names
+from lookforward.benchmark.datasets.find import bundled_dataset, find_dataset
+from lookforward.benchmark.datasets.values import photos_hash, provide_photos, require_names
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward_toybox.subjects import reference_photos
 from lookforward_toybox.world.subject import DEVELOPMENT

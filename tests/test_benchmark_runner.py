@@ -14,11 +14,11 @@ from filelock import FileLock
 
 from errors import raises
 from exports import make_model
-from fake_cells import FakeRunner, begun, fake_plan, finish, in_fork
+from fake_cells import FakeRunner, begun, fake_plan, finish, in_fork, read_failure
 from lookforward.benchmark import runner as runner_module
 from lookforward.benchmark.cell import finished_cell, read_strip
 from lookforward.benchmark.dataframes import write_results
-from lookforward.benchmark.datasets import find_dataset
+from lookforward.benchmark.datasets.find import find_dataset
 from lookforward.benchmark.datasets.values import photos_hash
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate
@@ -26,7 +26,7 @@ from lookforward.benchmark.executors import Processes
 from lookforward.benchmark.methods import grid_methods
 from lookforward.benchmark.plan import Plan, cell_name, method_label, prompt_kind
 from lookforward.benchmark.reading import read_benchmark
-from lookforward.benchmark.runner import prepare, read_failure, run_grid, run_one
+from lookforward.benchmark.runner import prepare, run_grid, run_one
 from lookforward.cli import main
 from lookforward.errors import LookforwardError
 from tiny_rewards import save_clip, save_vit
@@ -94,7 +94,6 @@ def test_broken_subject_does_not_stop_the_rest(plan: Plan, folder: Path, fake: F
     outcomes = finish(plan, folder, broken)
     assert Counter((o.key[0], o.state) for o in outcomes) == {("dog6", "failed"): 6, ("old_vase", "finished"): 6}
     record = read_failure(folder, ("dog6", "dino", 1))
-    assert record is not None
     assert record["message"] == "ValueError: dog6 is broken"
     assert (record["subject"], record["method"], record["seed"]) == ("dog6", "dino", 1)
     assert "fake_cells" in record["traceback"]
@@ -127,7 +126,6 @@ def test_cell_that_kills_its_process_is_given_up(plan: Plan, folder: Path, fake:
     assert [o.key for o in outcomes if o.state == "failed"] == [key]
     assert len(outcomes) == len(set(begun(fake.ledger))) == 12
     record = read_failure(folder, key)
-    assert record is not None
     assert record["error"] == "LookforwardError"
     assert not list((folder / "locks").iterdir())
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from errors import raises
 from jobs import logged
 from lookforward import personalize
-from lookforward.assembly import read_manifest
 from lookforward.assembly.validation import Validation, validation_scenes
 from lookforward.config.recipe import load_settings, until_best
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.exports.card import CARD, CURVE
+from lookforward.exports.load import read_manifest
 from lookforward.runs.evaluations import Evaluation, read_evaluations
 
 PLAIN: dict[str, Any] = {

@@ -15,12 +15,13 @@ from torch import Tensor
 from conftest import make_pipeline
 from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
-from lookforward.assembly import build, build_pipeline, check
+from lookforward.assembly import build, check
 from lookforward.assembly.environment import build_environment
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject, load_subject
 from lookforward.models.encoders import load_clip
+from lookforward.models.pipeline import build_pipeline
 from lookforward.rewards import REWARDS
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import IDENTITY, JUDGE

@@ -8,7 +8,7 @@ import pytest
 
 from errors import raises
 from jobs import Command
-from lookforward.benchmark.datasets import find_dataset
+from lookforward.benchmark.datasets.find import find_dataset
 from lookforward.bundle import TOYBOX, bundle_of, find_bundle, require_bundle
 from lookforward.models.pipeline import build_pipeline
 

@@ -10,10 +10,10 @@ import yaml
 
 from conftest import save_image
 from lookforward import adapters
-from lookforward.assembly import manifest_of
 from lookforward.config.reading import structure
 from lookforward.config.settings import FIELDS
 from lookforward.exports.card import CARD, SAMPLES, Card, base_name, escape, loading_code
+from lookforward.exports.load import manifest_of
 
 ADAPTERS = tuple(spec.name for spec in adapters.ADAPTERS)
 NASTY = "<s\"k's>|`*_[x](y)#`` \\ & {} é"

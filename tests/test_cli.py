@@ -57,9 +57,9 @@ def finished(tiny_model: Path, photos: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def judges(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def encoders(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A tiny DINO and a tiny CLIP."""
-    folder = tmp_path_factory.mktemp("judges")
+    folder = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "hidden_size": 16,
@@ -85,7 +85,7 @@ def assert_refused(result: tuple[int, str, str], *facts: object) -> None:
     assert "\n" not in err.rstrip("\n").replace("\n  ", " ")  # one message; a list in it is indented
 
 
-def test_train_generate_score(run: Command, command: list[str], judges: list[str], photos: Path) -> None:
+def test_train_generate_score(run: Command, command: list[str], encoders: list[str], photos: Path) -> None:
     status, out, err = run(*command)
     folder = Path("runs/teapot-0-look-forward")
     assert (status, err) == (0, "")
@@ -114,7 +114,7 @@ def test_train_generate_score(run: Command, command: list[str], judges: list[str
     assert out.startswith("Note: the prompt does not hold 'sks'")
 
     Path("prompts.txt").write_text("a photo of a {} on the moon\na red {}\n")
-    status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges)
+    status, out, err = run("score", folder, "--prompts", "prompts.txt", *encoders)
     assert (status, err) == (0, "")
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["images"] == 4
@@ -125,7 +125,7 @@ def test_train_generate_score(run: Command, command: list[str], judges: list[str
 
 
 def test_score_with_another_encoder_and_the_identifier(
-    run: Command, judges: list[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Command, encoders: list[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -140,7 +140,7 @@ def test_score_with_another_encoder_and_the_identifier(
     Dinov2Model(Dinov2Config(**sizes)).save_pretrained(tmp_path / "dinov2")
     texts = []
     for further in ([], ["--dinov2", tmp_path / "dinov2", "--identifier-in-clip-text"]):
-        status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges, *further)
+        status, out, err = run("score", folder, "--prompts", "prompts.txt", *encoders, *further)
         assert (status, err) == (0, "")
         place = folder / ("scores-2.json" if further else "scores.json")  # the first ones are kept
         assert str(place) in out
@@ -148,15 +148,17 @@ def test_score_with_another_encoder_and_the_identifier(
         assert record["identifier_in_clip_text"] is bool(further)
         assert ("DINOv2" in record["means"]) is ("DINOv2" in out) is bool(further)
         dinov2 = {"dinov2": str(tmp_path / "dinov2")} if further else {}
-        assert record["encoders"] == {"dino": str(judges[1]), "clip": str(judges[3]), **dinov2}
+        assert record["encoders"] == {"dino": str(encoders[1]), "clip": str(encoders[3]), **dinov2}
         assert (record["optimised"], "†" in out) == ([], False)
         texts.append(record["means"]["CLIP-T"])
     assert texts[0] != texts[1]
-    assert run("score", folder, "--prompts", "prompts.txt", *judges)[0] == 0  # as the first time
+    assert run("score", folder, "--prompts", "prompts.txt", *encoders)[0] == 0  # as the first time
     assert sorted(path.name for path in folder.glob("scores*")) == ["scores-2.json", "scores.json"]
     manifest = folder / "settings.toml"
-    manifest.write_text(re.sub(r"^reward = .*$", f'reward = "embedding:{judges[1]}"', manifest.read_text(), flags=re.M))
-    status, out, err = run("score", folder, "--prompts", "prompts.txt", *judges)
+    manifest.write_text(
+        re.sub(r"^reward = .*$", f'reward = "embedding:{encoders[1]}"', manifest.read_text(), flags=re.M)
+    )
+    status, out, err = run("score", folder, "--prompts", "prompts.txt", *encoders)
     assert (status, err) == (0, "")
     assert json.loads((folder / "scores-3.json").read_text())["optimised"] == ["DINO"]
     assert re.search(r"^DINO +\S+ †$", out, re.MULTILINE)
@@ -164,7 +166,7 @@ def test_score_with_another_encoder_and_the_identifier(
 
 
 def test_score_wants_the_photos_that_were_learned_from(
-    run: Command, judges: list[str], finished: Path, photos: Path, tmp_path: Path
+    run: Command, encoders: list[str], finished: Path, photos: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -172,20 +174,20 @@ def test_score_wants_the_photos_that_were_learned_from(
     save_image(tmp_path / "others" / "00.png", seed=99)
     config = folder / "settings.toml"
     config.write_text(re.sub(r"^photos = .*$", f'photos = "{tmp_path / "others"}"', config.read_text(), flags=re.M))
-    assert_refused(run("score", folder, *judges), tmp_path / "others", "run")
+    assert_refused(run("score", folder, *encoders), tmp_path / "others", "run")
     shutil.copytree(photos, tmp_path / "others", dirs_exist_ok=True)
     (tmp_path / "others" / "00.txt").write_text("a photo of a {}")  # captions are not what is scored
     Path("prompts.txt").write_text("a {}\n")
-    assert run("score", folder, "--prompts", "prompts.txt", "--images", 1, *judges)[0] == 0
+    assert run("score", folder, "--prompts", "prompts.txt", "--images", 1, *encoders)[0] == 0
 
 
 def test_score_of_a_run_from_a_list_of_photos(
-    run: Command, judges: list[str], photos: Path, tiny_model: Path, tmp_path: Path
+    run: Command, encoders: list[str], photos: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     files = sorted(photos.glob("*.png"))[:3]
     personalize(files, "teapot", output=tmp_path / "list", settings={"model.name": str(tiny_model), **SETTINGS})
     Path("prompts.txt").write_text("a {}\n")
-    status, _, err = run("score", tmp_path / "list", "--images", 1, "--prompts", "prompts.txt", *judges)
+    status, _, err = run("score", tmp_path / "list", "--images", 1, "--prompts", "prompts.txt", *encoders)
     assert (status, err) == (0, "")
     shutil.move(tmp_path / "list", tmp_path / "[moved] :smile:")
     status, out, _ = run("generate", tmp_path / "[moved] :smile:", "a sks teapot", "--count", 1)
@@ -245,7 +247,7 @@ def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finishe
 
 
 def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
-    run: Command, command: list[str], judges: list[str], monkeypatch: pytest.MonkeyPatch
+    run: Command, command: list[str], encoders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -259,7 +261,7 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
     assert "lookforward generate 'a word' \"a photo of <sks> on the beach\"" in out  # to be copied
     monkeypatch.setattr("lookforward.models.sampling.draw_images", draw)
     Path("prompts.txt").write_text("a photo of a {} on the moon\n")
-    status, _, err = run("score", "a word", "--prompts", "prompts.txt", "--images", 1, *judges)
+    status, _, err = run("score", "a word", "--prompts", "prompts.txt", "--images", 1, *encoders)
     assert (status, err) == (0, "")
     assert asked == ["a photo of a <sks> on the moon"]
 
@@ -417,15 +419,15 @@ def test_a_run_folder_without_permission(run: Command, command: list[str], tmp_p
         locked.chmod(0o700)
 
 
-def test_scores_that_cannot_be_taken(run: Command, finished: Path, judges: list[str], tmp_path: Path) -> None:
+def test_scores_that_cannot_be_taken(run: Command, finished: Path, encoders: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    assert_refused(run("score", folder, "--prompts", "no.txt", *judges), "no.txt")
-    assert_refused(run("score", folder, "--images", 0, *judges), "images")
-    assert_refused(run("score", folder, "--dino", "no/dino/here", *judges[2:]), "no/dino/here")
+    assert_refused(run("score", folder, "--prompts", "no.txt", *encoders), "no.txt")
+    assert_refused(run("score", folder, "--images", 0, *encoders), "images")
+    assert_refused(run("score", folder, "--dino", "no/dino/here", *encoders[2:]), "no/dino/here")
     config = (folder / "settings.toml").read_text()
     (folder / "settings.toml").write_text(re.sub('photos = ".*"', 'photos = "gone"', config))
-    assert_refused(run("score", folder, *judges), "gone")
+    assert_refused(run("score", folder, *encoders), "gone")
     assert not (folder / "scores.json").exists()
 
 
@@ -491,14 +493,19 @@ class NoNetwork:
 
 
 def test_a_hub_id_without_a_network(
-    run: Command, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path, judges: list[str]
+    run: Command,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: Path,
+    encoders: list[str],
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     network = NoNetwork(monkeypatch)
     said = ("nobody/nothing-here", "hf download nobody/nothing-here")
     assert_refused(run(*without(command, "--model"), "--model", "nobody/nothing-here"), *said)
     assert network.waited <= 10
-    assert_refused(run("score", finished, "--clip", "nobody/nothing-here", *judges[:2]), *said)
+    assert_refused(run("score", finished, "--clip", "nobody/nothing-here", *encoders[:2]), *said)
     assert network.waited <= 20
     assert not Path("runs").exists()
 
@@ -600,14 +607,14 @@ def test_a_full_disk_loses_nothing(
 
 
 def test_a_full_disk_after_training(
-    run: Command, finished: Path, judges: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Command, finished: Path, encoders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     error = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(Path, "open", open_partial("scores.json", error))
     Path("prompts.txt").write_text("a {}\n")
-    assert_refused(run("score", folder, "--prompts", "prompts.txt", *judges), "scores.json", "the disk")
+    assert_refused(run("score", folder, "--prompts", "prompts.txt", *encoders), "scores.json", "the disk")
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -622,10 +629,10 @@ def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch
     def refuse(*_: Any) -> None:
         raise LookforwardError("told", code="test")
 
-    monkeypatch.setattr("lookforward.runs.training_job.load_newest", lambda *_: 1 / 0)
+    monkeypatch.setattr("lookforward.assembly.training.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
-    monkeypatch.setattr("lookforward.runs.training_job.load_newest", refuse)
+    monkeypatch.setattr("lookforward.assembly.training.load_newest", refuse)
     assert_refused(run(*command), "told")
 
 

@@ -20,11 +20,11 @@ from lookforward import load_personalized
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.kohya import about_the_base, to_kohya
 from lookforward.adapters.textual_inversion import file_name
-from lookforward.assembly import build_pipeline, load_export, read_manifest
 from lookforward.config.reading import structure
 from lookforward.config.settings import Settings
 from lookforward.exports.card import CARD
-from lookforward.exports.load import manifest_of
+from lookforward.exports.load import load_export, manifest_of, read_manifest
+from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import MANIFEST, Run, open_run
 
@@ -264,7 +264,7 @@ def test_of_two_runs_of_custom_diffusion_the_second_stays(
     ("text", "message"),
     [
         ("{}", "has no format"),
-        ("[]", "has no format"),
+        ("[]", "is damaged"),
         ('{"format": 1, "adapter": "lora"}', "has no model"),
         ("NEW", "holds an adapter 'lycoris' in format 1, which this version of lookforward does not know"),
     ],

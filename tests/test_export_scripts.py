@@ -10,10 +10,12 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 from conftest import make_pipeline
 from documented import draw_elsewhere, page_script, replace
 from exports import make_export
-from lookforward.assembly import build_pipeline, load_export, merge, read_manifest
 from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.exports.card import CARD, loading_code
+from lookforward.exports.load import load_export, read_manifest
+from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
+from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 
 PAGES = ("lora", "custom-diffusion", "textual-inversion", "p-plus", "neti")

@@ -11,8 +11,6 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-from lookforward.assembly.run import build
-from lookforward.models.loading import load_pipeline
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from conftest import CAPTIONS, special_tokens, vae_blocks
@@ -36,6 +34,7 @@ from families import (
     watch,
 )
 from lookforward.algorithm.environment import act
+from lookforward.assembly.components import build
 from lookforward.config.recipe import load_settings
 from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
@@ -45,7 +44,7 @@ from lookforward.exports.load import load_export
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
 from lookforward.models.latents import decode, encode
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.pipeline import build_pipeline, load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from lookforward_toybox.training.tokenizer import build_tokenizer

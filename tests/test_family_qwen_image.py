@@ -24,7 +24,7 @@ from tiny import seeded
 from tiny_qwen import make_qwen_image
 
 PROMPTS = ["a photo of a red dog on the beach", "a vase"]
-CALL = {"true_cfg_scale": 4.0, "negative_prompt": " "}  # of the pipeline
+CALL: dict[str, Any] = {"true_cfg_scale": 4.0, "negative_prompt": " "}  # of the pipeline
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ CASES = {
 FAST = {"full": 1e-3, "lora": 1e-2, "dora": 1e-2}  # learning rates at which four steps show in an image
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "critic": ("look-forward", {"adapter.name": "lora"}),
-    "dora": ("dreambooth", {"adapter.name": "dora"}),
+    "dora": ("dreambooth", {"adapter.name": "dora", "model.precision": "bf16"}),
     "full": ("state-action", {"adapter.name": "full", "objective.reward": "look-forward"}),
     "direct": ("look-forward", {"adapter.name": "lora", "critic.name": "none", "objective.reward_gradient": "direct",
                                 "objective.reward": "look-forward + ssim"}),

@@ -1,5 +1,6 @@
 """Z-Image: loss and output are diffusers' own, with their sign; other kinds are refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+from transformers import Qwen3ForCausalLM
 
 from errors import raises
 from lookforward.algorithm.environment import act
@@ -23,7 +25,7 @@ from tiny import seeded
 from tiny_qwen import make_z_image
 
 PROMPTS = ["a photo of a red dog on the beach", "a vase"]
-CALL = {"guidance_scale": 4.0}  # of the pipeline; 5 here
+CALL: dict[str, Any] = {"guidance_scale": 4.0}  # of the pipeline; 5 here
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def words_of(pipeline: Any, prompts: list[str]) -> list[Tensor]:
 def test_the_loss_is_that_of_diffusers_training_script() -> None:
     """train_dreambooth_lora_z_image: noisy = (1-σ) x + σ z, (1000 - t) / 1000, the output's sign turned, z - x."""
     pipeline, prompts = make_z_image(), [*PROMPTS, PROMPTS[0]]
-    policy, theirs = DiffusionPolicy(pipeline), FlowMatchEulerDiscreteScheduler(shift=6.0)
+    policy = DiffusionPolicy(pipeline)
+    theirs: Any = FlowMatchEulerDiscreteScheduler(shift=6.0)
     generator = seeded()
     x_0, noise = (torch.randn(3, 4, 8, 8, generator=generator) for _ in range(2))
     timestep = torch.tensor([0, 400, 999])
@@ -131,6 +134,18 @@ def test_a_folder_is_loaded_as_what_it_is(model: Path) -> None:
     assert policy.prompt_length == 512 - len(pipeline.tokenizer("<|im_start|>user\n").input_ids)
     with raises("scheduler-unknown", "euler"):
         draw_images(pipeline, PROMPTS[:1], [3], **drawing, scheduler="ddim")
+
+
+def test_the_text_encoder_may_be_stored_as_the_language_model_that_it_is_of(model: Path, tmp_path: Path) -> None:
+    """As in Tongyi-MAI/Z-Image: weights of a Qwen3ForCausalLM under the name of a Qwen3Model."""
+    shutil.copytree(model, tmp_path / "model")
+    own = make_z_image().text_encoder
+    whole = Qwen3ForCausalLM(own.config)
+    whole.model.load_state_dict(own.state_dict())
+    whole.save_pretrained(tmp_path / "model" / "text_encoder")
+    found = load_pipeline(tmp_path / "model").text_encoder
+    assert type(found) is type(own)
+    assert all(torch.equal(one, other) for one, other in zip(found.parameters(), own.parameters(), strict=True))
 
 
 @torch.no_grad()

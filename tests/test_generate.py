@@ -19,8 +19,8 @@ from errors import raises
 from exports import make_export
 from jobs import Command
 from lookforward import __version__, load_personalized
-from lookforward.assembly import read_manifest
 from lookforward.config.reading import structure
+from lookforward.exports.load import read_manifest
 from lookforward.exports.png import PngMetadata, read_metadata, write_png
 from lookforward.models.families.sd import SD
 from lookforward.models.latents import encode

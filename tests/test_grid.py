@@ -15,12 +15,10 @@ from PIL import Image
 
 from conftest import make_pipeline
 from errors import raises
-from lookforward.assembly import Evaluators, check_extra_scores, model_hash
+from lookforward.assembly import Evaluators, check_extra_scores
 from lookforward.benchmark import cell_runner
-from lookforward.benchmark.ablations import ABLATIONS, plan_ablation
 from lookforward.benchmark.cell import Cell, finished_cell, non_finite_scores, read_strip, write_cell
 from lookforward.benchmark.cell_runner import ModelSource
-from lookforward.benchmark.comparison import ablation_sheet, write_comparison
 from lookforward.benchmark.dataframes import planned_benchmark
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.estimate import estimate
@@ -30,14 +28,17 @@ from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan, Scoring, cell_name
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare, run_grid
-from lookforward.cli.compare import run_cells
 from lookforward.errors import LookforwardError
+from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders
 from lookforward.models.families.sd import SD
 from lookforward.report.aggregate import difference
 from lookforward.report.aggregate import estimate as estimate_score
 from lookforward.report.page_sections import cost_table
 from lookforward.report.render import write_report
+from lookforward_toybox.comparisons.ablations import ABLATIONS, plan_ablation
+from lookforward_toybox.comparisons.commands import run_cells
+from lookforward_toybox.comparisons.pages import ablation_sheet, write_comparison
 from tiny_rewards import save_clip, save_vit
 
 TINY = {
@@ -56,8 +57,8 @@ def pipeline() -> StableDiffusionPipeline:
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
-    folder = tmp_path_factory.mktemp("judges")
+def evaluators(tmp_path_factory: pytest.TempPathFactory) -> Evaluators:
+    folder = tmp_path_factory.mktemp("evaluators")
     return Evaluators(Encoders({"dino": str(save_vit(folder / "dino")), "clip": str(save_clip(folder / "clip"))}))
 
 
@@ -68,15 +69,15 @@ def plan_of(*methods: str, subjects: Sequence[str] = ("vase-0",), seeds: int = 1
 
 @pytest.fixture
 def run(
-    pipeline: StableDiffusionPipeline, judges: Evaluators, monkeypatch: pytest.MonkeyPatch
+    pipeline: StableDiffusionPipeline, evaluators: Evaluators, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[Cell]]:
     """Run a plan in a folder, on the tiny model and encoders or others; all its cells must finish."""
 
     def run(
-        plan: Plan, folder: Path, model: StableDiffusionPipeline = pipeline, scored_by: Evaluators = judges
+        plan: Plan, folder: Path, model: StableDiffusionPipeline = pipeline, scored_by: Evaluators = evaluators
     ) -> list[Cell]:
-        monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: model)
-        monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_, **__: scored_by)
+        monkeypatch.setattr("lookforward.benchmark.cell_runner.build_pipeline", lambda *_: model)
+        monkeypatch.setattr("lookforward.benchmark.cell_runner.build_evaluators", lambda *_, **__: scored_by)
         prepare(plan, folder)
         outcomes = list(run_grid(plan, folder, InProcess(plan, folder, ModelSource("toybox", folder).load)))
         assert not [outcome.message for outcome in outcomes if outcome.message]
@@ -187,7 +188,7 @@ def test_a_sheet_shows_what_it_says(subjects: tuple[str, ...], tmp_path: Path, m
         shown.update(columns=columns, rows=rows)
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr("lookforward.benchmark.comparison.comparison_sheet", note)
+    monkeypatch.setattr("lookforward_toybox.comparisons.pages.comparison_sheet", note)
     write_comparison(cells, plan, tmp_path)
     values = {name: [int(image[0, 0, 0]) for image in images] for name, images in shown["columns"].items()}
     if len(subjects) == 1:  # all prompts of one: the first image of each
@@ -229,7 +230,7 @@ def test_a_sheet_calls_the_subject_as_all_methods_do(
         said.extend(rows)
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr("lookforward.benchmark.comparison.comparison_sheet", note)
+    monkeypatch.setattr("lookforward_toybox.comparisons.pages.comparison_sheet", note)
     write_comparison(cells, plan, tmp_path)
     assert said[0].startswith(called)
 
@@ -244,7 +245,7 @@ def test_the_sheet_of_an_ablation_shows_each_value_in_its_column(
         write_cell(tmp_path, cell("vase-0", method, 0, 0.5), flat(60 * j, 6))
     shown: dict[str, Any] = {}
     monkeypatch.setattr(
-        "lookforward.benchmark.comparison.comparison_sheet", lambda columns, rows, **_: shown.update(columns)
+        "lookforward_toybox.comparisons.pages.comparison_sheet", lambda columns, rows, **_: shown.update(columns)
     )
     ablation_sheet(plan, ABLATIONS["discount"], tmp_path)
     values = {name: [int(image[0, 0, 0]) for image in images] for name, images in shown.items()}
@@ -293,7 +294,7 @@ def test_a_grid_does_not_take_another_model_or_device(
 
 
 def test_a_score_of_ones_own_is_taken_and_marked(
-    tmp_path: Path, run: Run, judges: Evaluators, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Run, evaluators: Evaluators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine_of_test_grid.py").write_text(
         "def red(images, prompts):\n"
@@ -305,7 +306,7 @@ def test_a_score_of_ones_own_is_taken_and_marked(
     check_extra_scores((name,), 1)
     with pytest.raises(LookforwardError, match="no_such"):
         check_extra_scores(("no_such:f",), 1)
-    own = replace(judges, extra=(name,))
+    own = replace(evaluators, extra=(name,))
     methods = grid_methods(("dreambooth", "state-action"), ("full",), {**TINY, "objective.reward": name})
     plan = Plan(("vase-0",), methods, (0,), PROMPTS, images=2, scoring=Scoring(extra=(name,)))
     cells = run(plan, tmp_path / "out", scored_by=own)
@@ -344,13 +345,13 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_compare_stops_at_a_cell_that_fails(
-    tmp_path: Path, pipeline: StableDiffusionPipeline, judges: Evaluators, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pipeline: StableDiffusionPipeline, evaluators: Evaluators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(*_: Any, **__: Any) -> Any:
         raise LookforwardError("Step 3: the loss is nan.")
 
     monkeypatch.setattr(cell_runner, "train", diverge)
-    monkeypatch.setattr("lookforward.assembly.build_pipeline", lambda *_: pipeline)
-    monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_, **__: judges)
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.build_pipeline", lambda *_: pipeline)
+    monkeypatch.setattr("lookforward.benchmark.cell_runner.build_evaluators", lambda *_, **__: evaluators)
     with raises("cell-failed", "vase-0, dreambooth, seed 0", "Step 3"):
         run_cells(plan_of("dreambooth"), tmp_path / "out")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lookforward.report import comparison_sheet, contact_sheet, interval, paired_interval
+from lookforward.report import comparison_sheet, contact_sheet, interval
 from lookforward.report.blocks import Section, Strong, Table
 from lookforward.report.render import markdown_page, terminal_table
 from lookforward.report.statistics import widened_tail
@@ -106,17 +106,6 @@ def test_interval_is_reproducible_and_weighs_subjects_alike() -> None:
     assert np.isnan([alone.low, alone.high, alone.half_width]).all()
     with pytest.raises(ValueError, match="values"):
         interval(np.array([]), None, np.random.default_rng(1))
-
-
-def test_paired_interval_is_that_of_the_differences() -> None:
-    rng = np.random.default_rng(2)
-    hard = rng.standard_normal(20)
-    a, b = hard + 0.1 + 0.01 * rng.standard_normal(20), hard
-    found = paired_interval(a, b, None, np.random.default_rng(3))
-    assert 0.05 < found.low < found.mean < found.high < 0.15
-    assert found.mean == pytest.approx((a - b).mean())
-    with pytest.raises(ValueError, match="as many values"):
-        paired_interval(a, b[:5], None, rng)
 
 
 def test_tail_is_wider_for_few_subjects() -> None:

@@ -25,7 +25,7 @@ from lookforward.report.page_sections import CEILING
 from lookforward.report.pictures import case_section, cases, prompts_in_turn, sheet_section, unseen_score
 from lookforward.report.plots import _keep_near, curve_plots, fidelity_plots
 from lookforward.report.render import data_uris, write_report
-from lookforward.report.statistics import paired_interval
+from lookforward.report.statistics import interval
 from lookforward_toybox import bundle
 
 ROOT = Path(__file__).parents[1]
@@ -187,12 +187,7 @@ def test_figures_are_those_of_the_cells(folder: Path) -> None:
     assert cell_of(page.tables["Scores"], "Look Forward", "cells") == "6"
     keys = sorted(ours)
     gains = np.array([ours[k] - base[k] for k in keys])
-    low_high = paired_interval(
-        np.array([ours[k] for k in keys]),
-        np.array([base[k] for k in keys]),
-        np.array([k[0] for k in keys]),
-        np.random.default_rng(0),
-    )
+    low_high = interval(gains, np.array([k[0] for k in keys]), np.random.default_rng(0))
     change = 100 * gains.sum() / sum(base.values())
     wanted = f"{gains.mean():+.3f} [{low_high.low:+.3f}, {low_high.high:+.3f}], {change:+.1f}%".replace("-", "−")
     apart = page.tables["Difference from DreamBooth, with 95% intervals"]

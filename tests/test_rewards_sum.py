@@ -12,7 +12,7 @@ from errors import raises
 from lookforward.core.protocols import Reward
 from lookforward.core.types import Transition
 from lookforward.models.encoders.similarity import Similarity
-from lookforward.rewards.checked import checked
+from lookforward.rewards.checked import CheckedReward
 from lookforward.rewards.image import ImageReward, PhotoReward
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
@@ -147,14 +147,14 @@ def test_a_sum_has_parts_of_distinct_names(terms: list[tuple[float, Reward]]) ->
 
 def test_the_guard_lets_good_values_pass() -> None:
     transition = random_transition(seeded(), 4)
-    guarded = checked(NoiseReward())
+    guarded = CheckedReward(NoiseReward())
     transition.action.requires_grad_(True)
     values = guarded(transition)
     torch.testing.assert_close(values, NoiseReward()(transition))
     assert values.requires_grad
     assert (guarded.name, guarded.needs_image) == ("noise", False)
-    assert checked(SSIM_REWARD).needs_image
-    whole = checked(Fixed(torch.tensor([1, 2, 3, 4])))(transition)
+    assert CheckedReward(SSIM_REWARD).needs_image
+    whole = CheckedReward(Fixed(torch.tensor([1, 2, 3, 4])))(transition)
     torch.testing.assert_close(whole, torch.tensor([1.0, 2.0, 3.0, 4.0]))
 
 
@@ -170,10 +170,10 @@ def test_the_guard_lets_good_values_pass() -> None:
 )
 def test_the_guard_stops_bad_values(values: Any, fact: str) -> None:
     with raises("reward-values", "fixed", fact):
-        checked(Fixed(values))(random_transition(seeded(), 4))
+        CheckedReward(Fixed(values))(random_transition(seeded(), 4))
 
 
 def test_a_guarded_part_is_named_within_a_sum() -> None:
-    bad = checked(Fixed(torch.full((4,), float("nan")), "bad"))
+    bad = CheckedReward(Fixed(torch.full((4,), float("nan")), "bad"))
     with raises("reward-values", "bad", "nan"):
-        WeightedSum([(1.0, checked(NoiseReward())), (0.5, bad)])(random_transition(seeded(), 4))
+        WeightedSum([(1.0, CheckedReward(NoiseReward())), (0.5, bad)])(random_transition(seeded(), 4))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from errors import raises
 from fake_cells import FakeRunner, begun, fake_plan, finish
-from lookforward.assembly import build_pipeline
 from lookforward.benchmark.cell import finished_cell
 from lookforward.benchmark.cell_runner import run_cell
 from lookforward.benchmark.dataframes import write_results
@@ -21,6 +20,7 @@ from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.runner import prepare
 from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
+from lookforward.models.pipeline import build_pipeline
 
 
 def rescored(plan: Plan, **scoring: Any) -> Plan:
@@ -69,7 +69,7 @@ def test_clip_text_sees_the_identifier_where_it_is_kept(
     seen: list[str] = []
 
     class Noting:
-        name, higher_is_better = "noting", True
+        name = "noting"
 
         def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
             seen.extend(prompts)
@@ -87,9 +87,9 @@ def test_clip_text_sees_the_identifier_where_it_is_kept(
         },
     )
     plan = rescored(plan, identifier_in_clip_text=kept)
-    judges: Any = None
+    evaluators: Any = None
     pipeline = build_pipeline(str(tiny_model))
-    run_cell(plan, ("old_vase", "untouched", 0), tmp_path / "set" / "old_vase", pipeline, judges, "")
+    run_cell(plan, ("old_vase", "untouched", 0), tmp_path / "set" / "old_vase", pipeline, evaluators, "")
     noun = "zwx vase" if kept else "vase"
     assert seen == [fill(p, "", noun) for p in plan.prompts_of("old_vase") for _ in range(2)]
     assert all(("zwx" in text) is kept for text in seen)

@@ -10,11 +10,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from lookforward.assembly import build_evaluators, build_pipeline
+from lookforward.assembly import build_evaluators
 from lookforward.bundle import TOYBOX
-from lookforward.core.path import scaled_linear
 from lookforward.models.encoders import to_unit
 from lookforward.models.encoders.metadata import is_evaluation_only
+from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
 from lookforward_toybox.bounds import bounds
@@ -30,6 +30,7 @@ from lookforward_toybox.check import (
 )
 from lookforward_toybox.figure import figure_of
 from lookforward_toybox.judge import Judge
+from tiny import scaled_linear
 
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
 

@@ -13,9 +13,9 @@ import pytest
 from errors import raises
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.models.encoders import to_unit
-from lookforward.scores.alignment import OracleScore
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.labels import GROUPS, LABELS, label_ids
+from lookforward_toybox.oracle.alignment import OracleScore
 from lookforward_toybox.subjects import find_subject, known_drawing, reference_photos, write_photos
 from lookforward_toybox.world.captions import caption
 from lookforward_toybox.world.outfits import OUTFITS

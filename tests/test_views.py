@@ -13,7 +13,7 @@ from conftest import make_pipeline, save_image
 from errors import raises
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly import build
-from lookforward.assembly.training import training_job
+from lookforward.assembly.training import TrainingJob
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.core.types import Transition
@@ -471,16 +471,16 @@ def test_resume_is_exact_with_all_kinds_of_views(subjects: Path, tmp_path: Path,
 def test_the_card_counts_the_photos_of_all_subjects(subjects: Path, tiny_model: Path, tmp_path: Path) -> None:
     given = {"model.name": str(tiny_model), "objective.prior_weight": 0.0, "run.steps": 1}
     config = settings(**name_subjects(subjects, given))
-    list(training_job(tmp_path / "run", config, read_subject(subjects, config)))
+    list(TrainingJob(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Trained with lookforward on 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
 
 @pytest.mark.parametrize("kind", ["caption", "mask", "flip"])
 def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: str) -> None:
     config = settings(**{"subject.photos": str(dog)})
-    job = training_job(tmp_path / "run", config, read_subject(dog, config))
+    job = TrainingJob(tmp_path / "run", config, read_subject(dog, config))
     job.run.begin(job.subject.digests)
-    training_job(tmp_path / "run", config, read_subject(dog, config))
+    TrainingJob(tmp_path / "run", config, read_subject(dog, config))
     match kind:
         case "caption":
             (dog / "0.txt").write_text("a {}")
@@ -492,7 +492,7 @@ def test_a_run_with_other_views_is_another_run(dog: Path, tmp_path: Path, kind: 
             config = settings(**{"subject.photos": str(dog), "data.flip": True})
             fact = "data.flip was False, now True"
     with raises("run-differs", tmp_path / "run", fact):
-        training_job(tmp_path / "run", config, read_subject(dog, config))
+        TrainingJob(tmp_path / "run", config, read_subject(dog, config))
 
 
 def test_dpok_wants_one_prompt(dog: Path) -> None:

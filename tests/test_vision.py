@@ -15,13 +15,12 @@ from errors import raises
 from lookforward.models.encoders import (
     ClipEncoders,
     ImageEncoder,
-    explain_load_error,
     load_clip,
     load_dino,
-    local_folder,
     to_pixels,
     to_unit,
 )
+from lookforward.models.pretrained import explain_load_error, local_folder
 
 SIDE = 32
 WORDS = [

@@ -11,7 +11,7 @@ from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import CriticUpdater, Objective, Trainer
-from lookforward.core.path import NoisePath, add_noise, scaled_linear
+from lookforward.core.path import NoisePath, add_noise, variance_preserving
 from lookforward.core.prediction import Prediction
 from lookforward.core.protocols import Adapter, Reward
 from lookforward.core.types import CachedLatents, Conditioning, State, Transition
@@ -21,6 +21,13 @@ from lookforward.critics.state_action import StateActionCritic
 from lookforward.critics.value import ScaledCritic
 from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.weighted import WeightedSum
+
+
+def scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> NoisePath:
+    """Stable Diffusion 1's path: betas whose square roots are evenly spaced."""
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float32) ** 2
+    return variance_preserving(torch.cumprod(1 - betas, dim=0))
+
 
 PATH = scaled_linear()
 

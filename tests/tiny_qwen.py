@@ -23,7 +23,7 @@ from transformers import (
     Qwen3Model,
 )
 
-from conftest import CAPTIONS
+from conftest import CAPTIONS, vae_blocks
 from families import settle
 
 # As Qwen's own begins and ends; tools and earlier turns are left out
@@ -37,7 +37,7 @@ LIGHTNING: dict[str, Any] = {"base_shift": math.log(3), "max_shift": math.log(3)
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Qwen2Tokenizer:
+def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Any:
     """Byte-level BPE, as Qwen's, of some hundred tokens learned from the captions."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -46,7 +46,7 @@ def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE) -> Qwen2Tokenizer:
     )
     backend.train_from_iterator([*CAPTIONS, "user assistant system"], trainer)
     vocabulary = backend.get_vocab()
-    merges = [tuple(pair) for pair in _merges(backend)]
+    merges: Any = [tuple(pair) for pair in _merges(backend)]
     made: Any = Qwen2Tokenizer(vocab=vocabulary, merges=merges, model_max_length=2048, padding_side="right")
     made.add_special_tokens({"additional_special_tokens": MARKS[1:]})
     made.chat_template = chat_template
@@ -62,7 +62,7 @@ def frozen(pipeline: Any) -> Any:
     return pipeline
 
 
-def make_z_image(shift: float = 6.0, chat_template: str | None = CHAT_TEMPLATE, **transformer: Any) -> ZImagePipeline:
+def make_z_image(shift: float = 6.0, chat_template: str | None = CHAT_TEMPLATE, **transformer: Any) -> Any:
     """32-pixel images, 8×8 latents in 16 tokens, and all parts of the real one, with random weights."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer(chat_template)
@@ -79,9 +79,7 @@ def make_z_image(shift: float = 6.0, chat_template: str | None = CHAT_TEMPLATE, 
             transformer=ZImageTransformer2DModel(**of_transformer | transformer),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
             vae=AutoencoderKL(
-                block_out_channels=(8, 8, 8),
-                down_block_types=("DownEncoderBlock2D",) * 3,
-                up_block_types=("UpDecoderBlock2D",) * 3,
+                **vae_blocks(8, 8, 8),
                 norm_num_groups=4,
                 latent_channels=4,
                 sample_size=32,
@@ -96,7 +94,7 @@ def make_z_image(shift: float = 6.0, chat_template: str | None = CHAT_TEMPLATE, 
     )
 
 
-def make_qwen_image(scheduler: dict[str, Any] | None = None, **transformer: Any) -> QwenImagePipeline:
+def make_qwen_image(scheduler: dict[str, Any] | None = None, **transformer: Any) -> Any:
     """32-pixel images, 8×8 latents in 16 tokens, and all parts of the real one, with random weights."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()

@@ -17,9 +17,8 @@ from typing import Any, Unpack
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from lookforward.assembly import Source, device_of, find_source
 from lookforward.assembly.prompts import fill_prompt, prompt_notes
-from lookforward.assembly.training import training_job
+from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten, join
 from lookforward.config.recipe import load_settings, require_followed, written_settings
 from lookforward.config.recipe import until_best as with_own_end
@@ -27,6 +26,7 @@ from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
+from lookforward.exports.source import Source, device_of, find_source
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 
@@ -129,7 +129,7 @@ def personalize(
     resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
-    job = training_job(folder, resolved, subject, given=written)
+    job = TrainingJob(folder, resolved, subject, given=written)
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback

@@ -4,7 +4,6 @@ No other module of lookforward imports lookforward_toybox.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,23 +12,11 @@ from lookforward.errors import LookforwardError
 if TYPE_CHECKING:
     import numpy as np
 
+    from lookforward.core.benchmark_subject import BenchmarkSubject
+    from lookforward.core.specs import ScoreSpec
+
 TOYBOX = "toybox"  # what `--model` and `--dataset` call it
 CARD = "subject.json"  # beside photos that the bundle drew: which of its subjects they show
-
-
-@dataclass(frozen=True)
-class BundledSubject:
-    """One subject of the bundle's world.
-
-    live: whether it is an animal. drawing: gives the subject alone, (size, size, 4) in [0, 1]. write_photos: writes its
-    photos and their CARD into a folder.
-    """
-
-    name: str
-    class_noun: str
-    live: bool
-    drawing: "Callable[[], np.ndarray]"
-    write_photos: Callable[[Path], object]
 
 
 class Bundle(Protocol):
@@ -51,6 +38,11 @@ class Bundle(Protocol):
         ...
 
     @property
+    def SCORES(self) -> "Sequence[ScoreSpec]":
+        """Scores that only its world can take."""
+        ...
+
+    @property
     def DATASETS(self) -> Sequence[str]:
         """The names that `--dataset` takes."""
         ...
@@ -63,8 +55,8 @@ class Bundle(Protocol):
         """The places that the model knows in words, such as "on the beach"."""
         ...
 
-    def subjects(self, dataset: str = "toybox-all") -> Sequence[BundledSubject]:
-        """The subjects of a data set, or all."""
+    def subjects(self, dataset: str = "toybox-all") -> "tuple[BenchmarkSubject, ...]":
+        """The subjects of one of DATASETS, or all."""
         ...
 
     def describe_subjects(self, names: Sequence[str]) -> str:
@@ -73,6 +65,10 @@ class Bundle(Protocol):
 
     def known_drawing(self, folder: Path) -> "np.ndarray | None":
         """The drawing (size, size, 4) in [0, 1] of the subject in a folder of photos; None for any other subject."""
+        ...
+
+    def comparisons(self) -> Mapping[str, Callable[..., None]]:
+        """The commands that compare methods on its subjects: compare, ablate and demo."""
         ...
 
     def commands(self) -> Mapping[str, Callable[..., None]]:

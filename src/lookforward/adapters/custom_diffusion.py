@@ -49,9 +49,7 @@ class CustomDiffusionAdapter:
 
     words: tuple[Word, ...]
 
-    @property
-    def changes_prompts(self) -> bool:
-        return True
+    changes_prompts = True
 
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
         for module in policy.components.values():
@@ -76,16 +74,11 @@ class CustomDiffusionAdapter:
         write_words(word_table(policy.pipeline), folder)
         denoiser: Any = policy.denoiser
         crossing = cross_attentions(policy.denoiser)
-        tensors = {
-            f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight.detach()
-            for name, attention in crossing.items()
-            for part in _PROJECTIONS
-        }
         # diffusers needs a processor for each attention; an empty one has no weights
-        tensors |= {
+        empty = {
             name: torch.empty(0) for name in denoiser.attn_processors if name.removesuffix(".processor") not in crossing
         }
-        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+        write_tensors(folder / WEIGHTS, _named_weights(policy.denoiser) | empty, {"format": "pt"})
 
 
 def build_custom_diffusion(settings: Any, _: torch.Generator) -> CustomDiffusionAdapter:
@@ -101,6 +94,15 @@ def usage() -> list[str]:
 def cross_attentions(denoiser: nn.Module) -> dict[str, Any]:
     """The attentions that look at the prompt, by name: 16 in Stable Diffusion 1 and 2."""
     return {name: module for name, module in denoiser.named_modules() if name.rpartition(".")[2] == "attn2"}
+
+
+def _named_weights(denoiser: nn.Module) -> dict[str, Tensor]:
+    """The projections' weights by their names in diffusers' file."""
+    return {
+        f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight
+        for name, attention in cross_attentions(denoiser).items()
+        for part in _PROJECTIONS
+    }
 
 
 def load_custom_diffusion(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
@@ -120,12 +122,7 @@ def load_custom_diffusion(pipeline: Any, folder: Path, strength: float = 1.0) ->
     except (OSError, SafetensorError) as error:
         message = f"{path} cannot be read: {error}. Give the export's folder."
         raise LookforwardError(message, code="export-unreadable") from error
-    attentions = cross_attentions(getattr(pipeline, family_of(pipeline).denoiser))
-    weights = {
-        f"{name}.processor.{part}_custom_diffusion.weight": getattr(attention, part).weight
-        for name, attention in attentions.items()
-        for part in _PROJECTIONS
-    }
+    weights = _named_weights(getattr(pipeline, family_of(pipeline).denoiser))
     trained = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
     if trained.keys() != weights.keys() or any(trained[name].shape != w.shape for name, w in weights.items()):
         message = f"{path} does not fit this model's cross-attentions: give the model it was trained on."

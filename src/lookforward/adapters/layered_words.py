@@ -1,8 +1,9 @@
-"""What P+ and NeTI share: a word that looks different to each cross-attention layer is attached, written and read."""
+"""What P+ and NeTI share: a word that looks different to each cross-attention layer is trained, written and read."""
 
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,38 @@ from lookforward.models.families.layered_words.embeddings import LayerWords, Spa
 from lookforward.models.families.layered_words.pipeline import WEIGHTS, LayeredWordPipeline, cross_attentions
 from lookforward.models.policy import DiffusionPolicy
 
-_Words = LayerWords | SpaceTimeWords
 
+@dataclass(frozen=True)
+class LayeredWordAdapter:
+    """A word that looks different to each cross-attention layer is all that is trained.
 
-def attach_word(
-    policy: DiffusionPolicy, identifier: str, initial_word: str, make: Callable[[Tensor, int], _Words]
-) -> dict[str, nn.Parameter]:
-    """Freeze the model and add a word; returns what is trainable of it, by name.
+    identifier: the new word, "<sks>". initial_word: whose embedding it begins with. make: its embeddings, from the
+    initial word's vector (d,) and the number of layers. changes_prompts: not where they are encoded within `act`,
+    which knows the timestep; see `LayeredWordPipeline`.
 
-    make: from the initial word's vector (d,) and the number of layers.
+    The export is a file of weights and a custom pipeline for diffusers.
     """
-    for module in policy.components.values():
-        module.requires_grad_(False)
-    check_words(text_parts(policy.pipeline)[1], [Word(identifier, initial_word)])
-    words = make(initial_vector(policy.pipeline, initial_word), len(cross_attentions(policy.denoiser)))
-    become(policy.pipeline).set_word(identifier, words)
-    return {f"{words.kind}.{name}": parameter for name, parameter in words.named_parameters()}
+
+    identifier: str
+    initial_word: str
+    make: Callable[[Tensor, int], LayerWords | SpaceTimeWords]
+    changes_prompts: bool
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""
+        for module in policy.components.values():
+            module.requires_grad_(False)
+        check_words(text_parts(policy.pipeline)[1], [Word(self.identifier, self.initial_word)])
+        initial = initial_vector(policy.pipeline, self.initial_word)
+        words = self.make(initial, len(cross_attentions(policy.denoiser)))
+        become(policy.pipeline).set_word(self.identifier, words)
+        return {f"{words.kind}.{name}": parameter for name, parameter in words.named_parameters()}
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        release(policy.pipeline)
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        write_word(policy, folder)
 
 
 def become(pipeline: Any) -> LayeredWordPipeline:

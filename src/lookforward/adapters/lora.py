@@ -82,6 +82,8 @@ class LoraAdapter:
             parameters |= learned
         for parameter in parameters.values():
             parameter.requires_grad_(True)
+            # peft makes it as the layer beside it is, which may be in low precision, or off the device
+            parameter.data = parameter.data.to(policy.device, torch.float32)
         for name in sorted(parameters):
             if ".lora_A." in name:
                 self._draw(parameters[name])

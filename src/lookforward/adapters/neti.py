@@ -9,31 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lookforward.adapters.layered_words import attach_word, read_word, release, write_word
+from lookforward.adapters.layered_words import LayeredWordAdapter, read_word
 from lookforward.errors import LookforwardError
 from lookforward.models.families.layered_words.embeddings import SpaceTimeWords, draw_frequencies
-from lookforward.models.policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)
-class NetiAdapter:
-    """The weights of the network from timestep and layer to the word.
+class NetiNetwork:
+    """Makes the network from timestep and layer to the word.
 
-    identifier: the new word, "<sks>". initial_word: whose embedding it begins as, and whose length it keeps.
     width: of the two hidden layers. bypass: α, the share of what is added behind the text encoder; 0 is none.
     dropout: how likely nested dropout cuts the second hidden layer short, to a random length.
     generator: on the CPU, for the first weights, the waves' frequencies and nested dropout.
-
-    The export is a file of weights and a custom pipeline for diffusers.
 
     Raises:
         LookforwardError: a number is out of range.
     """
 
-    identifier: str
-    initial_word: str
     width: int
     bypass: float
     dropout: float
@@ -47,21 +41,13 @@ class NetiAdapter:
         if not 0 <= self.dropout <= 1:
             raise LookforwardError(f"adapter.neti_dropout = {self.dropout} must lie in [0, 1].", code="setting-range")
 
-    @property
-    def changes_prompts(self) -> bool:
-        return False  # they are encoded within `act`, which knows the timestep; see `LayeredWordPipeline`
-
-    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
-        """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""
-
-        def make(initial: Tensor, layers: int) -> SpaceTimeWords:
-            frequencies = draw_frequencies(self.generator)
-            # Made on the CPU, where the generator is
-            words = SpaceTimeWords(initial.cpu(), frequencies, layers, self.width, self.bypass, self.generator)
-            words.draw_keep = self.draw_keep if self.dropout > 0 else None
-            return words
-
-        return attach_word(policy, self.identifier, self.initial_word, make)
+    def __call__(self, initial: Tensor, layers: int) -> SpaceTimeWords:
+        """initial: (d,), the vector that the word begins as, and whose length it keeps."""
+        frequencies = draw_frequencies(self.generator)
+        # Made on the CPU, where the generator is
+        words = SpaceTimeWords(initial.cpu(), frequencies, layers, self.width, self.bypass, self.generator)
+        words.draw_keep = self.draw_keep if self.dropout > 0 else None
+        return words
 
     def draw_keep(self, b: int, n: int) -> Tensor:
         """Nested dropout (Rippel et al. 2014): how many hidden units count, (b, n) in [1, width].
@@ -72,24 +58,13 @@ class NetiAdapter:
         short = torch.randint(1, self.width + 1, (b, n), generator=self.generator)
         return torch.where(cut, short, self.width)
 
-    def detach(self, policy: DiffusionPolicy) -> None:
-        release(policy.pipeline)
 
-    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
-        write_word(policy, folder)
-
-
-def build_neti(settings: Any, generator: torch.Generator) -> NetiAdapter:
+def build_neti(settings: Any, generator: torch.Generator) -> LayeredWordAdapter:
     """The adapter of a run's settings."""
     chosen, subject = settings.adapter, settings.subject
-    return NetiAdapter(
-        subject.identifier,
-        chosen.initial_word or subject.class_noun,
-        chosen.neti_width,
-        chosen.neti_bypass,
-        chosen.neti_dropout,
-        generator,
-    )
+    network = NetiNetwork(chosen.neti_width, chosen.neti_bypass, chosen.neti_dropout, generator)
+    initial_word = chosen.initial_word or subject.class_noun
+    return LayeredWordAdapter(subject.identifier, initial_word, network, changes_prompts=False)
 
 
 def load_neti(pipeline: Any, folder: Path, strength: float = 1.0) -> None:

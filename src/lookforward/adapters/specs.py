@@ -57,6 +57,7 @@ LORA = AdapterSpec(
         },
     },
     settings=("adapter.rank", "adapter.alpha"),
+    frozen=frozenset({"denoiser", "text encoders"}),
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
 
@@ -126,6 +127,7 @@ TEXTUAL_INVERSION = AdapterSpec(
     needs=frozenset({"learned-words"}),
     dpok=False,
     tag="textual_inversion",
+    frozen=frozenset({"denoiser"}),
 )
 
 P_PLUS = AdapterSpec(
@@ -150,6 +152,7 @@ P_PLUS = AdapterSpec(
     several_subjects=False,
     needs=frozenset({"cross-attention", "learned-words"}),
     dpok=False,
+    frozen=frozenset({"denoiser"}),
 )
 NETI = replace(
     P_PLUS,

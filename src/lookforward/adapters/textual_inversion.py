@@ -45,9 +45,7 @@ class TextualInversionAdapter:
 
     words: tuple[Word, ...]
 
-    @property
-    def changes_prompts(self) -> bool:
-        return True
+    changes_prompts = True
 
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
         for module in policy.components.values():

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lookforward.core.path import NoisePath
-from lookforward.core.protocols import Policy
 from lookforward.core.types import Batch, CachedLatents, Conditioning
 
 _PROMPTS_AT_ONCE = 32
@@ -57,10 +57,16 @@ class Examples:
         )
 
 
+class PromptEncoder(Protocol):
+    """What encodes prompts: a policy, or something that remembers what one made of them."""
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning: ...
+
+
 class PromptCache:
     """Encoded prompts: kept if the text encoders are frozen, encoded again in each step if one is trained."""
 
-    def __init__(self, policy: Policy, trained: bool) -> None:
+    def __init__(self, policy: PromptEncoder, trained: bool) -> None:
         self.policy, self.trained = policy, trained
         self._kept: dict[str, Conditioning] = {}
 

@@ -14,9 +14,10 @@ from lookforward.data.class_images import class_images, read_class_images
 from lookforward.data.photo import Pixels
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
+from lookforward.models.digests import fingerprint
 from lookforward.models.encoders import to_unit
 from lookforward.models.latents import encode
-from lookforward.models.sampling import draw_images, fingerprint
+from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 
 _SHOWN, _COLUMNS = 40, 8  # images on the sheet
@@ -49,6 +50,8 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> C
         sampler = {"steps": data.class_image_steps, "guidance": settings.evaluation.guidance}
         draw = partial(draw_images, pipeline, resolution=data.resolution, **sampler)
         key = f"{fingerprint(pipeline)}|{sampler}"
+        if settings.model.weights != "fp32":  # which draws other images
+            key += f"|{settings.model.weights}|{settings.model.precision}"
         images = [
             class_images(draw, prompt, data.class_images, resolution=data.resolution, key=key) for prompt in classes
         ]

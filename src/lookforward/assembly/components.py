@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.optimizer import build_optimizer
+from lookforward.assembly.placement import build_run_pipeline, resting_parts
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -31,9 +33,10 @@ from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
 from lookforward.data.views import make_views
 from lookforward.exports.load import model_hash
+from lookforward.models.digests import fingerprint
 from lookforward.models.encoders import Encoders, to_unit
+from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.latents import encode
-from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.folder import Run
 
@@ -69,7 +72,7 @@ def check(settings: Settings, subject: Subject, given: Mapping[str, Any] | None 
 
     given: as of `check_run`. Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
-    pipeline = build_pipeline(settings.model.name, settings.model.device)
+    pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
@@ -88,7 +91,7 @@ def build(
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
-    pipeline = pipeline or build_pipeline(settings.model.name, settings.model.device)
+    pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
@@ -102,9 +105,10 @@ def build(
             network.enable_gradient_checkpointing()
         else:
             network.disable_gradient_checkpointing()
-    digest = model_hash(pipeline)  # before anything is trained, as is the next line
+    digest = model_hash(pipeline)  # before anything is trained, as are the next lines
+    cache = EncodingCache(policy, fingerprint(pipeline), settings.model.weights) if settings.model.cache else None
     baseline = build_baseline(settings, policy)
-    references = _build_references(settings, subject, policy)
+    references = _build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     drawn = build_class_images(settings, subject, pipeline) if preserved == "images" else None
     remembered = None if drawn is None else drawn.examples
@@ -112,19 +116,20 @@ def build(
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
-    prompts = PromptCache(policy, adapter.changes_prompts)
+    prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
     of_class = references.plain_prompts if untouched else remembered.prompts if remembered else ()
     if len(set(references.prompts)) > 1:
         prompts.prepare([*references.prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
+    environment = build_environment(settings, pipeline, _photos(subject, policy))
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
         optimizer=build_optimizer(settings, parameters.values()),
-        environment=build_environment(settings, pipeline, _photos(subject, policy)),
+        environment=environment,
         critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
@@ -154,10 +159,14 @@ def build(
     best = None
     if settings.evaluation.every:
         best = BestStep(settings, Validation(settings, subject, policy, _photos(subject, policy)))
+    needs_image = environment.rewards.needs_image
+    policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best, drawn)
 
 
-def _build_references(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> Examples:
+def _build_references(
+    settings: Settings, subject: Subject, policy: DiffusionPolicy, cache: EncodingCache | None
+) -> Examples:
     views = make_views(
         subject,
         flip=settings.data.flip,
@@ -165,7 +174,8 @@ def _build_references(settings: Settings, subject: Subject, policy: DiffusionPol
         seed=settings.run.seed,
     )
     photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    latents = encode(policy.pipeline, photos)
+    encoded = partial(encode, policy.pipeline)
+    latents = cache.latents(photos, encoded) if cache else encoded(photos)
     height, width = latents.mean.shape[2:]
     masks = latent_weights(views, height, width, settings.data.background_weight)
     return Examples(

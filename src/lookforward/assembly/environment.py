@@ -14,13 +14,14 @@ from lookforward.config.settings import Settings
 from lookforward.core.protocols import Reward
 from lookforward.core.specs import Resources, RewardSpec, find_spec
 from lookforward.errors import LookforwardError
-from lookforward.models.encoders import Encoders, explain_load_error
+from lookforward.models.encoders import Encoders
 from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.encoders.perceptual import require_package
 from lookforward.models.latents import decode, decode_tiny
+from lookforward.models.pretrained import explain_load_error
 from lookforward.rewards import REWARDS
 from lookforward.rewards.call import CallableReward, load_callable
-from lookforward.rewards.checked import checked
+from lookforward.rewards.checked import CheckedReward
 from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
@@ -30,7 +31,7 @@ def build_environment(settings: Settings, pipeline: StableDiffusionPipeline, pho
     """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
     encoders = Encoders(encoder_sources(settings.model.name), photos[0].device)
     terms = parse_terms(settings.objective.reward)
-    reward = WeightedSum([(weight, checked(build_reward(name, encoders, photos))) for weight, name in terms])
+    reward = WeightedSum([(weight, CheckedReward(build_reward(name, encoders, photos))) for weight, name in terms])
     decoder = _build_decoder(settings, pipeline) if reward.needs_image else None
     return Environment(reward, settings.objective.transition, settings.objective.stride, decoder)
 

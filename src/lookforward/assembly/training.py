@@ -1,111 +1,144 @@
-"""The training job of a run, with its components, and with what it leaves: samples, exports of steps, the result."""
+"""The training of a run: it starts or resumes a run folder, and leaves logs, checkpoints, samples and exports."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import StableDiffusionPipeline
 
-from lookforward.assembly import RunComponents, build, manifest_of
+from lookforward.algorithm.trainer import train
+from lookforward.assembly import RunComponents, build
 from lookforward.assembly.components import result_weights
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
+from lookforward.core.types import StepResult
 from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card, ChosenStep
+from lookforward.exports.load import manifest_of
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
-from lookforward.runs.folder import MANIFEST, Run
-from lookforward.runs.training_job import TrainingJob
+from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward.runs.folder import MANIFEST, Run, prepare
 
 CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
 
 
-def training_job(
-    folder: Path,
-    settings: Settings,
-    subject: Subject,
-    pipeline: StableDiffusionPipeline | None = None,
-    given: Mapping[str, Any] | None = None,
-) -> TrainingJob[RunComponents]:
-    """The training of a run in `folder`, new or to continue; iterate over it to train.
+@dataclass
+class TrainingJob:
+    """The training of a run, from its first step or its last checkpoint. Iterate over it to train.
 
-    pipeline: the untouched model if it is loaded already; its weights are trained in place. given: what the user
-    wrote of the settings, by dotted names, so that notes can name what is not read.
+    When the iteration ends, the export is written.
+
+    folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights are
+    trained in place. given: what the user wrote of the settings, by dotted names, so that notes name what is not read.
+    notes: for the user. resumed_at: the step of the checkpoint that training continued from.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
     """
-    make = partial(build, settings, subject, pipeline, given)
-    return TrainingJob(folder, settings, subject, make, RunKeeper(subject))
 
-
-@dataclass(frozen=True)
-class RunKeeper:
-    """Samples, measurements and exports of a run of this subject."""
-
+    folder: Path
+    settings: Settings
     subject: Subject
+    pipeline: Any = None
+    given: Mapping[str, Any] | None = None
+    run: Run = field(init=False)
+    notes: tuple[str, ...] = field(init=False)
+    resumed_at: int = field(init=False, default=0)
 
-    def keep(self, components: RunComponents, run: Run, step: int) -> dict[str, float]:
+    def __post_init__(self) -> None:
+        self.run, self.notes = self._prepare(), self.subject.notes
+
+    def __iter__(self) -> Generator[StepResult]:
+        """Yield each missing step after it was logged and, where due, saved."""
+        if self._prepare().finished:
+            return
+        components = build(self.settings, self.subject, self.pipeline, self.given)
+        self.notes = components.notes
+        with self.run.hold():  # after building, so that what cannot be built leaves no run behind
+            if self._prepare().finished:
+                return
+            self.run.make_longer()
+            self.run.begin(self.subject.digests)
+            yield from self._train(components)
+
+    def _prepare(self) -> Run:
+        """Raises if another process began another run in the folder meanwhile."""
+        return prepare(self.folder, self.settings, self.subject.digests)
+
+    def _train(self, components: RunComponents) -> Iterator[StepResult]:
+        run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
+        load_newest(trainer, run.checkpoints, components.model_hash)
+        self.resumed_at = trainer.step
+        run.forget_after(trainer.step)
+        if best is not None:
+            best.forget_after(run, trainer.step)
+        self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
+        if best is None or not best.enough(run):
+            for result in train(trainer, asked.steps):
+                run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+                due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
+                if due:
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                measured = self._keep(components, result.step)
+                enough = best is not None and bool(measured) and best.enough(run)
+                if enough and not due:  # so that the run can be continued from its end
+                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
+                if enough:
+                    break
+        self._export_result(components)
+
+    def _keep(self, components: RunComponents, step: int) -> dict[str, float]:
         """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""
-        asked, every = run.settings.run, run.settings.evaluation.sample_every
+        run, asked, every = self.run, self.settings.run, self.settings.evaluation.sample_every
         _keep_class_images(components, run)
         if _due(every, step) or (every and step == asked.steps):
             _draw_samples(self.subject, components, run, step)
         if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
-            self._export(components, run, step, run.exports / f"step-{step:06d}")
+            _export(self.subject, components, run, step, run.exports / f"step-{step:06d}")
         best = components.best_step
         return best.measure(components.trainer, run) if best is not None and best.due(step) else {}
 
-    def forget_after(self, components: RunComponents, run: Run, step: int) -> None:
-        """Forget measurements of steps that will be taken again."""
-        if components.best_step is not None:
-            components.best_step.forget_after(run, step)
-
-    def enough(self, components: RunComponents, run: Run) -> bool:
-        """Whether more steps no longer gain."""
-        return components.best_step is not None and components.best_step.enough(run)
-
-    def export(self, components: RunComponents, run: Run) -> None:
+    def _export_result(self, components: RunComponents) -> None:
         """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
-        best, trainer = components.best_step, components.trainer
+        run, best, last = self.run, components.best_step, components.trainer.step
         choice = best.choice(run) if best is not None else None
         if best is None or choice is None:
-            self._export(components, run, trainer.step, run.export)
+            _export(self.subject, components, run, last, run.export)
             return
-        if choice.step != trainer.step:
-            self._export(components, run, trainer.step, run.exports / "last")
+        if choice.step != last:
+            _export(self.subject, components, run, last, run.exports / "last")
         with result_weights(components, run):
-            self._export(components, run, choice.step, run.export, best.report(run, trainer.step))
+            _export(self.subject, components, run, choice.step, run.export, best.report(run, last))
         best.clear(run)
-
-    def _export(
-        self, components: RunComponents, run: Run, step: int, folder: Path, chosen: ChosenStep | None = None
-    ) -> None:
-        """Export the weights of a step, with a card that shows that step's samples if there are any.
-
-        chosen: how the step was chosen; its weights are in place. Else they are those of the trainer.
-        """
-        if (folder / MANIFEST).is_file():
-            return
-        family = components.policy.family.name
-        manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
-        count = sum(len(one.photos) for one in self.subject.together)
-        settings = with_values(run.settings, {"run.steps": step})
-        card = Card(manifest, settings, count, _samples_of(run, step), chosen=chosen)
-        with components.trainer.averaged() if chosen is None else nullcontext():
-            export(components.adapter, components.policy, folder, manifest, card)
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
+
+
+def _export(
+    subject: Subject, components: RunComponents, run: Run, step: int, folder: Path, chosen: ChosenStep | None = None
+) -> None:
+    """Export the weights of a step, with a card that shows that step's samples if there are any.
+
+    chosen: how the step was chosen; its weights are in place. Else they are those of the trainer.
+    """
+    if (folder / MANIFEST).is_file():
+        return
+    family = components.policy.family.name
+    manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
+    count = sum(len(one.photos) for one in subject.together)
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step), chosen=chosen)
+    with components.trainer.averaged() if chosen is None else nullcontext():
+        export(components.adapter, components.policy, folder, manifest, card)
 
 
 def _samples_of(run: Run, step: int) -> Path:
@@ -137,7 +170,7 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
         for one in subject.together
         for template in templates
     ]
-    with components.trainer.averaged():
+    with components.trainer.averaged(), components.policy.placement.awake():
         images = draw_images(
             components.pipeline,
             prompts,

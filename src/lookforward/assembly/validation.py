@@ -93,7 +93,7 @@ class Validation:
     def measure(self, trainer: Trainer) -> Evaluation:
         """The policy as it is now, after `trainer.step` steps."""
         started = time.perf_counter()
-        with _undisturbed(trainer):
+        with _undisturbed(trainer), self.policy.placement.awake():
             identity, prompt = zip(*(self._measure(i) for i in range(len(self.drawn))), strict=True)
             loss = self._loss(trainer)
         seconds = round(time.perf_counter() - started, 3)

@@ -74,42 +74,31 @@ class Draft:
         empty: Conditioning | None,
         generator: torch.Generator,
     ) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]:
-        """The one update of a step, in one part: see `draft_loss`."""
-        yield iter([draft_loss(policy, environment, start, self, conditioning, empty, generator)])
+        """Draw an image for each row of `start` and differentiate its reward: one update, whose loss has one part.
 
+        start: reference photos for rewards that compare with them, (b, …); its noise and timesteps are not looked at.
+        empty: of the empty prompt, for guidance other than 1.
 
-def draft_loss(
-    policy: Policy,
-    environment: Environment,
-    start: Batch,
-    settings: Draft,
-    conditioning: Conditioning,
-    empty: Conditioning | None,
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, float]]:
-    """Draw an image for each row of `start` and differentiate its reward: the scalar loss and its metrics.
-
-    start: reference photos for rewards that compare with them, (b, …); its noise and timesteps are not looked at.
-    empty: of the empty prompt, for guidance other than 1.
-
-    Raises:
-        LookforwardError: a reward that gives no gradient, or latents that are not finite.
-    """
-    noise = draw_noise(start.x_0, generator)
-    last = 0 if settings.noises else settings.last
-    # Only the last step is kept
-    end = deque(sample_steps(policy, settings.sampler, noise, conditioning, empty, generator, last), maxlen=1).pop()
-    if settings.noises:
-        start = rows(start, torch.arange(len(noise), device=noise.device).repeat_interleave(settings.noises))
-        end = _denoise_again(policy, settings, end, empty, generator)
-    require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
-    remedy = (
-        ", which DRaFT needs: take baseline.name = dpok, or no baseline and a critic (objective.reward_gradient ="
-        " critic)."
-    )
-    reward, metrics = environment.reward_with_metrics(final_transition(policy, end, start), remedy)  # (b,) or (b n,)
-    loss = -reward.mean()  # rewards rise, losses fall
-    return loss, metrics | {"loss": loss.item()}
+        Raises:
+            LookforwardError: a reward that gives no gradient, or latents that are not finite.
+        """
+        noise = draw_noise(start.x_0, generator)
+        last = 0 if self.noises else self.last
+        # Only the last step is kept
+        end = deque(sample_steps(policy, self.sampler, noise, conditioning, empty, generator, last), maxlen=1).pop()
+        if self.noises:
+            start = rows(start, torch.arange(len(noise), device=noise.device).repeat_interleave(self.noises))
+            end = _denoise_again(policy, self, end, empty, generator)
+        require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
+        remedy = (
+            ", which DRaFT needs: take baseline.name = dpok, or no baseline and a critic (objective.reward_gradient ="
+            " critic)."
+        )
+        reward, metrics = environment.reward_with_metrics(
+            final_transition(policy, end, start), remedy
+        )  # (b,) or (b n,)
+        loss = -reward.mean()  # rewards rise, losses fall
+        yield iter([(loss, metrics | {"loss": loss.item()})])
 
 
 def _denoise_again(

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from lookforward import assembly
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
-from lookforward.assembly import Evaluators, RunComponents, build, build_scores, model_hash
+from lookforward.assembly import Evaluators, RunComponents, build, build_evaluators, build_scores
 from lookforward.assembly.components import result_weights
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
-from lookforward.benchmark.datasets import photos_hash
+from lookforward.benchmark.datasets.values import photos_hash
 from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import DEFAULT_SCORING, UNTOUCHED, CellKey, Plan, Scoring
 from lookforward.benchmark.provenance import device_name, now, versions
@@ -27,6 +26,8 @@ from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.data.prompts import clip_text, fill
 from lookforward.errors import LookforwardError
+from lookforward.exports.load import model_hash
+from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import Run
 from lookforward.scores.evaluate import score_images
@@ -48,7 +49,7 @@ class ModelSource:
         """
         count, chosen = torch.cuda.device_count() if torch.cuda.is_available() else 0, self.scoring
         device = f"cuda:{worker % count}" if count else "auto"
-        evaluators = assembly.build_evaluators(self.model, device=device, extra=chosen.extra, **chosen.encoders())
+        evaluators = build_evaluators(self.model, device=device, extra=chosen.extra, **chosen.encoders())
         runner = ModelRunner(self.model, device, evaluators)
         require_same_model(self.folder, runner.hash)
         return runner
@@ -76,7 +77,7 @@ class ModelRunner:
         return done
 
     def _load(self) -> StableDiffusionPipeline:
-        pipeline = assembly.build_pipeline(self.model, self.device)
+        pipeline = build_pipeline(self.model, self.device)
         self._weights = [
             {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
             for module in _modules(pipeline)

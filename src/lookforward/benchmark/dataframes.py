@@ -13,9 +13,10 @@ from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import UNTOUCHED, Plan, image_seed, prompt_kind
 from lookforward.benchmark.provenance import PACKAGES
 from lookforward.benchmark.recorded import known_settings, other_than_default, settings_hash
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_text
-from lookforward.report.data import CELL, Benchmark, Method, ReportSubject
+from lookforward.report.data import CELL, Benchmark, Method
 from lookforward.scores import SCORES
 
 _SCORES = [spec.label for spec in SCORES if not spec.on_request]  # columns that every exported table has
@@ -81,7 +82,7 @@ def image_table(cells: Sequence[Cell], kinds: Mapping[str, str] | None = None) -
 def benchmark_of(
     cells: Sequence[Cell],
     methods: Mapping[str, Method],
-    subjects: Mapping[str, ReportSubject],
+    subjects: Mapping[str, BenchmarkSubject],
     kinds: Mapping[str, str] | None = None,
     **details: Any,
 ) -> Benchmark:
@@ -98,8 +99,7 @@ def planned_benchmark(plan: Plan, cells: Sequence[Cell], **details: Any) -> Benc
     """The cells of a plan, for the tables of `benchmark`, `compare` and `ablate`."""
     optimised = optimised_of(plan)
     methods = {name: Method(name, plan.label(name), optimised[name]) for name in plan.methods}
-    known = (plan.subject(name) for name in plan.subjects)
-    subjects = {one.name: ReportSubject(one.name, one.class_noun, one.live) for one in known}
+    subjects = {name: plan.subject(name) for name in plan.subjects}
     return benchmark_of(cells, methods, subjects, planned=tuple(plan.cells()), **details)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lookforward.benchmark.cell import UNREADABLE, Cell, read_strip
+from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.plan import CellKey
 from lookforward.errors import LookforwardError
 
 MOST_PHOTOS = 8
-_PHOTOS = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def drawn_in(
@@ -37,11 +37,7 @@ def photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[s
     @cache
     def load(name: str) -> Sequence[np.ndarray]:
         photos = []
-        try:
-            below = sorted(p for p in photo_folder(folder, name).iterdir() if p.suffix.lower() in _PHOTOS)
-        except UNREADABLE:
-            below = []
-        for path in (listed.get(name) or below)[:MOST_PHOTOS]:
+        for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
             try:
                 with Image.open(path) as photo:
                     photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
@@ -53,10 +49,8 @@ def photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[s
 
 
 def photo_folder(folder: Path, name: str) -> Path:
-    """Raises ValueError where the name would lead elsewhere."""
-    if name != Path(name).name:
-        raise ValueError(f"{name!r} is no name of a folder")
-    return folder / "photos" / name
+    """Where a benchmark keeps the photos of a subject that its data set draws; never outside `folder`."""
+    return folder / "photos" / Path(name).name
 
 
 def _square(photo: Image.Image) -> np.ndarray:

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lookforward.adapters import ADAPTERS
-from lookforward.benchmark.datasets import BenchmarkSubject, Dataset, bundled_dataset, photos_hash
+from lookforward.benchmark.datasets.find import bundled_dataset
+from lookforward.benchmark.datasets.values import Dataset, photos_hash
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
-from lookforward.report.data import UNTOUCHED
-
-CellKey = tuple[str, str, int]
-"""Subject, method and seed."""
+from lookforward.core.benchmark_subject import BenchmarkSubject
+from lookforward.report.data import UNTOUCHED, CellKey
 
 RECIPE_LABELS = {
     "dreambooth": "DreamBooth",

@@ -15,9 +15,10 @@ from lookforward.benchmark.provenance import disagreements, made_when, measured_
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
 from lookforward.bundle import CARD, TOYBOX, find_bundle
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError
-from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem, ReportSubject
+from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem
 from lookforward.report.paper import departures, row_of
 
 _OLD_KINDS = {"outfit": "accessory", "look": "property"}  # of prompts, as files of version 0.1 call them
@@ -177,10 +178,10 @@ def _lost_photos(listed: Mapping[str, Sequence[Path]]) -> list[str]:
     ]
 
 
-def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[str, ReportSubject]:
+def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[str, BenchmarkSubject]:
     """Those that were planned, or that have photos if nothing was, and any other that has a cell."""
     subjects = {
-        str(s["name"]): ReportSubject(str(s["name"]), str(s["class_noun"]), s.get("kind") == "live")
+        str(s["name"]): BenchmarkSubject(str(s["name"]), str(s["class_noun"]), s.get("kind") == "live")
         for s in described.get("subjects", ())
     }
     photos = folder / "photos"
@@ -188,7 +189,7 @@ def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[st
     for name in sorted({n for n in names if not n.startswith(".")} | {subject for subject, _, _ in keys}):
         if name not in subjects:
             noun = _class_noun(folder, name)
-            subjects[name] = ReportSubject(name, noun, noun in LIVE_CLASSES)
+            subjects[name] = BenchmarkSubject(name, noun, noun in LIVE_CLASSES)
     return subjects
 
 

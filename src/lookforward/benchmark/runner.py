@@ -4,7 +4,6 @@ An executor holds the workers: in this process, in processes of their own, or on
 while it runs, so that several commands may share one folder.
 """
 
-import json
 import shutil
 import time
 import traceback
@@ -13,17 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from lookforward.benchmark.cell import Cell, finished_cell, write_cell
-from lookforward.benchmark.datasets import provide_photos
+from lookforward.benchmark.datasets.values import provide_photos
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.provenance import now
 from lookforward.errors import LookforwardError
-from lookforward.files import write_error, write_json
+from lookforward.files import write_json, writing
 
 CellRunner = Callable[[Plan, CellKey, Path], tuple[Cell, np.ndarray]]
 """Trains, draws and scores a cell, given the folder of its photos: the cell, and its images (n, h, w, 3) uint8."""
@@ -83,13 +82,11 @@ def prepare(plan: Plan, folder: Path) -> None:
     Raises:
         LookforwardError: the folder cannot be written, or holds cells of another plan.
     """
-    try:
+    with writing(folder):
         for name in ("cells", "images", "failed", "locks", "photos"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for subject in plan.subjects:
             provide_photos(plan.subject(subject), folder / "photos")
-    except OSError as error:
-        raise write_error(folder, error, "Make room, or give another --output.") from error
     for key in plan.cells():
         finished_cell(plan, folder, key)
 
@@ -174,14 +171,6 @@ def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outco
         return None
     except OSError as error:
         return _fail(folder, key, error)
-
-
-def read_failure(folder: Path, key: CellKey) -> dict[str, Any] | None:
-    """The record of a failed cell; None if there is none, or it cannot be read."""
-    try:
-        return dict(json.loads((folder / "failed" / f"{cell_name(key)}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _attempt(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outcome:

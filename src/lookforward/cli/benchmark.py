@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from lookforward.cli.compare import outcome_line, print_blocks
-from lookforward.cli.console import split_words
+from lookforward.cli.console import console, print_notes, split_words
+from lookforward.cli.grid import print_blocks, shown_outcomes
 from lookforward.cli.options import ExtraScores, GridOptions
 from lookforward.cli.score import asked_scores
 from lookforward.config.reading import flatten
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from lookforward.benchmark.plan import Plan
     from lookforward.benchmark.runner import Executor
 
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 SOME_FAILED = 3  # exit status
 SHARED = ", of which the cluster has one for each GPU or machine"
 
@@ -72,16 +69,14 @@ def benchmark(
         identifier_in_clip_text: CLIP-T sees the identifier too.
     """
     from lookforward.benchmark.cell_runner import ModelSource
-    from lookforward.benchmark.datasets import find_dataset
+    from lookforward.benchmark.datasets.find import find_dataset
     from lookforward.benchmark.executors import InProcess, Processes
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan, Scoring
     from lookforward.benchmark.ray_cluster import RayCluster, require_ray
 
-    counts = {"seeds": seeds, "images": images, "prompts": 1 if prompts is None else prompts}
-    counts["workers"] = 1 if workers is None else workers
-    for name, number in counts.items():
-        if number < 1:
+    for name, number in {"seeds": seeds, "images": images, "prompts": prompts, "workers": workers}.items():
+        if number is not None and number < 1:
             raise LookforwardError(f"--{name} must be at least 1.", code="count-too-small")
     scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
     if ray is not None:
@@ -147,27 +142,21 @@ def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: st
 def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
     from lookforward.benchmark.dataframes import planned_benchmark, write_results
     from lookforward.benchmark.description import write_description
-    from lookforward.benchmark.runner import prepare, run_grid
+    from lookforward.benchmark.runner import prepare
     from lookforward.report.page_sections import cost_table, footnote, scores_table
 
     prepare(grid, output)
     write_description(grid, output, model)
-    total = sum(1 for _ in grid.cells())
-    console.print(f"{total} cells into {output}")
-    outcomes = []
-    for outcome in run_grid(grid, output, executor):
-        outcomes.append(outcome)
-        console.print(f"[{len(outcomes)}/{total}] {outcome_line(outcome)}")
+    outcomes = list(shown_outcomes(grid, output, executor))
     by_key = {outcome.key: outcome.cell for outcome in outcomes}
     cells = [cell for key in grid.cells() if (cell := by_key[key]) is not None]
-    for note in write_results(grid, cells, output, model):
-        console.print(f"Note: {note}")
+    print_notes(write_results(grid, cells, output, model))
     if cells:
         shown = planned_benchmark(grid, cells)
         print_blocks([scores_table(shown, "Scores"), *footnote(shown), cost_table(shown)])
         console.print(f"The table of all images is {output / 'results.csv'}.")
     if failed := [outcome for outcome in outcomes if outcome.cell is None]:
-        console.print(f"{len(failed)} of {total} cells failed. Give the same command again to retry them:")
+        console.print(f"{len(failed)} of {len(outcomes)} cells failed. Give the same command again to retry them:")
         for outcome in failed:
             console.print(f"  {' '.join(map(str, outcome.key))}: {outcome.message}")
         sys.exit(SOME_FAILED)

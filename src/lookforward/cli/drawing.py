@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
-from lookforward.files import write_error
+from lookforward.files import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def draw_into(
     ]
     names = _file_names(drawings, folder)
     images: list[np.ndarray] = []
-    try:
+    with writing(folder):
         for start in range(0, len(pairs), _AT_ONCE):  # what was drawn is kept if the next is interrupted
             some = drawings[start : start + _AT_ONCE]
             texts, numbers = [d.prompt for d in some], [d.seed for d in some]
@@ -54,8 +54,6 @@ def draw_into(
         columns = min(8, len(pairs) // len(names)) if several else 4
         name = "sheet" if several else f"{names[pairs[0][0]]}-sheet"
         sheet = write_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
-    except OSError as error:
-        raise write_error(folder, error, "Make room, or give another --output.") from error
     console.print(f"{len(images)} images and {sheet.name} in {folder}")
 
 

@@ -24,7 +24,8 @@ def export(
         output: New folder; RUN/export-FORMAT if not given.
         strength: Of merged, 0 the base model, 1 the trained one; 1 if not given.
     """
-    from lookforward.assembly import convert, find_source
+    from lookforward.exports.convert import convert
+    from lookforward.exports.source import find_source
 
     source = find_source(run)
     folder = output or Path(run) / f"export-{format}"
@@ -49,8 +50,8 @@ def merge(
         output: New folder.
         strength: Of those without one of their own: 0 is the base model, 1 the trained one.
     """
-    from lookforward.assembly import find_adapter
-    from lookforward.assembly import merge as bake
+    from lookforward.exports.merge import merge as bake
+    from lookforward.exports.source import find_adapter
 
     if not exports:
         raise LookforwardError("Give the run folders or exports to merge.", code="nothing-to-merge")

@@ -48,10 +48,11 @@ def generate(
         like: A PNG file of this command, whose prompt, seed and settings hold if not given otherwise.
         output: Folder for the images; RUN/images, or images where RUN is no run folder, if not given.
     """
-    from lookforward.assembly import add_adapters, device_of, find_adapter, find_source, model_hash
     from lookforward.assembly.prompts import prompt_notes
     from lookforward.exports.card import base_name
+    from lookforward.exports.load import model_hash
     from lookforward.exports.png import read_metadata
+    from lookforward.exports.source import add_adapters, device_of, find_adapter, find_source
     from lookforward.models.families import family_of
     from lookforward.models.sampling import check_numbers, check_size
 

@@ -9,20 +9,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lookforward.bundle import require_bundle
+from lookforward.bundle import TOYBOX, find_bundle, require_bundle
 from lookforward.errors import LookforwardError
 
-COMMANDS = {  # to the module below lookforward.cli; imported only when it is needed
+COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
     "generate": "generate",
     "score": "score",
     "export": "export",
     "merge": "export",
-    "compare": "compare",
-    "ablate": "ablate",
+    "compare": TOYBOX,
+    "ablate": TOYBOX,
     "benchmark": "benchmark",
     "report": "report",
-    "demo": "compare",
+    "demo": TOYBOX,
 }
 Command = Callable[..., Any]
 
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def find_command(name: str) -> Command:
     """The function of a command."""
+    if COMMANDS[name] == TOYBOX:
+        return require_bundle().comparisons()[name]
     return getattr(import_module(f"lookforward.cli.{COMMANDS[name]}"), name)
 
 
@@ -81,7 +83,7 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
 
 
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
-    lines = {name: summary(name, found) for name, found in commands.items()}
+    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or find_bundle()}
     if commands is COMMANDS:
         lines["toybox"] = "The bundled model and its world: photos of its subjects, measurements, training."
     print(f"usage: {prog} COMMAND …\n\nTeach a text-to-image model your subject from a handful of photos.\n")
@@ -92,6 +94,8 @@ def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
 
 def summary(name: str, command: str | Command) -> str:
     """The first line of a command's help. It is read from the source where importing the module would take longer."""
+    if command == TOYBOX:
+        command = find_command(name)
     if not isinstance(command, str):
         return (command.__doc__ or "").strip().split("\n")[0]
     tree = ast.parse((Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8"))

@@ -1,8 +1,6 @@
-"""What the user sees while something runs: a bar on a terminal, a line now and then elsewhere."""
+"""What the user sees while a run trains: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,24 +13,6 @@ if TYPE_CHECKING:
 
 _SHOWN = {"loss": "loss", "noise_loss": "noise", "prior_loss": "prior", "q": "Q", "q_target": "return"}
 _MEASURED = {"identity": "identity", "prompt": "prompt"}
-
-
-@contextmanager
-def track(what: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """Gives a function that shows how many of `total` are done: a bar on a terminal, else a line for each tenth."""
-    live, shown = sys.stdout.isatty(), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not live) as bar:
-        task = bar.add_task(what, total=total)
-
-        def show(done: int) -> None:
-            nonlocal shown
-            bar.update(task, completed=done)
-            if not live and done * 10 // total > shown:
-                shown = done * 10 // total
-                console.print(f"{what}: {done} of {total}", highlight=False)
-
-        yield show
 
 
 class TrainingProgress:

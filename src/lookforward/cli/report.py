@@ -4,8 +4,9 @@ from pathlib import Path
 
 import tyro
 
-from lookforward.cli.compare import console
+from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
+from lookforward.files import writing
 
 
 def report(
@@ -32,11 +33,8 @@ def report(
     if page.suffix.lower() not in (".html", ".htm"):
         raise LookforwardError(f"--output {page}: the page is HTML; give a name that ends in .html.", code="page-name")
     benchmark = read_benchmark(folder, title, baseline)
-    try:
+    with writing(page.parent):
         page.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        text = f"{page.parent} cannot be made ({error.strerror}); give another --output."
-        raise LookforwardError(text, code="page-folder") from error
     written, markdown = write_report(benchmark, page, f"lookforward {__version__}")
     missing = len(benchmark.missing)
     incomplete = f", {missing} of {len(benchmark.planned)} cells missing" if missing else ""

@@ -32,12 +32,13 @@ def train(
             no longer gain. The export is the best step.
         dry_run: Check everything and show the resolved settings; train nothing.
     """
-    from lookforward.assembly import check, read_manifest
-    from lookforward.assembly.training import training_job
+    from lookforward.assembly import check
+    from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed, written_settings
     from lookforward.config.recipe import until_best as with_own_end
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
+    from lookforward.exports.load import read_manifest
     from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
@@ -47,7 +48,7 @@ def train(
     resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = training_job(folder, resolved, subject, given=written)
+    job = TrainingJob(folder, resolved, subject, given=written)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:

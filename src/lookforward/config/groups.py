@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import TOYBOX
 from lookforward.config.spec import setting
 
-Precision = Literal["fp32", "bf16"]
 RateKind = Literal["constant", "cosine"]
 
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
@@ -57,19 +55,6 @@ class DataSettings:
         "", "Folder of your own class images, all of which are used; drawn if empty.", only_with=_PRESERVED
     )
     class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE, only_with=_PRIOR)
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """The pretrained model and where it computes."""
-
-    name: str = setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub id.")
-    precision: Precision = setting("fp32", "Number format of the forward pass.", headline=True)
-    allow_distilled: bool = setting(False, "Train a model that was distilled to draw in a few steps.", free=True)
-    device: str = setting("auto", "cpu, cuda, mps, or auto for an accelerator if there is one.", machine_only=True)
-    gradient_checkpointing: bool = setting(
-        False, "Recompute activations instead of storing them: less memory, more time.", machine_only=True
-    )
 
 
 def _of_adapter(name: str, default: Any, help: str) -> Any:

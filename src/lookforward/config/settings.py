@@ -12,12 +12,12 @@ from lookforward.config.groups import (
     AdapterSettings,
     DataSettings,
     EvaluationSettings,
-    ModelSettings,
     OptimizerSettings,
     RunSettings,
     SubjectSettings,
 )
 from lookforward.config.methods import BaselineSettings, CriticSettings, ObjectiveSettings
+from lookforward.config.model import ModelSettings
 from lookforward.config.spec import Spec
 
 

@@ -73,12 +73,6 @@ def rectified_flow(sigma: Tensor, density: Density = "logit-normal", shift: floa
     return NoisePath((1 - sigma).float(), sigma.float(), squares, density, shift)
 
 
-def scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> NoisePath:
-    """Stable Diffusion 1's path: betas whose square roots are evenly spaced."""
-    betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float32) ** 2
-    return variance_preserving(torch.cumprod(1 - betas, dim=0))
-
-
 def add_noise(x_0: Tensor, noise: Tensor, signal: Tensor, noise_level: Tensor) -> Tensor:
     """x_t = a_t x_0 + σ_t z, Eq. 6. x_0, noise: (b, c, h, w); signal, noise_level: (b,); out: (b, c, h, w) float32."""
     return like(signal, x_0) * x_0.float() + like(noise_level, x_0) * noise.float()

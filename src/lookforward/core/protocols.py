@@ -1,6 +1,6 @@
 """What the parts ask of one another. Anything that answers so may take a part's place."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,18 +58,6 @@ class RewardSum(Protocol):
 Decode = Callable[[Tensor], Tensor]  # clean latents (b, c, h, w) to images (b, 3, H, W) in [0, 1]
 
 
-class Critic(Protocol):
-    """Q_φ: predicts the return of a transition. An nn.Module, so that it can be trained and saved."""
-
-    def __call__(self, transition: Transition) -> Tensor:
-        """(b,) float32; differentiable with respect to the action."""
-        ...
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-
 class Adapter(Protocol):
     """What is trainable in a policy, and how it is written down for others."""
 
@@ -92,15 +80,12 @@ class Adapter(Protocol):
 
 
 class Score(Protocol):
-    """Rates finished images; for evaluation only, never for training (that is a reward)."""
+    """Rates finished images, higher is better; for evaluation only, never for training (that is a reward)."""
 
     @property
     def name(self) -> str:
         """As tables show it."""
         ...
-
-    @property
-    def higher_is_better(self) -> bool: ...
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (n, 3, h, w), float in [0, 1]; n prompts → one score per image (n,)."""

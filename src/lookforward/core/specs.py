@@ -1,4 +1,4 @@
-"""What a plug-in says of itself, once, in its own file: one frozen dataclass for each kind of plug-in.
+"""What a plug-in says of itself, once: one frozen dataclass for each kind of plug-in.
 
 A package lists its specs in a plain tuple: `adapters.ADAPTERS`, `rewards.REWARDS`, `scores.SCORES`. Command line,
 documentation, checks, card, report and exports read them there. Importing the tuples imports no torch: a builder
@@ -63,6 +63,8 @@ class AdapterSpec:
     several_subjects: whether it can learn several subjects at once. replaces: whether a second export of it, put into
         the same pipeline, takes the place of the first one's.
     needs: what a model's family must offer (`Family.capabilities`), such as "cross-attention" or "learned-words".
+    frozen: which of the pipeline's own weights it leaves as they are, "denoiser" or "text encoders", so that they may
+        be in low precision.
     dpok: whether DPOK, which stays near to what the untouched denoiser does with the same prompts, can train it.
     package: a package that must be installed. tag: on the model hub, instead of the name.
     """
@@ -83,6 +85,7 @@ class AdapterSpec:
     several_subjects: bool = True
     replaces: bool = False
     needs: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
     dpok: bool = True
     package: str = ""
     tag: str = ""

@@ -1,6 +1,5 @@
 """What an export is, in a few words beside it, and an export to a pipeline that draws with it."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
+from lookforward.files import read_json
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
@@ -52,15 +52,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         LookforwardError: the folder is no export.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{folder} is not an export: its {MANIFEST} cannot be read. Give RUN/export."
-        raise LookforwardError(message, code="export-unreadable") from error
-    missing = [name for name in _NEEDED if name not in manifest] if isinstance(manifest, dict) else ["format"]
-    if missing:
-        raise LookforwardError(
-            f"{folder} is not an export: its {MANIFEST} has no {missing[0]}. Give RUN/export.", code="export-unreadable"
-        )
+        manifest = read_json(folder / MANIFEST, dict[str, Any])
+    except LookforwardError as error:
+        raise LookforwardError(f"{folder} is not an export: {error} Give RUN/export.", "export-unreadable") from error
+    if missing := [name for name in _NEEDED if name not in manifest]:
+        message = f"{folder} is not an export: its {MANIFEST} has no {missing[0]}. Give RUN/export."
+        raise LookforwardError(message, code="export-unreadable")
     if manifest["format"] != 1 or manifest["adapter"] not in [spec.name for spec in ADAPTERS]:
         raise LookforwardError(
             f"{folder} holds an adapter {manifest['adapter']!r} in format {manifest['format']!r}, which this version "

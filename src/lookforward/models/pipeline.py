@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from lookforward.bundle import bundle_of
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_of, find_family
+from lookforward.models.low_precision import LowPrecision
 from lookforward.models.pretrained import (
     check_vocabulary,
     explain_load_error,
@@ -24,11 +25,14 @@ from lookforward.models.pretrained import (
 )
 
 
-def build_pipeline(model: str, device: str = "auto") -> Any:
-    """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler."""
+def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None) -> Any:
+    """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler.
+
+    low: parts that are stored in less than single precision.
+    """
     bundle = bundle_of(model)
     source: str | Path = bundle.PIPELINE if bundle else model
-    pipeline = load_pipeline(source, find_device(device))
+    pipeline = load_pipeline(source, find_device(device), low)
     family_of(pipeline).set_sampler(pipeline)
     return pipeline
 
@@ -49,8 +53,9 @@ def find_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
-    """The pipeline of a folder or a hub id, of any known family: weights in single precision, no progress bar.
+def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | None = None) -> Any:
+    """The pipeline of a folder or a hub id, of any known family: no progress bar, weights in single precision but for
+    the parts of `low`.
 
     Raises:
         LookforwardError: it is of no known family, a part is missing or unreadable, or the hub cannot be reached.
@@ -80,22 +85,24 @@ def load_pipeline(source: str | Path, device: str = "cpu") -> Any:
             )
         raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
     # Loaded one by one: diffusers would fill gaps in a text encoder with noise
-    encoders: dict[str, Any] = {
+    small = set(low.parts) - absent if low else set[str]()
+    loaded: dict[str, Any] = {name: low.load(*parts[name], folder / name) for name in sorted(small)} if low else {}
+    loaded |= {
         name: load_weights(getattr(transformers, parts[name][1]), folder / name, **_variant(folder / name))
         for name in family.text_encoders
-        if name not in absent
+        if name not in absent | small
     }
     try:
         with no_progress_bars(diffusers_logging, transformers_logging):
             kind: Any = getattr(diffusers, family.pipeline_class)
-            given = {**family.load_options, **dict.fromkeys(absent), **encoders, **_variant(folder / family.denoiser)}
+            given = {**family.load_options, **dict.fromkeys(absent), **loaded, **_variant(folder / family.denoiser)}
             pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
     except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
         raise explain_load_error(folder, error) from error
     for name in sorted(set(family.tokenizers) - absent):
         check_vocabulary(folder / name, getattr(pipeline, name))
     pipeline.set_progress_bar_config(disable=True)
-    for module in (getattr(pipeline, family.denoiser), pipeline.vae, *encoders.values()):
+    for module in (getattr(pipeline, family.denoiser), pipeline.vae, *loaded.values()):
         if missing := [name for name, weight in module.named_parameters() if weight.is_meta]:
             raise explain_missing(folder, module, missing)
         module.requires_grad_(False).eval()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lookforward.core.types import Conditioning, State
 from lookforward.models.families import family_of
+from lookforward.models.placement import Placement, is_offloaded, keeping_weights
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -18,13 +19,14 @@ class DiffusionPolicy:
 
     Args:
         pipeline: one of a family in `models.families`.
-        precision: what the model computes in ("fp32" or "bf16"); its weights stay in single precision, and so does
+        precision: what the model computes in ("fp32" or "bf16"); trained weights stay in single precision, and so does
             everything that is made of its output.
         resolution: side of the images in pixels; None: the model's own.
 
     Attributes:
         family: what differs from one architecture to another. denoiser: the network. text_encoders: those that the
-        pipeline has, by its own names. path, prediction: what the model was trained on, and to predict.
+        pipeline has, by its own names. placement: which parts rest in the CPU's memory. path, prediction: what the
+        model was trained on, and to predict.
     """
 
     def __init__(self, pipeline: Any, precision: str = "fp32", resolution: int | None = None) -> None:
@@ -34,6 +36,8 @@ class DiffusionPolicy:
         self.text_encoders: dict[str, nn.Module] = {name: one for name, one in found.items() if one is not None}
         self.path, self.prediction = self.family.path(pipeline, resolution), self.family.prediction(pipeline)
         self.dtype = PRECISIONS[precision]
+        self.placement = Placement(pipeline, self.device)
+        self.offloaded = is_offloaded(self.denoiser)
 
     @property
     def components(self) -> dict[str, nn.Module]:
@@ -42,17 +46,19 @@ class DiffusionPolicy:
 
     @property
     def device(self) -> torch.device:
-        return next(self.denoiser.parameters()).device
+        return (
+            getattr(self.denoiser, "device", None) or next(self.denoiser.parameters()).device
+        )  # or of offloaded blocks
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """τ(y): b texts, encoded as the pipeline encodes them itself when it draws; float32."""
-        with self._autocast():
+        with self.placement.awake(self.text_encoders), self._autocast():
             return self.family.encode_prompts(self.pipeline, prompts)
 
     def act(self, state: State) -> Tensor:
         """o, the model's own output: (b, c, h, w) float32."""
         _, noise_level = self.path.at(state.timestep)
-        with self._autocast():
+        with self._autocast(), keeping_weights() if self.offloaded else nullcontext():
             return self.family.denoise(self.denoiser, state, noise_level).float()
 
     @property

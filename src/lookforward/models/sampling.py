@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import diffusers
@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from lookforward.errors import LookforwardError
+from lookforward.models.digests import weight_digests
 from lookforward.models.families import family_of
 from lookforward.models.latents import LARGE
+from lookforward.models.low_precision import has_low_precision
 
 MOST_GUIDANCE, MOST_IMAGES = 100, 10_000
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
@@ -55,7 +57,7 @@ def draw_images(
     images = []
     family = family_of(pipeline)
     large = (resolution or family.native_size(pipeline)) >= LARGE
-    with _sampling(pipeline, scheduler), _one_by_one(pipeline, large):
+    with _sampling(pipeline, scheduler), _one_by_one(pipeline, large), _in_its_precision(pipeline):
         for start in range(0, len(prompts), batch):
             chosen = slice(start, start + batch)
             # One for each image: a scheduler that adds noise at each step draws that of an image from its own too
@@ -119,15 +121,18 @@ def fingerprint(pipeline: Any) -> str:
     digest.update(json.dumps(family.signature(pipeline), sort_keys=True, default=str).encode())
     encoders = [getattr(pipeline, name) for name in family.text_encoders if getattr(pipeline, name) is not None]
     for module in (getattr(pipeline, family.denoiser), *encoders, pipeline.vae):
-        for one in sorted(_digest(weight) for weight in module.parameters()):
+        for one in weight_digests(module):
             digest.update(one)
     return digest.hexdigest()
 
 
-def _digest(weight: torch.Tensor) -> bytes:
-    digest = hashlib.blake2b(f"{tuple(weight.shape)}".encode())
-    digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-    return digest.digest()
+def _in_its_precision(pipeline: Any) -> AbstractContextManager[object]:
+    """Parts in bfloat16 beside others in single precision compute in bfloat16, as in training."""
+    family = family_of(pipeline)
+    parts = [getattr(pipeline, name) for name in (family.denoiser, *family.text_encoders)]
+    if any(part is not None and has_low_precision(part) for part in parts):
+        return torch.autocast(pipeline.device.type, dtype=torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager

@@ -1,18 +1,11 @@
 """Logged quantities against time or steps, as a plot."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 Line = tuple[Sequence[float], Sequence[float]]
 """(xs, ys)."""
-
-
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def curves(

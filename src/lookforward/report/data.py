@@ -6,22 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from lookforward.core.benchmark_subject import BenchmarkSubject
+
 UNTOUCHED = "untouched"  # the method that is the base model as it is, prompted with the class noun: the floor
 CELL = ["subject", "method", "seed"]  # the columns that name a cell
 CellKey = tuple[str, str, int]
-
-
-@dataclass(frozen=True)
-class ReportSubject:
-    """Whom the photos show. live: a cat or a dog, with the DreamBooth benchmark's prompts for live subjects."""
-
-    name: str
-    class_noun: str
-    live: bool
-
-    @property
-    def group(self) -> str:
-        return "live subjects" if self.live else "objects"
+"""Subject, method and seed."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,7 @@ class Benchmark:
     """
 
     methods: Mapping[str, Method]
-    subjects: Mapping[str, ReportSubject]
+    subjects: Mapping[str, BenchmarkSubject]
     cells: pd.DataFrame
     images: pd.DataFrame
     curves: pd.DataFrame

@@ -1,7 +1,5 @@
 """The sections of a report that hold tables. `compare` and `ablate` write the same tables."""
 
-from collections.abc import Sequence
-
 from lookforward.report.aggregate import (
     best,
     ceiling,
@@ -207,12 +205,3 @@ def cost_table(benchmark: Benchmark) -> Table:
         ])  # fmt: skip
     names = ["method", "seconds, median", "seconds, range", *columns.values(), "parameters trained", "file, MiB"]
     return Table("Cost of a cell", names, rows)
-
-
-def comparison_tables(benchmark: Benchmark) -> Sequence[Block]:
-    """What `compare` and `ablate` write: scores, differences from the baseline, critics and costs."""
-    blocks: list[Block] = [scores_table(benchmark, "Scores")]
-    if len(benchmark.cells.subject.unique()) > 1 and benchmark.baseline in benchmark.present:
-        blocks.append(differences_table(benchmark, f"Difference from {benchmark.label(benchmark.baseline)}"))
-    blocks += [critic_table(benchmark), cost_table(benchmark), *footnote(benchmark)]
-    return [block for block in blocks if not isinstance(block, Table) or block.rows]

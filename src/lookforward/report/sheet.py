@@ -1,6 +1,7 @@
 """Sheets of pictures, to compare by eye."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -105,25 +106,10 @@ class _Text:
         self.line = 1.25 * font.size if isinstance(font, ImageFont.FreeTypeFont) else 14.0
         self.most_lines = max(1, int(most / self.line)) if most < math.inf else None
 
-    def fits(self, text: str) -> bool:
-        return self.font.getlength(text) <= self.width
-
     def lines(self, text: str) -> list[str]:
-        lines = [""]
-        for word in text.split():
-            if lines[-1] and self.fits(f"{lines[-1]} {word}"):
-                lines[-1] += f" {word}"
-                continue
-            lines += [word] if lines[-1] else []
-            lines[-1] = word
-            while not self.fits(lines[-1]) and len(lines[-1]) > 1:  # a word longer than a line is broken
-                whole = lines.pop()
-                length = max((n for n in range(1, len(whole)) if self.fits(whole[:n])), default=1)
-                lines += [whole[:length], whole[length:]]
-        if self.most_lines is not None and len(lines) > self.most_lines:
-            lines = lines[: self.most_lines]
-            lines[-1] = f"{lines[-1][:-3]}..."
-        return lines
+        """Wrapped by the text's own mean width of a letter, with a tenth to spare for wide ones."""
+        letters = max(1, int(0.9 * self.width * len(text) / max(1.0, self.font.getlength(text))))
+        return textwrap.wrap(text, letters, max_lines=self.most_lines, placeholder="...") or [""]
 
     def height(self, text: str) -> int:
         return math.ceil(self.line * len(self.lines(text)))

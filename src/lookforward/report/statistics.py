@@ -62,19 +62,6 @@ def interval(
     return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
-def paired_interval(
-    a: np.ndarray, b: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator | None = None
-) -> Interval:
-    """The same for the difference a − b of two methods on the same subjects, prompts and seeds, in order.
-
-    Much narrower than the two intervals apart: what is hard for one method is hard for the other.
-    """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"pairs need as many values on both sides, got {a.shape} and {b.shape}")
-    return interval(a - b, groups, rng)
-
-
 def widened_tail(count: int) -> float:
     """Φ(−√(k/(k−1)) t_(k−1)), the share of resamples left out on each side; 0.025 as k → ∞ (Hesterberg, 2015)."""
     z, v = NormalDist().inv_cdf(0.5 + LEVEL / 2), count - 1

@@ -11,7 +11,10 @@ RESUME = "Then give the same command again: it goes on from the last checkpoint.
 
 
 class CheckedReward:
-    """The reward it was given, with its values, gradient, name and `needs_image`; raises as `checked` says."""
+    """The reward it was given, with its values, gradient, name and `needs_image`.
+
+    Its call raises LookforwardError unless that reward returns (b,) finite numbers.
+    """
 
     def __init__(self, reward: Reward) -> None:
         self.reward = reward
@@ -20,11 +23,6 @@ class CheckedReward:
 
     def __call__(self, transition: Transition) -> Tensor:
         return check_values(self.reward(transition), len(transition.x_0), self.name)  # (b,)
-
-
-def checked(reward: Reward) -> CheckedReward:
-    """Guard `reward`. Its call raises LookforwardError unless it returns (b,) finite numbers."""
-    return CheckedReward(reward)
 
 
 def check_values(values: Tensor, count: int, name: str) -> Tensor:

@@ -18,8 +18,6 @@ class MeasureScore:
         batch: images at a time; 0: all of them.
     """
 
-    higher_is_better = True
-
     def __init__(self, name: str, measure: Callable[[Tensor, Sequence[str]], Tensor], batch: int = 0) -> None:
         self.name, self.measure, self.batch = name, measure, batch
 

@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lookforward.bundle import BundledSubject
+from lookforward.core.benchmark_subject import BenchmarkSubject
+from lookforward.data.prompts import benchmark_prompts
 from lookforward_toybox import SHIPPED
+from lookforward_toybox.oracle import ORACLE
 from lookforward_toybox.subjects import known_drawing, write_photos
 from lookforward_toybox.world.picture import drawing
 from lookforward_toybox.world.scenes import SCENES
@@ -18,7 +20,9 @@ __all__ = [
     "DATASETS",
     "ENCODERS",
     "PIPELINE",
+    "SCORES",
     "commands",
+    "comparisons",
     "defaults",
     "describe_subjects",
     "known_drawing",
@@ -28,6 +32,7 @@ __all__ = [
 
 PIPELINE = SHIPPED.pipeline
 ENCODERS: Mapping[str, Path] = {"clip": SHIPPED.clip, "dino": SHIPPED.dino, "identity": SHIPPED.identity}
+SCORES = (ORACLE,)
 DATASETS = ("toybox", "toybox-development")
 # Measured by `lookforward toybox check`; docs/toybox.md has the same figures, and a test holds the two together
 CEILING: Mapping[str, Mapping[str, float]] = {
@@ -48,17 +53,18 @@ def places() -> tuple[str, ...]:
     return tuple(SCENES.values())
 
 
-def subjects(dataset: str = "toybox-all") -> tuple[BundledSubject, ...]:
+def subjects(dataset: str = "toybox-all") -> tuple[BenchmarkSubject, ...]:
     """dataset: toybox, the 20 test subjects; toybox-development, the ten that settings were chosen on; or all 30."""
     known = held_out()
     parts = {"toybox": names_of("test"), "toybox-development": names_of("development")}
     return tuple(
-        BundledSubject(
+        BenchmarkSubject(
             name,
             known[name].class_noun,
             known[name].class_noun in LIVE_CLASSES,
-            partial(drawing, known[name]),
-            partial(write_photos, name),
+            benchmark_prompts(known[name].class_noun),
+            drawing=partial(drawing, known[name]),
+            write_photos=partial(write_photos, name),
         )
         for name in parts.get(dataset, tuple(known))
     )
@@ -70,6 +76,12 @@ def describe_subjects(names: Sequence[str]) -> str:
     others = len(names) - sum(counts.values())
     words += [f"{others} that its world does not know"] if others else []
     return f"Toybox, the bundled world: {'; '.join(words)}"
+
+
+def comparisons() -> Mapping[str, Callable[..., None]]:
+    from lookforward_toybox.comparisons import commands
+
+    return {"compare": commands.compare, "ablate": commands.ablate, "demo": commands.demo}
 
 
 def commands() -> Mapping[str, Callable[..., None]]:

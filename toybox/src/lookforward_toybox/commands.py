@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lookforward.cli.progress import track
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
+from lookforward_toybox.progress import track
 
 console = Console(highlight=False, soft_wrap=True)
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -90,8 +90,8 @@ def train_stage(
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    from lookforward.assembly import find_device
-    from lookforward.models.encoders import no_progress_bars
+    from lookforward.models.pipeline import find_device
+    from lookforward.models.pretrained import no_progress_bars
     from lookforward_toybox.training.stages import MINUTES
     from lookforward_toybox.training.stages import train_stage as run_stage
     from lookforward_toybox.training.stages_128 import MINUTES_128, train_stage_128
@@ -191,7 +191,7 @@ def samples(
         weights: Folder of other models to draw with: the export of `lookforward toybox train`.
         edition: Side of the pictures that the models are for.
     """
-    from lookforward.assembly import build_pipeline
+    from lookforward.models.pipeline import build_pipeline
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.check import require_weights
     from lookforward_toybox.measure_128 import load_pipeline
@@ -217,13 +217,13 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
         folder: Training folder.
         output: The picture to write.
     """
+    from lookforward.files import read_json_lines
     from lookforward.report.curves import curves as plot
-    from lookforward.report.curves import read_rows
     from lookforward_toybox.training.stages import MINUTES
 
     _require_place(output, (*PICTURES, ".pdf", ".svg"))
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
-    rows = {stage: read_rows(path) for stage, path in logs.items() if path.is_file()}
+    rows = {stage: read_json_lines(path, dict[str, float]) for stage, path in logs.items() if path.is_file()}
     if not rows:
         raise LookforwardError(f"{folder} has no stage's metrics.jsonl; train one first.", code="toybox-state-missing")
     shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}

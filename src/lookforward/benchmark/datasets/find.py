@@ -5,9 +5,8 @@ from pathlib import Path
 
 from lookforward.benchmark.datasets.custom_concept import INDEX, read_custom_concept
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
-from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset
+from lookforward.benchmark.datasets.values import Dataset
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
-from lookforward.data.prompts import benchmark_prompts
 from lookforward.errors import LookforwardError
 
 
@@ -44,15 +43,4 @@ def bundled_dataset(name: str = "toybox-all") -> Dataset:
     Raises:
         LookforwardError: the bundle is not installed.
     """
-    subjects = tuple(
-        BenchmarkSubject(
-            one.name,
-            one.class_noun,
-            one.live,
-            benchmark_prompts(one.class_noun),
-            drawing=one.drawing,
-            write_photos=one.write_photos,
-        )
-        for one in require_bundle().subjects(name)
-    )
-    return Dataset(name, TOYBOX, subjects)
+    return Dataset(name, TOYBOX, require_bundle().subjects(name))

@@ -1,43 +1,18 @@
 """Data sets, whatever their source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from PIL import Image
-
 from lookforward.bundle import CARD
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.folder import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_folder, digest_folder
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
-
-
-@dataclass(frozen=True)
-class BenchmarkSubject:
-    """One subject.
-
-    live: whether it is an animal, so that it wears outfits in the DreamBooth data set's prompts. prompts: templates
-    for `fill`. photos: folder of its photos, which need not be usable; None where the world draws them. drawing: gives
-    the subject alone, (size, size, 4) in [0, 1]; None where no world knows it. write_photos: draws the photos into a
-    folder, if they are not on disk.
-    """
-
-    name: str
-    class_noun: str
-    live: bool
-    prompts: tuple[str, ...]
-    photos: Path | None = None
-    drawing: Callable[[], np.ndarray] | None = None
-    write_photos: Callable[[Path], object] | None = None
-
-    @property
-    def kind(self) -> Literal["live", "object"]:
-        return "live" if self.live else "object"
 
 
 @dataclass(frozen=True)
@@ -111,12 +86,3 @@ def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
         if not (photos / CARD).is_file():  # otherwise another process was first
             raise
     return photos
-
-
-def reference_images(subject: BenchmarkSubject, folder: Path, count: int) -> list[np.ndarray]:
-    """The first photos of a subject as they are, (h, w, 3) uint8. folder: see `provide_photos`."""
-    images = []
-    for path in photo_files(provide_photos(subject, folder))[:count]:
-        with Image.open(path) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return images

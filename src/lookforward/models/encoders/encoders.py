@@ -109,16 +109,7 @@ def load_dino(source: str | Path, device: torch.device | str = "cpu") -> ImageEn
     `source`: a folder in transformers' format, or a hub id such as "facebook/dino-vits16".
     Raises LookforwardError where it cannot be loaded.
     """
-    folder = local_folder(source)
-    model = load_weights(ViTModel, folder, add_pooling_layer=False)
-    preprocessing = read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
-    interpolate = preprocessing.crop != model.config.image_size
-
-    def class_token(pixels: Tensor) -> Tensor:
-        output = model(pixel_values=pixels, interpolate_pos_encoding=interpolate)
-        return output.last_hidden_state[:, 0]
-
-    return ImageEncoder(model, class_token, preprocessing).to(device)
+    return _load_class_token(ViTModel, source, device, add_pooling_layer=False)
 
 
 def load_dinov2(source: str | Path, device: torch.device | str = "cpu") -> ImageEncoder:
@@ -127,12 +118,18 @@ def load_dinov2(source: str | Path, device: torch.device | str = "cpu") -> Image
     `source`: a folder in transformers' format, or a hub id such as "facebook/dinov2-small".
     Raises LookforwardError where it cannot be loaded.
     """
-    folder = local_folder(source)
-    model = load_weights(Dinov2Model, folder)
-    preprocessing = read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
+    return _load_class_token(Dinov2Model, source, device)
 
-    def class_token(pixels: Tensor) -> Tensor:  # positions are interpolated to any size by the model itself
-        return model(pixel_values=pixels).last_hidden_state[:, 0]
+
+def _load_class_token(kind: Any, source: str | Path, device: torch.device | str, **options: Any) -> ImageEncoder:
+    folder = local_folder(source)
+    model = load_weights(kind, folder, **options)
+    preprocessing = read_preprocessing(folder, model.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
+    resized = kind is ViTModel and preprocessing.crop != model.config.image_size  # Dinov2Model interpolates by itself
+    more = {"interpolate_pos_encoding": True} if resized else {}
+
+    def class_token(pixels: Tensor) -> Tensor:
+        return model(pixel_values=pixels, **more).last_hidden_state[:, 0]
 
     return ImageEncoder(model, class_token, preprocessing).to(device)
 

@@ -156,11 +156,10 @@ class QwenImage:
         """Classifier-free guidance; each token then has the length that it has with the prompt alone."""
         from lookforward.models.families.flow import pack, unpack
 
-        guided, length = (
-            pack(without + guidance * (prompted - without), 2),
-            pack(prompted, 2).norm(dim=-1, keepdim=True),
-        )
-        return unpack(guided * (length / guided.norm(dim=-1, keepdim=True)), *prompted.shape[-2:], 2)
+        height, width = prompted.shape[-2:]
+        length = pack(prompted, 2).norm(dim=-1, keepdim=True)  # (b, tokens, 1)
+        guided = pack(without + guidance * (prompted - without), 2)
+        return unpack(guided * (length / guided.norm(dim=-1, keepdim=True)), height, width, 2)
 
     def signature(self, pipeline: Any) -> list[Any]:
         from lookforward.models.families.flow import levels_of

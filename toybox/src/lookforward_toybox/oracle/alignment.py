@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lookforward.scores.masked_error import errors_everywhere, errors_nearby
-from lookforward.scores.templates import cut_out, draw_templates
+from lookforward_toybox.oracle.masked_error import errors_everywhere, errors_nearby
+from lookforward_toybox.oracle.templates import cut_out, draw_templates
 
 SCALES = (0.5, 0.57, 0.65, 0.74, 0.84, 0.95)  # subject's longer side as a fraction of the image's shorter
 ROTATIONS = (-18.0, -12.0, -6.0, 0.0, 6.0, 12.0, 18.0)  # degrees, counter-clockwise
@@ -48,7 +48,6 @@ class OracleScore:
     """
 
     name = "oracle"
-    higher_is_better = True
 
     def __init__(
         self, drawing: Tensor, scales: Sequence[float] = SCALES, rotations: Sequence[float] = ROTATIONS

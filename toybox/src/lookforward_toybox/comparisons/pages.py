@@ -8,25 +8,35 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lookforward.benchmark.ablations import Ablation, method_of
 from lookforward.benchmark.cell import Cell, read_strip
 from lookforward.benchmark.dataframes import planned_benchmark, write_results
-from lookforward.benchmark.datasets import reference_images
+from lookforward.benchmark.datasets.values import photo_files, provide_photos
 from lookforward.benchmark.plan import UNTOUCHED, Plan, cell_name, spread_prompts
 from lookforward.bundle import TOYBOX
+from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
 from lookforward.report.aggregate import over_subjects
-from lookforward.report.blocks import Block, Section, Text
+from lookforward.report.blocks import Block, Section, Table, Text
 from lookforward.report.curves import Line, curves
 from lookforward.report.data import Benchmark
-from lookforward.report.page_sections import comparison_tables
+from lookforward.report.page_sections import cost_table, critic_table, differences_table, footnote, scores_table
 from lookforward.report.render import markdown_page
 from lookforward.report.sheet import comparison_sheet
+from lookforward_toybox.comparisons.ablations import Ablation, method_of
 
 SHEET_PROMPTS = 8
 WATER = "floating on top of water"  # the prompt of Figure 6
 _TERMS = {"critic_loss": "critic loss", "explained_variance": "explained variance", "reward": "reward"}
+
+
+def comparison_tables(benchmark: Benchmark) -> Sequence[Block]:
+    """What `compare` and `ablate` write: scores, differences from the baseline, critics and costs."""
+    blocks: list[Block] = [scores_table(benchmark, "Scores")]
+    if len(benchmark.cells.subject.unique()) > 1 and benchmark.baseline in benchmark.present:
+        blocks.append(differences_table(benchmark, f"Difference from {benchmark.label(benchmark.baseline)}"))
+    blocks += [critic_table(benchmark), cost_table(benchmark), *footnote(benchmark)]
+    return [block for block in blocks if not isinstance(block, Table) or block.rows]
 
 
 def write_comparison(cells: Sequence[Cell], plan: Plan, folder: Path) -> Sequence[Block]:
@@ -151,6 +161,15 @@ def _sheet_of_subject(plan: Plan, subject: str, folder: Path, prompts: Sequence[
         columns[plan.label(method)] = [_image(plan, folder, subject, method, prompt) for prompt in prompts]
     note = f"{subject}, seed {plan.seeds[0]}; a row is one prompt from the same noise."
     return comparison_sheet(columns, [_wording(plan, subject, prompt) for prompt in prompts], note=note)
+
+
+def reference_images(subject: BenchmarkSubject, folder: Path, count: int) -> list[np.ndarray]:
+    """The first photos of a subject as they are, (h, w, 3) uint8. folder: see `provide_photos`."""
+    images = []
+    for path in photo_files(provide_photos(subject, folder))[:count]:
+        with Image.open(path) as image:
+            images.append(np.asarray(image.convert("RGB")))
+    return images
 
 
 def _image(plan: Plan, folder: Path, subject: str, method: str, prompt: str) -> np.ndarray:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from lookforward.core.specs import Resources, ScoreSpec
 
 if TYPE_CHECKING:
-    from lookforward.scores.alignment import OracleScore
+    from lookforward_toybox.oracle.alignment import OracleScore
 
 
 def _build(given: Resources) -> OracleScore:
-    from lookforward.scores.alignment import OracleScore
+    from lookforward_toybox.oracle.alignment import OracleScore
 
     assert given.drawing is not None
     return OracleScore(given.drawing)

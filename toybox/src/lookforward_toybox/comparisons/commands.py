@@ -1,13 +1,14 @@
-"""Methods side by side on Toybox's held-out subjects: a table and a sheet."""
+"""Methods side by side on held-out subjects, or one thing varied over one recipe: tables, sheets and curves."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.console import Console
+import tyro
 
-from lookforward.cli.console import split_words
+from lookforward.cli.console import console, split_words
+from lookforward.cli.grid import print_blocks, shown_outcomes
 from lookforward.cli.options import GridOptions
 from lookforward.config.reading import flatten
 from lookforward.errors import LookforwardError
@@ -15,10 +16,6 @@ from lookforward.errors import LookforwardError
 if TYPE_CHECKING:
     from lookforward.benchmark.cell import Cell
     from lookforward.benchmark.plan import Plan
-    from lookforward.benchmark.runner import Outcome
-    from lookforward.report.blocks import Block
-
-console = Console(highlight=False, markup=False, soft_wrap=True)
 
 ALL_PROMPTS = 25  # of the DreamBooth benchmark, for a subject
 DEMO_SUBJECT = "teapot-0"
@@ -75,8 +72,51 @@ def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
     )
 
 
+def ablate(
+    name: tyro.conf.Positional[str],
+    values: tuple[str, ...] = (),
+    recipe: str | None = None,
+    subjects: tuple[str, ...] = (),
+    seeds: int = 3,
+    prompts: int = ALL_PROMPTS,
+    images: int = 1,
+    output: Path | None = None,
+    *,
+    settings: GridOptions,
+) -> None:
+    """Vary one thing over one recipe: a table, a sheet of the same noise, and how the critic learned.
+
+    Given again, the command continues an ablation that was stopped; no finished cell runs again.
+
+    Args:
+        name: discount, critic-weight, target, transition, critic, reward, scale or frozen.
+        values: Other numbers to try, such as 0.9 0.99; for discount, critic-weight and scale.
+        recipe: Another recipe to start from, by name or TOML file.
+        subjects: Held-out subjects such as vase-0; the ten development subjects if not given.
+        seeds: How many seeds, from 0.
+        prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
+        images: Images for each prompt.
+        output: Folder of the ablation; runs/ablate-NAME if not given.
+    """
+    from lookforward_toybox.comparisons.ablations import find_ablation, plan_ablation, with_values
+    from lookforward_toybox.comparisons.pages import write_ablation
+
+    ablation = with_values(find_ablation(name), values)
+    ablation = replace(ablation, recipe=recipe or ablation.recipe)
+    require_some(ablation.values, seeds, images, prompts)
+    plan = plan_ablation(
+        ablation, subjects or development_subjects(), range(seeds), flatten(settings), images=images, count=prompts
+    )
+    folder = output or Path("runs") / f"ablate-{name}"
+    cells = run_cells(plan, folder)
+    print_blocks(write_ablation(cells, plan, ablation, folder))
+    console.print(
+        f"Look at {folder / 'sheet.png'} and {folder / 'curves.png'}; the tables are in {folder / 'table.md'}."
+    )
+
+
 def _compare(plan: "Plan", output: Path) -> None:
-    from lookforward.benchmark.comparison import write_comparison
+    from lookforward_toybox.comparisons.pages import write_comparison
 
     cells = run_cells(plan, output)
     print_blocks(write_comparison(cells, plan, output))
@@ -85,7 +125,7 @@ def _compare(plan: "Plan", output: Path) -> None:
 
 def development_subjects() -> tuple[str, ...]:
     """The names of Toybox's subjects that settings are chosen on."""
-    from lookforward.benchmark.datasets import bundled_dataset
+    from lookforward.benchmark.datasets.find import bundled_dataset
 
     return tuple(subject.name for subject in bundled_dataset("toybox-development").subjects)
 
@@ -104,46 +144,14 @@ def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
     """Run what is missing of a grid on the bundled model, with a line per cell. The first cell that fails stops it."""
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.executors import InProcess
-    from lookforward.benchmark.runner import prepare, run_grid
+    from lookforward.benchmark.runner import prepare
     from lookforward.bundle import TOYBOX
 
     prepare(plan, output)
-    subjects, methods, seeds = plan.subjects, plan.methods, plan.seeds
-    total = len(subjects) * len(methods) * len(seeds)
-    console.print(
-        f"{total} cells: {len(subjects)} subjects × {len(methods)} methods × {len(seeds)} seeds, into {output}"
-    )
     cells = []
-    executor = InProcess(plan, output, ModelSource(TOYBOX, output).load)
-    for i, outcome in enumerate(run_grid(plan, output, executor), start=1):
+    for outcome in shown_outcomes(plan, output, InProcess(plan, output, ModelSource(TOYBOX, output).load)):
         if outcome.cell is None:
             subject, method, seed = outcome.key
             raise LookforwardError(f"{subject}, {method}, seed {seed}: {outcome.message}", code="cell-failed")
         cells.append(outcome.cell)
-        console.print(f"[{i}/{total}] {outcome_line(outcome)}")
     return cells
-
-
-def outcome_line(outcome: "Outcome") -> str:
-    """What became of a cell."""
-    subject, method, seed = outcome.key
-    cell = f"{subject} {method} seed {seed}"
-    if outcome.cell is None:
-        return f"FAILED   {cell}: {outcome.message}"
-    scores = "  ".join(f"{name} {np.mean(values):.3f}" for name, values in outcome.cell.scores.items())
-    seconds = outcome.cell.provenance.get("seconds", outcome.cell.seconds)
-    return f"{f'{seconds:5.0f} s' if outcome.fresh else '  kept '}  {cell}:  {scores}"
-
-
-def print_blocks(blocks: "Sequence[Block]") -> None:
-    """Print tables and texts."""
-    from lookforward.report.blocks import Table, Text
-    from lookforward.report.render import terminal_table
-
-    wide = Console(highlight=False)  # reads the tables' markup; if there is no terminal, wide enough for them
-    wide = wide if wide.is_terminal else Console(highlight=False, width=140)
-    for block in blocks:
-        if isinstance(block, Table):
-            wide.print(terminal_table(block))
-        elif isinstance(block, Text):
-            console.print(block.text)
