@@ -14,10 +14,9 @@ from lookforward.data.class_images import class_images, read_class_images
 from lookforward.data.photo import Pixels
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
-from lookforward.models.digests import fingerprint
 from lookforward.models.encoders import to_unit
 from lookforward.models.latents import encode
-from lookforward.models.sampling import draw_images
+from lookforward.models.sampling import draw_images, fingerprint
 from lookforward.report import contact_sheet
 
 _SHOWN, _COLUMNS = 40, 8  # images on the sheet

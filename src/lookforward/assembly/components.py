@@ -33,11 +33,11 @@ from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
 from lookforward.data.views import make_views
 from lookforward.exports.load import model_hash
-from lookforward.models.digests import fingerprint
 from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.latents import encode
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import Run
 
 
