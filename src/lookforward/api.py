@@ -17,6 +17,7 @@ from typing import Any, Unpack
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from lookforward.assembly.processes import join_processes
 from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten, join
@@ -129,7 +130,8 @@ def personalize(
     resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
-    job = TrainingJob(folder, resolved, subject, given=written)
+    processes = join_processes(resolved.model.device)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback

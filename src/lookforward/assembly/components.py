@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
@@ -26,6 +27,7 @@ from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.optimizer import build_optimizer
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
+from lookforward.assembly.processes import check_processes
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -67,11 +69,14 @@ def result_weights(components: RunComponents, run: Run) -> Iterator[None]:
         yield
 
 
-def check(settings: Settings, subject: Subject, given: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+def check(
+    settings: Settings, subject: Subject, given: Mapping[str, Any] | None = None, processes: Processes = ALONE
+) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
     given: as of `check_run`. Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
+    check_processes(settings, processes)
     pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy, given)
@@ -81,18 +86,23 @@ def check(settings: Settings, subject: Subject, given: Mapping[str, Any] | None 
 
 
 def build(
-    settings: Settings, subject: Subject, pipeline: Any = None, given: Mapping[str, Any] | None = None
+    settings: Settings,
+    subject: Subject,
+    pipeline: Any = None,
+    given: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> RunComponents:
     """Everything that a run needs, from its settings and its subject.
 
-    pipeline: the untouched model if it is already loaded; its weights will be trained in place.
-    given: as of `check_run`.
+    pipeline: the untouched model if it is already loaded; its weights will be trained in place. given: as of
+    `check_run`. processes: those that share the run; each builds all of it.
 
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
+    check_processes(settings, processes)
     notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
@@ -110,7 +120,10 @@ def build(
     baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
-    drawn = build_class_images(settings, subject, pipeline) if preserved == "images" else None
+    drawn = None
+    if preserved == "images":
+        with processes.first_on_machine():
+            drawn = build_class_images(settings, subject, pipeline)
     remembered = None if drawn is None else drawn.examples
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
@@ -123,7 +136,7 @@ def build(
         prompts.prepare([*references.prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
-    environment = build_environment(settings, pipeline, _photos(subject, policy))
+    environment = build_environment(settings, pipeline, _photos(subject, policy), processes)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
