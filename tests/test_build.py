@@ -220,7 +220,7 @@ def test_a_wrong_reward_is_found_before_anything_is_drawn(
     subject: Subject, reward: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "lookforward.assembly.components.class_images", lambda *_, **__: pytest.fail("drew prior images")
+        "lookforward.assembly.class_images.class_images", lambda *_, **__: pytest.fail("drew prior images")
     )
     for look in (check, build):
         with raises(code):
