@@ -14,9 +14,10 @@ from lookforward.assembly.unused import unused_settings
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
+from lookforward.data.buckets import read_resolutions
 from lookforward.data.prompts import cut_note, names_subject, overlap, read_prompt_file
 from lookforward.data.subject import Subject, check_identifier
-from lookforward.data.views import caption_notes, prompts_of, training_prompts
+from lookforward.data.views import all_prompts_of, caption_notes
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import check_size, check_steps
@@ -49,6 +50,12 @@ def check_run(
     if settings.objective.decoder:
         load_decoder(settings.objective.decoder)
     adapter = build_adapter(settings, torch.Generator(), policy.family)
+    if settings.data.caption_dropout and find_spec(ADAPTERS, settings.adapter.name, "adapter").only_words:
+        raise LookforwardError(
+            f"Adapter {settings.adapter.name!r} learns nothing from an empty prompt, since a word is all that it "
+            "trains: set data.caption_dropout to 0.",
+            code="settings-conflict",
+        )
     if learned:  # a word that cannot be learned is an error before class images are drawn for it
         adapter.attach(policy)
     try:
@@ -56,7 +63,7 @@ def check_run(
     finally:
         if learned:
             adapter.detach(policy)
-    prompts = {prompts_of(one, photo)[0] for one in subject.together for photo in one.photos}
+    prompts = {prompt for one in subject.together for photo in one.photos for prompt, _ in all_prompts_of(one, photo)}
     if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
         raise LookforwardError(
             "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
@@ -92,7 +99,9 @@ def _unheeded(settings: Settings) -> list[str]:
 
 
 def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
-    check_size(policy.pipeline, settings.data.resolution)
+    further = settings.data.bucket_resolutions if settings.data.buckets else ""
+    for resolution in read_resolutions(settings.data.resolution, further):
+        check_size(policy.pipeline, resolution)
     if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
         raise LookforwardError(
             f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
@@ -160,7 +169,7 @@ def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
                 code="class-noun-long",
             )
         for photo in one.photos:
-            for prompt, _ in training_prompts(one, photo):
+            for prompt, _ in all_prompts_of(one, photo):
                 what = f"the caption of {photo.path.name}" if photo.caption else "the training prompt"
                 if not names_subject(tokenize, prompt, one.identifier, room):
                     remedy = "put {} at its start" if photo.caption else "choose another identifier"

@@ -126,7 +126,7 @@ def _row(one: Field, bundled: Mapping[str, Any]) -> str:
     values = kind or ", ".join(f"`{choice}`" for choice in one.choices)
     help = spec.help
     if spec.only_with:
-        help += f" Needs {' and '.join(in_words(need) for need in spec.only_with)}."
+        help += f" Needs {' and '.join(in_words(need, '`') for need in spec.only_with)}."
     return f"| `{one.name}`{mark} | {default} | {values} | {_cell(help)} |"
 
 

@@ -45,11 +45,11 @@ def setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
     )
 
 
-def in_words(need: Need) -> str:
-    """ "critic.name = residual or state-action"."""
+def in_words(need: Need, mark: str = "") -> str:
+    """ "critic.name = residual or state-action". mark: around names and values, as Markdown's."""
     name, wanted = need
     if name in FACTS:
         return FACTS[name]
     if isinstance(wanted, str):
-        return f"{name} in {wanted}"
-    return f"{name} = " + " or ".join(str(one).lower() for one in wanted)
+        return f"{mark}{name}{mark} in {wanted}"
+    return f"{mark}{name}{mark} = " + " or ".join(f"{mark}{str(one).lower()}{mark}" for one in wanted)
