@@ -88,13 +88,14 @@ def test_it_computes_in_bfloat16_and_recomputes_activations(model: Path, photos:
         ("plain", {}),
         ("saved", {"model.gradient_checkpointing": True}),
         ("short", {"model.precision": "bf16"}),
+        ("small", {"model.precision": "bf16", "model.weights": "bf16"}),
     ):
         run(photos, model, tmp_path / name, "dreambooth", **settings | more)
         (row,) = rows_of(tmp_path / name)
         losses.append((row["loss"], row["gradient"]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert losses[0] == pytest.approx(losses[2], rel=0.05)
-    assert losses[0] != losses[2]
+    assert all(losses[0] == pytest.approx(other, rel=0.05) for other in losses[2:])
+    assert len({loss for loss, _ in losses[1:]}) == 3
 
 
 @pytest.mark.parametrize("recipe", ["draft", "dpok"])
