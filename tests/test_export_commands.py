@@ -46,6 +46,10 @@ def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "full": make_export(folder / "whole", tiny_model, "full", size=0.02),
         "lora": make_export(folder / "lora", tiny_model, "lora"),
         "dora": make_export(folder / "dora", tiny_model, "dora"),
+        "loha": make_export(folder / "loha", tiny_model, "loha"),
+        "lokr": make_export(folder / "lokr", tiny_model, "lokr"),
+        "oft": make_export(folder / "oft", tiny_model, "oft", **{"adapter.oft_block_size": 4}),
+        "pivotal": make_export(folder / "pivotal", tiny_model, "pivotal", **words),
         "custom-diffusion": make_export(folder / "custom", tiny_model, "custom-diffusion", **words),
         "textual-inversion": make_export(
             folder / "word", tiny_model, "textual-inversion", **{"adapter.vectors": 2}, **words
@@ -69,6 +73,10 @@ def test_every_adapter_has_its_formats() -> None:
         "full": ("diffusers", "merged"),
         "lora": ("diffusers", "kohya", "merged"),
         "dora": ("diffusers", "kohya", "merged"),
+        "loha": ("diffusers", "kohya", "merged"),
+        "lokr": ("diffusers", "kohya", "merged"),
+        "oft": ("diffusers", "merged"),
+        "pivotal": ("diffusers", "kohya", "merged"),
         "custom-diffusion": ("diffusers", "merged"),
         "textual-inversion": ("diffusers", "a1111", "merged"),
         "p-plus": ("diffusers",),

@@ -57,6 +57,20 @@ def about_the_base(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return {"ss_base_model_version": version, "ss_v2": str(version == "sd_v2")} if version else {}
 
 
+def name_of_layer(part: str, layer: str) -> str:
+    """kohya's name of a layer of a component: "lora_unet_mid_block_…".
+
+    Raises:
+        LookforwardError: Stable Diffusion 1 or 2 has no such component.
+    """
+    if part not in _PARTS:
+        message = f"{part!r} is no component of {SD.label}: only those have kohya's layout."
+        raise LookforwardError(message, code="format-family")
+    if part == _ENCODER and not layer.startswith("text_model."):
+        layer = f"text_model.{layer}"
+    return f"{_PARTS[part]}_{layer.replace('.', '_')}"
+
+
 def to_kohya(layers: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[str, Tensor]:
     """diffusers' names to kohya's, with a scalar alpha beside each pair of matrices.
 
@@ -73,10 +87,7 @@ def to_kohya(layers: Mapping[str, Tensor], alphas: Mapping[str, float]) -> dict[
         if part not in _PARTS or suffix is None:
             message = f"{key!r} is not a layer of a LoRA for {SD.label}: only those have kohya's layout."
             raise LookforwardError(message, code="format-family")
-        module = rest.removesuffix(suffix)
-        if part == _ENCODER and not module.startswith("text_model."):
-            module = f"text_model.{module}"
-        name, kind = f"{_PARTS[part]}_{module.replace('.', '_')}", _SUFFIXES[suffix]
+        name, kind = name_of_layer(part, rest.removesuffix(suffix)), _SUFFIXES[suffix]
         tensors[f"{name}.{kind}"] = tensor.reshape(-1, 1) if kind == "dora_scale" else tensor
         if kind == "lora_down.weight":
             tensors[f"{name}.alpha"] = torch.tensor(float(alphas.get(part, len(tensor))))
