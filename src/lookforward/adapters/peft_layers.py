@@ -31,8 +31,9 @@ _PREFIX = "base_model.model."  # what a PeftModel puts before the names of the m
 class PeftAdapter:
     """A change of linear layers that peft knows, beside frozen weights; it begins by changing nothing.
 
-    kind: peft's class of its settings, a `PeftConfig`. options: those settings, without the layers. train_text_encoder: whether the
-    text encoders are adapted too. layers: as `find_layers`. generator: on the CPU, the first weights depend on it.
+    kind: peft's class of its settings, a `PeftConfig`. options: those settings, without the layers.
+    train_text_encoder: whether the text encoders are adapted too. layers: as `find_layers`. generator: on the CPU, the
+    first weights depend on it.
     """
 
     kind: type[Any]
