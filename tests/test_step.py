@@ -13,8 +13,9 @@ from errors import raises
 from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.returns import Target
-from lookforward.algorithm.step import critic_step, train_step, update_policy
+from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import CriticUpdater, Objective, Trainer
+from lookforward.algorithm.updates import critic_step, update_policy
 from lookforward.core.path import NoisePath, add_noise, rectified_flow
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import Batch, CachedLatents, Conditioning, State, Transition

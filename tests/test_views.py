@@ -80,7 +80,7 @@ def trainer_of(photos: Path, **overrides: Any) -> Trainer:
     [
         ("a {} on a red sofa", True, "a sks dog on a red sofa", "a dog on a red sofa"),
         ("a {} on\na  red sofa\n", False, "a sks on a red sofa", "a dog on a red sofa"),
-        ("SKS dog, asleep", True, "SKS dog, asleep", "dog, asleep"),
+        ("SKS dog, asleep", True, "sks dog, asleep", "dog, asleep"),
         ("sks, asleep", False, "sks, asleep", "dog, asleep"),
         ("asleep on a sofa", True, "sks dog, asleep on a sofa", "dog, asleep on a sofa"),
         ("asleep, unlike sksy", False, "sks, asleep, unlike sksy", "dog, asleep, unlike sksy"),

@@ -35,11 +35,13 @@ class ExportFormat:
 
     name: as in `--format`, "kohya". write: from (export folder, empty target folder, name of the result, what prompts
     call the subject) to files. loading: how to load them, in Markdown; {name} is the name of the result.
+    named_by_file: whether prompts there call the subject by the name of the file.
     """
 
     name: str
     write: Callable[[Path, Path, str, str], None]
     loading: str
+    named_by_file: bool = False
 
 
 @dataclass(frozen=True)
