@@ -18,12 +18,13 @@ from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.kohya import about_the_base, to_kohya
+from lookforward.adapters.comfyui import about_the_base, to_comfyui
 from lookforward.adapters.textual_inversion import file_name
 from lookforward.config.reading import structure
 from lookforward.config.settings import Settings
 from lookforward.exports.card import CARD
 from lookforward.exports.load import load_export, manifest_of, read_manifest
+from lookforward.models.families.sd import SD
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import MANIFEST, Run, open_run
@@ -67,8 +68,8 @@ def test_every_adapter_has_its_formats() -> None:
     formats = {spec.name: spec.format_names for spec in ADAPTERS}
     assert formats == {
         "full": ("diffusers", "merged"),
-        "lora": ("diffusers", "kohya", "merged"),
-        "dora": ("diffusers", "kohya", "merged"),
+        "lora": ("diffusers", "comfyui", "kohya", "merged"),
+        "dora": ("diffusers", "comfyui", "kohya", "merged"),
         "custom-diffusion": ("diffusers", "merged"),
         "textual-inversion": ("diffusers", "a1111", "merged"),
         "p-plus": ("diffusers",),
@@ -175,13 +176,16 @@ def test_kohya_is_one_file(adapter: str, run: Command, exports: dict[str, Path],
         assert np.abs(drawn(plain, prompt) - drawn(load_export(exports[adapter], "cpu"), prompt)).max() <= 1
 
 
-@pytest.mark.parametrize(("width", "version", "two"), [(768, "sd_v1", "False"), (1024, "sd_v2", "True"), (16, "", "")])
+@pytest.mark.parametrize(
+    ("width", "version", "two"),
+    [(768, "sd_v1", "False"), (1024, "sd_v2", "True"), (2048, "sdxl_base_v1-0", "False"), (16, "", "")],
+)
 def test_a_lora_tells_of_which_stable_diffusion_it_is(width: int, version: str, two: str) -> None:
     layers = {
         f"unet.mid_block.attentions.0.transformer_blocks.0.{layer}.lora.down.weight": torch.zeros(4, width)
         for layer in ("attn2.to_k", "attn2.to_v")
     }
-    said = about_the_base(to_kohya(layers, {}))
+    said = about_the_base(to_comfyui(layers, {}, SD))
     assert said == ({"ss_base_model_version": version, "ss_v2": two} if version else {})
 
 

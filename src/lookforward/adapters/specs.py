@@ -7,6 +7,7 @@ called.
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from lookforward.core.specs import AdapterSpec, ExportFormat
@@ -15,6 +16,12 @@ from lookforward.core.specs import AdapterSpec, ExportFormat
 def _late(module: str, function: str) -> Callable[..., Any]:
     """A function of `lookforward.adapters.MODULE`, which is imported when the function is called."""
     return lambda *given: getattr(import_module(f"lookforward.adapters.{module}"), function)(*given)
+
+
+def _one_file(function: str) -> Callable[[Path, Path, str, str, Any], None]:
+    """A function of `lookforward.adapters.comfyui`, to write what `ExportFormat` does."""
+    write = _late("comfyui", function)
+    return lambda export, folder, name, *rest: write(export, folder / f"{name}.safetensors", *rest)
 
 
 FULL = AdapterSpec(
@@ -36,10 +43,14 @@ LORA = AdapterSpec(
     merge=_late("lora", "merge_lora"),
     formats=(
         ExportFormat(
+            "comfyui",
+            _one_file("write_comfyui"),
+            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader, beside the base\n"
+            "model and its text encoders.",
+        ),
+        ExportFormat(
             "kohya",
-            lambda export, folder, name, subject: _late("kohya", "write_kohya")(
-                export, folder / f"{name}.safetensors", subject
-            ),
+            _one_file("write_kohya"),
             "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader. A1111: put it "
             "into\n`models/Lora` and write `<lora:{name}:1>` in the prompt.",
         ),
