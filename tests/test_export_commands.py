@@ -176,6 +176,21 @@ def test_kohya_is_one_file(adapter: str, run: Command, exports: dict[str, Path],
         assert np.abs(drawn(plain, prompt) - drawn(load_export(exports[adapter], "cpu"), prompt)).max() <= 1
 
 
+def test_the_layout_is_that_of_the_family(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
+    for layout in ("comfyui", "kohya"):
+        assert run("export", exports["lora"], "--format", layout, "--output", layout)[0] == 0
+    files = [load_file(f"{layout}/lora.safetensors") for layout in ("comfyui", "kohya")]
+    assert files[0].keys() == files[1].keys()  # of Stable Diffusion, ComfyUI reads kohya's
+    assert "with the node LoraLoader" in Path("comfyui/README.md").read_text()
+    other = shutil.copytree(exports["lora"], tmp_path / "other")
+    manifest = json.loads((other / MANIFEST).read_text())
+    for name, said in (("flux", "FLUX.1"), ("deep", "no family 'deep'")):
+        (other / MANIFEST).write_text(json.dumps(manifest | {"family": name}))
+        status, _, err = run("export", other, "--format", "comfyui", "--output", "out")
+        assert (status, said in err) == (2, True), err
+        assert not Path("out").exists()
+
+
 @pytest.mark.parametrize(
     ("width", "version", "two"),
     [(768, "sd_v1", "False"), (1024, "sd_v2", "True"), (2048, "sdxl_base_v1-0", "False"), (16, "", "")],

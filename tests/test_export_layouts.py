@@ -127,7 +127,7 @@ def trained(case: Case, folder: Path, dora: bool = False) -> Any:
     policy, adapter = DiffusionPolicy(pipeline), LoraAdapter(RANK, ALPHA, case.text, dora, seeded())
     with torch.no_grad():
         for _, parameter in sorted(adapter.attach(policy).items()):
-            parameter += 0.3 * torch.randn(parameter.shape, generator=seeded(1))
+            parameter += 0.5 * torch.randn(parameter.shape, generator=seeded(1))
     adapter.export(policy, folder)
     return pipeline
 

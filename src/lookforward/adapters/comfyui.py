@@ -64,9 +64,7 @@ def write_comfyui(folder: Path, path: Path, trigger: str, family: Family) -> Non
         "format": "pt",
         "ss_network_module": "networks.lora",
         "ss_network_dim": ", ".join(map(str, sorted(ranks))),
-        "ss_network_alpha": ", ".join(
-            str(float(a)) for a in sorted(set(alphas.values()) if is_kohya(family) else ranks)
-        ),
+        "ss_network_alpha": ", ".join(str(float(alpha)) for alpha in sorted(told)),
     }
     metadata |= about_the_base(tensors) | ({"modelspec.trigger_phrase": trigger} if trigger else {})
     with writing(path):

@@ -45,8 +45,8 @@ LORA = AdapterSpec(
         ExportFormat(
             "comfyui",
             _one_file("write_comfyui"),
-            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader, beside the base\n"
-            "model and its text encoders.",
+            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader, beside the\n"
+            "base model and its text encoders.",
         ),
         ExportFormat(
             "kohya",

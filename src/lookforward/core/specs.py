@@ -34,7 +34,8 @@ class ExportFormat:
     """Another program's layout of an export.
 
     name: as in `--format`, "kohya". write: from (export folder, empty target folder, name of the result, what prompts
-    call the subject, the model's family) to files; it raises LookforwardError where the family has no such layout. loading: how to load them, in Markdown; {name} is the name of the result.
+    call the subject, the model's family) to files; it raises LookforwardError where the family has no such layout.
+    loading: how to load them, in Markdown; {name} is the name of the result.
     """
 
     name: str

@@ -24,7 +24,8 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
     None; or one of the formats of the adapter's spec.
 
     Raises:
-        LookforwardError: the adapter or the model's family has no such layout, or `folder` is taken or cannot be written.
+        LookforwardError: the adapter or the model's family has no such layout, or `folder` is taken or cannot be
+            written.
     """
     export = source.require_export()
     spec = find_spec(ADAPTERS, source.manifest["adapter"], "adapter")
