@@ -108,7 +108,7 @@ def test_more_noises_have_the_same_mean_and_less_variance(monkeypatch: pytest.Mo
 
     def gradient(noises: int, seed: int) -> Tensor:
         calls = iter([lambda *_: begun, draw_noise])  # the trajectory begins at the same noise, the copies do not
-        monkeypatch.setattr(draft, "draw_noise", lambda like, generator: next(calls)(like, generator))
+        monkeypatch.setattr(draft, "draw_noise", lambda *given: next(calls)(*given))
         loss, _ = draft_loss(policy, paying(), batch(), settings[noises], words, None, seeded(seed))
         return torch.autograd.grad(loss, policy.unet.weight)[0].flatten()
 

@@ -9,28 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from conftest import CAPTIONS, special_tokens, vae_blocks
 from errors import raises
 from families import (
     PROMPT,
-    RECIPES,
     SHORT,
     SIZE,
-    SUBJECT,
     Seen,
-    draw_plainly,
-    losses_on,
-    make_t5_tokenizer,
-    one_photo,
-    rows_of,
     run,
-    run_in_parts,
-    settle,
-    trained_parts,
     watch,
 )
 from lookforward.algorithm.environment import act
@@ -40,48 +28,13 @@ from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State
 from lookforward.data.subjects import read_subject
-from lookforward.exports.load import load_export
-from lookforward.exports.merge import merge
-from lookforward.exports.source import find_adapter
+from lookforward.exports.source import find_source
 from lookforward.models.latents import decode, encode
-from lookforward.models.pipeline import build_pipeline, load_pipeline
+from lookforward.models.pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
-from lookforward_toybox.training.tokenizer import build_tokenizer
 from tiny import seeded
-
-DYNAMIC: dict[str, Any] = {"shift": 3.0, "use_dynamic_shifting": True}  # as in FLUX.1-dev
-
-
-def make_flux(guidance: bool = True, scheduler: dict[str, Any] = DYNAMIC, **transformer: Any) -> FluxPipeline:
-    """32-pixel images, 8×8 latents in 4×4 tokens, and all parts of the real one, with random weights."""
-    torch.manual_seed(0)
-    tokenizer, tokenizer_2 = build_tokenizer(CAPTIONS), make_t5_tokenizer()
-    clip = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=tokenizer.model_max_length, **special_tokens(tokenizer),
-    )  # fmt: skip
-    t5 = T5Config(vocab_size=len(tokenizer_2), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    of_transformer: dict[str, Any] = {
-        "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
-        "num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 16,
-        "guidance_embeds": guidance, "axes_dims_rope": (4, 6, 6),
-    }  # fmt: skip
-    pipeline = FluxPipeline(
-        transformer=FluxTransformer2DModel(**of_transformer | transformer),
-        scheduler=FlowMatchEulerDiscreteScheduler(**scheduler),
-        vae=AutoencoderKL(
-            **vae_blocks(8, 8, 8), norm_num_groups=4, latent_channels=4, sample_size=32, scaling_factor=1.5,
-            shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False,
-        ),
-        text_encoder=CLIPTextModel(clip),
-        tokenizer=tokenizer,
-        text_encoder_2=T5EncoderModel(t5),
-        tokenizer_2=tokenizer_2,
-    )  # fmt: skip
-    settle(pipeline, "transformer", "vae", "text_encoder", "text_encoder_2")
-    pipeline.vae.encoder.conv_out.bias[4:] = -10.0  # a posterior as narrow as a trained autoencoder's
-    return pipeline
+from tiny_flux import DYNAMIC, make_flux
 
 
 @pytest.fixture(scope="module")
@@ -217,71 +170,6 @@ def test_schnell_draws_but_is_trained_only_on_demand(photos: Path, tmp_path: Pat
     assert made.generate("a photo of {}", steps=2)[0].size == (SIZE, SIZE)
 
 
-@pytest.mark.parametrize("kind", RECIPES)
-def test_it_trains_resumes_to_the_same_bits_and_exports(kind: str, model: Path, photos: Path, tmp_path: Path) -> None:
-    recipe, settings = RECIPES[kind]
-    drawn, export = run_in_parts(photos, model, tmp_path, recipe, **settings), tmp_path / "whole" / "export"
-    base = draw_images(build_pipeline(str(model), "cpu"), [SUBJECT], [1], steps=3, guidance=3.5, resolution=SIZE)[0]
-    assert (drawn != base).any()
-    if kind == "full":
-        theirs = FluxPipeline.from_pretrained(export)
-    else:
-        theirs = FluxPipeline.from_pretrained(model)
-        theirs.load_lora_weights(export)
-        assert trained_parts(export) == ({"transformer", "text_encoder"} if kind == "critic" else {"transformer"})
-    assert np.abs(draw_plainly(theirs, export) - drawn).max() < 1.01
-
-
-@pytest.mark.parametrize("adapter", ["lora", "dora"])
-def test_an_adapter_merges_into_what_it_draws_beside_the_weights(
-    adapter: str, model: Path, photos: Path, tmp_path: Path
-) -> None:
-    """Trained fast enough that it changes the image."""
-    settings = {"adapter.name": adapter, "adapter.train_text_encoder": True, "optimizer.learning_rate": 0.05}
-    run(photos, model, tmp_path / "run", "look-forward", **settings | {"run.steps": 3})
-    export = tmp_path / "run" / "export"
-    merge([find_adapter(str(export))], tmp_path / "merged", "cpu")
-    beside, merged = load_export(export, "cpu"), build_pipeline(str(tmp_path / "merged"), "cpu")
-    assert not merged.get_list_adapters()
-    images = [
-        draw_images(one, [SUBJECT], [1], steps=3, guidance=3.5, resolution=SIZE).astype(int)[0]
-        for one in (build_pipeline(str(model), "cpu"), beside, merged)
-    ]
-    assert np.abs(images[0] - images[1]).max() > 5
-    assert np.abs(images[1] - images[2]).max() <= 1
-
-
-def test_it_learns_one_photo(model: Path, photos: Path, tmp_path: Path) -> None:
-    """60 steps on one photo halve the loss of Eq. 1 there, at fixed noise and timesteps."""
-    photo = one_photo(photos, tmp_path / "photo")
-    settings = {"adapter.name": "full", "optimizer.learning_rate": 1e-2, "run.steps": 60, "run.batch_size": 4}
-    settings |= {"data.allow_few": True, "objective.prior_weight": 0.0}
-    run(photo, model, tmp_path / "run", "dreambooth", **settings)
-    before, after = losses_on(photo, [load_pipeline(model), load_export(tmp_path / "run" / "export", "cpu")])
-    assert after < 0.5 * before
-
-
-@pytest.mark.parametrize("recipe", ["draft", "dpok"])
-def test_baselines_draw_at_the_guidance_that_the_model_reads(
-    recipe: str, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own, shown = FluxTransformer2DModel.forward, set[float]()
-
-    def call(self: Any, *args: Any, **given: Any) -> Any:
-        shown.update(given["guidance"].tolist())
-        return own(self, *args, **given)
-
-    monkeypatch.setattr(FluxTransformer2DModel, "forward", call)
-    settings = {"adapter.name": "lora", "objective.reward": "ssim", "run.steps": 1, "objective.prior_weight": 0.0}
-    if recipe == "dpok":
-        settings |= {"baseline.dpok_trajectories": 2, "baseline.dpok_pairs": 4}
-    run(photos, model, tmp_path / "run", recipe, **settings)
-    assert shown == {3.5}
-    (row,) = rows_of(tmp_path / "run")
-    assert np.isfinite(row["reward"])
-    assert row["gradient"] > 0
-
-
 @pytest.mark.parametrize("adapter", ["p-plus", "neti", "custom-diffusion", "textual-inversion"])
 def test_adapters_that_learn_a_word_say_so(adapter: str, model: Path, photos: Path) -> None:
     settings = load_settings(
@@ -297,3 +185,5 @@ def test_settings_begin_with_the_familys_own_defaults(model: Path) -> None:
     settings = load_settings("look-forward", {"model.name": str(model), "evaluation.sampler_steps": 20})
     assert (settings.data.resolution, settings.evaluation.guidance, settings.baseline.guidance) == (512, 3.5, 3.5)
     assert (settings.evaluation.sampler_steps, settings.adapter.train_text_encoder) == (20, False)
+    plain = find_source(model).manifest
+    assert (plain["sample_steps"], plain["guidance"]) == (28, 3.5)

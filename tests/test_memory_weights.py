@@ -12,15 +12,17 @@ from torch import Tensor
 from errors import raises
 from jobs import SETTINGS
 from lookforward.algorithm.trainer import train
-from lookforward.assembly import RunComponents, build, build_pipeline, load_export, model_hash
+from lookforward.assembly import RunComponents, build
 from lookforward.assembly.placement import build_run_pipeline, frozen_parts, low_precision
-from lookforward.assembly.training import training_job
+from lookforward.assembly.training import TrainingJob
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.core.types import State
 from lookforward.data.subject import Subject
 from lookforward.data.subjects import name_subjects, read_subject
+from lookforward.exports.load import load_export, model_hash
 from lookforward.models.families.sd import SD
+from lookforward.models.pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 
@@ -99,7 +101,7 @@ def test_the_base_is_known_by_its_files_whatever_it_is_stored_in(
     weights: str, subject_of: Any, tiny_model: Path, tmp_path: Path
 ) -> None:
     settings, subject = subject_of(model__weights=weights, model__precision=precision_of(weights))
-    job = training_job(tmp_path / "run", settings, subject)
+    job = TrainingJob(tmp_path / "run", settings, subject)
     list(job)
     pipeline = load_export(job.run.export, "cpu")  # refused, if the base were another
     image = draw_images(pipeline, ["a photo of sks teapot"], [0], steps=2, guidance=2.0)
@@ -153,13 +155,13 @@ def test_parts_that_rest_are_brought_back_when_they_are_needed(
     subject_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain_settings, subject = subject_of()
-    plain = training_job(tmp_path / "plain", plain_settings, subject)
+    plain = TrainingJob(tmp_path / "plain", plain_settings, subject)
     list(plain)
     moves: list[tuple[str, ...]] = []
     monkeypatch.setattr(
         "lookforward.models.placement.Placement._move", lambda self, names, device: moves.append(tuple(names))
     )
-    job = training_job(tmp_path / "unloaded", *subject_of(model__unload=True))
+    job = TrainingJob(tmp_path / "unloaded", *subject_of(model__unload=True))
     list(job)
     moves = [names for names in moves if names]
     assert moves[0] == ("text_encoder", "vae")

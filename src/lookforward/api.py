@@ -16,6 +16,7 @@ from typing import Any, Unpack
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from lookforward.assembly.processes import join_processes
 from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten
 from lookforward.config.recipe import load_settings, require_followed
@@ -122,8 +123,9 @@ def personalize(
     resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
+    processes = join_processes(resolved.model.device)
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(TrainingJob(folder, resolved, subject))) as results:
+    with closing(iter(TrainingJob(folder, resolved, subject, processes=processes))) as results:
         for result in results:
             if on_step is not None:
                 on_step(result)

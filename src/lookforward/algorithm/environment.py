@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.core.path import add_noise, noise_between
 from lookforward.core.protocols import Decode, Policy, RewardSum
 from lookforward.core.types import Batch, Conditioning, State, Transition
@@ -27,13 +28,14 @@ class Environment:
     """How one state leads to the next, and what a transition is rewarded with.
 
     transition: see above. stride: Δ ≥ 1, timesteps from a state to the next. rewards: better when higher.
-    decode: latents to images, for rewards that look at them.
+    decode: latents to images, for rewards that look at them. processes: those that share each batch.
     """
 
     rewards: RewardSum
     transition: TransitionKind = "reference"
     stride: int = 1
     decode: Decode | None = None
+    processes: Processes = ALONE
 
     def reward(self, transition: Transition) -> Tensor:
         """The reward of a transition, (b,)."""
@@ -85,7 +87,7 @@ class Environment:
         signal, noise_level = policy.path.at(timestep)
         with torch.no_grad():
             if self.transition == "reference":
-                noise = torch.randn(now.x_0.shape, generator=generator).to(now.x_0.device)
+                noise = self.processes.sample(torch.randn, *now.x_0.shape, generator=generator).to(now.x_0.device)
                 x_t = add_noise(now.x_0, noise, signal, noise_level)
             else:  # DDIM: both parts are the policy's own
                 believed = policy.prediction.noise(now.action, now.state.x_t, now.signal, now.noise_level)

@@ -67,7 +67,7 @@ def monte_carlo(
     total = reward
     n = now.state.timestep // environment.stride  # (b,) later states
     k = torch.arange(target.samples).unsqueeze(1)  # (K, 1)
-    u = torch.rand(target.samples, len(n), generator=generator)
+    u = environment.processes.sample(torch.rand, target.samples, len(n), generator=generator, dim=1)
     # The place 1 … n of the reward drawn from part k; n where rounding would leave the last part
     place = ((k + u) / target.samples * n.cpu()).floor().long().clamp(max=(n.cpu() - 1).clamp(min=0)) + 1
     place, weight = place.to(n.device), n / target.samples  # (K, b), (b,)

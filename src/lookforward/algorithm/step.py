@@ -17,6 +17,7 @@ from torch.nn.functional import mse_loss
 
 from lookforward.algorithm.environment import act_on, require_finite
 from lookforward.algorithm.fused import updating_in_backward
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.returns import compute_target
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
 from lookforward.core.types import Batch, Transition, rows
@@ -120,22 +121,25 @@ def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transiti
         q_target = compute_target(
             updater.target, environment, policy, now, reward, updater.critic, generator
         )  # Eqs. 4, 9
-        learned = critic_step(updater, now, q_target)
+        learned = critic_step(updater, now, q_target, trainer.processes)
         metrics |= learned if i == 0 else {}
     return metrics
 
 
-def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor) -> dict[str, float]:
+def critic_step(
+    updater: CriticUpdater, transition: Transition, q_target: Tensor, processes: Processes = ALONE
+) -> dict[str, float]:
     """One step of the critic towards the returns (b,) of a transition, if all is finite (line 8)."""
     critic, transition, timestep = updater.critic, transition.detach(), transition.state.timestep
     require_finite(q_target, "q_target", "the reward, or the critic that predicts it, diverged; lower critic.weight")
-    critic.scale.observe(q_target, timestep)
+    critic.scale.observe(*processes.gather(q_target, timestep))
     wanted = critic.scale.normalise(q_target, timestep)  # (b,)
     q = critic(transition)  # (b,)
     loss = mse_loss(q, wanted)
     require_finite(loss, "critic_loss", _CRITIC_REMEDY)
     updater.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    processes.average_gradients(critic.trained_parameters())
     # A return near t = T can be a thousand times one near t = 0: unclipped, one such step throws the critic off
     norm = torch.nn.utils.clip_grad_norm_(critic.trained_parameters(), updater.max_norm)
     require_finite(norm, "critic_gradient", _CRITIC_REMEDY)
@@ -145,7 +149,7 @@ def critic_step(updater: CriticUpdater, transition: Transition, q_target: Tensor
         "critic_loss": loss.item(),
         "q": q.detach().mean().item(),
         "q_target": q_target.mean().item(),
-        "explained_variance": critic.explained_variance.observe(q.detach(), wanted),
+        "explained_variance": critic.explained_variance.observe(*processes.gather(q.detach(), wanted)),
     }
 
 
@@ -166,7 +170,9 @@ def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
     for part in parts:
         require_finite(part, "loss", _REMEDY)
         part.backward()
-    norm = torch.nn.utils.clip_grad_norm_(list(trainer.parameters.values()), trainer.max_grad_norm)
+    parameters = list(trainer.parameters.values())
+    trainer.processes.average_gradients(parameters)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, trainer.max_grad_norm)
     require_finite(norm, "gradient", _REMEDY)
     trainer.optimizer.step()
     return norm.item()

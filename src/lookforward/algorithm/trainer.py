@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lookforward.algorithm.environment import Environment
 from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.processes import Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.weights import Averages, Untouched, swapped
@@ -99,8 +100,13 @@ class Trainer:
     step: int = 0
 
     def draw(self, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
-        """Photos or class images at random, with noise and timesteps."""
-        return examples.draw(count or self.batch_size, self.policy.path, generator)
+        """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""
+        return self.processes.share(examples.draw(count or self.batch_size, self.policy.path, generator))
+
+    @property
+    def processes(self) -> Processes:
+        """Those that share each batch of this run."""
+        return self.environment.processes
 
     def draw_class(self, photos: Batch) -> Batch | None:
         """What a step remembers the class by: class images; or the photos' own states, prompted by the class."""
@@ -134,7 +140,7 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     while trainer.step < steps:
         started = time.perf_counter()
         try:
-            metrics = trainer.take_step(trainer)
+            metrics = trainer.processes.mean(trainer.take_step(trainer))
         except LookforwardError as error:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}", code=error.code) from error
         trainer.step += 1

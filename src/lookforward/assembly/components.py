@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
@@ -25,6 +26,7 @@ from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.optimizer import build_optimizer
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
+from lookforward.assembly.processes import check_processes
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -66,11 +68,12 @@ def result_weights(components: RunComponents, run: Run) -> Iterator[None]:
         yield
 
 
-def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
+def check(settings: Settings, subject: Subject, processes: Processes = ALONE) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
     Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
+    check_processes(settings, processes)
     pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy)
@@ -79,16 +82,18 @@ def check(settings: Settings, subject: Subject) -> tuple[str, ...]:
     return notes
 
 
-def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComponents:
+def build(settings: Settings, subject: Subject, pipeline: Any = None, processes: Processes = ALONE) -> RunComponents:
     """Everything that a run needs, from its settings and its subject.
 
-    pipeline: the untouched model if it is already loaded; its weights will be trained in place.
+    pipeline: the untouched model if it is already loaded; its weights will be trained in place. processes: those that
+    share the run; each builds all of it.
 
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
     """
     pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
+    check_processes(settings, processes)
     notes = check_run(settings, subject, policy)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
@@ -105,7 +110,10 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
     baseline = build_baseline(settings, policy)
     references = _build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
-    remembered = _build_class_images(settings, subject, pipeline) if preserved == "images" else None
+    remembered = None
+    if preserved == "images":
+        with processes.first_on_machine():
+            remembered = _build_class_images(settings, subject, pipeline)
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
@@ -117,7 +125,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None) -> RunComp
         prompts.prepare([*references.prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
-    environment = build_environment(settings, pipeline, _photos(subject, policy))
+    environment = build_environment(settings, pipeline, _photos(subject, policy), processes)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,

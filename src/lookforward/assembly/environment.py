@@ -9,6 +9,7 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.algorithm.environment import Environment
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Reward
@@ -27,13 +28,15 @@ from lookforward.rewards.terms import parse_terms
 from lookforward.rewards.weighted import WeightedSum
 
 
-def build_environment(settings: Settings, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor]) -> Environment:
+def build_environment(
+    settings: Settings, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor], processes: Processes = ALONE
+) -> Environment:
     """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
     encoders = Encoders(encoder_sources(settings.model.name), photos[0].device)
     terms = parse_terms(settings.objective.reward)
     reward = WeightedSum([(weight, CheckedReward(build_reward(name, encoders, photos))) for weight, name in terms])
     decoder = _build_decoder(settings, pipeline) if reward.needs_image else None
-    return Environment(reward, settings.objective.transition, settings.objective.stride, decoder)
+    return Environment(reward, settings.objective.transition, settings.objective.stride, decoder, processes)
 
 
 def build_reward(name: str, encoders: Encoders, photos: Sequence[Tensor]) -> Reward:

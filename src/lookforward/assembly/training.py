@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
 from lookforward.assembly.components import result_weights
@@ -33,7 +34,8 @@ class TrainingJob:
     When the iteration ends, the export is written.
 
     folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights are
-    trained in place. notes: for the user. resumed_at: the step of the checkpoint that training continued from.
+    trained in place. processes: those that share the run. notes: for the user. resumed_at: the step of the checkpoint
+    that training continued from.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
@@ -43,6 +45,7 @@ class TrainingJob:
     settings: Settings
     subject: Subject
     pipeline: Any = None
+    processes: Processes = ALONE
     run: Run = field(init=False)
     notes: tuple[str, ...] = field(init=False)
     resumed_at: int = field(init=False, default=0)
@@ -54,12 +57,16 @@ class TrainingJob:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
             return
-        components = build(self.settings, self.subject, self.pipeline)
+        components = build(self.settings, self.subject, self.pipeline, self.processes)
         self.notes = components.notes
-        with self.run.hold():  # after building, so that what cannot be built leaves no run behind
-            if self._prepare().finished:
+        # After building, so that what cannot be built leaves no run behind
+        with self.run.hold() if self.processes.main else nullcontext():
+            finished = self._prepare().finished
+            self.processes.require_same(finished, "state of the run folder")
+            if finished:
                 return
-            self.run.begin(self.subject.digests)
+            if self.processes.main:
+                self.run.begin(self.subject.digests)
             yield from self._train(components)
 
     def _prepare(self) -> Run:
@@ -68,26 +75,38 @@ class TrainingJob:
 
     def _train(self, components: RunComponents) -> Iterator[StepResult]:
         run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
+        main, of_main = self.processes.main, self.processes.of_main
         load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at = trainer.step
-        run.forget_after(trainer.step)
-        if best is not None:
-            best.forget_after(run, trainer.step)
-        self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
-        if best is None or not best.enough(run):
+        self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
+        if main:
+            run.forget_after(trainer.step)
+            if best is not None:
+                best.forget_after(run, trainer.step)
+            self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
+        if not of_main(main and best is not None and best.enough(run)):
             for result in train(trainer, asked.steps):
-                run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
                 due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
-                if due:
-                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
-                measured = self._keep(components, result.step)
-                enough = best is not None and bool(measured) and best.enough(run)
-                if enough and not due:  # so that the run can be continued from its end
-                    save_checkpoint(trainer, run.checkpoints, components.model_hash)
+                measured, enough = self._save(components, result, due) if main else ({}, False)
+                enough = of_main(enough)
                 yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
                 if enough:
                     break
-        self._export_result(components)
+        if main:
+            self._export_result(components)
+        self.processes.wait()  # so that all can read the export
+
+    def _save(self, components: RunComponents, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
+        """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
+        run, trainer, best = self.run, components.trainer, components.best_step
+        run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+        if due:
+            save_checkpoint(trainer, run.checkpoints, components.model_hash)
+        measured = self._keep(components, result.step)
+        enough = best is not None and bool(measured) and best.enough(run)
+        if enough and not due:  # so that the run can be continued from its end
+            save_checkpoint(trainer, run.checkpoints, components.model_hash)
+        return measured, enough
 
     def _keep(self, components: RunComponents, step: int) -> dict[str, float]:
         """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.environment import Environment, require_finite
+from lookforward.algorithm.processes import Processes
 from lookforward.baselines.sampler import (
     Sampler,
     SamplerStep,
@@ -82,13 +83,13 @@ class Draft:
         Raises:
             LookforwardError: a reward that gives no gradient, or latents that are not finite.
         """
-        noise = draw_noise(start.x_0, generator)
+        noise = draw_noise(start.x_0, generator, environment.processes)
         last = 0 if self.noises else self.last
         # Only the last step is kept
         end = deque(sample_steps(policy, self.sampler, noise, conditioning, empty, generator, last), maxlen=1).pop()
         if self.noises:
             start = rows(start, torch.arange(len(noise), device=noise.device).repeat_interleave(self.noises))
-            end = _denoise_again(policy, self, end, empty, generator)
+            end = _denoise_again(policy, self, end, empty, generator, environment.processes)
         require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
         remedy = (
             ", which DRaFT needs: take baseline.name = dpok, or no baseline and a critic (objective.reward_gradient ="
@@ -102,12 +103,17 @@ class Draft:
 
 
 def _denoise_again(
-    policy: Policy, settings: Draft, end: SamplerStep, empty: Conditioning | None, generator: torch.Generator
+    policy: Policy,
+    settings: Draft,
+    end: SamplerStep,
+    empty: Conditioning | None,
+    generator: torch.Generator,
+    processes: Processes,
 ) -> SamplerStep:
     """The last step again, with gradient, from n noised copies of its result: each sample's copies in a row."""
     copies = torch.arange(len(end.x_next), device=end.x_next.device).repeat_interleave(settings.noises)
     x_0, timestep = end.x_next[copies], end.state.timestep[copies]  # (b n, c, h, w), (b n,)
-    x_t = add_noise(x_0, draw_noise(x_0, generator), *policy.path.at(timestep))
+    x_t = add_noise(x_0, draw_noise(x_0, generator, processes), *policy.path.at(timestep))
     state = State(x_t, timestep, end.state.conditioning.rows(copies))
     if empty is not None and len(empty) > 1:
         empty = empty.rows(copies)

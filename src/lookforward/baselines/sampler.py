@@ -24,6 +24,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.core.path import NoisePath, like, noise_between
 from lookforward.core.protocols import Policy
 from lookforward.core.types import Batch, Conditioning, State, Transition
@@ -170,9 +171,9 @@ def log_probability(x: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
     return each.sum(dim=(1, 2, 3))
 
 
-def draw_noise(shape_of: Tensor, generator: torch.Generator) -> Tensor:
-    """Pure noise in the shape of a tensor and on its device, drawn on the CPU."""
-    return torch.randn(shape_of.shape, generator=generator).to(shape_of.device)
+def draw_noise(shape_of: Tensor, generator: torch.Generator, processes: Processes = ALONE) -> Tensor:
+    """Pure noise in the shape of a tensor and on its device, drawn on the CPU: of all processes', this one's."""
+    return processes.sample(torch.randn, *shape_of.shape, generator=generator).to(shape_of.device)
 
 
 def final_transition(policy: Policy, end: SamplerStep, start: Batch) -> Transition:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
 from lookforward.errors import LookforwardError
+from lookforward.launch import process_count, speaks_for_all
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _require_shareable(words)
         if words[:1] == ["toybox"]:
             _run(require_bundle().commands(), words[1:], "lookforward toybox")
         else:
@@ -49,12 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(2, str(error))
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch for it
+            if not speaks_for_all():
+                _leave(1)
             raise
         remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[0]
         _exit(2, f"the accelerator's memory is too small for this. {remedy} ({detail})")
     except KeyboardInterrupt:
         print(file=sys.stderr)
         _exit(130, "stopped. Given again, the same command continues from what it has saved.")
+    except Exception:
+        if process_count() > 1 and not speaks_for_all():
+            _leave(1)
+        raise
 
 
 def find_command(name: str) -> Command:
@@ -100,6 +108,23 @@ def summary(name: str, command: str | Command) -> str:
     return (ast.get_docstring(function) or "").split("\n")[0]
 
 
+def _require_shareable(words: Sequence[str]) -> None:
+    if process_count() > 1 and words[:1] != ["train"]:
+        raise LookforwardError(
+            f"only train runs on several processes: start {' '.join(words[:1]) or 'this'} without a launcher.",
+            code="processes-command",
+        )
+
+
 def _exit(status: int, message: str) -> None:
-    print(f"lookforward: {message}", file=sys.stderr)
+    if speaks_for_all():
+        print(f"lookforward: {message}", file=sys.stderr)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    if process_count() > 1:  # not by way of torch, which would wait for processes that have ended
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

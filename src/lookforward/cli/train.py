@@ -33,6 +33,7 @@ def train(
         dry_run: Check everything and show the resolved settings; train nothing.
     """
     from lookforward.assembly import check
+    from lookforward.assembly.processes import join_processes, leave_processes
     from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
     from lookforward.config.recipe import load_settings, require_followed
@@ -45,13 +46,16 @@ def train(
     resolved = load_settings(recipe, name_subjects(photos, given))
     require_followed(resolved, given)
     resolved = with_own_end(resolved, given) if until_best else resolved
+    processes = join_processes(resolved.model.device)
+    if not processes.main:
+        console.quiet = True
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = TrainingJob(folder, resolved, subject)
+    job = TrainingJob(folder, resolved, subject, processes=processes)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
-        notes = check(resolved, subject)
+        notes = check(resolved, subject, processes)
         _account(subject, "# ")
         console.print(to_toml(resolved), end="")
         print_notes(notes)
@@ -62,6 +66,7 @@ def train(
             step = read_manifest(job.run.export).get("step", last)
             console.print(f"Step {step} of {last} is exported: the best that was measured.")
         console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
+    leave_processes()
 
 
 def _run_job(job: Any, steps: int) -> int:

@@ -238,7 +238,7 @@ class RunSettings:
     seed: int = setting(0, "The same seed gives the same run.", "[0, 2^63)", of_cell=True, headline=True)
     steps: int = setting(1000, "Training steps.", _POSITIVE, headline=True)
     batch_size: int = setting(
-        1, "Reference photos in a step; as many class images join them.", _POSITIVE, headline=True
+        1, "Reference photos in a step, over all processes; as many class images join them.", _POSITIVE, headline=True
     )
     accumulate: int = setting(
         1,

@@ -18,11 +18,13 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
+from lookforward.models.families import family_named
 from lookforward.models.pipeline import build_pipeline, find_device
 from lookforward.runs.folder import MANIFEST, OLD_SETTINGS, SETTINGS, Run, open_run
 
 # Of a model that says nothing itself: those of `Settings`
 _SAMPLING = EvaluationSettings()
+_FAMILYS = {"sample_steps": "sampler_steps", "guidance": "guidance"}
 _PLAIN = {"adapter": FULL.name, "identifier": "", "class_noun": "", "noun_in_prompt": True, "resolution": None}
 
 
@@ -93,6 +95,13 @@ def device_of(source: Source) -> str:
         return find_device("auto")
 
 
+def _plain_model(name: str) -> Source:
+    own = {} if name == TOYBOX else family_named(name).defaults.get("evaluation", {})
+    sampling = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance}
+    sampling |= {key: own[setting] for key, setting in _FAMILYS.items() if setting in own}
+    return Source(name, {"format": 1, **_PLAIN, **sampling, "model": name}, None)
+
+
 def find_source(given: str | Path) -> Source:
     """Find out what `given` names, without loading it.
 
@@ -100,15 +109,13 @@ def find_source(given: str | Path) -> Source:
         LookforwardError: there is nothing of that name, or a run that is not finished.
     """
     name = str(given)
-    defaults = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance, "model": name}
-    plain = Source(name, {"format": 1, **_PLAIN, **defaults}, None)
     if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
-        return plain
+        return _plain_model(name)
     folder = Path(name)
     if os.path.isfile(folder / MANIFEST):  # os.path answers False where Path raises
         return Source(name, read_manifest(folder), folder)
     if os.path.isfile(folder / "model_index.json"):
-        return plain
+        return _plain_model(name)
     is_run = any(os.path.isfile(folder / file) for file in (SETTINGS, OLD_SETTINGS))
     if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK) and not is_run:
         raise LookforwardError(

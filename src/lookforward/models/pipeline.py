@@ -12,6 +12,7 @@ from huggingface_hub import ModelInfo, hf_hub_download
 from transformers.utils import logging as transformers_logging
 
 from lookforward.bundle import bundle_of
+from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_of, find_family
 from lookforward.models.low_precision import LowPrecision
@@ -85,13 +86,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
         for name in family.text_encoders
         if name not in absent | small
     }
-    try:
-        with no_progress_bars(diffusers_logging, transformers_logging):
-            kind: Any = getattr(diffusers, family.pipeline_class)
-            given = {**family.load_options, **dict.fromkeys(absent), **loaded}
-            pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
-    except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
-        raise explain_load_error(folder, error) from error
+    pipeline = _assemble(folder, family, parts, absent, loaded)
     for name in sorted(set(family.tokenizers) - absent):
         check_vocabulary(folder / name, getattr(pipeline, name))
     pipeline.set_progress_bar_config(disable=True)
@@ -105,6 +100,22 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
             code="model-kind",
         )
     return pipeline.to(device)
+
+
+def _assemble(folder: Path, family: Family, parts: dict[str, Any], absent: set[str], loaded: dict[str, Any]) -> Any:
+    """The pipeline of the loaded parts and of all else that the folder holds. parts: of model_index.json."""
+    try:
+        with no_progress_bars(diffusers_logging, transformers_logging):
+            kind: Any = getattr(diffusers, family.pipeline_class)
+            # Of a processor of texts and images, which would need torchvision, the tokenizer alone
+            processors = [n for n in family.tokenizers if n not in absent and parts[n][1].endswith("Processor")]
+            given = {**family.load_options, **dict.fromkeys([*absent, *processors]), **loaded}
+            pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
+            for name in processors:
+                pipeline.register_modules(**{name: transformers.AutoTokenizer.from_pretrained(str(folder / name))})
+    except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
+        raise explain_load_error(folder, error) from error
+    return pipeline
 
 
 def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lookforward.core.specs import installed
 from lookforward.errors import LookforwardError
 from lookforward.models.families.flux import FLUX
+from lookforward.models.families.flux2 import FLUX2_DEV, FLUX2_KLEIN
 from lookforward.models.families.qwen_image import QWEN_IMAGE
 from lookforward.models.families.sd import SD
 from lookforward.models.families.sd3 import SD3
@@ -23,7 +24,17 @@ from lookforward.models.families.z_image import Z_IMAGE
 if TYPE_CHECKING:
     from lookforward.core.protocols import Family
 
-FAMILIES: tuple[Family, ...] = (SD, SD3, SDXL, FLUX, Z_IMAGE, QWEN_IMAGE, *installed("lookforward.families"))
+FAMILIES: tuple[Family, ...] = (
+    SD,
+    SD3,
+    SDXL,
+    FLUX,
+    FLUX2_KLEIN,
+    FLUX2_DEV,
+    Z_IMAGE,
+    QWEN_IMAGE,
+    *installed("lookforward.families"),
+)
 
 
 def family_of(pipeline: Any) -> Family:

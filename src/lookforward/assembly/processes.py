@@ -1,0 +1,87 @@
+"""Several processes that share one run, started by `accelerate launch`."""
+
+from datetime import timedelta
+from typing import Any
+
+from lookforward.algorithm.processes import ALONE, Processes
+from lookforward.config.settings import Settings
+from lookforward.errors import LookforwardError
+from lookforward.launch import process_count
+from lookforward.models.pipeline import find_device
+
+# The others wait while one draws class images or samples
+_PATIENCE = timedelta(hours=6)
+
+
+def join_processes(device: str) -> Processes:
+    """Meet the other processes that a launcher started for this command; without a launcher this process is alone.
+
+    device: the setting `model.device`. Each process gets an accelerator of its own, or all compute on the CPU.
+
+    Raises:
+        LookforwardError: the device is one of several accelerators, or cannot be shared by processes.
+    """
+    count = process_count()
+    if count == 1:
+        return ALONE
+    from accelerate import PartialState
+    from accelerate.utils import InitProcessGroupKwargs
+
+    if ":" in device:
+        raise LookforwardError(
+            f"model.device = {device!r} is one accelerator, and {count} processes need one each: leave it at auto, and "
+            "choose with CUDA_VISIBLE_DEVICES.",
+            code="processes-device",
+        )
+    on_cpu = device == "cpu" or (device == "auto" and find_device(device) == "cpu")
+    state: Any = PartialState(cpu=on_cpu, **InitProcessGroupKwargs(timeout=_PATIENCE).to_kwargs())
+    if state.num_processes != count:
+        raise LookforwardError(
+            f"{count} processes cannot share a run on {state.device.type}: give --device cpu, or start one process.",
+            code="processes-device",
+        )
+    return Processes(state.process_index, count)
+
+
+def leave_processes() -> None:
+    """Close what `join_processes` opened, once nothing is left to do together."""
+    if process_count() > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+
+
+def check_processes(settings: Settings, processes: Processes) -> None:
+    """Whether the processes can share a run of these settings.
+
+    Raises:
+        LookforwardError: the batch cannot be shared evenly, or a part of the run works on one process only.
+    """
+    if processes.count == 1:
+        return
+    size = settings.run.batch_size
+    if size % processes.count:
+        more = -(-size // processes.count) * processes.count
+        raise LookforwardError(
+            f"run.batch_size = {size} cannot be shared evenly by {processes.count} processes: give --batch-size {more} "
+            "or another number of processes. It counts the photos of all of them.",
+            code="processes-batch",
+        )
+    if settings.optimizer.fused:
+        raise LookforwardError(
+            "optimizer.fused updates weights before the processes have averaged their gradients: set it to false, or "
+            "start one process.",
+            code="processes-fused",
+        )
+    if settings.baseline.name == "dpok":
+        raise LookforwardError(
+            "baseline.name = 'dpok' compares trajectories with one another, on one process only: start it without "
+            "accelerate launch, or take draft.",
+            code="processes-dpok",
+        )
+    if settings.adapter.name == "neti" and settings.adapter.neti_dropout > 0:
+        raise LookforwardError(
+            "Adapter 'neti' draws its nested dropout for one process only: start it without accelerate launch, or give "
+            "--adapter.neti-dropout 0.",
+            code="processes-neti",
+        )
