@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any

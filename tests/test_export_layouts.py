@@ -18,15 +18,17 @@ from lookforward.adapters.comfyui import to_comfyui, write_comfyui, write_kohya
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter
 from lookforward.models.families import FAMILIES
 from lookforward.models.families.flux import FLUX
+from lookforward.models.families.flux2 import FLUX2_DEV, FLUX2_KLEIN
 from lookforward.models.families.qwen_image import QWEN_IMAGE
 from lookforward.models.families.sd import SD
 from lookforward.models.families.sd3 import SD3
 from lookforward.models.families.sdxl import SDXL
 from lookforward.models.families.z_image import Z_IMAGE
 from lookforward.models.policy import DiffusionPolicy
-from test_family_flux import make_flux
 from test_family_sd3 import make_sd3
 from tiny import seeded
+from tiny_flux import make_flux
+from tiny_flux2 import make_dev, make_klein
 from tiny_qwen import make_qwen_image, make_z_image
 from tiny_sdxl import make_sdxl
 
@@ -78,6 +80,14 @@ def flux() -> Layers:
     yield from clip("text_encoder.", 16, ".")
 
 
+def flux2() -> Layers:
+    yield from joint("transformer.transformer_blocks.0", 32, ())
+    for block in range(2):
+        name = f"transformer.single_transformer_blocks.{block}.attn"
+        yield f"{name}.to_qkv_mlp_proj", 32, 3 * 32 + 2 * 96  # gate and value of the MLP
+        yield f"{name}.to_out", 32 + 96, 32
+
+
 def z_image() -> Layers:
     for block in ("layers.0", "layers.1", "noise_refiner.0", "context_refiner.0"):
         for projection in ("to_q", "to_k", "to_v", "to_out.0"):
@@ -115,6 +125,8 @@ CASES = [
     Case(SDXL, make_sdxl, sdxl),
     Case(SD3, make_sd3, sd3),
     Case(FLUX, make_flux, flux),
+    Case(FLUX2_KLEIN, make_klein, flux2, text=False),
+    Case(FLUX2_DEV, make_dev, flux2, text=False),
     Case(Z_IMAGE, make_z_image, z_image, text=False),
     Case(QWEN_IMAGE, make_qwen_image, qwen_image, text=False),
 ]
@@ -187,7 +199,7 @@ def test_flow_families_have_no_kohya_layout(case: Case, tmp_path: Path) -> None:
 
 def test_layers_of_another_family_or_kind_are_refused(tmp_path: Path) -> None:
     trained(Case(SD, make_pipeline, sdxl), tmp_path)
-    with raises("format-family", "unet.", "Qwen-Image", "merged"):
+    with raises("format-family", "text_encoder.text_model", "Qwen-Image", "merged"):
         write_comfyui(tmp_path, tmp_path / "dog.safetensors", "", QWEN_IMAGE)
     with raises("format-family", "hada_w1_a", "Z-Image"):
         to_comfyui({"transformer.layers.0.attention.to_q.hada_w1_a": torch.zeros(2, 2)}, {}, Z_IMAGE)
