@@ -330,7 +330,7 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
             ["export", "{full}", "--format", "kohya"],
             "The adapter 'full' has no format 'kohya': it has diffusers, merged.",
         ),
-        (["export", "{lora}", "--format", "a1111"], "'lora' has no format 'a1111': it has diffusers, kohya, merged."),
+        (["export", "{lora}", "--format", "a1111"], "'lora' has no format 'a1111': it has diffusers, comfyui, kohya, merged."),
         (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
         (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is for --format merged"),
         (["export", "{model}", "--format", "merged"], "is a plain model: give a run folder or an export"),
