@@ -35,12 +35,14 @@ assert not any(name.partition(".")[0] == "lookforward" for name in sys.modules)
 """
 
 
-def page_script(page: str, base: Path, export: Path, *, steps: int, guidance: float, seed: int) -> str:
+def page_script(
+    page: str, base: Path, export: Path, *, steps: int, guidance: float, seed: int, adapter: str = ""
+) -> str:
     """The script of docs/adapters/`page`.md on another model and export, with other numbers, and all else as it is."""
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
     return replace(text.partition("```python\n")[2].partition("```")[0], {
         '"CompVis/stable-diffusion-v1-4"': repr(str(base)),
-        f'"runs/dog-look-forward-{page}/export"': repr(str(export)),  # as `train` calls it
+        f'"runs/dog-look-forward-{adapter or page}/export"': repr(str(export)),  # as `train` calls it
         "num_inference_steps=50, guidance_scale=7.5": f"num_inference_steps={steps}, guidance_scale={guidance}",
         "manual_seed(0)": f"manual_seed({seed})",
     })  # fmt: skip

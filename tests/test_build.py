@@ -219,9 +219,7 @@ def test_a_sum_logs_its_parts(subject: Subject) -> None:
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
     subject: Subject, reward: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "lookforward.assembly.components.class_images", lambda *_, **__: pytest.fail("drew prior images")
-    )
+    monkeypatch.setattr("lookforward.assembly.examples.class_images", lambda *_, **__: pytest.fail("drew prior images"))
     for look in (check, build):
         with raises(code):
             look(settings(**{"objective.reward": reward}), subject)

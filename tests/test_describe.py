@@ -91,7 +91,7 @@ def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
-    monkeypatch.setattr("lookforward.assembly.components.class_images", lambda *_, **__: pytest.fail("drew"))
+    monkeypatch.setattr("lookforward.assembly.examples.class_images", lambda *_, **__: pytest.fail("drew"))
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     loaded = load_subject(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):

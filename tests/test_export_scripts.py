@@ -18,8 +18,11 @@ from lookforward.exports.source import find_adapter
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 
-PAGES = ("lora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
-ADAPTERS = ("full", "lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
+PAGES = {"lora": "lora", "loha": "loha-lokr-oft", "pivotal": "pivotal", "custom-diffusion": "custom-diffusion",
+         "textual-inversion": "textual-inversion", "p-plus": "p-plus", "neti": "neti"}  # fmt: skip
+ADAPTERS = (
+    "full", "lora", "dora", "loha", "lokr", "oft", "custom-diffusion", "textual-inversion", "pivotal", "p-plus", "neti",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +59,9 @@ def card_script(base: Path, export: Path) -> tuple[str, str]:
 def theirs(base: Path, exports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """What plain diffusers draws, by "card of …" and "page of …"."""
     scripts = {f"card of {name}": card_script(base, export)[0] for name, export in exports.items()}
-    for page in PAGES:
-        scripts[f"page of {page}"] = page_script(page, base, exports[page], steps=2, guidance=3.0, seed=4)
+    for adapter, page in PAGES.items():
+        script = page_script(page, base, exports[adapter], steps=2, guidance=3.0, seed=4, adapter=adapter)
+        scripts[f"page of {adapter}"] = script
     drawn = draw_elsewhere(list(scripts.values()), tmp_path_factory.mktemp("drawn"))
     return dict(zip(scripts, drawn, strict=True))
 
@@ -82,6 +86,6 @@ def test_the_lines_of_a_card_draw_the_sample_that_it_shows(
 def test_the_script_of_a_page_draws_what_generate_draws(
     page: str, exports: dict[str, Path], theirs: dict[str, np.ndarray]
 ) -> None:
-    subject = {"lora": "sks dog", "custom-diffusion": "<new1> dog"}.get(page, "<sks>")
-    ours = draw(load_export(exports[page], "cpu"), f"a photo of {subject} on the beach", 4)
+    subject = {"lora": "sks dog", "loha": "sks dog", "custom-diffusion": "<new1> dog", "pivotal": "<sks> dog"}
+    ours = draw(load_export(exports[page], "cpu"), f"a photo of {subject.get(page, '<sks>')} on the beach", 4)
     assert np.abs(theirs[f"page of {page}"] - ours).max() <= 1

@@ -35,18 +35,13 @@ _SUFFIXES = {
 }
 
 
-def write_kohya(folder: Path, path: Path, trigger: str, family: Family) -> None:
-    """As `write_comfyui`, for families whose layout is kohya's.
-
-    Raises:
-        LookforwardError: it is another one; or as `write_comfyui`.
-    """
+def require_kohya(family: Family) -> None:
+    """Raises LookforwardError where the family's layout is not that of kohya's scripts."""
     if not is_kohya(family):
         raise LookforwardError(
             f"{family.label} has no kohya layout, which is for Stable Diffusion's LoRAs: take --format comfyui.",
             code="format-family",
         )
-    write_comfyui(folder, path, trigger, family)
 
 
 def write_comfyui(folder: Path, path: Path, trigger: str, family: Family) -> None:
@@ -97,27 +92,39 @@ def to_comfyui(layers: Mapping[str, Tensor], alphas: Mapping[str, float], family
     for key, tensor in layers.items():
         part, _, rest = key.partition(".")
         suffix = _suffix(rest)
-        prefix, kind = family.comfyui.get(part), _SUFFIXES.get(suffix)
-        if prefix is None or kind is None:
-            raise LookforwardError(
-                f"{key!r} is not a layer of a LoRA or DoRA that ComfyUI reads for {family.label}: take --format "
-                "diffusers or merged.",
-                code="format-family",
-            )
-        module = rest.removesuffix(suffix)
-        if part in family.text_encoders and not module.startswith("text_model."):
-            module = f"text_model.{module}"
-        if prefix.endswith("_"):
-            name, learned = prefix + module.replace(".", "_"), kind
-            if kind == "lora_down.weight":
-                tensors[f"{name}.alpha"] = torch.tensor(float(alphas.get(part, len(tensor))))
-        else:
-            name, learned = prefix + module, kind if kind == _SCALE else suffix.removeprefix(".")
-            if kind == "lora_up.weight":
-                rank = tensor.shape[1]
-                tensor = tensor * (alphas.get(part, rank) / rank)
+        kind = _SUFFIXES.get(suffix)
+        if kind is None:
+            raise _unread(key, family)
+        name, kohya = name_of_layer(part, rest.removesuffix(suffix), family), family.comfyui[part].endswith("_")
+        if kohya and kind == "lora_down.weight":
+            tensors[f"{name}.alpha"] = torch.tensor(float(alphas.get(part, len(tensor))))
+        if not kohya and kind == "lora_up.weight":
+            rank = tensor.shape[1]
+            tensor = tensor * (alphas.get(part, rank) / rank)
+        learned = kind if kohya or kind == _SCALE else suffix.removeprefix(".")
         tensors[f"{name}.{learned}"] = tensor.reshape(-1, 1) if kind == _SCALE else tensor
     return tensors
+
+
+def name_of_layer(part: str, layer: str, family: Family) -> str:
+    """The name in the family's layout of a layer of a component: "lora_unet_mid_block_…".
+
+    Raises:
+        LookforwardError: ComfyUI reads no layers of such a component.
+    """
+    prefix = family.comfyui.get(part)
+    if prefix is None:
+        raise _unread(f"{part}.{layer}", family)
+    if part in family.text_encoders and not layer.startswith("text_model."):
+        layer = f"text_model.{layer}"  # of CLIP, the only one of which ComfyUI reads layers
+    return prefix + (layer.replace(".", "_") if prefix.endswith("_") else layer)
+
+
+def _unread(name: str, family: Family) -> LookforwardError:
+    return LookforwardError(
+        f"{name!r} is not a layer that ComfyUI reads for {family.label}: take --format diffusers or merged.",
+        code="format-family",
+    )
 
 
 def _suffix(name: str) -> str:

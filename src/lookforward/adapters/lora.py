@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from lookforward.adapters.layers import find_layers
 from lookforward.adapters.specs import DORA
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
@@ -48,6 +49,7 @@ class LoraAdapter:
         train_text_encoder: whether the attention of the text encoders is adapted as well as the denoiser's.
         dora: lengths and directions apart.
         generator: on the CPU; A is drawn from it when the adapter is attached, B begins at zero.
+        layers: as `find_layers`; the family's own if empty.
 
     Raises:
         LookforwardError: rank or alpha is out of range.
@@ -58,12 +60,10 @@ class LoraAdapter:
     train_text_encoder: bool
     dora: bool
     generator: torch.Generator
+    layers: str = ""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise LookforwardError(f"adapter.rank = {self.rank} must be at least 1.", code="setting-range")
-        if not self.alpha > 0:
-            raise LookforwardError(f"adapter.alpha = {self.alpha} must be greater than 0.", code="setting-range")
+        check_rank(self.rank, self.alpha)
 
     @property
     def changes_prompts(self) -> bool:
@@ -73,8 +73,9 @@ class LoraAdapter:
         for module in policy.components.values():
             module.requires_grad_(False)
         parameters: dict[str, nn.Parameter] = {}
-        for part, module in self._parts(policy).items():
-            config = LoraConfig(**self._settings(policy, part))
+        for part, targets in find_layers(policy, self.train_text_encoder, self.layers).items():
+            module: Any = policy.components[part]
+            config = LoraConfig(**self._settings(targets))
             with torch.random.fork_rng(devices=[]):  # peft draws on the CPU, from torch's own generator
                 module.add_adapter(config, adapter_name=_NAME)
             module.train(module.training)  # its new layers too
@@ -95,24 +96,23 @@ class LoraAdapter:
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
         layers: dict[str, Tensor] = {}
         settings: dict[str, Any] = {}
-        for part, module in self._parts(policy).items():
+        for part, module in policy.components.items():
+            peft_settings = getattr(module, "peft_config", {})
+            if _NAME not in peft_settings:
+                continue
             layers |= {f"{part}.{name}": tensor for name, tensor in layers_of(module).items()}
+            targets = (
+                find_layers(policy, self.train_text_encoder, "")[part]
+                if not self.layers
+                else sorted(peft_settings[_NAME].target_modules)
+            )
             # Not all of peft's settings: one that an older peft does not know would keep it from loading the file
-            settings |= {f"{part}.{name}": value for name, value in self._settings(policy, part).items()}
+            settings |= {f"{part}.{name}": value for name, value in self._settings(targets).items()}
         metadata = {"format": "pt", _SETTINGS: json.dumps(settings, indent=2, sort_keys=True)}
         write_tensors(folder / WEIGHTS, layers, metadata)
 
-    def _parts(self, policy: DiffusionPolicy) -> dict[str, Any]:
-        parts = policy.components if self.train_text_encoder else {policy.family.denoiser: policy.denoiser}
-        return {name: module for name, module in parts.items() if name in policy.family.lora_targets}
-
-    def _settings(self, policy: DiffusionPolicy, part: str) -> dict[str, Any]:
-        return {
-            "r": self.rank,
-            "lora_alpha": self.alpha,
-            "target_modules": list(policy.family.lora_targets[part]),
-            "use_dora": self.dora,
-        }
+    def _settings(self, targets: list[str]) -> dict[str, Any]:
+        return {"r": self.rank, "lora_alpha": self.alpha, "target_modules": targets, "use_dora": self.dora}
 
     @torch.no_grad()
     def _draw(self, parameter: Tensor) -> None:
@@ -120,10 +120,19 @@ class LoraAdapter:
         parameter.copy_(torch.randn(parameter.shape, generator=self.generator) / self.rank)
 
 
+def check_rank(rank: int, alpha: float) -> None:
+    """Raises LookforwardError for a rank under 1 or an alpha that is not above 0."""
+    if rank < 1:
+        raise LookforwardError(f"adapter.rank = {rank} must be at least 1.", code="setting-range")
+    if not alpha > 0:
+        raise LookforwardError(f"adapter.alpha = {alpha} must be greater than 0.", code="setting-range")
+
+
 def build_lora(settings: Any, generator: torch.Generator) -> LoraAdapter:
     """The adapter of a run's settings, LoRA or DoRA."""
     chosen = settings.adapter
-    return LoraAdapter(chosen.rank, chosen.alpha, chosen.train_text_encoder, chosen.name == DORA.name, generator)
+    dora = chosen.name == DORA.name
+    return LoraAdapter(chosen.rank, chosen.alpha, chosen.train_text_encoder, dora, generator, chosen.layers)
 
 
 def load_lora(pipeline: Any, folder: Path, strength: float = 1.0) -> str:

@@ -1,6 +1,6 @@
 """What each adapter is to its users; its code stands in the file of the same name, and docs/adapters.md has the table.
 
-The command line and the settings read this file, so it imports no torch: `_late` imports an adapter's code when it is
+The command line and the settings read this file, so it imports no torch: `late` imports an adapter's code when it is
 called.
 """
 
@@ -13,22 +13,31 @@ from typing import Any
 from lookforward.core.specs import AdapterSpec, ExportFormat
 
 
-def _late(module: str, function: str) -> Callable[..., Any]:
+def late(module: str, function: str) -> Callable[..., Any]:
     """A function of `lookforward.adapters.MODULE`, which is imported when the function is called."""
     return lambda *given: getattr(import_module(f"lookforward.adapters.{module}"), function)(*given)
 
 
-def _one_file(function: str) -> Callable[[Path, Path, str, str, Any], None]:
-    """A function of `lookforward.adapters.comfyui`, to write what `ExportFormat` does."""
-    write = _late("comfyui", function)
-    return lambda export, folder, name, *rest: write(export, folder / f"{name}.safetensors", *rest)
+def files_for_comfyui(module: str, function: str) -> tuple[ExportFormat, ExportFormat]:
+    """The formats of an adapter that becomes one file by a function of (export, file, subject, family)."""
+
+    def write(export: Path, folder: Path, name: str, subject: str, family: Any) -> None:
+        late(module, function)(export, folder / f"{name}.safetensors", subject, family)
+
+    def write_kohya(export: Path, folder: Path, name: str, subject: str, family: Any) -> None:
+        late("comfyui", "require_kohya")(family)
+        write(export, folder, name, subject, family)
+
+    comfyui = "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader."
+    a1111 = " A1111: put it into\n`models/Lora` and write `<lora:{name}:1>` in the prompt."
+    return ExportFormat("comfyui", write, comfyui), ExportFormat("kohya", write_kohya, comfyui + a1111)
 
 
 FULL = AdapterSpec(
     name="full",
     label="full",
     help="the whole model (DreamBooth)",
-    build=_late("full", "build_full"),
+    build=late("full", "build_full"),
     usage=lambda _: [],
     tag="dreambooth",
 )
@@ -37,24 +46,11 @@ LORA = AdapterSpec(
     name="lora",
     label="LoRA",
     help="a LoRA",
-    build=_late("lora", "build_lora"),
+    build=late("lora", "build_lora"),
     usage=lambda _: ['pipeline.load_lora_weights("FOLDER")'],
-    load=_late("lora", "load_lora"),
-    merge=_late("lora", "merge_lora"),
-    formats=(
-        ExportFormat(
-            "comfyui",
-            _one_file("write_comfyui"),
-            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader, beside the\n"
-            "base model and its text encoders.",
-        ),
-        ExportFormat(
-            "kohya",
-            _one_file("write_kohya"),
-            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader. A1111: put it "
-            "into\n`models/Lora` and write `<lora:{name}:1>` in the prompt.",
-        ),
-    ),
+    load=late("lora", "load_lora"),
+    merge=late("lora", "merge_lora"),
+    formats=files_for_comfyui("comfyui", "write_comfyui"),
     defaults={  # as diffusers' train_dreambooth_lora trains it
         "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},
         "optimizer": {"learning_rate": 1e-4},
@@ -67,7 +63,7 @@ LORA = AdapterSpec(
             }
         },
     },
-    settings=("adapter.rank", "adapter.alpha"),
+    settings=("adapter.rank", "adapter.alpha", "adapter.layers"),
     frozen=frozenset({"denoiser", "text encoders"}),
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
@@ -83,10 +79,10 @@ CUSTOM_DIFFUSION = AdapterSpec(
     name="custom-diffusion",
     label="Custom Diffusion",
     help="Custom Diffusion: keys and values of the cross-attentions, and a learned word",
-    build=_late("custom_diffusion", "build_custom_diffusion"),
-    usage=lambda words: [*_late("custom_diffusion", "usage")(), *_load_words(words)],
-    load=_late("custom_diffusion", "load_custom_diffusion"),
-    merge=_late("custom_diffusion", "load_custom_diffusion"),
+    build=late("custom_diffusion", "build_custom_diffusion"),
+    usage=lambda words: [*late("custom_diffusion", "usage")(), *_load_words(words)],
+    load=late("custom_diffusion", "load_custom_diffusion"),
+    merge=late("custom_diffusion", "load_custom_diffusion"),
     defaults={  # as diffusers trains it: 1e-5 for each photo and class image of a step
         "subject": {"identifier": "<new1>"},
         "data": {"class_images": 200},
@@ -109,18 +105,33 @@ CUSTOM_DIFFUSION = AdapterSpec(
     dpok=False,
 )
 
+
+def _with_words(lora: ExportFormat) -> ExportFormat:
+    """The same, and the files of the words."""
+
+    def write(export: Path, folder: Path, name: str, subject: str, family: Any) -> None:
+        lora.write(export, folder, name, subject, family)
+        late("textual_inversion", "write_single_words")(export, folder)
+
+    words = (
+        " The word is in the other file: ComfyUI takes it in `models/embeddings`, where a prompt calls it\n"
+        "`embedding:NAME`, A1111 in `embeddings`."
+    )
+    return replace(lora, write=write, loading=lora.loading + words)
+
+
 TEXTUAL_INVERSION = AdapterSpec(
     name="textual-inversion",
     label="Textual Inversion",
     help="Textual Inversion: a learned word",
-    build=_late("textual_inversion", "build_textual_inversion"),
+    build=late("textual_inversion", "build_textual_inversion"),
     usage=_load_words,
-    load=_late("textual_inversion", "load_words"),
-    merge=_late("textual_inversion", "load_words"),
+    load=late("textual_inversion", "load_words"),
+    merge=late("textual_inversion", "load_words"),
     formats=(
         ExportFormat(
             "a1111",
-            lambda export, folder, *_: _late("textual_inversion", "write_single_words")(export, folder),
+            lambda export, folder, *_: late("textual_inversion", "write_single_words")(export, folder),
             "ComfyUI: put the file into `models/embeddings` and write `embedding:NAME` in the prompt, NAME being that "
             "of the file\nwithout its ending. A1111: put it into `embeddings` and write NAME.",
         ),
@@ -134,9 +145,39 @@ TEXTUAL_INVERSION = AdapterSpec(
     },
     settings=("adapter.initial_word", "adapter.vectors"),
     learns_word=True,
+    only_words=True,
     needs=frozenset({"learned-words"}),
     dpok=False,
     tag="textual_inversion",
+    frozen=frozenset({"denoiser"}),
+)
+
+PIVOTAL = AdapterSpec(
+    name="pivotal",
+    label="Pivotal tuning",
+    help="Pivotal tuning: a learned word together with a LoRA",
+    build=late("pivotal", "build_pivotal"),
+    usage=lambda words: [*LORA.usage(words), *_load_words(words)],
+    load=late("pivotal", "load_pivotal"),
+    merge=late("pivotal", "merge_pivotal"),
+    formats=tuple(_with_words(one) for one in LORA.formats),
+    defaults={  # the rates of LoRA and of Textual Inversion, both as diffusers trains them
+        "subject": {"identifier": "<sks>"},
+        "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},
+        "optimizer": {"learning_rate": 1e-4, "word_learning_rate": 5e-4},
+        "run": {"steps": 500},
+        "family": {
+            "toybox": {
+                "adapter": {"rank": 8, "alpha": 8.0},
+                "optimizer": {"learning_rate": 2e-3, "word_learning_rate": 1e-2},
+                "run": {"steps": 300},
+            }
+        },
+    },
+    settings=("adapter.rank", "adapter.alpha", "adapter.layers", "adapter.initial_word", "adapter.vectors"),
+    learns_word=True,
+    needs=frozenset({"learned-words"}),
+    dpok=False,
     frozen=frozenset({"denoiser"}),
 )
 
@@ -144,10 +185,10 @@ P_PLUS = AdapterSpec(
     name="p-plus",
     label="P+",
     help="P+: a learned word with an embedding for each cross-attention",
-    build=_late("p_plus", "build_p_plus"),
+    build=late("p_plus", "build_p_plus"),
     usage=lambda _: ['pipeline.load_word("FOLDER")'],
     pipeline_options='custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True',
-    load=_late("p_plus", "load_p_plus"),
+    load=late("p_plus", "load_p_plus"),
     unmergeable="its word looks different to each layer",
     defaults={  # no prior preservation; the word stands for the subject
         "subject": {"identifier": "<sks>", "noun_in_prompt": False},
@@ -159,6 +200,7 @@ P_PLUS = AdapterSpec(
     },
     settings=("adapter.initial_word",),
     learns_word=True,
+    only_words=True,
     several_subjects=False,
     needs=frozenset({"cross-attention", "learned-words"}),
     dpok=False,
@@ -169,8 +211,8 @@ NETI = replace(
     name="neti",
     label="NeTI",
     help="NeTI: a learned word whose embedding depends on timestep and layer",
-    build=_late("neti", "build_neti"),
-    load=_late("neti", "load_neti"),
+    build=late("neti", "build_neti"),
+    load=late("neti", "load_neti"),
     defaults={
         **P_PLUS.defaults,
         "optimizer": {"learning_rate": 1e-3},

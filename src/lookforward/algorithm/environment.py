@@ -101,13 +101,16 @@ class Environment:
 def act_on(policy: Policy, batch: Batch, conditioning: Conditioning) -> tuple[Transition, Transition | None]:
     """Noise a batch (Eq. 6) and let the policy act there: the transitions of its photos and of its class images.
 
-    conditioning: of the photos' prompts, then of the class images'; all share one forward pass. Both transitions carry
-    the gradient; the second is None without class images.
+    conditioning: of the photos' prompts, then of the class images'; all share one forward pass if they are of one
+    shape. Both transitions carry the gradient; the second is None without class images.
 
     Raises:
         LookforwardError: the action is not finite.
     """
     x_0, noise, timestep = batch.x_0, batch.noise, batch.timestep
+    if batch.class_images is not None and batch.class_images.x_0.shape[1:] != x_0.shape[1:]:  # photos in buckets
+        photos, _ = act_on(policy, replace(batch, class_images=None), conditioning.rows(slice(None, len(x_0))))
+        return photos, act_on(policy, batch.class_images, conditioning.rows(slice(len(x_0), None)))[0]
     if batch.class_images is not None:
         x_0, noise = torch.cat([x_0, batch.class_images.x_0]), torch.cat([noise, batch.class_images.noise])
         timestep = torch.cat([timestep, batch.class_images.timestep])

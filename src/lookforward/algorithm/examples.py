@@ -19,7 +19,8 @@ class Examples:
 
     prompts: n texts; plain_prompts: n without the identifier, or none. photos: (n, 3, H, W) in [0, 1], what the
     latents were encoded from, for rewards that compare with them. masks: (n, 1, h, w), how much each latent counts,
-    1 in the mean of each image. subjects: (n,) int64, which of several subjects each shows.
+    1 in the mean of each image. subjects: (n,) int64, which of several subjects each shows. more_prompts: of each image
+    further pairs of prompt and plain prompt; each draw takes one of all. dropout: share of draws whose prompt is empty.
     """
 
     latents: CachedLatents
@@ -28,12 +29,30 @@ class Examples:
     photos: Tensor | None = None
     masks: Tensor | None = None
     subjects: Tensor | None = None
+    more_prompts: tuple[tuple[tuple[str, str], ...], ...] = ()
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError unless there is a prompt for each image."""
         if len(self.prompts) != len(self.latents) or len(self.plain_prompts) not in (0, len(self.latents)):
             counts = f"{len(self.prompts)} prompts and {len(self.plain_prompts)} plain ones"
             raise ValueError(f"{len(self.latents)} images need as many prompts, got {counts}")
+
+    @property
+    def shape(self) -> torch.Size:
+        """(c, h, w) of the latents of one image."""
+        return self.latents.mean.shape[1:]
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """Every prompt that a draw may have, more than once."""
+        more = tuple(prompt for pairs in self.more_prompts for prompt, _ in pairs)
+        return (*self.prompts, *more, *(("",) if self.dropout else ()))
+
+    @property
+    def all_plain_prompts(self) -> tuple[str, ...]:
+        """The same of prompts without the identifier."""
+        return (*self.plain_prompts, *(plain for pairs in self.more_prompts for _, plain in pairs))
 
     def draw(self, count: int, path: NoisePath, generator: torch.Generator) -> Batch:
         """`count` images at random, with noise z ~ N(0, 1) and timesteps of the path's density."""
@@ -44,17 +63,61 @@ class Examples:
         photo, mask, subject = (
             None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.subjects)
         )
-        chosen = index.tolist()
+        prompts, plain_prompts = self._draw_prompts(index.tolist(), generator)
         return Batch(
             x_0,
             noise,
             timestep.to(x_0.device),
-            tuple(self.prompts[i] for i in chosen),
-            plain_prompts=tuple(self.plain_prompts[i] for i in chosen) if self.plain_prompts else ("",) * count,
+            prompts,
+            plain_prompts=plain_prompts,
             photo=photo,
             mask=mask,
             subject=subject,
         )
+
+    def _draw_prompts(self, chosen: list[int], generator: torch.Generator) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """A prompt and its plain prompt for each chosen image. A prompt that is dropped keeps its plain one."""
+        plain = self.plain_prompts or ("",) * len(self.latents)
+        pairs = [[(self.prompts[i], plain[i])] for i in chosen]
+        if any(self.more_prompts):
+            pairs = [[*pair, *self.more_prompts[i]] for pair, i in zip(pairs, chosen, strict=True)]
+            shares = torch.rand(len(chosen), generator=generator).tolist()
+            pairs = [[some[int(share * len(some))]] for some, share in zip(pairs, shares, strict=True)]
+        prompts = [prompt for ((prompt, _),) in pairs]
+        if self.dropout:
+            shares = torch.rand(len(chosen), generator=generator).tolist()
+            prompts = ["" if share < self.dropout else prompt for prompt, share in zip(prompts, shares, strict=True)]
+        return tuple(prompts), tuple(plain for ((_, plain),) in pairs)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Examples of several shapes. A batch is of one bucket, which is drawn as often as it has images."""
+
+    parts: tuple[Examples, ...]
+
+    @property
+    def shape(self) -> torch.Size:
+        """(c, h, w) of the latents of the bucket with the most images."""
+        return max(self.parts, key=lambda part: len(part.latents)).shape
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        return tuple(prompt for part in self.parts for prompt in part.prompts)
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        return tuple(prompt for part in self.parts for prompt in part.all_prompts)
+
+    @property
+    def all_plain_prompts(self) -> tuple[str, ...]:
+        return tuple(prompt for part in self.parts for prompt in part.all_plain_prompts)
+
+    def draw(self, count: int, path: NoisePath, generator: torch.Generator) -> Batch:
+        """As `Examples.draw`, from one bucket."""
+        owners = [part for part in self.parts for _ in range(len(part.latents))]
+        place = int(torch.randint(len(owners), (1,), generator=generator))
+        return owners[place].draw(count, path, generator)
 
 
 class PromptEncoder(Protocol):

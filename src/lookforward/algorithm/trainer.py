@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lookforward.algorithm.environment import Environment
-from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.examples import Buckets, Examples, PromptCache
 from lookforward.algorithm.processes import Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.returns import Target
@@ -84,7 +84,7 @@ class Trainer:
     critic_updater: CriticUpdater | None
     reward_gradient: bool
     objective: Objective
-    references: Examples
+    references: Examples | Buckets
     class_images: Examples | None
     prompts: PromptCache
     batch_size: int
@@ -99,7 +99,7 @@ class Trainer:
     fused: bool = False
     step: int = 0
 
-    def draw(self, examples: Examples, generator: torch.Generator, count: int | None = None) -> Batch:
+    def draw(self, examples: Examples | Buckets, generator: torch.Generator, count: int | None = None) -> Batch:
         """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""
         return self.processes.share(examples.draw(count or self.batch_size, self.policy.path, generator))
 

@@ -11,8 +11,9 @@ from lookforward.assembly.environment import check_reward, find_reward
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
+from lookforward.data.buckets import read_resolutions
 from lookforward.data.subject import Subject, check_identifier
-from lookforward.data.views import caption_notes, prompts_of
+from lookforward.data.views import all_prompts_of, caption_notes
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import check_size, check_steps
@@ -34,10 +35,16 @@ def check_run(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> 
     notes += _check_lengths(subject, policy)
     check_reward(settings)
     adapter = build_adapter(settings, torch.Generator(), policy.family)
+    if settings.data.caption_dropout and find_spec(ADAPTERS, settings.adapter.name, "adapter").only_words:
+        raise LookforwardError(
+            f"Adapter {settings.adapter.name!r} learns nothing from an empty prompt, since a word is all that it "
+            "trains: set data.caption_dropout to 0.",
+            code="settings-conflict",
+        )
     if learned:  # a word that cannot be learned is an error before class images are drawn for it
         adapter.attach(policy)
         adapter.detach(policy)
-    prompts = {prompts_of(one, photo)[0] for one in subject.together for photo in one.photos}
+    prompts = {prompt for one in subject.together for photo in one.photos for prompt, _ in all_prompts_of(one, photo)}
     if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
         raise LookforwardError(
             "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
@@ -95,7 +102,9 @@ def _unheeded(settings: Settings) -> list[str]:
 
 
 def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
-    check_size(policy.pipeline, settings.data.resolution)
+    further = settings.data.bucket_resolutions if settings.data.buckets else ""
+    for resolution in read_resolutions(settings.data.resolution, further):
+        check_size(policy.pipeline, resolution)
     if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
         raise LookforwardError(
             f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
@@ -123,16 +132,20 @@ def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
     """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
     room = policy.prompt_length
     notes = []
-    for one in subject.together:
-        for photo in one.photos:
-            prompt = prompts_of(one, photo)[0]
-            before, found, _ = prompt.partition(one.identifier)
-            if found and len(policy.count_tokens(before + found)) > room:
-                raise LookforwardError(
-                    f"The caption of {photo.path.name} names the subject behind the {room} tokens that the model "
-                    "reads: shorten it, or put {} at its start.",
-                    code="caption-too-long",
-                )
-            if (count := len(policy.count_tokens(prompt))) > room:
-                notes.append(f"the caption of {photo.path.name} has {count} tokens; the model reads the first {room}")
+    prompts = [
+        (one, photo.path.name, prompt)
+        for one in subject.together
+        for photo in one.photos
+        for prompt, _ in all_prompts_of(one, photo)
+    ]
+    for one, name, prompt in prompts:
+        before, found, _ = prompt.partition(one.identifier)
+        if found and len(policy.count_tokens(before + found)) > room:
+            raise LookforwardError(
+                f"The caption of {name} names the subject behind the {room} tokens that the model reads: shorten it, "
+                "or put {} at its start.",
+                code="caption-too-long",
+            )
+        if (count := len(policy.count_tokens(prompt))) > room:
+            notes.append(f"the caption of {name} has {count} tokens; the model reads the first {room}")
     return notes

@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from lookforward.algorithm.examples import Examples, PromptCache
+from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.step import train_step
@@ -24,22 +21,19 @@ from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.assembly.optimizer import build_optimizer
+from lookforward.assembly.examples import build_class_images, build_references, reference_photos
+from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
 from lookforward.assembly.processes import check_processes
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
-from lookforward.data.class_images import class_images
-from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
-from lookforward.data.views import make_views
 from lookforward.exports.load import model_hash
-from lookforward.models.encoders import Encoders, to_unit
+from lookforward.models.encoders import Encoders
 from lookforward.models.encoding_cache import EncodingCache
-from lookforward.models.latents import encode
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.sampling import draw_images, fingerprint
+from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import Run
 
 
@@ -108,31 +102,31 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     digest = model_hash(pipeline)  # before anything is trained, as are the next lines
     cache = EncodingCache(policy, fingerprint(pipeline), settings.model.weights) if settings.model.cache else None
     baseline = build_baseline(settings, policy)
-    references = _build_references(settings, subject, policy, cache)
+    references = build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     remembered = None
     if preserved == "images":
         with processes.first_on_machine():
-            remembered = _build_class_images(settings, subject, pipeline)
+            remembered = build_class_images(settings, subject, pipeline)
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
-    of_class = references.plain_prompts if untouched else remembered.prompts if remembered else ()
-    if len(set(references.prompts)) > 1:
-        prompts.prepare([*references.prompts, *of_class])
+    of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
+    if len(set(references.all_prompts)) > 1:
+        prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
-    environment = build_environment(settings, pipeline, _photos(subject, policy), processes)
+    environment = build_environment(settings, pipeline, reference_photos(subject, policy), processes)
     trainer = Trainer(
         take_step=baseline or train_step,
         policy=policy,
         parameters=parameters,
-        optimizer=build_optimizer(settings, parameters.values()),
+        optimizer=build_optimizer(settings, *rate_groups(settings, parameters)),
         environment=environment,
-        critic_updater=build_critic_updater(settings, policy, references.latents.mean.shape[1:], width),
+        critic_updater=build_critic_updater(settings, policy, references.shape, width),
         reward_gradient=settings.objective.reward_gradient == "direct",
         objective=Objective(
             settings.critic.weight,
@@ -160,54 +154,7 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     )
     best = None
     if settings.evaluation.every:
-        best = BestStep(settings, Validation(settings, subject, policy, _photos(subject, policy)))
+        best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy)))
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)
-
-
-def _build_references(
-    settings: Settings, subject: Subject, policy: DiffusionPolicy, cache: EncodingCache | None
-) -> Examples:
-    views = make_views(
-        subject,
-        flip=settings.data.flip,
-        augment=settings.data.augment_views if settings.data.augment else 0,
-        seed=settings.run.seed,
-    )
-    photos = to_unit(np.stack([view.pixels for view in views])).to(policy.device)
-    encoded = partial(encode, policy.pipeline)
-    latents = cache.latents(photos, encoded) if cache else encoded(photos)
-    height, width = latents.mean.shape[2:]
-    masks = latent_weights(views, height, width, settings.data.background_weight)
-    return Examples(
-        latents,
-        tuple(view.prompt for view in views),
-        tuple(view.plain_prompt for view in views),
-        photos,
-        None if masks is None else masks.to(policy.device),
-        torch.tensor([view.subject for view in views], device=policy.device) if subject.others else None,
-    )
-
-
-def _photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
-    """What rewards compare with: of each subject the squares of its photos (k, 3, h, w), as they are."""
-    return [
-        to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
-        for one in subject.together
-    ]
-
-
-def _build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> Examples:
-    classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
-    sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
-    draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
-    key = f"{fingerprint(pipeline)}|{sampler}"
-    if settings.model.weights != "fp32":  # which draws other images
-        key += f"|{settings.model.weights}|{settings.model.precision}"
-    images = [
-        class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
-        for prompt in classes
-    ]
-    prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))
-    return Examples(encode(pipeline, to_unit(np.concatenate(images))), prompts)

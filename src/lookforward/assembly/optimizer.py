@@ -1,6 +1,6 @@
 """The optimizer of the trained weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,22 @@ from lookforward.config.settings import Settings
 from lookforward.models.packages import require_extra
 
 
-def build_optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def rate_groups(
+    settings: Settings, parameters: Mapping[str, nn.Parameter]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What learns at `optimizer.learning_rate`, and the learned words if they have a rate of their own."""
+    if not settings.optimizer.word_learning_rate:
+        return list(parameters.values()), []
+    words = [parameter for name, parameter in parameters.items() if name.startswith("word.")]
+    return [parameter for name, parameter in parameters.items() if not name.startswith("word.")], words
+
+
+def build_optimizer(
+    settings: Settings, parameters: Iterable[nn.Parameter], words: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """AdamW, with its two moments in single precision or in 8 bits (Dettmers et al., 2022).
+
+    words: what learns at `optimizer.word_learning_rate`.
 
     Of weights with fewer than 4,096 numbers bitsandbytes keeps the moments in single precision.
 
@@ -22,8 +36,11 @@ def build_optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> t
     kind: Any = torch.optim.AdamW
     if chosen.eight_bit:
         kind = require_extra("bitsandbytes", "optimizer.eight_bit").optim.AdamW8bit
+    groups: list[Any] = list(parameters)
+    if words := list(words):
+        groups = [{"params": groups}, {"params": words, "lr": chosen.word_learning_rate}]
     return kind(
-        list(parameters),
+        groups,
         lr=chosen.learning_rate,
         betas=(chosen.beta1, chosen.beta2),
         weight_decay=chosen.weight_decay,

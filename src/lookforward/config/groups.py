@@ -6,7 +6,6 @@ The defaults are those of the paper and its released code for Stable Diffusion 1
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lookforward.adapters import ADAPTERS
 from lookforward.config.spec import setting
 
 RateKind = Literal["constant", "cosine"]
@@ -39,6 +38,10 @@ class DataSettings:
     """How photos become training examples. docs/photos.md explains each."""
 
     captions: bool = setting(True, "Use dog.txt beside dog.jpg as the prompt of that photo.")
+    caption_lines: bool = setting(
+        False, "Each line of a caption file is a caption of its own, and each draw takes one; off: lines are joined."
+    )
+    caption_dropout: float = setting(0.0, "Share of draws whose prompt is empty.", "[0, 1)")
     describe: bool = setting(
         False, "Add to the prompt of a photo without a caption where it was taken, as CLIP recognises it."
     )
@@ -46,42 +49,16 @@ class DataSettings:
     background_weight: float = setting(0.0, "Weight of what lies outside a photo's mask.", "[0, 1]")
     flip: bool = setting(False, "Train on mirrored photos too.")
     crops: int = setting(1, "Squares cut along the long side of a photo; 1 is the central one.", _POSITIVE)
+    buckets: bool = setting(False, "Train on photos in about their own aspect ratio, instead of on squares.")
+    bucket_resolutions: str = setting(
+        "", 'Further resolutions of buckets, such as "384, 768".', only_with=("data.buckets", (True,))
+    )
     augment: bool = setting(False, "Custom Diffusion's augmentation: scaled views whose prompts name the scale.")
     augment_views: int = setting(8, "Scaled views of each square.", _POSITIVE, only_with=("data.augment", (True,)))
     allow_few: bool = setting(False, "Train on fewer than three photos.", free=True)
     resolution: int = setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
     class_images: int = setting(8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE)
     class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE)
-
-
-def _of_adapter(name: str, default: Any, help: str) -> Any:
-    """A setting that only some adapters read, as their specs say."""
-    readers = tuple(spec.name for spec in ADAPTERS if f"adapter.{name}" in spec.settings)
-    return setting(default, help, only_with=("adapter.name", readers))
-
-
-@dataclass(frozen=True)
-class AdapterSettings:
-    """Which weights are trained. docs/adapters.md explains each."""
-
-    name: str = setting(
-        "full",
-        "What is trained: all weights, or an adapter.",
-        headline=True,
-        choices=tuple(spec.name for spec in ADAPTERS),
-    )
-    train_text_encoder: bool = setting(True, "Train the text encoder too, with full, lora and dora.")
-    rank: int = _of_adapter("rank", 4, "Rank of the learned change.")
-    alpha: float = _of_adapter("alpha", 4.0, "The learned change is scaled by alpha / rank.")
-    initial_word: str = _of_adapter(
-        "initial_word", "", "Word whose embedding a learned word begins with; the class noun if empty."
-    )
-    vectors: int = _of_adapter("vectors", 1, "Tokens that a learned word consists of.")
-    neti_width: int = _of_adapter("neti_width", 128, "Width of the mapper's hidden layers.")
-    neti_bypass: float = _of_adapter("neti_bypass", 0.2, "α, weight of the mapper's output behind the text encoder.")
-    neti_dropout: float = _of_adapter(
-        "neti_dropout", 0.5, "Probability that nested dropout truncates the mapper's hidden layer."
-    )
 
 
 @dataclass(frozen=True)
@@ -91,6 +68,12 @@ class OptimizerSettings:
     learning_rate: float = setting(1e-6, "Learning rate.", _POSITIVE, headline=True)
     decay: float = setting(
         0.0, "Share of the steps, the last ones, over which a constant rate falls to zero.", "[0, 1]"
+    )
+    word_learning_rate: float = setting(
+        0.0,
+        "Learning rate of a learned word beside other weights; 0: the same.",
+        _NOT_NEGATIVE,
+        only_with=("adapter.name", ("pivotal", "custom-diffusion")),
     )
     schedule: RateKind = setting(
         "constant", "The rate after the warm-up: constant, or cosine, down to zero at the end."

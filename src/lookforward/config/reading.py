@@ -138,6 +138,10 @@ def _check_together(settings: Settings) -> None:
             f"baseline.name = {baseline.name!r} preserves the class by class images: set objective.preservation to "
             "images, or objective.prior_weight to 0."
         )
+    elif settings.data.buckets and (settings.data.augment or settings.data.crops > 1):
+        problem = "data.buckets takes the whole photo: set data.crops to 1 and data.augment to false."
+    elif settings.data.caption_dropout and baseline.name != "none":
+        problem = f"baseline.name = {baseline.name!r} draws with its prompts: set data.caption_dropout to 0."
     elif settings.optimizer.decay and settings.optimizer.schedule != "constant":
         problem = "optimizer.decay is for optimizer.schedule = 'constant': set one of the two."
     elif settings.optimizer.warmup >= settings.run.steps:

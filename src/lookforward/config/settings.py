@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypedDict, get_args, get_type_hints
 
+from lookforward.config.adapter_group import AdapterSettings
 from lookforward.config.groups import (
-    AdapterSettings,
     BaselineSettings,
     CriticSettings,
     DataSettings,

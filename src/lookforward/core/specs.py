@@ -58,7 +58,7 @@ class AdapterSpec:
     formats: what `lookforward export --format` writes beside "diffusers", the export itself, and "merged".
     defaults: tables of settings as in a recipe, "family" tables among them; they go over the recipe's.
     settings: dotted names of the settings that only this adapter and its like read.
-    learns_word: whether the identifier becomes a token of its own.
+    learns_word: whether the identifier becomes a token of its own. only_words: whether that is all that is trained.
     several_subjects: whether it can learn several subjects at once. replaces: whether a second export of it, put into
         the same pipeline, takes the place of the first one's.
     needs: what a model's family must offer (`Family.capabilities`), such as "cross-attention" or "learned-words".
@@ -81,6 +81,7 @@ class AdapterSpec:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     learns_word: bool = False
+    only_words: bool = False
     several_subjects: bool = True
     replaces: bool = False
     needs: frozenset[str] = frozenset()

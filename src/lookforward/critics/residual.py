@@ -7,6 +7,7 @@ the error, is negated; and it computes in single precision. It has 262,310 param
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from lookforward.core.types import Transition
 
@@ -15,13 +16,14 @@ class ResidualCritic(nn.Module):
     """Q_φ((x_0 - x̂_0)²).
 
     Args:
-        channels, height, width: shape of the latents.
+        channels, height, width: shape of the latents; the residual of others is averaged to height × width places.
         generator: source of the first weights and biases, uniform in [0, 1/n]: n is the fan-in of a linear
             layer and the nine places of the kernel for the convolution, whatever its channels.
     """
 
     def __init__(self, channels: int, height: int, width: int, *, generator: torch.Generator) -> None:
         super().__init__()
+        self.size = (height, width)
         self.network = nn.Sequential(
             nn.Conv2d(channels, 1, kernel_size=3, padding=1),
             nn.LeakyReLU(),
@@ -39,4 +41,6 @@ class ResidualCritic(nn.Module):
     def forward(self, transition: Transition) -> Tensor:
         """(b,) predicted return, differentiable with respect to the action through x̂_0 (Eq. 7)."""
         residual = transition.masked((transition.x_0 - transition.x_0_hat) ** 2)  # (b, c, h, w)
+        if residual.shape[-2:] != self.size:  # photos in buckets
+            residual = adaptive_avg_pool2d(residual, self.size)
         return -self.network(residual.float())[:, 0]  # (b,)

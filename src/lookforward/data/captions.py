@@ -92,22 +92,24 @@ def shared_notes(captions: Captions) -> tuple[str, ...]:
     return tuple(f"{p.name} is the caption of {' and of '.join(names)}" for p, names in owners.items() if names[1:])
 
 
-def with_caption(photo: Photo, found: Sequence[Caption]) -> Photo:
+def with_caption(photo: Photo, found: Sequence[Caption], lines: bool = False) -> Photo:
     """The photo with its caption, if one was found.
+
+    lines: each line of it that is not blank is a caption of its own; else they are joined to one.
 
     Raises:
         PhotoError: the caption cannot be read, is empty or not plain text, or there are two that differ.
     """
-    captions: dict[str, str] = {}  # text to the name of its file
+    captions: dict[tuple[str, ...], str] = {}  # texts to the name of their file
     for one in found:
         data = read_beside(one.path) if one.text is None else one.text.encode("utf-8", "surrogatepass")
-        text = _parse(data, one.path.name)
+        texts = _parse(data, one.path.name, lines)
         digest = hashlib.sha256(data).hexdigest()
-        if captions and text not in captions:
+        if captions and texts not in captions:
             names = " and ".join([*captions.values(), one.path.name])
             raise PhotoError(f"has two captions that differ, in {names}; delete one of them", "caption-twice")
-        captions[text] = one.path.name
-        photo = replace(photo, caption=text, caption_digest=digest)
+        captions[texts] = one.path.name
+        photo = replace(photo, caption=texts[0], more_captions=texts[1:], caption_digest=digest)
     return photo
 
 
@@ -140,12 +142,14 @@ def _read_metadata(path: Path) -> dict[str, str]:
         raise LookforwardError(f"{path} cannot be read as captions ({error}). {remedy}", "caption-metadata") from error
 
 
-def _parse(data: bytes, name: str) -> str:
+def _parse(data: bytes, name: str, lines: bool) -> tuple[str, ...]:
     try:
         text = data.decode("utf-8-sig")  # editors on Windows begin the file with a mark
     except UnicodeDecodeError as error:
         raise PhotoError(f"has a caption {name} that is not UTF-8 text; save it as UTF-8", "caption-text") from error
-    words = " ".join(text.split())
+    captions = [" ".join(part.split()) for part in (text.splitlines() if lines else [text])]
+    captions = [caption for caption in captions if caption]
+    words = " ".join(captions)
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in words):
         raise PhotoError(f"has a caption {name} with control characters; save it as UTF-8 text", "caption-text")
     if not words:
@@ -155,4 +159,4 @@ def _parse(data: bytes, name: str) -> str:
         raise PhotoError(
             f"has a caption {name} with a brace outside {{}}, which stands for the subject; remove it", "caption-brace"
         )
-    return words
+    return tuple(captions)

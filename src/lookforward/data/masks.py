@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from lookforward.data.boxes import central_box, squares_along
 from lookforward.data.captions import match_names, read_beside
-from lookforward.data.photo import Photo, PhotoError, Pixels, squares_along
+from lookforward.data.photo import Photo, PhotoError, Pixels
 
 MASK_SUFFIX = ".mask.png"
 # As other programs name masks; the name that is left must be that of a photo
@@ -56,36 +57,40 @@ def mask_of_no_photo(path: Path) -> str:
     return f"{path.name} (belongs to no photo: the mask of dog.jpg is called dog{MASK_SUFFIX})"
 
 
-def with_mask(photo: Photo, path: Path | None, crops: int, alpha: bool = False) -> Photo:
+def with_mask(
+    photo: Photo, path: Path | None, crops: int, alpha: bool = False, size: tuple[int, int] | None = None
+) -> Photo:
     """The photo with its mask, if there is one, cut into the photo's squares.
 
     path: the mask's file. crops: as `load_photo` had it. alpha: without a file, the photo's transparency is its mask.
+    size: (width, height) of the only part, as `cut_photo` cuts it, instead of squares.
 
     Raises:
         PhotoError: the mask cannot be read or does not fit the photo.
     """
     if path is None:
-        if alpha and photo.alphas and not any(square.any() for square in photo.alphas):
+        if alpha and photo.alphas and not size and not any(square.any() for square in photo.alphas):
             raise PhotoError("is transparent all over where it is used; crop it, or remove it", "mask-empty")
         return replace(photo, masks=photo.alphas) if alpha else photo
     data = read_beside(path)
-    return replace(photo, masks=_cut(data, photo, path.name, crops), mask_digest=hashlib.sha256(data).hexdigest())
+    masks, digest = _cut(data, photo, path.name, crops, size), hashlib.sha256(data).hexdigest()
+    return replace(photo, masks=masks, mask_digest=digest, mask_file=path)
 
 
-def _cut(data: bytes, photo: Photo, name: str, crops: int) -> tuple[Pixels, ...]:
-    """The mask in each of the photo's squares, (resolution, resolution) uint8, 255 on the subject."""
+def _cut(data: bytes, photo: Photo, name: str, crops: int, size: tuple[int, int] | None) -> tuple[Pixels, ...]:
+    """The mask in each of the photo's squares, or in the part of `size`: (h, w) uint8, 255 on the subject."""
     try:
         with Image.open(BytesIO(data), formats=("PNG",)) as image:
             mask = ImageOps.exif_transpose(image)
-            size = mask.size
-            if size == photo.upright_size:
+            found = mask.size
+            if found == photo.upright_size:
                 mask = _to_grey(mask)
     except Exception as error:  # Pillow raises nearly anything on damaged files
         raise PhotoError(
             f"has a mask {name} that is not a PNG ({error}); save it again as PNG", "mask-format"
         ) from error
-    if size != photo.upright_size:
-        (width, height), (wanted_width, wanted_height) = size, photo.upright_size
+    if found != photo.upright_size:
+        (width, height), (wanted_width, wanted_height) = found, photo.upright_size
         raise PhotoError(
             f"has a mask {name} of {width}x{height} pixels, and {wanted_width}x{wanted_height} upright pixels of its "
             "own; make them equal",
@@ -94,10 +99,10 @@ def _cut(data: bytes, photo: Photo, name: str, crops: int) -> tuple[Pixels, ...]
     if not mask.getextrema()[1]:
         raise PhotoError(f"has an empty mask {name}; paint the subject white on black", "mask-empty")
     side = len(photo.pixels)
-    boxes = squares_along(*photo.upright_size, crops)
-    masks = tuple(np.array(mask.resize((side, side), Image.Resampling.BOX, box=box)) for box in boxes)
+    boxes = [central_box(*photo.upright_size, size)] if size else squares_along(*photo.upright_size, crops)
+    masks = tuple(np.array(mask.resize(size or (side, side), Image.Resampling.BOX, box=box)) for box in boxes)
     if not any(square.any() for square in masks):
-        where = "the central square" if crops == 1 else f"all {crops} squares"
+        where = "its bucket" if size else "the central square" if crops == 1 else f"all {crops} squares"
         raise PhotoError(
             f"has a mask {name} that is empty in {where}; crop the photo, or raise data.crops", "mask-empty"
         )

@@ -2,25 +2,24 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from lookforward.data.boxes import central_box, central_square, squares_along
+from lookforward.data.colours import PhotoError, resizable, to_eight_bits, to_srgb
 from lookforward.data.folder import CONVERT_SUFFIXES, FORMATS
-from lookforward.errors import LookforwardError
 from lookforward.files import digest_file
 
 MAX_MEGAPIXELS = 100
 MIN_SIDE = 32  # pixels; a smaller photo has no detail to learn
 
 _CONVERT = "convert it to JPEG or PNG, or remove it"
-_EXPORT = "export it as an 8-bit RGB PNG or JPEG"
 _REPLACE = "copy the photo again, or remove it"
 
 _EXIF_ORIENTATION = 0x0112
@@ -34,12 +33,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+
+T = TypeVar("T")
 Pixels = NDArray[np.uint8]
-Box = tuple[int, int, int, int]  # left, top, right, bottom
-
-
-class PhotoError(LookforwardError):
-    """Why one photo cannot be used. The message continues a sentence that begins with the photo's path."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,8 @@ class Photo:
     squares: what is trained on, as `pixels`: the central square, or several along the long side, from the left or upper
     end; large: the same squares with more pixels, if they were asked for.
     alphas: the transparency of each square, as a mask; empty if all is opaque.
-    caption: the text beside the photo. masks: one (resolution, resolution) uint8 for each square, 255 on the subject.
+    caption: the text beside the photo; more_captions: further ones, of which each draw takes one.
+    masks: one (resolution, resolution) uint8 for each square, 255 on the subject; mask_file: what they were cut from.
     place: where it was taken, "on the beach", where known.
     """
 
@@ -64,9 +62,11 @@ class Photo:
     large: tuple[Pixels, ...] = ()
     alphas: tuple[Pixels, ...] = ()
     caption: str = ""
+    more_captions: tuple[str, ...] = ()
     caption_digest: str = ""
     masks: tuple[Pixels, ...] = ()
     mask_digest: str = ""
+    mask_file: Path | None = None
     place: str = ""
 
     @property
@@ -100,40 +100,31 @@ def load_photo(path: Path, resolution: int, crops: int = 1, large: int = 0) -> P
             raise PhotoError(f"is empty (0 bytes); {_REPLACE}", "photo-empty")
         if header[4:8] == b"ftyp":  # phones share HEIC photos under the name .jpg
             raise PhotoError(f"is a HEIC or AVIF photo or a video, despite its name; {_CONVERT}", "photo-format")
-        return _decode(path, digest, resolution, crops, large)
+        return _decode(path, lambda image: _read_pixels(image, path, digest, resolution, crops, large))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise PhotoError(f"cannot be read ({reason or error}); check its permissions", "photo-unreadable") from error
 
 
-def central_square(width: int, height: int) -> Box:
-    """The largest central square as (left, top, right, bottom) in pixels, centred to within half a pixel."""
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+def cut_photo(path: Path, size: tuple[int, int]) -> tuple[Pixels, Pixels | None]:
+    """A photo resized to cover (width, height) upright pixels, and cut to them centrally, and its transparency.
 
+    (height, width, 3) and (height, width) uint8; None if all is opaque.
 
-def squares_along(width: int, height: int, count: int) -> list[Box]:
-    """The largest squares, spread evenly along the long side from end to end; one is the central square.
-
-    Fewer than `count` if some coincide.
+    Raises:
+        PhotoError: the photo cannot be used any more, after `load_photo` read it.
     """
-    if count == 1:
-        return [central_square(width, height)]
-    side, room = min(width, height), abs(width - height)
-    starts = dict.fromkeys(round(i * room / (count - 1)) for i in range(count))
-    corners = [(start, 0) if width > height else (0, start) for start in starts]
-    return [(left, top, left + side, top + side) for left, top in corners]
+    return _decode(path, lambda image: _read_box(image, size))
 
 
-def _decode(path: Path, digest: str, resolution: int, crops: int, large: int) -> Photo:
-    """Turn every failure of Pillow into a `PhotoError`."""
+def _decode(path: Path, read: Callable[[Image.Image], T]) -> T:
+    """What `read` makes of the opened photo; turns every failure of Pillow into a `PhotoError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in metadata that do not touch the pixels
         try:
             with Image.open(path, formats=FORMATS) as image:
                 _check_before_decoding(image)
-                return _read_pixels(image, path, digest, resolution, crops, large)
+                return read(image)
         except (PhotoError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
@@ -170,17 +161,10 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
     image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     profile = image.info.get("icc_profile")
-    source = _resizable(image)
+    source = resizable(image)
 
     def cut(box: Sequence[float], side: int, alpha: bool = False) -> Pixels:
-        # Cropping within the resize, and converting afterwards, spares ordinary photos a full-size copy
-        square = source.resize((side, side), Image.Resampling.LANCZOS, box=cast(tuple[float, float, float, float], box))
-        square = square.getchannel("A") if alpha else _to_srgb(_to_eight_bits(square), profile)
-        if orientation in _UPRIGHT:
-            square = square.transpose(_UPRIGHT[orientation])
-        pixels = np.array(square, dtype=np.uint8)
-        pixels.flags.writeable = False
-        return pixels
+        return _cut(source, box, (side, side), orientation, profile, alpha)
 
     boxes: list[Sequence[float]] = [central_square(*image.size)]
     pixels = cut(boxes[0], resolution)
@@ -194,11 +178,43 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
         if _reverses(orientation, along_width=whole[0] > whole[1]):
             boxes.reverse()
         squares = tuple(cut(box, resolution) for box in boxes)
-    upright_size = (whole[1], whole[0]) if orientation in (5, 6, 7, 8) else whole
+    upright_size = (whole[1], whole[0]) if orientation in _SIDEWAYS else whole
     enlarged = tuple(cut(box, large) for box in boxes) if large else ()
-    transparent = source.mode == "RGBA" and source.getchannel("A").getextrema()[0] < 255
-    alphas = tuple(cut(box, resolution, alpha=True) for box in boxes) if transparent else ()
+    alphas = tuple(cut(box, resolution, alpha=True) for box in boxes) if _is_transparent(source) else ()
     return Photo(path, pixels, digest, whole, upright_size, squares, enlarged, alphas)
+
+
+def _read_box(image: Image.Image, size: tuple[int, int]) -> tuple[Pixels, Pixels | None]:
+    image.draft(None, (3 * max(size), 3 * max(size)))
+    image.load()
+    orientation, profile = image.getexif().get(_EXIF_ORIENTATION, 1), image.info.get("icc_profile")
+    source, own = resizable(image), (size[1], size[0]) if orientation in _SIDEWAYS else size
+    box = central_box(*image.size, own)
+    alpha = _cut(source, box, own, orientation, profile, alpha=True) if _is_transparent(source) else None
+    return _cut(source, box, own, orientation, profile), alpha
+
+
+def _cut(
+    source: Image.Image,
+    box: Sequence[float],
+    size: tuple[int, int],
+    orientation: int,
+    profile: Any,
+    alpha: bool = False,
+) -> Pixels:
+    """A part of an image, or of its transparency, resized to `size` and turned upright."""
+    # Cropping within the resize, and converting afterwards, spares ordinary photos a full-size copy
+    part = source.resize(size, Image.Resampling.LANCZOS, box=cast(tuple[float, float, float, float], box))
+    part = part.getchannel("A") if alpha else to_srgb(to_eight_bits(part), profile)
+    if orientation in _UPRIGHT:
+        part = part.transpose(_UPRIGHT[orientation])
+    pixels = np.array(part, dtype=np.uint8)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _is_transparent(source: Image.Image) -> bool:
+    return source.mode == "RGBA" and bool(source.getchannel("A").getextrema()[0] < 255)
 
 
 def _reverses(orientation: int, *, along_width: bool) -> bool:
@@ -207,43 +223,3 @@ def _reverses(orientation: int, *, along_width: bool) -> bool:
         return False
     strip = Image.fromarray(np.array([[0, 255]] if along_width else [[0], [255]], dtype=np.uint8))
     return int(np.asarray(strip.transpose(_UPRIGHT[orientation])).ravel()[0]) == 255
-
-
-def _resizable(image: Image.Image) -> Image.Image:
-    """The image in a mode whose values may be averaged: palette indices may not, nor may single bits."""
-    if image.mode.startswith("I"):
-        sixteen = image.convert("I")
-        low, high = cast(tuple[float, float], sixteen.getextrema())  # one band, so not a tuple of tuples
-        if low < 0 or high > 65535:
-            raise PhotoError(f"has 32-bit pixels; {_EXPORT}", "photo-depth")
-        return sixteen
-    if image.mode == "F":
-        raise PhotoError(f"has floating-point pixels; {_EXPORT}", "photo-depth")
-    if image.has_transparency_data and image.mode != "RGBA":
-        return image.convert("RGBA")
-    return image.convert("RGB") if image.mode in {"1", "P"} else image
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16 bits to 8, where Pillow's own conversion clips to white, and lay transparency on white."""
-    if image.mode == "I":
-        values = np.clip(np.asarray(image), 0, 65535) / 257  # Lanczos may overshoot; 65535 = 255 * 257
-        return Image.fromarray(np.round(values).astype(np.uint8))
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """To RGB by the embedded colour profile: phones write Display P3, and CMYK has no meaning without one."""
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image, BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, ImportError):  # a damaged or mismatched profile, or Pillow without lcms
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")

@@ -49,9 +49,11 @@ def load_photos(
     resolution: int,
     *,
     captions: bool = True,
+    caption_lines: bool = False,
     crops: int = 1,
     large: int = 0,
     alpha_masks: bool = False,
+    buckets: bool = False,
 ) -> LoadedPhotos:
     """Read photos with what lies beside them; for the arguments see `subject.load_subject`.
 
@@ -69,8 +71,8 @@ def load_photos(
         try:
             check_mask_name(path, paths)
             photo = load_photo(path, resolution, crops, large)
-            photo = with_caption(photo, texts.of.get(path, ())) if captions else photo
-            photo = with_mask(photo, masks.get(path), crops, alpha_masks)
+            photo = with_caption(photo, texts.of.get(path, ()), caption_lines) if captions else photo
+            photo = with_mask(photo, masks.get(path), crops, alpha_masks, photo.upright_size if buckets else None)
             _check_blank(photo)
             loaded.append(photo)
         except PhotoError as problem:
@@ -81,7 +83,7 @@ def load_photos(
             problems.append(problem)
             lines.append(f"{path} {problem}")
     _raise(problems, lines, folder, len(paths))
-    notes = _notes(loaded, resolution, crops, alpha_masks)
+    notes = _notes(loaded, resolution, crops, alpha_masks, buckets)
     if captions:
         notes = (*notes, *texts.notes, *shared_notes(texts))
     without = sum(not photo.caption for photo in loaded)
@@ -195,16 +197,17 @@ def _count(folder: str, count: int) -> str:
     return f"{folder or 'The list'} has {count_of(count, 'photo')}"
 
 
-def _notes(photos: Sequence[Photo], resolution: int, crops: int, alpha_masks: bool) -> tuple[str, ...]:
+def _notes(photos: Sequence[Photo], resolution: int, crops: int, alpha_masks: bool, buckets: bool) -> tuple[str, ...]:
     notes: list[str] = []
     first: dict[str, Photo] = {}
     for photo in photos:
         name, (width, height) = photo.path.name, photo.size
         if min(width, height) < resolution:
             notes.append(f"{name} is {width}x{height} pixels, smaller than {resolution}, and is enlarged")
-        if max(width, height) > 1.6 * min(width, height) and crops == 1:
+        if max(width, height) > 1.6 * min(width, height) and crops == 1 and not buckets:
             notes.append(
-                f"only the central square of {name}, {width}x{height} pixels, is used; data.crops = 3 uses more"
+                f"only the central square of {name}, {width}x{height} pixels, is used; data.crops = 3 uses more, "
+                "data.buckets all"
             )
         original = first.setdefault(photo.digest, photo)
         if original is not photo:

@@ -72,9 +72,11 @@ def load_subject(
     allow_few: bool = False,
     noun_in_prompt: bool = True,
     captions: bool = True,
+    caption_lines: bool = False,
     crops: int = 1,
     large: int = 0,
     alpha_masks: bool = False,
+    buckets: bool = False,
 ) -> Subject:
     """Read the reference photos: a folder (by file name), one photo, or a list of photos (in its order).
 
@@ -82,7 +84,8 @@ def load_subject(
     pixels with an antialiasing Lanczos filter; transparency is laid on white.
 
     allow_few: accept fewer than three photos. captions: read `dog.txt` beside `dog.jpg`. crops, large: as in
-    `load_photo`. alpha_masks: a photo's transparency is its mask.
+    `load_photo`. alpha_masks: a photo's transparency is its mask. caption_lines: each line of a caption is one of its
+    own. buckets: whether photos will be trained on in their own shape, not in the square that is read here.
 
     Raises:
         LookforwardError: the class noun or identifier is empty, the folder is missing, the photos are too few or too
@@ -92,7 +95,16 @@ def load_subject(
     identifier = _clean(identifier, "identifier", 'choose a rare word, such as --identifier "sks"')
     if resolution < 1:
         raise LookforwardError(f"resolution is {resolution}: give a positive number of pixels.", "setting-range")
-    loaded = load_photos(photos, resolution, captions=captions, crops=crops, large=large, alpha_masks=alpha_masks)
+    loaded = load_photos(
+        photos,
+        resolution,
+        captions=captions,
+        caption_lines=caption_lines,
+        crops=crops,
+        large=large,
+        alpha_masks=alpha_masks,
+        buckets=buckets,
+    )
     few = f"{loaded.counted}: {ADVICE}"
     if len(loaded.photos) < FEW_PHOTOS and not allow_few:
         raise LookforwardError(

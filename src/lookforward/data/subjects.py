@@ -131,7 +131,9 @@ def read_subject(photos: Photos, settings: Settings) -> Subject:
             allow_few=data.allow_few,
             noun_in_prompt=words.noun_in_prompt,
             captions=data.captions,
+            caption_lines=data.caption_lines,
             crops=data.crops,
+            buckets=data.buckets,
             large=round(SCALES[1] * data.resolution) if data.augment else 0,
             alpha_masks=data.alpha_masks,
         )

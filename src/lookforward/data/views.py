@@ -26,7 +26,8 @@ _GREY = 127
 class View:
     """One training image of side s.
 
-    pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier. subject: index of the subject in the
+    pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier; more_prompts: further such pairs, of
+    which each draw takes one. subject: index of the subject in the
     run. mask: (s, s) uint8, 255 on the subject; None if the whole image counts. valid: (s, s) bool, which pixels belong
     to the photo; None if all do.
     """
@@ -37,6 +38,7 @@ class View:
     subject: int = 0
     mask: Pixels | None = None
     valid: NDArray[np.bool_] | None = None
+    more_prompts: tuple[tuple[str, str], ...] = ()
 
 
 def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: int = 0) -> list[View]:
@@ -51,9 +53,12 @@ def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: 
     for index, one in enumerate(subject.together):
         for photo in one.photos:
             pairs = training_prompts(one, photo)
+            more = tuple(prompts_of(one, photo, caption) for caption in photo.more_captions)
             for prompt, plain in pairs * (most // len(pairs)):  # so that each photo is drawn as often
                 for i, square in enumerate(photo.squares):
-                    view = View(square, prompt, plain, index, photo.masks[i] if photo.masks else None)
+                    view = View(
+                        square, prompt, plain, index, photo.masks[i] if photo.masks else None, more_prompts=more
+                    )
                     views.append(view)
                     if augment:
                         views += [scaled(view, photo.large[i], scale, rng) for scale in draw_scales(augment, rng)]
@@ -70,14 +75,21 @@ def training_prompts(subject: Subject, photo: Photo) -> list[tuple[str, str]]:
     return [(prompt, plain)] + ([(f"{prompt} {photo.place}", f"{plain} {photo.place}")] if photo.place else [])
 
 
-def prompts_of(subject: Subject, photo: Photo) -> tuple[str, str]:
+def all_prompts_of(subject: Subject, photo: Photo) -> list[tuple[str, str]]:
+    """`prompts_of` each caption of a photo."""
+    return [prompts_of(subject, photo, caption) for caption in (photo.caption, *photo.more_captions)]
+
+
+def prompts_of(subject: Subject, photo: Photo, caption: str = "") -> tuple[str, str]:
     """The training prompt of a photo, and the same without the identifier.
+
+    caption: one of the photo's, its first if empty.
 
     A caption that does not name the subject follows it: "sks dog, a caption".
     """
     if not photo.caption:
         return subject.prompt, subject.class_prompt
-    caption, noun = photo.caption, subject.class_noun
+    caption, noun = caption or photo.caption, subject.class_noun
     if "{}" in caption:
         return caption.replace("{}", subject.name), caption.replace("{}", noun)
     plain = without_identifier(caption, subject.identifier, "" if subject.noun_in_prompt else noun)
@@ -90,10 +102,11 @@ def caption_notes(subject: Subject) -> tuple[str, ...]:
     """Notes for the user on captions that do not name the subject."""
     return tuple(
         f"the caption of {photo.path.name} has neither {{}} nor {one.identifier!r}, so its prompt becomes"
-        f" {prompts_of(one, photo)[0]!r}"
+        f" {prompts_of(one, photo, caption)[0]!r}"
         for one in subject.together
         for photo in one.photos
-        if photo.caption and prompts_of(one, photo)[0] not in (photo.caption, photo.caption.replace("{}", one.name))
+        for caption in (photo.caption, *photo.more_captions)
+        if caption and prompts_of(one, photo, caption)[0] not in (caption, caption.replace("{}", one.name))
     )
 
 
@@ -127,7 +140,10 @@ def scaled(view: View, large: Pixels, scale: float, rng: np.random.Generator) ->
     words = FAR_WORDS if scale < FAR else NEAR_WORDS if scale > NEAR else ()
     if words:
         word = words[int(rng.integers(len(words)))]
-        view = replace(view, prompt=f"{view.prompt}, {word}", plain_prompt=f"{view.plain_prompt}, {word}")
+        more = tuple((f"{prompt}, {word}", f"{plain}, {word}") for prompt, plain in view.more_prompts)
+        view = replace(
+            view, prompt=f"{view.prompt}, {word}", plain_prompt=f"{view.plain_prompt}, {word}", more_prompts=more
+        )
     if size >= side:
         window = np.s_[top : top + side, left : left + side]
         return replace(view, pixels=pixels[window].copy(), mask=None if mask is None else mask[window].copy())
