@@ -25,7 +25,7 @@ class Hub:
 
     address: str = ""
     refuses: dict[str, int] = field(default_factory=dict)
-    tokens: set[str | None] = field(default_factory=set)
+    asked: list[tuple[str, str | None]] = field(default_factory=list)  # paths, and the login that came with them
     created: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Hub:
             sent = [line["value"] for line in lines if line["key"] == "file"]
             self.files |= {one["path"]: base64.b64decode(one["content"]) for one in sent}
             return 200, {"commitUrl": f"{self.address}/{REPO}/commit/{'0' * 40}", "commitOid": "0" * 40}
-        return 200, {}
+        return (404, {"error": "no such repository"}) if path == f"/api/models/{REPO}" else (200, {})
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            made.tokens.add(self.headers.get("Authorization"))
+            made.asked.append((self.path, self.headers.get("Authorization")))
             status, answer = made.answer(self.path, body)
             text = json.dumps(answer).encode()
             self.send_response(status)
@@ -99,7 +99,8 @@ def test_an_export_arrives_file_by_file(private: bool, export: Path, hub: Hub, c
     assert [(one["organization"], one["name"], one.get("visibility")) for one in hub.created] == [
         ("someone", "dog", "private" if private else None)
     ]
-    assert hub.tokens == {"Bearer hf_secret"}
+    written = [login for path, login in hub.asked if path.endswith(("create", "commit/main"))]
+    assert written == ["Bearer hf_secret"] * 2
 
 
 def test_a_dry_run_sends_nothing_and_needs_no_login(
@@ -107,7 +108,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_login(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     status, out, err = command_line("push", export, "--repo", REPO, "--dry-run")
-    assert (status, err, hub.tokens) == (0, "", set())
+    assert (status, err, hub.asked) == (0, "", [])
     assert "pytorch_lora_weights.safetensors" in out
     assert out.endswith(f"would go to {REPO}.\n")
     assert f"Note: lookforward.json in it has the path of the base model, {tiny_model}.\n" in out
@@ -158,4 +159,4 @@ def test_what_is_no_export_stays_here(
     ):
         status, _, err = command_line("push", given, "--repo", repo)
         assert (status, said in err) == (2, True), err
-    assert hub.tokens == set()
+    assert hub.asked == []

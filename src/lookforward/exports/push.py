@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
 from lookforward.errors import LookforwardError
@@ -55,7 +54,7 @@ def push(source: Source, repo: str, private: bool = False) -> str:
         api.upload_folder(repo_id=made.repo_id, folder_path=source.require_export(), commit_message=message)
     except HfHubHTTPError as error:
         raise _refused(repo, api.endpoint, error) from error
-    except (httpx.TransportError, OfflineModeIsEnabled) as error:
+    except (HTTPError, OfflineModeIsEnabled) as error:
         raise LookforwardError(
             f"{api.endpoint} cannot be reached ({error}). The export is intact: try again when you are online, and "
             "without HF_HUB_OFFLINE.",
