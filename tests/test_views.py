@@ -80,7 +80,7 @@ def trainer_of(photos: Path, **overrides: Any) -> Trainer:
     [
         ("a {} on a red sofa", True, "a sks dog on a red sofa", "a dog on a red sofa"),
         ("a {} on\na  red sofa\n", False, "a sks on a red sofa", "a dog on a red sofa"),
-        ("SKS dog, asleep", True, "SKS dog, asleep", "dog, asleep"),
+        ("SKS dog, asleep", True, "sks dog, asleep", "dog, asleep"),
         ("sks, asleep", False, "sks, asleep", "dog, asleep"),
         ("asleep on a sofa", True, "sks dog, asleep on a sofa", "dog, asleep on a sofa"),
         ("asleep, unlike sksy", False, "sks, asleep, unlike sksy", "dog, asleep, unlike sksy"),
@@ -468,11 +468,9 @@ def test_resume_is_exact_with_all_kinds_of_views(subjects: Path, tmp_path: Path,
     assert all(torch.equal(p, second.parameters[n]) for n, p in straight.parameters.items())
 
 
-def test_the_card_counts_the_photos_of_all_subjects(
-    subjects: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lookforward.assembly.training.train", lambda *_: iter(()))
-    config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
+def test_the_card_counts_the_photos_of_all_subjects(subjects: Path, tiny_model: Path, tmp_path: Path) -> None:
+    given = {"model.name": str(tiny_model), "objective.prior_weight": 0.0, "run.steps": 1}
+    config = settings(**name_subjects(subjects, given))
     list(TrainingJob(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Trained with lookforward on 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 
