@@ -42,7 +42,7 @@ kinds = pytest.mark.parametrize(("dora", "text"), KINDS)
 both = pytest.mark.parametrize(("dora", "text"), [(False, True), (True, False)])
 
 
-def lora(dora: bool = False, text: bool = False, seed: int = 0, rank: int = 2, alpha: float = 3.0) -> LoraAdapter:
+def lora(dora: bool = False, text: bool = False, seed: int = 0, rank: int = 2, alpha: float = 4.0) -> LoraAdapter:
     return LoraAdapter(rank, alpha, text, dora, seeded(seed))
 
 
@@ -169,7 +169,7 @@ def toybox_exports(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool,
     pipeline = load_pipeline(MODEL)
     made = {}
     for dora, text in KINDS:
-        adapter = lora(dora, text, rank=4, alpha=6.0)
+        adapter = lora(dora, text, rank=4, alpha=8.0)
         policy = disturbed(pipeline, adapter)
         folder = root / f"{'dora' if dora else 'lora'}-{text}"
         settings = load_settings(
@@ -208,7 +208,7 @@ def test_the_export_is_loaded_by_its_manifest(
 
 @both
 def test_the_file_is_named_and_filled_as_diffusers_does(tmp_path: Path, dora: bool, text: bool) -> None:
-    pipeline, adapter = make_pipeline(), lora(dora, text, rank=2, alpha=3.0)
+    pipeline, adapter = make_pipeline(), lora(dora, text, rank=2, alpha=4.0)
     policy = disturbed(pipeline, adapter)
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
@@ -227,8 +227,19 @@ def test_the_file_is_named_and_filled_as_diffusers_does(tmp_path: Path, dora: bo
         settings = json.loads(file.metadata()["lora_adapter_metadata"])
     for part in ("unet", "text_encoder") if text else ("unet",):
         assert settings[f"{part}.r"] == 2
-        assert settings[f"{part}.lora_alpha"] == 3.0
+        assert settings[f"{part}.lora_alpha"] == 2.0  # alpha / rank is in the weights
         assert settings[f"{part}.use_dora"] is dora
+
+
+@pytest.mark.parametrize("alpha", [1.0, 3.0, 7.0])
+def test_a_reader_without_the_metadata_draws_the_same(tmp_path: Path, alpha: float) -> None:
+    adapter = lora(text=True, rank=2, alpha=alpha)
+    trained = disturbed(make_pipeline(), adapter)
+    adapter.export(trained, tmp_path)
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / "bare.safetensors")
+    pipeline = make_pipeline()
+    pipeline.load_lora_weights(str(tmp_path), weight_name="bare.safetensors")
+    assert np.abs(draw(pipeline).astype(int) - draw(trained.pipeline)).max() <= 1
 
 
 @both
@@ -342,7 +353,7 @@ def test_stable_diffusion_1_4(dora: bool, counts: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("text", [False, True])
 def test_diffusers_reads_the_kohya_file_as_the_same_lora(tmp_path: Path, text: bool) -> None:
-    adapter = lora(text=text, rank=2, alpha=3.0)
+    adapter = lora(text=text, rank=2, alpha=4.0)
     trained = disturbed(make_pipeline(), adapter)
     adapter.export(trained, tmp_path)
     write_comfyui(tmp_path, tmp_path / "out" / "dog_kohya.safetensors", "", SD)
@@ -352,13 +363,13 @@ def test_diffusers_reads_the_kohya_file_as_the_same_lora(tmp_path: Path, text: b
     assert np.abs(draw(pipeline) - draw(make_pipeline())).mean() > 1
     with safe_open(tmp_path / "out" / "dog_kohya.safetensors", "pt") as file:
         assert file.metadata()["ss_network_dim"] == "2"
-        assert file.metadata()["ss_network_alpha"] == "3.0"
+        assert file.metadata()["ss_network_alpha"] == "2.0"
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 def test_a_dora_in_kohyas_layout_is_the_same_weights(tmp_path: Path) -> None:
     """Read by LyCORIS's rule, each row of W + (alpha / rank)·BA brought to the length dora_scale."""
-    adapter = lora(dora=True, text=True, rank=2, alpha=3.0)
+    adapter = lora(dora=True, text=True, rank=2, alpha=4.0)
     adapter.export(disturbed(make_pipeline(), adapter), tmp_path)
     write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     file = load_file(tmp_path / "kohya.safetensors")

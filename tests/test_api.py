@@ -1,5 +1,6 @@
 """The Python interface, on a tiny model: photos in, a personalised model out, the same every time."""
 
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def test_photos_in_a_personalised_model_out(
     folder = tmp_path / "run"
     assert teapot.run.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoints", "export", "metrics.jsonl", "photos.json", "samples", "settings.toml",
+        "checkpoints", "class-images.png", "export", "metrics.jsonl", "photos.json", "samples", "settings.toml",
     ]  # fmt: skip
 
     given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}
@@ -257,6 +258,27 @@ def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_
     train("other")
     with raises("run-differs", "run.seed was 0, now 1"):
         next(iter(begun))
+
+
+def test_python_is_told_what_the_command_line_prints(photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+    dog = tmp_path / "dog"
+    shutil.copytree(photos, dog)
+    (dog / "clip.mov").write_bytes(b"moov")
+    given = {**SETTINGS, "run.steps": 1, "model.name": str(tiny_model), "adapter.rank": 4}
+    with pytest.warns(UserWarning, match="not used") as warned:
+        result = personalize(dog, "teapot", recipe="dreambooth", output=tmp_path / "run", settings=given)
+    told = [str(one.message) for one in warned if one.filename == __file__]
+    assert tuple(told) == result.notes
+    assert any("not used: clip.mov" in note for note in told)
+    assert any("adapter.rank = 4 changes nothing" in note for note in told)
+
+
+@pytest.mark.parametrize(
+    "given", [{"steps": 5, "settings": {"run.steps": 50}}, {"settings": {"run": {"steps": 5}, "run.steps": 50}}]
+)
+def test_two_values_for_one_setting_are_an_error(given: dict[str, Any], photos: Path) -> None:
+    with raises("setting-twice", "run.steps", 5, 50):
+        personalize(photos, "teapot", **given)
 
 
 def test_a_recipe_may_name_the_class_noun(photos: Path, tmp_path: Path, tiny_model: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
     ],
 )
 def test_settings_that_change_nothing_are_told(subject: Subject, overrides: dict[str, Any], told: str) -> None:
-    notes = [note for note in check(settings(**overrides), subject) if "changes nothing" in note]
+    notes = [note for note in check(settings(**overrides), subject, overrides) if "changes nothing" in note]
     assert len(notes) == bool(told)
     assert all(told in note for note in notes)
 
@@ -219,7 +219,9 @@ def test_a_sum_logs_its_parts(subject: Subject) -> None:
 def test_a_wrong_reward_is_found_before_anything_is_drawn(
     subject: Subject, reward: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookforward.assembly.examples.class_images", lambda *_, **__: pytest.fail("drew prior images"))
+    monkeypatch.setattr(
+        "lookforward.assembly.class_images.class_images", lambda *_, **__: pytest.fail("drew prior images")
+    )
     for look in (check, build):
         with raises(code):
             look(settings(**{"objective.reward": reward}), subject)

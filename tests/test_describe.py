@@ -22,6 +22,7 @@ from lookforward.models.encoders import load_clip
 from lookforward_toybox.subjects import find_subject
 from lookforward_toybox.world.picture import draw_picture, draw_view
 from lookforward_toybox.world.scenes import SCENES
+from tiny import references_of
 
 SETTINGS = {
     "subject.class_noun": "vase",
@@ -55,10 +56,24 @@ def test_clip_names_most_scenes_of_the_held_out_subjects() -> None:
     assert np.mean(right) >= 0.8
 
 
+def test_a_place_that_is_not_likely_is_left_out() -> None:
+    clip, subject, rng = load_clip(encoder_sources("toybox")["clip"]), find_subject("dog-0"), np.random.default_rng(0)
+    scenes = list(SCENES)
+    pictures = np.stack([draw_picture(subject, draw_view(rng, scene), rng, 64) for scene in scenes])
+    loaded: Any = type("Subject", (), {
+        "photos": [type("Photo", (), {"squares": (picture,)}) for picture in pictures], "class_prompt": "a photo of dog"
+    })  # fmt: skip
+    for missing in scenes:
+        others = tuple(place for scene, place in SCENES.items() if scene != missing)
+        found = find_places(loaded, others, clip)
+        assert found[scenes.index(missing)] == ""
+        assert sum(place != "" for place in found) == len(scenes) - 1
+
+
 def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None:
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     workshop = build(settings, load_subject(vase, class_noun="vase", resolution=64))
-    references = workshop.trainer.references
+    references = references_of(workshop.trainer)
     assert references.prompts == (
         "a photo of sks vase", "a photo of sks vase in the snow",
         "a photo of sks vase", "a photo of sks vase on the beach",
@@ -91,7 +106,7 @@ def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
-    monkeypatch.setattr("lookforward.assembly.examples.class_images", lambda *_, **__: pytest.fail("drew"))
+    monkeypatch.setattr("lookforward.assembly.class_images.class_images", lambda *_, **__: pytest.fail("drew"))
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     loaded = load_subject(vase, class_noun="vase", resolution=64)
     with pytest.raises(LookforwardError, match=r"there is no model folder .*clip"):

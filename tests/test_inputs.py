@@ -10,13 +10,28 @@ from PIL import Image
 
 from conftest import save_image
 from errors import raises
-from lookforward.assembly.checks import unused_settings
+from jobs import Command
+from lookforward.assembly.checks import check_run
+from lookforward.assembly.unused import unused_settings
 from lookforward.config.recipe import load_settings
 from lookforward.data.subjects import read_subject
+from lookforward.models.pipeline import build_pipeline
+from lookforward.models.policy import DiffusionPolicy
 
 INPUTS: list[dict[str, Any]] = tomllib.loads(
     (Path(__file__).parent / "data" / "inputs.toml").read_text(encoding="utf-8")
 )["input"]
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "inputs.md"
+HEAD = """\
+<!-- Written by `python tests/test_inputs.py` from tests/data/inputs.toml: change it there. -->
+
+# Inputs that could be misread
+
+Every file, word and setting that you give is used, or you are told. This page lists inputs of the kinds that go wrong
+without a word elsewhere. Each row is a test.
+"""
 
 
 def of_kind(*kinds: str) -> Any:
@@ -96,7 +111,86 @@ def test_files(row: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     assert {name: counts[name] for name in counts if name in row} == {n: row[n] for n in counts if n in row}
 
 
+@pytest.fixture(scope="module")
+def policy() -> DiffusionPolicy:
+    return DiffusionPolicy(build_pipeline("toybox", "cpu"))
+
+
+@of_kind("words")
+def test_words(row: dict[str, Any], folder: Path, tmp_path: Path, policy: DiffusionPolicy) -> None:
+    names = {f"subject.{name}": row[name] for name in ("identifier", "class_noun") if name in row}
+    if "caption" in row:
+        (folder / "0.txt").write_text(row["caption"], encoding="utf-8")
+    settings = settings_of(row, tmp_path, **names)
+
+    def check() -> str:
+        return "\n".join(check_run(settings, read_subject(folder, settings), policy))
+
+    if "code" in row:
+        with raises(row["code"], *row.get("said", ())):
+            check()
+    else:
+        require(row, check())
+
+
+@of_kind("settings")
+def test_settings(row: dict[str, Any], folder: Path, tmp_path: Path, policy: DiffusionPolicy) -> None:
+    if "code" in row:
+        with raises(row["code"], *row.get("said", ())):
+            check_run(given := settings_of(row, tmp_path), read_subject(folder, given), policy)
+        return
+    settings = settings_of(row, tmp_path)
+    values = settings.flat()
+    assert {name: values[name] for name in row.get("values", {})} == row.get("values", {})
+    notes = unused_settings(settings, row.get("given", {}), read_subject(folder, settings))
+    require(row, "\n".join(notes))
+    assert bool(notes) == bool(row.get("said"))
+
+
+@of_kind("command")
+def test_commands(row: dict[str, Any], folder: Path, tmp_path: Path, tiny_model: Path, command_line: Command) -> None:
+    places = {"PHOTOS": folder, "MODEL": tiny_model, "OUT": tmp_path / "out", "LONG": "a photo of a vase " * 40}
+    status, out, err = command_line(*[places.get(word, word) for word in row["words"]])
+    assert status == (2 if "code" in row else 0), err
+    require(row, err if "code" in row else out)
+
+
+def page() -> str:
+    """docs/inputs.md: a table of the rows by kind."""
+    titles = {
+        "files": "Files in the photos' folder",
+        "settings": "Settings",
+        "words": "Who is the subject",
+        "command": "Options and prompts",
+    }
+    parts = [HEAD]
+    for kind, title in titles.items():
+        rows = [
+            f"| {row['input']} | {_said(row)} | {row['does']} |".replace("`|", "`\\|")
+            for row in INPUTS
+            if row["kind"] == kind
+        ]
+        parts.append(f"## {title}\n\n| input | what is said | what is done |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _said(row: dict[str, Any]) -> str:
+    facts = ", ".join(f"`{fact}`" for fact in row.get("said", ()))
+    if "code" in row:
+        return f"error `{row['code']}`, which names {facts}"
+    return f"a line with {facts}" if facts else "–"
+
+
+def test_the_page_lists_them() -> None:
+    """`python tests/test_inputs.py` writes it."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
 def test_there_are_fifty() -> None:
     assert len({row["input"] for row in INPUTS}) == len(INPUTS)
     assert sum(not row.get("seen") for row in INPUTS) >= 50
     assert all(row["kind"] in {"files", "words", "settings", "command"} and row["does"] for row in INPUTS)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

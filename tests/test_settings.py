@@ -9,6 +9,7 @@ from errors import raises
 from lookforward.config.reading import nearest, require_learning, structure, to_toml, with_values
 from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.config.settings import FIELDS, Settings
+from lookforward.config.spec import FACTS
 
 
 def test_a_recipe_that_chooses_its_adapter_goes_over_what_the_adapter_needs(tmp_path: Path) -> None:
@@ -18,8 +19,12 @@ def test_a_recipe_that_chooses_its_adapter_goes_over_what_the_adapter_needs(tmp_
     assert (settings.adapter.rank, settings.adapter.alpha) == (16, 8.0)
     assert (settings.optimizer.learning_rate, settings.run.steps) == (5e-5, 3)
     mine.write_text("optimizer.learning_rate = 5e-5\n")  # of another adapter, perhaps
-    needed = load_settings("dreambooth", {"adapter.name": "lora"}).optimizer.learning_rate
-    assert load_settings(str(mine), {"adapter.name": "lora"}).optimizer.learning_rate == needed != 5e-5
+    needed = load_settings("dreambooth", {"adapter.name": "lora"})
+    settings = load_settings(str(mine), {"adapter.name": "lora"})  # what the user wrote goes over what it needs
+    assert settings == with_values(needed, {"optimizer.learning_rate": 5e-5, "run.recipe": str(mine)})
+    mine.write_text(to_toml(load_settings("dreambooth", {"subject.photos": "dog"})))  # nobody wrote it
+    settings = load_settings(str(mine), {"adapter.name": "lora"})
+    assert settings.optimizer.learning_rate == needed.optimizer.learning_rate
 
 
 @pytest.mark.parametrize("adapter", ["lora", "textual-inversion", "custom-diffusion"])
@@ -177,8 +182,9 @@ def test_every_setting_says_what_it_is() -> None:
         assert not (one.spec.machine_only and not (one.spec.free and one.spec.of_cell)), name
         if one.kind in (int, float) and one.spec.within:
             assert (one.spec.within[0], one.spec.within[-1]) in {("(", ")"), ("[", ")"), ("(", "]"), ("[", "]")}, name
-        if one.spec.only_with:
-            assert one.spec.only_with[0] in FIELDS, name
+        for other, wanted in one.spec.only_with:
+            assert other in FIELDS or other in FACTS, name
+            assert not isinstance(wanted, str) or wanted[0] in "([", name
 
 
 def test_old_flat_names_lead_to_the_new_ones() -> None:

@@ -27,7 +27,7 @@ from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
 from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from tiny import ResidualCritic, random_transition, seeded
+from tiny import ResidualCritic, random_transition, references_of, seeded
 
 SIDE = 32
 
@@ -80,7 +80,7 @@ def trainer_of(photos: Path, **overrides: Any) -> Trainer:
     [
         ("a {} on a red sofa", True, "a sks dog on a red sofa", "a dog on a red sofa"),
         ("a {} on\na  red sofa\n", False, "a sks on a red sofa", "a dog on a red sofa"),
-        ("SKS dog, asleep", True, "SKS dog, asleep", "dog, asleep"),
+        ("SKS dog, asleep", True, "sks dog, asleep", "dog, asleep"),
         ("sks, asleep", False, "sks, asleep", "dog, asleep"),
         ("asleep on a sofa", True, "sks dog, asleep on a sofa", "dog, asleep on a sofa"),
         ("asleep, unlike sksy", False, "sks, asleep, unlike sksy", "dog, asleep, unlike sksy"),
@@ -123,7 +123,8 @@ def test_each_sample_is_drawn_with_the_prompt_of_its_photo(dog: Path) -> None:
     batch = trainer.draw(trainer.references, trainer.generator)
     assert len(set(batch.prompts)) > 1
     # x_0 is the photo that its prompt tells of: nearest to that photo's latents
-    means = trainer.references.latents.mean * trainer.references.latents.scaling
+    latents = references_of(trainer).latents
+    means = latents.mean * latents.scaling
     nearest = [int(((means - x_0) ** 2).sum(dim=(1, 2, 3)).argmin()) for x_0 in batch.x_0]
     assert [f"a sks dog number {i}" for i in nearest] == list(batch.prompts)
     assert all(
@@ -361,8 +362,9 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     }
     assert trainer.class_images is not None
     assert trainer.class_images.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
-    assert trainer.references.subjects is not None
-    assert trainer.references.subjects.tolist() == [0, 0, 0, 1, 1, 1]
+    subjects_shown = references_of(trainer).subjects
+    assert subjects_shown is not None
+    assert subjects_shown.tolist() == [0, 0, 0, 1, 1, 1]
     rewards: Any = trainer.environment.rewards
     dino = rewards.terms[1][1].reward
     assert isinstance(dino, PerSubjectReward)
@@ -468,11 +470,9 @@ def test_resume_is_exact_with_all_kinds_of_views(subjects: Path, tmp_path: Path,
     assert all(torch.equal(p, second.parameters[n]) for n, p in straight.parameters.items())
 
 
-def test_the_card_counts_the_photos_of_all_subjects(
-    subjects: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lookforward.assembly.training.train", lambda *_: iter(()))
-    config = settings(**name_subjects(subjects, {"model.name": str(tiny_model), "objective.prior_weight": 0.0}))
+def test_the_card_counts_the_photos_of_all_subjects(subjects: Path, tiny_model: Path, tmp_path: Path) -> None:
+    given = {"model.name": str(tiny_model), "objective.prior_weight": 0.0, "run.steps": 1}
+    config = settings(**name_subjects(subjects, given))
     list(TrainingJob(tmp_path / "run", config, read_subject(subjects, config)))
     assert "Trained with lookforward on 6 photos." in (tmp_path / "run" / "export" / CARD).read_text()
 

@@ -7,9 +7,10 @@ for image in dog.generate("a photo of sks dog on the beach", count=4):
     image.show()
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,25 +18,30 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly.processes import join_processes
+from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import TrainingJob
-from lookforward.config.reading import flatten
-from lookforward.config.recipe import load_settings, require_followed
+from lookforward.config.reading import flatten, join
+from lookforward.config.recipe import load_settings, require_followed, written_settings
 from lookforward.config.recipe import until_best as with_own_end
 from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
 from lookforward.exports.source import Source, device_of, find_source
-from lookforward.models.sampling import SchedulerName, check_size, draw_images
+from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 
 
 @dataclass(frozen=True)
 class Personalized:
-    """A trained model, ready to draw: where it came from, and its pipeline."""
+    """A trained model, ready to draw: where it came from, and its pipeline.
+
+    notes: what the user should know of the training that made it, as the command line prints it.
+    """
 
     source: Source
     pipeline: StableDiffusionPipeline
+    notes: tuple[str, ...] = ()
 
     @property
     def run(self) -> Run:
@@ -71,18 +77,16 @@ class Personalized:
         Raises:
             LookforwardError: a number is out of range; it names it.
         """
-        if count < 1:
-            raise LookforwardError(f"count = {count}: ask for at least one image.", code="count-too-small")
-        own, subject = self.source.manifest, self.source.subject
-        if "{}" in prompt and not subject:
-            raise LookforwardError(
-                "{} stands for a subject, and a plain model has none: write the prompt in full.", code="no-subject"
-            )
+        check_count(count)
+        own = self.source.manifest
+        text = fill_prompt(prompt, own)
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
+        for note in prompt_notes(self.pipeline, own, [text], negative or ""):
+            warnings.warn(note, stacklevel=2)
         images = draw_images(
             self.pipeline,
-            [prompt.replace("{}", subject)] * count,
+            [text] * count,
             list(range(seed, seed + count)),
             steps=own["sample_steps"] if steps is None else steps,
             guidance=own["guidance"] if guidance is None else guidance,
@@ -114,22 +118,36 @@ def personalize(
     {"critic.weight": 0.5}; docs/settings.md lists them. until_best: end when identity and prompt following no
     longer gain, and load the best step; no number of steps is needed.
 
+    What the command line prints as notes is warned of (`UserWarning`), and in the result's `notes`.
+
     Raises:
         LookforwardError: something is wrong with what was asked for; the message names the remedy.
     """
-    given = {**flatten(settings or {}), **dotted(**options, class_noun=class_noun or None)}
-    resolved = load_settings(recipe, name_subjects(photos, given | {"subject.photos": photos_name(photos)}))
+    given = join(flatten(settings or {}), dotted(**options, class_noun=class_noun or None))
+    named = name_subjects(photos, given | {"subject.photos": photos_name(photos)})
+    resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     resolved = with_own_end(resolved, given) if until_best else resolved
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     processes = join_processes(resolved.model.device)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
+    summaries = tuple(one.summary for one in subject.together if one.unused)
+    warned = False
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(TrainingJob(folder, resolved, subject, processes=processes))) as results:
+    with closing(iter(job)) as results:
         for result in results:
+            if not warned:  # before the first step, the job had not looked at the model yet
+                warned = _warn((*summaries, *job.notes))
             if on_step is not None:
                 on_step(result)
-    return load_personalized(folder)
+    return replace(load_personalized(folder), notes=(*summaries, *job.notes))
+
+
+def _warn(notes: Iterable[str]) -> bool:
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return True
 
 
 def load_personalized(folder: str | Path) -> Personalized:

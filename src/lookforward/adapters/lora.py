@@ -100,16 +100,22 @@ class LoraAdapter:
             peft_settings = getattr(module, "peft_config", {})
             if _NAME not in peft_settings:
                 continue
-            layers |= {f"{part}.{name}": tensor for name, tensor in layers_of(module).items()}
+            layers |= {f"{part}.{name}": self._folded(name, tensor) for name, tensor in layers_of(module).items()}
             targets = (
                 find_layers(policy, self.train_text_encoder, "")[part]
                 if not self.layers
                 else sorted(peft_settings[_NAME].target_modules)
             )
             # Not all of peft's settings: one that an older peft does not know would keep it from loading the file
-            settings |= {f"{part}.{name}": value for name, value in self._settings(targets).items()}
+            written = {**self._settings(targets), "lora_alpha": float(self.rank)}
+            settings |= {f"{part}.{name}": value for name, value in written.items()}
         metadata = {"format": "pt", _SETTINGS: json.dumps(settings, indent=2, sort_keys=True)}
         write_tensors(folder / WEIGHTS, layers, metadata)
+
+    def _folded(self, name: str, tensor: Tensor) -> Tensor:
+        """The file's weights: alpha / rank is within B, so that a reader that takes alpha for the rank is right."""
+        scale = self.alpha / self.rank
+        return tensor * scale if scale != 1 and (".up." in f".{name}" or ".lora_B." in f".{name}") else tensor
 
     def _settings(self, targets: list[str]) -> dict[str, Any]:
         return {"r": self.rank, "lora_alpha": self.alpha, "target_modules": targets, "use_dora": self.dora}

@@ -134,6 +134,7 @@ TEXTUAL_INVERSION = AdapterSpec(
             lambda export, folder, *_: late("textual_inversion", "write_single_words")(export, folder),
             "ComfyUI: put the file into `models/embeddings` and write `embedding:NAME` in the prompt, NAME being that "
             "of the file\nwithout its ending. A1111: put it into `embeddings` and write NAME.",
+            named_by_file=True,
         ),
     ),
     defaults={  # as diffusers trains it: the word alone, 5e-4 for each photo of a step

@@ -1,17 +1,21 @@
 """Whether settings, subject and model fit each other, found before anything is drawn, trained or written."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.environment import check_reward, find_reward
-from lookforward.config.settings import FIELDS, Settings
+from lookforward.assembly.class_images import own_class_images
+from lookforward.assembly.environment import check_reward, find_reward, load_decoder
+from lookforward.assembly.unused import unused_settings
+from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
 from lookforward.data.buckets import read_resolutions
+from lookforward.data.prompts import cut_note, names_subject, overlap, read_prompt_file
 from lookforward.data.subject import Subject, check_identifier
 from lookforward.data.views import all_prompts_of, caption_notes
 from lookforward.errors import LookforwardError
@@ -19,21 +23,32 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import check_size, check_steps
 from lookforward.rewards.terms import parse_terms
 
+_MANY_TOKENS = 3  # in a word
 
-def check_run(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> tuple[str, ...]:
-    """Notes that the user should read before the run starts.
+
+def check_run(
+    settings: Settings, subject: Subject, policy: DiffusionPolicy, given: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """Notes that the user should read before the run starts. given: what the user wrote of the settings, by dotted
+    names; where that is unknown, all that differ from the defaults.
 
     Raises:
         LookforwardError: settings, subject and model do not fit each other; the message names the remedy.
     """
     notes: list[str] = []
     learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
-    for one in subject.together:
-        note = None if learned else check_identifier(one.identifier, policy.known_tokens)
-        notes += [*one.notes, *((note,) if note else ())]
+    notes += [note for one in subject.together for note in one.notes]
+    notes += _check_words(subject, policy, learned)
     _check_model(settings, policy)
-    notes += _check_lengths(subject, policy)
     check_reward(settings)
+    if settings.data.class_folder:
+        notes.append(
+            f"{len(own_class_images(settings, subject))} class images are those of {settings.data.class_folder}"
+        )
+    if settings.evaluation.prompts:
+        read_prompt_file(Path(settings.evaluation.prompts))
+    if settings.objective.decoder:
+        load_decoder(settings.objective.decoder)
     adapter = build_adapter(settings, torch.Generator(), policy.family)
     if settings.data.caption_dropout and find_spec(ADAPTERS, settings.adapter.name, "adapter").only_words:
         raise LookforwardError(
@@ -43,7 +58,11 @@ def check_run(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> 
         )
     if learned:  # a word that cannot be learned is an error before class images are drawn for it
         adapter.attach(policy)
-        adapter.detach(policy)
+    try:
+        notes += _check_lengths(subject, policy)
+    finally:
+        if learned:
+            adapter.detach(policy)
     prompts = {prompt for one in subject.together for photo in one.photos for prompt, _ in all_prompts_of(one, photo)}
     if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
         raise LookforwardError(
@@ -57,6 +76,7 @@ def check_run(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> 
             f"own in each of {settings.critic.bins} ranges of timesteps: critic.bins = 1 gives all of them one"
         )
     notes += _unheeded(settings)
+    notes += unused_settings(settings, settings.changed() if given is None else given, subject)
     if (
         settings.baseline.name == "none"
         and settings.critic.weight == 0
@@ -66,38 +86,15 @@ def check_run(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> 
     return (*notes, *caption_notes(subject))
 
 
-def unused_settings(settings: Settings, given: Mapping[str, Any], subject: Subject) -> list[str]:
-    """Notes of settings that the user gave and nothing reads. given: by dotted names, from recipe and options."""
-    notes = []
-    if "data.background_weight" in given and not any(p.masks for one in subject.together for p in one.photos):
-        notes.append("data.background_weight changes nothing: no photo has a mask")
-    return notes
-
-
 def _unheeded(settings: Settings) -> list[str]:
-    """Notes of settings that were given and change nothing, or little."""
+    """Notes of settings that change little."""
     notes = []
-    if (
-        settings.critic.name != "none"
-        and settings.objective.transition == "policy"
-        and settings.critic.target == "one-step"
-    ):
-        notes.append(
-            "objective.transition = 'policy' changes nothing with critic.target = 'one-step', which looks at no later "
-            "state: take bootstrap or monte-carlo"
-        )
     own = [name for _, name in parse_terms(settings.objective.reward) if find_reward(name) is None]
     if own and settings.critic.name == "residual" and settings.follows_reward:
         notes.append(
             f"the residual critic sees how far each latent number is off and not what the image shows, so that it can "
             f"predict little of {', '.join(own)}: recipe state-action has one that does"
         )
-    values = settings.flat()
-    for name, value in settings.changed().items():
-        other, needed = FIELDS[name].spec.only_with or ("", ())
-        if other and values[other] not in needed:
-            words = " or ".join(str(one).lower() for one in needed)
-            notes.append(f"{name} = {value!r} changes nothing: it needs {other} = {words}")
     return notes
 
 
@@ -128,24 +125,58 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
         )
 
 
+def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> list[str]:
+    """Notes of identifiers of several tokens; raises where the model cannot tell subject and class apart."""
+    notes = []
+    named = [(one.identifier, one.class_noun) for one in subject.together]
+    for i, (identifier, noun) in enumerate(named):
+        tokens = len(policy.known_tokens(noun))
+        # A tokenizer that knows nothing of a letter outside ASCII spells it in bytes, which no text has taught a model
+        if not tokens or (not noun.isascii() and tokens >= len("".join(noun.split()).encode())):
+            raise LookforwardError(
+                f"The model reads nothing of the class noun {noun!r}: choose a word that it knows, such as dog.",
+                code="class-noun-unknown",
+            )
+        if tokens > _MANY_TOKENS * len(noun.split()):
+            notes.append(
+                f"class noun {noun!r} is {tokens} tokens, so that the model may not know it: see the class images"
+            )
+        if learned:  # an identifier such as <dog> becomes a token of its own
+            continue
+        if note := check_identifier(identifier, policy.known_tokens):
+            notes.append(note)
+        others = [*(other for other, _ in named[:i]), *dict.fromkeys(noun for _, noun in named)]
+        for other in others:
+            if overlap(policy.known_tokens, identifier, other):
+                raise LookforwardError(
+                    f"The identifier {identifier!r} and {other!r} contain one another, so that a model cannot tell "
+                    "the subject from others: choose a rare word as the identifier, such as sks, and leave it out of "
+                    "the class noun.",
+                    code="words-overlap",
+                )
+    return notes
+
+
 def _check_lengths(subject: Subject, policy: DiffusionPolicy) -> list[str]:
     """Notes of prompts that the text encoder cuts; raises where it would cut off the subject."""
-    room = policy.prompt_length
+    room, tokenize = policy.prompt_length, policy.count_tokens
     notes = []
-    prompts = [
-        (one, photo.path.name, prompt)
-        for one in subject.together
-        for photo in one.photos
-        for prompt, _ in all_prompts_of(one, photo)
-    ]
-    for one, name, prompt in prompts:
-        before, found, _ = prompt.partition(one.identifier)
-        if found and len(policy.count_tokens(before + found)) > room:
+    for one in subject.together:
+        if len(tokenize(one.class_prompt)) > room:
             raise LookforwardError(
-                f"The caption of {name} names the subject behind the {room} tokens that the model reads: shorten it, "
-                "or put {} at its start.",
-                code="caption-too-long",
+                f"The class noun is so long that the model reads only the first {room} tokens of {one.class_prompt!r}: "
+                "shorten it.",
+                code="class-noun-long",
             )
-        if (count := len(policy.count_tokens(prompt))) > room:
-            notes.append(f"the caption of {name} has {count} tokens; the model reads the first {room}")
-    return notes
+        for photo in one.photos:
+            for prompt, _ in all_prompts_of(one, photo):
+                what = f"the caption of {photo.path.name}" if photo.caption else "the training prompt"
+                if not names_subject(tokenize, prompt, one.identifier, room):
+                    remedy = "put {} at its start" if photo.caption else "choose another identifier"
+                    raise LookforwardError(
+                        f"{what[0].upper()}{what[1:]} names the subject behind the {room} tokens that the model reads, "
+                        f"or in a way that it does not read as {one.identifier!r}: shorten it, or {remedy}.",
+                        code="caption-too-long",
+                    )
+                notes += cut_note(tokenize, what, prompt, room)
+    return list(dict.fromkeys(notes))

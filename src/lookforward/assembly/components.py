@@ -1,6 +1,6 @@
 """Settings and a subject to all the objects of one run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +17,15 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import build_baseline
 from lookforward.assembly.best_step import BestStep
 from lookforward.assembly.checks import check_run
+from lookforward.assembly.class_images import ClassImages, build_class_images
 from lookforward.assembly.critic import build_critic_updater
 from lookforward.assembly.describe import describe
 from lookforward.assembly.environment import build_environment
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.assembly.examples import build_class_images, build_references, reference_photos
+from lookforward.assembly.examples import build_references, reference_photos
 from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
-from lookforward.assembly.processes import check_processes
+from lookforward.assembly.processes import check_processes, share_dropout
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -51,6 +52,7 @@ class RunComponents:
     notes: tuple[str, ...]
     model_hash: str = ""
     best_step: BestStep | None = None
+    class_images: ClassImages | None = None
 
 
 @contextmanager
@@ -62,25 +64,33 @@ def result_weights(components: RunComponents, run: Run) -> Iterator[None]:
         yield
 
 
-def check(settings: Settings, subject: Subject, processes: Processes = ALONE) -> tuple[str, ...]:
+def check(
+    settings: Settings, subject: Subject, given: Mapping[str, Any] | None = None, processes: Processes = ALONE
+) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
-    Of notes, those on where each photo was taken are left out: they take CLIP's time.
+    given: as of `check_run`. Of notes, those on where each photo was taken are left out: they take CLIP's time.
     """
     check_processes(settings, processes)
     pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
-    notes = check_run(settings, subject, policy)
+    notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
     return notes
 
 
-def build(settings: Settings, subject: Subject, pipeline: Any = None, processes: Processes = ALONE) -> RunComponents:
+def build(
+    settings: Settings,
+    subject: Subject,
+    pipeline: Any = None,
+    given: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
+) -> RunComponents:
     """Everything that a run needs, from its settings and its subject.
 
-    pipeline: the untouched model if it is already loaded; its weights will be trained in place. processes: those that
-    share the run; each builds all of it.
+    pipeline: the untouched model if it is already loaded; its weights will be trained in place. given: as of
+    `check_run`. processes: those that share the run; each builds all of it.
 
     Raises:
         LookforwardError: the model cannot be loaded, or settings and model do not fit each other.
@@ -88,10 +98,11 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     pipeline = pipeline or build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     check_processes(settings, processes)
-    notes = check_run(settings, subject, policy)
+    notes = check_run(settings, subject, policy, given)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
-        notes += tuple(f"{p.path.name}: {p.place}" for one in subject.together for p in one.photos if p.place)
+        photos = [photo for one in subject.together for photo in one.photos if not photo.caption]
+        notes += tuple(f"{p.path.name}: {p.place or 'no place, since none is likely enough'}" for p in photos)
 
     for network in (getattr(pipeline, policy.family.denoiser), pipeline.vae):  # a pipeline handed in may have had it
         # An autoencoder of videos cannot
@@ -104,13 +115,15 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
     baseline = build_baseline(settings, policy)
     references = build_references(settings, subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
-    remembered = None
+    drawn = None
     if preserved == "images":
         with processes.first_on_machine():
-            remembered = build_class_images(settings, subject, pipeline)
+            drawn = build_class_images(settings, subject, pipeline)
+    remembered = None if drawn is None else drawn.examples
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
+    share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
@@ -157,4 +170,4 @@ def build(settings: Settings, subject: Subject, pipeline: Any = None, processes:
         best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy)))
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best, drawn)

@@ -94,12 +94,21 @@ def check_reward(settings: Settings) -> None:
             )
 
 
+def load_decoder(name: str) -> Any:
+    """The tiny autoencoder of a folder or a hub id.
+
+    Raises:
+        LookforwardError: there is none, or it cannot be loaded.
+    """
+    try:
+        return AutoencoderTiny.from_pretrained(name, torch_dtype=torch.float32)
+    except Exception as error:
+        raise explain_load_error(name, error) from error
+
+
 def _build_decoder(settings: Settings, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
     if not settings.objective.decoder:
         return lambda x_0: decode(pipeline, x_0)
-    try:
-        tiny: Any = AutoencoderTiny.from_pretrained(settings.objective.decoder, torch_dtype=torch.float32)
-    except Exception as error:
-        raise explain_load_error(settings.objective.decoder, error) from error
+    tiny = load_decoder(settings.objective.decoder)
     tiny = tiny.to(pipeline.device).eval().requires_grad_(False)
     return lambda x_0: decode_tiny(tiny, x_0)

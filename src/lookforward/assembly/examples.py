@@ -1,8 +1,7 @@
-"""What steps are made of: the photos' views and the class images of a run, encoded."""
+"""What steps are made of: the photos' views of a run, encoded."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 from lookforward.algorithm.examples import Buckets, Examples
 from lookforward.config.settings import Settings
 from lookforward.data.buckets import in_buckets, read_resolutions
-from lookforward.data.class_images import class_images
 from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
 from lookforward.data.views import View, make_views
@@ -19,7 +17,6 @@ from lookforward.models.encoders import to_unit
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.latents import encode
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.sampling import draw_images, fingerprint
 
 
 def build_references(
@@ -71,19 +68,3 @@ def reference_photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:
         to_unit(np.stack([square for photo in one.photos for square in photo.squares])).to(policy.device)
         for one in subject.together
     ]
-
-
-def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> Examples:
-    """Class images of each subject's class, drawn if the cache lacks them, and encoded. pipeline: still untouched."""
-    classes = list(dict.fromkeys(one.class_prompt for one in subject.together))
-    sampler = {"steps": settings.data.class_image_steps, "guidance": settings.evaluation.guidance}
-    draw = partial(draw_images, pipeline, resolution=settings.data.resolution, **sampler)
-    key = f"{fingerprint(pipeline)}|{sampler}"
-    if settings.model.weights != "fp32":  # which draws other images
-        key += f"|{settings.model.weights}|{settings.model.precision}"
-    images = [
-        class_images(draw, prompt, settings.data.class_images, resolution=settings.data.resolution, key=key)
-        for prompt in classes
-    ]
-    prompts = tuple(prompt for prompt in classes for _ in range(settings.data.class_images))
-    return Examples(encode(pipeline, to_unit(np.concatenate(images))), prompts)

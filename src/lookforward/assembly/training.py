@@ -1,6 +1,6 @@
 """The training of a run: it starts or resumes a run folder, and leaves logs, checkpoints, samples and exports."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from lookforward.assembly.components import result_weights
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
-from lookforward.data.prompts import SAMPLE_SCENES
+from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
 from lookforward.exports.card import Card, ChosenStep
 from lookforward.exports.load import manifest_of
@@ -26,6 +26,9 @@ from lookforward.report import contact_sheet
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward.runs.folder import MANIFEST, Run, prepare
 
+CLASS_SHEET = "class-images.png"
+_COLUMNS = 8  # of samples, at most
+
 
 @dataclass
 class TrainingJob:
@@ -34,8 +37,9 @@ class TrainingJob:
     When the iteration ends, the export is written.
 
     folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights are
-    trained in place. processes: those that share the run. notes: for the user. resumed_at: the step of the checkpoint
-    that training continued from.
+    trained in place. given: what the user wrote of the settings, by dotted names, so that notes name what is not read.
+    processes: those that share the run. notes: for the user. resumed_at: the step of the checkpoint that training
+    continued from.
 
     Raises:
         LookforwardError: `folder` is another run or has other files, or cannot be written.
@@ -45,6 +49,7 @@ class TrainingJob:
     settings: Settings
     subject: Subject
     pipeline: Any = None
+    given: Mapping[str, Any] | None = None
     processes: Processes = ALONE
     run: Run = field(init=False)
     notes: tuple[str, ...] = field(init=False)
@@ -57,7 +62,7 @@ class TrainingJob:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
             return
-        components = build(self.settings, self.subject, self.pipeline, self.processes)
+        components = build(self.settings, self.subject, self.pipeline, self.given, self.processes)
         self.notes = components.notes
         # After building, so that what cannot be built leaves no run behind
         with self.run.hold() if self.processes.main else nullcontext():
@@ -66,6 +71,7 @@ class TrainingJob:
             if finished:
                 return
             if self.processes.main:
+                self.run.make_longer()
                 self.run.begin(self.subject.digests)
             yield from self._train(components)
 
@@ -111,6 +117,7 @@ class TrainingJob:
     def _keep(self, components: RunComponents, step: int) -> dict[str, float]:
         """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""
         run, asked, every = self.run, self.settings.run, self.settings.evaluation.sample_every
+        _keep_class_images(components, run)
         if _due(every, step) or (every and step == asked.steps):
             _draw_samples(self.subject, components, run, step)
         if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
@@ -157,11 +164,31 @@ def _samples_of(run: Run, step: int) -> Path:
     return run.samples / f"step-{step:06d}.png"
 
 
+def _keep_class_images(components: RunComponents, run: Run) -> None:
+    """A sheet of the class images, since a model that draws them badly preserves nothing."""
+    path = run.folder / CLASS_SHEET
+    if components.class_images is not None and not path.is_file():
+        with atomic_file(path) as partial_file:
+            components.class_images.sheet().save(partial_file, format="PNG")
+
+
+def _sample_prompts(settings: Settings) -> list[str]:
+    """Templates of the samples: the user's own, or four scenes."""
+    if settings.evaluation.prompts:
+        return read_prompt_file(Path(settings.evaluation.prompts))
+    return [f"a photo of {{identifier}} {{class_noun}}{scene}" for scene in SAMPLE_SCENES]
+
+
 def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
     path = _samples_of(run, step)
     if path.is_file():
         return
-    prompts = [one.prompt + scene for one in subject.together for scene in SAMPLE_SCENES]
+    templates = _sample_prompts(run.settings)
+    prompts = [
+        fill(template, one.identifier, one.class_noun if one.noun_in_prompt else "")
+        for one in subject.together
+        for template in templates
+    ]
     with components.trainer.averaged(), components.policy.placement.awake():
         images = draw_images(
             components.pipeline,
@@ -172,7 +199,7 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
             resolution=run.settings.data.resolution,
         )
     cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
-    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=len(SAMPLE_SCENES), cell=cell)
+    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=min(len(templates), _COLUMNS), cell=cell)
     with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)
     with atomic_file(path) as partial_file:

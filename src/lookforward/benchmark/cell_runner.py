@@ -18,13 +18,13 @@ from lookforward.assembly import Evaluators, RunComponents, build, build_evaluat
 from lookforward.assembly.components import result_weights
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets.values import photos_hash
-from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
+from lookforward.benchmark.peak_memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import DEFAULT_SCORING, UNTOUCHED, CellKey, Plan, Scoring
 from lookforward.benchmark.provenance import device_name, now, versions
 from lookforward.benchmark.recorded import settings_hash
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
-from lookforward.data.prompts import fill
+from lookforward.data.prompts import clip_text, fill
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.models.pipeline import build_pipeline
@@ -124,8 +124,8 @@ def run_cell(
     finally:
         if components is not None:
             components.adapter.detach(components.policy)
-    shown = identifier if plan.scoring.identifier_in_clip_text else ""
-    texts = [fill(p, shown, one.class_noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
+    words = identifier, one.class_noun, plan.scoring.identifier_in_clip_text
+    texts = [clip_text(p, *words) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     references = np.stack([photo.pixels for photo in loaded.photos])
     scores = score_images(build_scores(evaluators, references, one.drawing and one.drawing()), images, texts)
     cell = Cell(

@@ -48,13 +48,15 @@ def generate(
         like: A PNG file of this command, whose prompt, seed and settings hold if not given otherwise.
         output: Folder for the images; RUN/images, or images where RUN is no run folder, if not given.
     """
+    from lookforward.assembly.prompts import prompt_notes
     from lookforward.exports.card import base_name
     from lookforward.exports.load import model_hash
     from lookforward.exports.png import read_metadata
     from lookforward.exports.source import add_adapters, device_of, find_adapter, find_source
     from lookforward.models.families import family_of
-    from lookforward.models.sampling import check_size
+    from lookforward.models.sampling import check_numbers, check_size
 
+    check_numbers(seeds=seeds or (seed or 0,), guidance=guidance)
     past = read_metadata(like) if like else None
     _require_words(prompt, prompts, past.prompt if past else None)
     source = find_source(run)
@@ -80,7 +82,7 @@ def generate(
         "model_hash": digest,
         "adapters": [other.describe(strength) for other, strength in others],
     }
-    _tell((*repeats, *notes, *_too_long(family_of(pipeline).prompt_tokenizer(pipeline), asked)), asked, own)
+    print_notes((*repeats, *notes, *prompt_notes(pipeline, own, asked, settings["negative"] or "")))
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
         console.print(f"Note: {like} was drawn with another model or other adapters, and will look different.")
     folder = output or (source.run.folder if source.run else Path()) / "images"
@@ -95,23 +97,13 @@ def _require_words(prompt: str | None, file: Path | None, past: str | None) -> N
 
 
 def _prompts(prompt: str | None, file: Path | None, past: str | None, own: dict[str, Any]) -> list[str]:
-    """What to draw, the subject filled in."""
-    from lookforward.data.prompts import fill, read_prompt_file
+    """What to draw, the subject filled in. past: of an earlier image, which is taken as it was drawn."""
+    from lookforward.assembly.prompts import fill_prompt
+    from lookforward.data.prompts import read_prompt_file
 
-    noun = own["class_noun"] if own["noun_in_prompt"] else ""
     if file is not None:
-        templates = read_prompt_file(file)
-        plain = not own["identifier"] and any("{" in template for template in templates)
-        asked = [fill(template, own["identifier"], noun) for template in templates]
-    else:
-        template = prompt if prompt is not None else past or ""
-        plain = prompt is not None and "{}" in prompt and not own["identifier"]
-        asked = [template.replace("{}", f"{own['identifier']} {noun}".strip()) if prompt is not None else template]
-    if plain:
-        raise LookforwardError(
-            "{} stands for a subject, and a plain model has none: write the prompt in full.", code="no-subject"
-        )
-    return asked
+        return [fill_prompt(template, own) for template in read_prompt_file(file)]
+    return [fill_prompt(prompt, own) if prompt is not None else past or ""]
 
 
 def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ...]]:
@@ -124,37 +116,18 @@ def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ..
 
 
 def _seeds(seeds: tuple[int, ...], count: int | None, seed: int | None, past: int | None) -> list[int]:
+    from lookforward.models.sampling import check_count
+
     if (seeds or past is not None) and (count, seed) != (None, None):
         raise LookforwardError(
             "--seed and --count cannot be combined with --seeds or --like: give all seeds after --seeds.",
             code="seeds-twice",
         )
     count, seed = 4 if count is None else count, seed or 0
-    if count < 1:
-        raise LookforwardError(f"count = {count}: ask for at least one image.", code="count-too-small")
+    check_count(count)
     if len(set(seeds)) != len(seeds):
         raise LookforwardError("--seeds names a seed twice: the same seed gives the same image.", code="seed-repeated")
     return list(seeds) or ([past] if past is not None else list(range(seed, seed + count)))
-
-
-def _tell(notes: tuple[str, ...], asked: list[str], own: dict[str, Any]) -> None:
-    from lookforward.data.subjects import other_subjects
-
-    named = [own["identifier"], *(identifier for identifier, _ in other_subjects(own.get("others", "")))]
-    print_notes(notes)
-    without = sum(not any(word in text for word in named) for text in asked)
-    if without:
-        which = "the prompt does" if len(asked) == 1 else f"{without} of {len(asked)} prompts do"
-        console.print(f"Note: {which} not hold {own['identifier']!r}, so your subject was not asked for.")
-
-
-def _too_long(read_by: tuple[Any, int], asked: list[str]) -> tuple[str, ...]:
-    """Notes of prompts whose end the text encoder does not read. read_by: tokenizer, and its room."""
-    tokenizer, room = read_by
-    counts = {text: len(tokenizer(text, add_special_tokens=False).input_ids) for text in asked}
-    return tuple(
-        f"{text[:40]!r}… has {n} tokens; the model reads the first {room}" for text, n in counts.items() if n > room
-    )
 
 
 def _first(*values: Any) -> Any:

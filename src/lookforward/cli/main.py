@@ -84,6 +84,9 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
         raise LookforwardError(f"{prog} has no command {name!r}. {hint}", code="command-unknown")
     import tyro
 
+    from lookforward.cli.once import check_given_once
+
+    check_given_once(rest, repeatable={"adapter.name"} if name == "generate" else ())
     found = commands[name]
     tyro.cli(find_command(name) if isinstance(found, str) else found, prog=f"{prog} {name}", args=rest)
 

@@ -18,6 +18,7 @@ from lookforward.cli.options import GridOptions, RunOptions, shown_default
 from lookforward.config.reading import flatten, read_toml, toml_value
 from lookforward.config.recipe import RECIPES, recipe_names
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field
+from lookforward.config.spec import in_words
 
 _NOTE = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 _EXIT_CODES = """\
@@ -125,8 +126,7 @@ def _row(one: Field, bundled: Mapping[str, Any]) -> str:
     values = kind or ", ".join(f"`{choice}`" for choice in one.choices)
     help = spec.help
     if spec.only_with:
-        needed = " or ".join(f"`{str(value).lower()}`" for value in spec.only_with[1])
-        help += f" Needs `{spec.only_with[0]}` = {needed}."
+        help += f" Needs {' and '.join(in_words(need, '`') for need in spec.only_with)}."
     return f"| `{one.name}`{mark} | {default} | {values} | {_cell(help)} |"
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import tyro
 
 from lookforward.bundle import find_bundle
-from lookforward.cli.console import console, split_words
+from lookforward.cli.console import console, print_notes, split_words
 from lookforward.cli.options import ExtraScores
-from lookforward.errors import LookforwardError
 
 
 def score(
@@ -40,53 +39,79 @@ def score(
     import numpy as np
 
     from lookforward.api import load_personalized
-    from lookforward.assembly import build_evaluators, build_scores
+    from lookforward.assembly import build_evaluators
     from lookforward.benchmark.optimised import optimised_scores
     from lookforward.benchmark.plan import Scoring
-    from lookforward.data.prompts import benchmark_prompts, fill, read_prompt_file
+    from lookforward.data.prompts import benchmark_prompts, read_prompt_file
     from lookforward.data.subjects import photos_of, read_subject
     from lookforward.files import write_json
-    from lookforward.models.sampling import draw_images
-    from lookforward.scores.evaluate import score_images
+    from lookforward.models.sampling import check_count, check_numbers
 
-    if images < 1:
-        raise LookforwardError(f"--images is {images}; ask for at least one of each prompt.", code="count-too-small")
+    check_count(images, "images")
+    check_numbers(seeds=[seed])
     extra = asked_scores(extra_scores, dinov2, images)
     model = load_personalized(run)
     settings = model.run.settings
     subject = read_subject(photos_of(settings), settings)
     model.run.require_photos(subject.digests)
-    if subject.others:
-        console.print(f"Note: only the first of {len(subject.together)} subjects is scored, {subject.name}.")
     evaluators = build_evaluators(settings.model.name, extra=extra, dino=dino, clip=clip, dinov2=dinov2)
-    templates = tuple(read_prompt_file(prompts)) if prompts else benchmark_prompts(settings.subject.class_noun)
-    noun = settings.subject.class_noun if settings.subject.noun_in_prompt else ""  # as the prompts of training
-    asked = [fill(t, settings.subject.identifier, noun) for t in templates for _ in range(images)]
-    seen = settings.subject.identifier if identifier_in_clip_text else ""
-    texts = [fill(t, seen, settings.subject.class_noun) for t in templates for _ in range(images)]
+    own = tuple(read_prompt_file(prompts)) if prompts else ()
+    by_subject: dict[str, dict[str, float]] = {}
+    templates: dict[str, None] = {}
+    count = 0
+    for one in subject.together:
+        asked_for = own or benchmark_prompts(one.class_noun)
+        values = _score_subject(model, one, asked_for, evaluators, images, seed + count, identifier_in_clip_text)
+        by_subject[one.name] = {name: float(v.mean()) for name, v in values.items()}
+        templates |= dict.fromkeys(asked_for)
+        count += images * len(asked_for)
+    names = next(iter(by_subject.values()))
+    means = {name: float(np.mean([one[name] for one in by_subject.values() if name in one])) for name in names}
+    scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
+    optimised = [name for name in optimised_scores(settings, scoring) if name in means]
+    record = {
+        "means": means, "optimised": optimised, "images": count, "prompts": list(templates), "seed": seed,
+        "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
+        **({"subjects": by_subject} if subject.others else {}),
+    }  # fmt: skip
+    place = _place_of_scores(run, record)
+    write_json(place, record)
+    for title, values in (by_subject if subject.others else {"": means}).items():
+        if title:
+            console.print(f"{title}:")
+        for name, mean in values.items():
+            console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
+    if optimised:
+        console.print("† trained on this very score, so no evidence for the method.")
+    console.print(f"means over {count} images of {len(templates)} prompts, in {place}")
+
+
+def _score_subject(
+    model: Any, one: Any, templates: tuple[str, ...], evaluators: Any, images: int, seed: int, identifier_in_clip: bool
+) -> dict[str, Any]:
+    """Every score of so many images of each prompt of one subject, by name. seed: of the first image."""
+    import numpy as np
+
+    from lookforward.assembly import build_scores
+    from lookforward.assembly.prompts import prompt_notes
+    from lookforward.data.prompts import clip_text, fill
+    from lookforward.models.sampling import draw_images
+    from lookforward.scores.evaluate import score_images
+
+    settings = model.run.settings
+    noun = one.class_noun if one.noun_in_prompt else ""  # as the prompts of training
+    asked = [fill(t, one.identifier, noun) for t in templates for _ in range(images)]
+    texts = [clip_text(t, one.identifier, one.class_noun, identifier_in_clip) for t in templates for _ in range(images)]
+    print_notes(prompt_notes(model.pipeline, model.source.manifest, list(dict.fromkeys(asked))))
     drawn = draw_images(
         model.pipeline, asked, list(range(seed, seed + len(asked))),
         steps=settings.evaluation.sampler_steps, guidance=settings.evaluation.guidance,
         resolution=settings.data.resolution,
     )  # fmt: skip
-    references = np.stack([photo.pixels for photo in subject.photos])
+    references = np.stack([photo.pixels for photo in one.photos])
     bundle = find_bundle()
-    drawing = bundle.known_drawing(Path(settings.subject.photos)) if bundle else None
-    values = score_images(build_scores(evaluators, references, drawing), drawn, texts)
-    means = {name: float(v.mean()) for name, v in values.items()}
-    scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip)
-    optimised = [name for name in optimised_scores(settings, scoring) if name in means]
-    record = {
-        "means": means, "optimised": optimised, "images": len(asked), "prompts": list(templates), "seed": seed,
-        "identifier_in_clip_text": identifier_in_clip_text, "encoders": scoring.encoders(),
-    }  # fmt: skip
-    place = _place_of_scores(run, record)
-    write_json(place, record)
-    for name, mean in means.items():
-        console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
-    if optimised:
-        console.print("† trained on this very score, so no evidence for the method.")
-    console.print(f"means over {len(asked)} images of {len(templates)} prompts, in {place}")
+    drawing = bundle.known_drawing(one.photos[0].path.parent) if bundle else None
+    return score_images(build_scores(evaluators, references, drawing), drawn, texts)
 
 
 def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
@@ -96,7 +121,9 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
         place = run / ("scores.json" if number == 1 else f"scores-{number}.json")
         try:
             before = json.loads(place.read_text(encoding="utf-8"))
-            if {**before, "means": None} == json.loads(json.dumps({**record, "means": None})):
+            if {**before, "means": None, "subjects": None} == json.loads(
+                json.dumps({**record, "means": None, "subjects": None})
+            ):
                 return place
         except OSError:  # missing; an unreadable one raises when it is written
             return place

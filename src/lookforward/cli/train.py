@@ -36,14 +36,15 @@ def train(
     from lookforward.assembly.processes import join_processes, leave_processes
     from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
-    from lookforward.config.recipe import load_settings, require_followed
+    from lookforward.config.recipe import load_settings, require_followed, written_settings
     from lookforward.config.recipe import until_best as with_own_end
     from lookforward.data.subjects import name_subjects, photos_name, read_subject
     from lookforward.exports.load import read_manifest
     from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
-    resolved = load_settings(recipe, name_subjects(photos, given))
+    named = name_subjects(photos, given)
+    resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     resolved = with_own_end(resolved, given) if until_best else resolved
     processes = join_processes(resolved.model.device)
@@ -51,11 +52,11 @@ def train(
         console.quiet = True
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = TrainingJob(folder, resolved, subject, processes=processes)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
     if job.run.finished:
         console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
     elif dry_run:
-        notes = check(resolved, subject, processes)
+        notes = check(resolved, subject, written, processes)
         _account(subject, "# ")
         console.print(to_toml(resolved), end="")
         print_notes(notes)

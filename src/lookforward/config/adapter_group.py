@@ -23,7 +23,11 @@ class AdapterSettings:
         headline=True,
         choices=tuple(spec.name for spec in ADAPTERS),
     )
-    train_text_encoder: bool = setting(True, "Train the text encoder too, with full, lora and dora.")
+    train_text_encoder: bool = setting(
+        True,
+        "Train the text encoder too, with full, lora and dora.",
+        only_with=("adapter.name", ("full", "lora", "dora", "loha", "lokr", "oft", "pivotal")),
+    )
     rank: int = _of_adapter("rank", 4, "Rank of the learned change.")
     alpha: float = _of_adapter("alpha", 4.0, "The learned change is scaled by alpha / rank.")
     layers: str = _of_adapter(

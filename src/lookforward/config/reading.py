@@ -27,14 +27,33 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables to values by their dotted names; names that are dotted already stay as they are."""
+    """Nested tables to values by their dotted names; names that are dotted already stay as they are.
+
+    Raises:
+        LookforwardError: a setting is there twice, with two values.
+    """
     flat: dict[str, Any] = {}
     for name, value in tables.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": one for inner, one in flatten(value).items()}
-        else:
-            flat[name] = value
+        nested = isinstance(value, Mapping)
+        flat = join(
+            flat, {f"{name}.{inner}": one for inner, one in flatten(value).items()} if nested else {name: value}
+        )
     return flat
+
+
+def join(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Values from two places by their dotted names.
+
+    Raises:
+        LookforwardError: both have a setting, with two values.
+    """
+    for name in first.keys() & second.keys():
+        if first[name] != second[name]:
+            raise LookforwardError(
+                f"{name} is given twice, as {first[name]!r} and as {second[name]!r}: give it once.",
+                code="setting-twice",
+            )
+    return {**first, **second}
 
 
 def structure(values: Mapping[str, Any], where: str) -> Settings:
@@ -83,7 +102,7 @@ def check_value(name: str, value: Any, where: str) -> None:
         raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.", code="setting-kind")
     if isinstance(value, float) and not math.isfinite(value):
         raise LookforwardError(f"{name} = {value} in {where} must be a finite number.", code="setting-range")
-    if within and not _lies_in(value, within):
+    if within and not lies_in(value, within):
         raise LookforwardError(f"{name} = {value} in {where} must lie in {within}.", code="setting-range")
 
 
@@ -98,7 +117,8 @@ def nearest(name: str) -> str:
     return alike[0] if alike else ""
 
 
-def _lies_in(value: float, interval: str) -> bool:
+def lies_in(value: float, interval: str) -> bool:
+    """Whether a number lies in an interval, written as in mathematics."""
     low, high = (float(end) for end in interval[1:-1].replace("2^63", str(2**63)).split(","))
     above = value > low if interval[0] == "(" else value >= low
     return above and (value < high if interval[-1] == ")" else value <= high)
@@ -128,7 +148,12 @@ def _check_together(settings: Settings) -> None:
             "optimizer.fused updates weights within each backward pass, so that no gradients can be summed: set "
             "run.accumulate to 1 and baseline.name to none, or optimizer.fused to false."
         )
-    elif objective.prior_weight > 0 and settings.data.class_images == 0 and objective.preservation == "images":
+    elif (
+        objective.prior_weight > 0
+        and settings.data.class_images == 0
+        and not settings.data.class_folder
+        and objective.preservation == "images"
+    ):
         problem = (
             "objective.prior_weight is above 0, but data.class_images is 0: ask for some, set objective.preservation "
             "to output, or set objective.prior_weight to 0."
@@ -167,6 +192,13 @@ def require_learning(settings: Settings) -> Settings:
             "Nothing to learn from: objective.reconstruction_weight is 0, and no reward is followed. For a reward set "
             "critic.weight above 0, and either critic.name other than none or objective.reward_gradient to direct.",
             code="nothing-to-learn",
+        )
+    heard = settings.baseline.name == "none" and critic.name != "none" and critic.weight > 0
+    if heard and critic.warmup >= settings.run.steps:
+        raise LookforwardError(
+            f"critic.warmup = {critic.warmup} is not below run.steps = {settings.run.steps}, so that the policy would "
+            "never follow the critic: lower it, or raise run.steps.",
+            code="settings-conflict",
         )
     return settings
 

@@ -2,11 +2,11 @@
 
 A recipe is a short TOML file: tables of settings that differ from the defaults, `about` in a sentence, `base` for the
 recipe it goes over, and under [family.NAME] what differs further for one family of models. Each layer goes over the
-ones before it: defaults, the model's own defaults, the bases, the recipe, the recipe's table for the model's family,
-what the adapter needs, the user's words.
+ones before it: defaults, the model's own defaults, bundled recipes with their tables for the model's family, what the
+adapter needs, the user's own recipe, the user's options.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +23,63 @@ RECIPES = Path(__file__).parent / "recipes"
 def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
     """The settings of a run. recipe: a bundled name or a TOML file. overrides: by dotted names, or nested.
 
-    Where a recipe chooses the adapter itself, what it says goes over what the adapter needs.
+    Where a bundled recipe chooses the adapter itself, what it says goes over what the adapter needs.
 
     Raises:
         LookforwardError: an unknown recipe, an unknown setting, or a value of the wrong kind or range; it names them.
     """
     overrides = flatten(overrides)
-    tables = _with_bases(find_recipe(recipe))
-    model = [table["model"]["name"] for table in tables if "name" in table.get("model", {})][-1:] or [TOYBOX]
-    families = families_of(str(overrides.get("model.name", model[0])))
-    layers = [_layer(table, families) for table in tables]
-    for layer in (*layers, overrides):
-        if layer.get("subject.photos") and layer is not overrides:  # a run's own file, which names its recipe
-            layer.pop("run.recipe", None)
-        if "run.recipe" in layer:
-            raise LookforwardError(
-                'run.recipe is where settings start from: give it as --recipe, or as base = "…" in a recipe file.',
-                code="recipe-as-setting",
-            )
+    layers, own, families = _layers(recipe, overrides)
     chose = [i for i, layer in enumerate(layers) if "adapter.name" in layer]
     chosen = layers[chose[-1]]["adapter.name"] if chose else "full"
     adapter = overrides.get("adapter.name", chosen)
     needs = next((spec.defaults for spec in ADAPTERS if spec.name == adapter), {})  # a wrong name is refused below
+    # Over the bundled recipes, which mean all weights unless they choose the adapter, and below what the user wrote
+    written = own[0] if own else len(layers)
+    if _last((*layers, overrides), "baseline.name") == "dpok":
+        layers.insert(written, {"adapter.train_text_encoder": False})  # it trains the denoiser alone
     if needs:
-        # Below the layer that chose it, and above those that may have been meant for all weights
-        place = chose[-1] if chose and chosen == adapter else len(layers)
-        layers.insert(place, _layer(needs, families))
+        layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
     values = model_defaults(families)
     for layer in layers:
         values |= layer
-    if (values | overrides).get("baseline.name") == "dpok":
-        values["adapter.train_text_encoder"] = False  # DPOK trains the denoiser alone, whatever the adapter needs
     return require_learning(structure(values | {"run.recipe": recipe} | overrides, f"recipe {recipe}"))
+
+
+def written_settings(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user wrote of the settings of a run, in a recipe of their own or as options: by dotted names.
+
+    Raises:
+        LookforwardError: as `load_settings`.
+    """
+    overrides = flatten(overrides)
+    layers, own, _ = _layers(recipe, overrides)
+    return {name: value for i in own for name, value in layers[i].items()} | overrides
+
+
+def _layers(recipe: str, overrides: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[int], tuple[str, ...]]:
+    """The settings of a recipe and its bases, the lowest first; which of these the user wrote; the model's families."""
+    found = _with_bases(find_recipe(recipe))
+    tables = [table for _, table in found]
+    model = [table["model"]["name"] for table in tables if "name" in table.get("model", {})][-1:] or [TOYBOX]
+    families = families_of(str(overrides.get("model.name", model[0])))
+    layers, own = [_layer(table, families) for table in tables], []
+    for i, layer in enumerate(layers):
+        if layer.get("subject.photos"):  # a run's own file, which names its recipe, and all settings
+            layer.pop("run.recipe", None)
+        elif found[i][0].parent != RECIPES:
+            own.append(i)
+    if any("run.recipe" in layer for layer in (*layers, overrides)):
+        raise LookforwardError(
+            'run.recipe is where settings start from: give it as --recipe, or as base = "…" in a recipe file.',
+            code="recipe-as-setting",
+        )
+    return layers, own, families
+
+
+def _last(layers: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """The value of a setting in the highest layer that has it."""
+    return next((layer[name] for layer in reversed(layers) if name in layer), None)
 
 
 def families_of(model: str) -> tuple[str, ...]:
@@ -69,8 +94,9 @@ def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:
     return own | (flatten(bundle.defaults()) if bundle else {})
 
 
-def _with_bases(path: Path) -> list[dict[str, Any]]:
-    """The tables of a recipe and of those that it is based on, the lowest first. A base is a name, or a file beside it.
+def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """File and tables of a recipe and of those that it is based on, the lowest first. A base is a name, or a file
+    beside it.
 
     Raises:
         LookforwardError: a base is no recipe, or they go in a circle.
@@ -79,7 +105,7 @@ def _with_bases(path: Path) -> list[dict[str, Any]]:
     while True:
         table = read_toml(path)
         base = table.pop("base", None)
-        tables.insert(0, table)
+        tables.insert(0, (path, table))
         if base is None:
             return tables
         if not isinstance(base, str):

@@ -10,15 +10,13 @@ from typing import Any, TypedDict, get_args, get_type_hints
 
 from lookforward.config.adapter_group import AdapterSettings
 from lookforward.config.groups import (
-    BaselineSettings,
-    CriticSettings,
     DataSettings,
     EvaluationSettings,
-    ObjectiveSettings,
     OptimizerSettings,
     RunSettings,
     SubjectSettings,
 )
+from lookforward.config.methods import BaselineSettings, CriticSettings, ObjectiveSettings
 from lookforward.config.model import ModelSettings
 from lookforward.config.spec import Spec
 

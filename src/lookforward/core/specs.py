@@ -36,11 +36,13 @@ class ExportFormat:
     name: as in `--format`, "kohya". write: from (export folder, empty target folder, name of the result, what prompts
     call the subject, the model's family) to files; it raises LookforwardError where the family has no such layout.
     loading: how to load them, in Markdown; {name} is the name of the result.
+    named_by_file: whether prompts there call the subject by the name of the file.
     """
 
     name: str
     write: Callable[[Path, Path, str, str, Family], None]
     loading: str
+    named_by_file: bool = False
 
 
 @dataclass(frozen=True)

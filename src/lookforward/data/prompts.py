@@ -5,6 +5,7 @@ The object and live prompts are those of the DreamBooth benchmark (Ruiz et al., 
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from lookforward.errors import LookforwardError
@@ -65,6 +66,7 @@ LIVE_CLASSES = frozenset({"cat", "dog"})
 # Endings of the prompts that a run draws samples of; the seed of each is its index
 SAMPLE_SCENES = ("", " on the beach", " in the snow", " in the jungle")
 
+Tokenize = Callable[[str], list[int]]
 # Endings of the prompts that a run is measured by while it trains: none is a prompt of the benchmark, so that choosing
 # a step by them is not choosing by the benchmark
 VALIDATION_SCENES = (
@@ -105,12 +107,56 @@ def without_identifier(prompt: str, identifier: str, instead: str = "") -> str:
 
     instead: words to put in its place.
     """
-    words = [re.escape(word) for word in identifier.split()]
-    if not words:
+    if not identifier.split():
         return _collapse(prompt)
+    return _collapse(_whole(identifier).sub(lambda _: instead or " ", prompt))
+
+
+def spelled(prompt: str, identifier: str) -> str:
+    """The prompt with every whole-word occurrence of the identifier as it is written itself: <SKS> becomes <sks>."""
+    return _whole(identifier).sub(lambda _: identifier, prompt)
+
+
+def names_subject(tokenize: Tokenize, prompt: str, identifier: str, room: int) -> bool:
+    """Whether a text encoder reads the identifier, as a word of its own, among the first `room` tokens of a prompt.
+
+    tokenize: gives token ids without start, end and padding.
+    """
+    alone, behind = tokenize(identifier), tokenize(f"a {identifier}")[len(tokenize("a")) :]
+    for found in _whole(identifier).finditer(prompt):
+        read = tokenize(prompt[: found.end()])
+        if len(read) <= room and any(ids and read[-len(ids) :] == ids for ids in (alone, behind)):
+            return True
+    return False
+
+
+def overlap(tokenize: Tokenize, first: str, second: str) -> bool:
+    """Whether the tokens of one of two texts contain those of the other, so that a model cannot tell them apart."""
+    a, b = sorted((tokenize(first), tokenize(second)), key=len)
+    return bool(a) and any(b[i : i + len(a)] == a for i in range(len(b) - len(a) + 1))
+
+
+def cut_note(tokenize: Tokenize, what: str, text: str, room: int) -> tuple[str, ...]:
+    """A note if a text has more tokens than the encoder reads. what: how the note calls it."""
+    count = len(tokenize(text))
+    return (f"{what} has {count} tokens; the model reads the first {room}",) if count > room else ()
+
+
+def clip_text(template: str, identifier: str, class_noun: str, keep_identifier: bool = False) -> str:
+    """What CLIP-T compares an image with: the prompt without the identifier, also where it is written out."""
+    if keep_identifier:
+        return fill(template, identifier, class_noun)
+    text = fill(template, "", class_noun)
+    plain = without_identifier(text, identifier)
+    if plain == text or class_noun.casefold() in plain.casefold():
+        return plain
+    return without_identifier(text, identifier, class_noun)  # a learned word that stands for the whole subject
+
+
+def _whole(identifier: str) -> re.Pattern[str]:
     # Not \b, which finds no boundary beside the brackets of an identifier such as <sks>
-    whole = re.compile(r"(?<!\w)" + r"\s+".join(words) + r"(?!\w)", re.IGNORECASE)
-    return _collapse(whole.sub(lambda _: instead or " ", prompt))
+    words = r"\s+".join(re.escape(word) for word in identifier.split())
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def read_prompt_file(path: Path) -> list[str]:

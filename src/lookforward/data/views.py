@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookforward.data.photo import Photo, Pixels
-from lookforward.data.prompts import without_identifier
+from lookforward.data.prompts import spelled, without_identifier
 from lookforward.data.subject import Subject
 
 # Kumari et al., "Multi-Concept Customization of Text-to-Image Diffusion" (Custom Diffusion), 2023, section 4
@@ -89,7 +89,7 @@ def prompts_of(subject: Subject, photo: Photo, caption: str = "") -> tuple[str, 
     """
     if not photo.caption:
         return subject.prompt, subject.class_prompt
-    caption, noun = caption or photo.caption, subject.class_noun
+    caption, noun = spelled(caption or photo.caption, subject.identifier), subject.class_noun
     if "{}" in caption:
         return caption.replace("{}", subject.name), caption.replace("{}", noun)
     plain = without_identifier(caption, subject.identifier, "" if subject.noun_in_prompt else noun)
@@ -106,8 +106,14 @@ def caption_notes(subject: Subject) -> tuple[str, ...]:
         for one in subject.together
         for photo in one.photos
         for caption in (photo.caption, *photo.more_captions)
-        if caption and prompts_of(one, photo, caption)[0] not in (caption, caption.replace("{}", one.name))
+        if caption and prompts_of(one, photo, caption)[0] not in _as_written(one, caption)
     )
+
+
+def _as_written(subject: Subject, caption: str) -> tuple[str, str]:
+    """A caption that names the subject, by the identifier or by {}."""
+    caption = spelled(caption, subject.identifier)
+    return caption, caption.replace("{}", subject.name)
 
 
 def mirrored(view: View) -> View:

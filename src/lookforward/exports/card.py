@@ -47,7 +47,8 @@ class Card:
 
     manifest: of the export. settings, photos: of the run, and how many photos it had, if known. samples: a sheet of
     images. merged: what a merged model consists of. loading: how to load it, in Markdown; with diffusers if empty.
-    chosen: how the step was chosen, if it was.
+    word: what prompts call the subject in the program that it is for, where that is not the identifier. chosen: how the
+    step was chosen, if it was.
     """
 
     manifest: Mapping[str, Any]
@@ -56,6 +57,7 @@ class Card:
     samples: Path | None = None
     merged: Sequence[str] = ()
     loading: str = ""
+    word: str = ""
     chosen: ChosenStep | None = None
 
     def write(self, folder: Path) -> None:
@@ -67,7 +69,7 @@ class Card:
         has_samples = self.samples is not None and self.samples.is_file()
         if self.samples is not None and has_samples:
             shutil.copyfile(self.samples, folder / SAMPLES)
-        subject, model = subject_of(self.manifest), self.manifest["model"]
+        subject, model = self.word or subject_of(self.manifest), self.manifest["model"]
         prompt = f"a photo of {subject}" if subject else "a photo"
         spec = find_spec(ADAPTERS, self.manifest["adapter"], "adapter")
         data = ModelCardData(

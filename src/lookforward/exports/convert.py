@@ -51,4 +51,7 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
         chosen.write(export, partial, name, source.subject, family)
         settings = source.run.settings if source.run else None
         loading = chosen.loading.format(name=name)
-        Card(source.manifest, settings, samples=export / SAMPLES, loading=loading).write(partial)
+        word = file_name(source.manifest["identifier"]) if chosen.named_by_file else ""
+        if word and source.manifest["noun_in_prompt"]:
+            word += f" {source.manifest['class_noun']}"
+        Card(source.manifest, settings, samples=export / SAMPLES, loading=loading, word=word).write(partial)

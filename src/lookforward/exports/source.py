@@ -1,5 +1,6 @@
 """What `generate`, `export` and `merge` take: a run, an export, a pipeline folder or a hub id."""
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from lookforward.adapters import ADAPTERS
 from lookforward.adapters.specs import FULL
 from lookforward.bundle import TOYBOX
 from lookforward.config.groups import EvaluationSettings
+from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
@@ -110,6 +112,7 @@ def find_source(given: str | Path) -> Source:
     """
     name = str(given)
     if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
+        _require_no_typo(Path(name))
         return _plain_model(name)
     folder = Path(name)
     if os.path.isfile(folder / MANIFEST):  # os.path answers False where Path raises
@@ -167,8 +170,8 @@ def add_adapters(
 
 
 def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[str, ...]:
-    """A note for each adapter that was trained on another model than `first` is or was trained on, and for each that
-    another one replaces.
+    """A note for each adapter that was trained on another model than `first` is or was trained on, for each that
+    another one replaces, and for identifiers that two of them share.
     """
     sources = [first, *(source for source, _ in adapters if source is not first)]
     replacing = [spec.name for spec in ADAPTERS if spec.replaces]
@@ -178,12 +181,42 @@ def notes_on(first: Source, adapters: Sequence[tuple[Source, float]]) -> tuple[s
         "together, from a list."
         for before, after in pairwise(names)
     )
-    return replaced + tuple(
-        f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may "
-        "draw something else here."
-        for source, _ in adapters
-        if source.manifest["model"] != first.manifest["model"]
+    by_word: dict[str, list[str]] = {}
+    for source in sources:
+        for word in (source.manifest["identifier"], *(w for w, _ in other_subjects(source.manifest.get("others", "")))):
+            if word:
+                by_word.setdefault(word.casefold(), []).append(source.name)
+    shared = tuple(
+        f"{' and '.join(names)} both learned {word!r}, which will draw a mixture of their subjects: train one of them "
+        "with another --identifier."
+        for word, names in by_word.items()
+        if len(names) > 1
     )
+    return (
+        replaced
+        + shared
+        + tuple(
+            f"{source.name} was trained on {source.manifest['model']}, not on {first.manifest['model']}: it may "
+            "draw something else here."
+            for source, _ in adapters
+            if not _same_model(source.manifest, first.manifest)
+        )
+    )
+
+
+def _require_no_typo(path: Path) -> None:
+    """Raise LookforwardError for a name within a folder that is there, which is no hub id: runs/dgo-look-forward."""
+    parent = path.parent
+    if parent != Path() and parent.is_dir():
+        near = difflib.get_close_matches(path.name, (one.name for one in parent.iterdir()), n=1)
+        hint = f" Did you mean {parent / near[0]}?" if near else ""
+        raise LookforwardError(f"There is no {path.name} in {parent}.{hint}", "run-missing")
+
+
+def _same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two exports were trained on the same weights, wherever these lay."""
+    digests = one.get("model_hash"), other.get("model_hash")
+    return digests[0] == digests[1] if all(digests) else one["model"] == other["model"]
 
 
 def _could_be_hub_id(name: str) -> bool:

@@ -77,12 +77,19 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
     absent = {name for name in family.optional if not (parts.get(name) or [None])[0]}
     wanted = {family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler"} - absent
     if missing := sorted(name for name in wanted if not (folder / name).is_dir()):
+        other = next((one for one in ("unet", "transformer") if one not in wanted and (folder / one).is_dir()), None)
+        if family.denoiser in missing and other:
+            raise LookforwardError(
+                f"{index} names a {family.pipeline_class}, but the folder has a {other}: the file is of another model. "
+                "Put this model's own model_index.json there.",
+                code="model-index-wrong",
+            )
         raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
     # Loaded one by one: diffusers would fill gaps in a text encoder with noise
     small = set(low.parts) - absent if low else set[str]()
     loaded: dict[str, Any] = {name: low.load(*parts[name], folder / name) for name in sorted(small)} if low else {}
     loaded |= {
-        name: load_weights(getattr(transformers, parts[name][1]), folder / name)
+        name: load_weights(getattr(transformers, parts[name][1]), folder / name, **_variant(folder / name))
         for name in family.text_encoders
         if name not in absent | small
     }
@@ -102,6 +109,13 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
     return pipeline.to(device)
 
 
+def _variant(part: Path) -> dict[str, str]:
+    """What `from_pretrained` must be told of a part whose weights are there in half precision alone."""
+    names = [path.name for suffix in ("safetensors", "bin") for path in part.glob(f"*.{suffix}")]
+    halves = [name for name in names if ".fp16." in name]
+    return {"variant": "fp16"} if halves and len(halves) == len(names) else {}
+
+
 def _assemble(folder: Path, family: Family, parts: dict[str, Any], absent: set[str], loaded: dict[str, Any]) -> Any:
     """The pipeline of the loaded parts and of all else that the folder holds. parts: of model_index.json."""
     try:
@@ -109,7 +123,12 @@ def _assemble(folder: Path, family: Family, parts: dict[str, Any], absent: set[s
             kind: Any = getattr(diffusers, family.pipeline_class)
             # Of a processor of texts and images, which would need torchvision, the tokenizer alone
             processors = [n for n in family.tokenizers if n not in absent and parts[n][1].endswith("Processor")]
-            given = {**family.load_options, **dict.fromkeys([*absent, *processors]), **loaded}
+            given = {
+                **family.load_options,
+                **dict.fromkeys([*absent, *processors]),
+                **loaded,
+                **_variant(folder / family.denoiser),
+            }
             pipeline = kind.from_pretrained(str(folder), dtype=torch.float32, **given)
             for name in processors:
                 pipeline.register_modules(**{name: transformers.AutoTokenizer.from_pretrained(str(folder / name))})

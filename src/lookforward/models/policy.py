@@ -68,7 +68,9 @@ class DiffusionPolicy:
 
     def count_tokens(self, text: str) -> list[int]:
         """The tokens of a text, without the marks of its start and end."""
-        return self._tokenizer(text, add_special_tokens=False).input_ids
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # a learned word of several vectors
+        written = convert(text, self._tokenizer) if convert else text
+        return self._tokenizer(written, add_special_tokens=False).input_ids
 
     def known_tokens(self, text: str) -> list[int]:
         """The same without unknown pieces, which become the end-of-text token and say nothing."""

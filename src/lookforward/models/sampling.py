@@ -17,6 +17,7 @@ from lookforward.models.families import family_of
 from lookforward.models.latents import LARGE
 from lookforward.models.low_precision import has_low_precision
 
+MOST_GUIDANCE, MOST_IMAGES = 100, 10_000
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
 
 
@@ -47,8 +48,7 @@ def draw_images(
             f"{len(prompts)} prompts and {len(seeds)} seeds: give one seed for each prompt.", code="seeds-prompts"
         )
     check_steps(pipeline, steps)
-    if not 0 <= min(seeds) <= max(seeds) < 2**63:
-        raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).", code="seed-out-of-range")
+    check_numbers(seeds=seeds, guidance=guidance)
     if negative and guidance <= 1:
         raise LookforwardError(
             f"A negative prompt says nothing at guidance = {guidance:g}: set guidance above 1, or leave it out.",
@@ -81,6 +81,24 @@ def check_steps(pipeline: Any, steps: int, name: str = "steps") -> None:
     most = pipeline.scheduler.config["num_train_timesteps"] - 1
     if not 1 <= steps <= most:
         raise LookforwardError(f"{name} = {steps} must lie in [1, {most}].", code="steps-out-of-range")
+
+
+def check_numbers(*, seeds: Sequence[int] = (), guidance: float | None = None) -> None:
+    """Raise LookforwardError for numbers that no model can draw with; None is one that was not given."""
+    if seeds and not 0 <= min(seeds) <= max(seeds) < 2**63:
+        raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).", code="seed-out-of-range")
+    if guidance is not None and not 1 <= guidance <= MOST_GUIDANCE:  # below 1 it would draw as 1; nan is refused too
+        raise LookforwardError(
+            f"guidance = {guidance:g} must lie in [1, {MOST_GUIDANCE}]; 1 is none.", code="guidance-range"
+        )
+
+
+def check_count(count: int, name: str = "count") -> None:
+    """Raise LookforwardError for a number of images that is none, or more than anybody looks at."""
+    if count < 1:
+        raise LookforwardError(f"{name} = {count}: ask for at least one image.", code="count-too-small")
+    if count > MOST_IMAGES:
+        raise LookforwardError(f"{name} = {count}: ask for at most {MOST_IMAGES}.", code="count-too-large")
 
 
 def check_size(pipeline: Any, resolution: int | None) -> None:

@@ -6,6 +6,7 @@ RUN/metrics.jsonl   one line a step
 RUN/evaluations.jsonl   what was measured while training
 RUN/candidates/     weights of the steps that may be the best
 RUN/samples/        images drawn while training
+RUN/class-images.png a sheet of the class images
 RUN/checkpoints/    resumable state
 RUN/export/         what other tools load
 RUN/exports/        exports of earlier steps, where asked for
@@ -25,6 +26,7 @@ from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
+from lookforward.runs.longer import may_differ, set_aside, steps_of
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
@@ -71,8 +73,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training reached its end and the result was exported."""
-        return (self.export / MANIFEST).is_file()
+        """Whether training reached its end and the result was exported; a run that is made longer is not yet."""
+        return (self.export / MANIFEST).is_file() and self._steps_of_export >= self.settings.run.steps
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -97,6 +99,15 @@ class Run:
         finally:
             path.unlink(missing_ok=True)  # while it is held: filelock knows that the lock of a deleted file is none
             lock.release()
+
+    def make_longer(self) -> None:
+        """Set the export of a finished run aside if it is to take further steps. Raises LookforwardError as `begin`."""
+        if (self.export / MANIFEST).is_file() and not self.finished:
+            set_aside(self.export, self.exports, self._steps_of_export)
+
+    @property
+    def _steps_of_export(self) -> int:
+        return steps_of(self.folder / SETTINGS, self.settings.run.steps)
 
     def begin(self, digests: Sequence[str]) -> None:
         """Make the folder, or bring its settings up to date. digests: of the photos, in order.
@@ -124,14 +135,17 @@ class Run:
         differing = [
             f"{name} was {before[name]!r}, now {now[name]!r}"
             for name, one in FIELDS.items()
-            if not one.spec.free and before[name] != now[name]
+            if not one.spec.free and before[name] != now[name] and name not in may_differ(self.settings, settings)
         ]
         photos = self._photos()
         if photos is None:
             differing = [f"{PHOTOS} cannot be read"]
         elif not differing and photos != list(digests):
-            what = "captions or masks" if _files(photos) == _files(digests) else "photos"
-            differing = [f"the {what} are not the same files"]
+            if sorted(photos) == sorted(digests):
+                differing = ["the photos are the same, but their names sort in another order"]
+            else:
+                what = "captions or masks" if _files(photos) == _files(digests) else "photos"
+                differing = [f"the {what} are not the same files"]
         if differing:
             raise LookforwardError(
                 f"{self.folder} is another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
