@@ -170,13 +170,12 @@ def test_names_and_shapes_are_those_that_comfyui_lists_and_diffusers_draws_the_s
         assert np.abs(before - ours).mean() > 1
     with safe_open(tmp_path / "out" / "dog.safetensors", "pt") as opened:
         said = opened.metadata()
-    kohya = any(name.endswith(".alpha") for name in file)
     assert said["ss_network_dim"] == "2"
-    assert said["ss_network_alpha"] == ("3.0" if kohya else "2.0")  # where alpha is within the matrices, it is the rank
+    assert said["ss_network_alpha"] == "2.0"  # alpha is within the matrices, as in the export
     assert said["modelspec.trigger_phrase"] == "sks dog"
     with safe_open(tmp_path / WEIGHTS, "pt") as opened:
         own = json.loads(opened.metadata()["lora_adapter_metadata"])
-    assert {own[f"{case.family.denoiser}.{name}"] for name in ("r", "lora_alpha")} == {RANK, ALPHA}
+    assert {own[f"{case.family.denoiser}.{name}"] for name in ("r", "lora_alpha")} == {RANK}
 
 
 @cases
@@ -196,6 +195,17 @@ def test_flow_families_have_no_kohya_layout(family: Any) -> None:
     else:
         with raises("format-family", family.label, "--format comfyui"):
             require_kohya(family)
+
+
+def test_an_alpha_that_an_earlier_export_has_beside_its_matrices_counts() -> None:
+    up, down = torch.ones(4, RANK), torch.ones(RANK, 4)
+    layers = {"attn.to_q.lora_A.weight": down, "attn.to_q.lora_B.weight": up}
+    flow = to_comfyui({f"transformer.{name}": t for name, t in layers.items()}, {"transformer": ALPHA}, FLUX)
+    assert torch.equal(flow["transformer.attn.to_q.lora_B.weight"], up * ALPHA / RANK)
+    assert torch.equal(flow["transformer.attn.to_q.lora_A.weight"], down)
+    stable = to_comfyui({f"unet.{name}": t for name, t in layers.items()}, {"unet": ALPHA}, SDXL)
+    assert stable["lora_unet_attn_to_q.alpha"] == ALPHA
+    assert torch.equal(stable["lora_unet_attn_to_q.lora_up.weight"], up)
 
 
 def test_layers_of_another_family_or_kind_are_refused(tmp_path: Path) -> None:
