@@ -7,6 +7,7 @@ import subprocess
 import sys
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from safetensors.torch import load_file
 
 from errors import raises
 from jobs import SETTINGS, as_options, exported, logged, server, tree
+from lookforward.adapters.neti import NetiNetwork
 from lookforward.algorithm.processes import Processes
-from lookforward.assembly.processes import check_processes
+from lookforward.assembly.processes import check_processes, share_dropout
 from lookforward.config.recipe import load_settings
 from tiny import seeded, tiny_trainer
 from two_processes import CASES, PATIENCE, both, codes, command, free_port, outcome, run_case, run_cases
@@ -65,18 +67,24 @@ def test_shares_make_up_the_whole_batch() -> None:
     assert torch.equal(torch.cat(drawn, dim=1), torch.rand(4, 6, generator=seeded()))
 
 
+def test_nested_dropout_is_drawn_as_by_one_process() -> None:
+    photos, classes = NetiNetwork(16, 0.2, 0.5, seeded()).draw_keep(12, 5).chunk(2)  # of six photos, six class images
+    for i in range(3):
+        pipeline = SimpleNamespace(embedding=SimpleNamespace(draw_keep=NetiNetwork(16, 0.2, 0.5, seeded()).draw_keep))
+        share_dropout(pipeline, Processes(i, 3), photos=2)
+        mine = slice(2 * i, 2 * i + 2)
+        assert torch.equal(pipeline.embedding.draw_keep(4, 5), torch.cat([photos[mine], classes[mine]]))
+    plain = SimpleNamespace(embedding=None)
+    share_dropout(plain, Processes(0, 2), photos=2)
+    assert plain.embedding is None
+
+
 @pytest.mark.parametrize(
     ("code", "recipe", "given", "facts"),
     [
         ("processes-batch", "look-forward", {"run.batch_size": 5}, ("5", "2 processes", "--batch-size 6")),
         ("processes-fused", "look-forward", {"run.batch_size": 2, "optimizer.fused": True}, ("optimizer.fused",)),
         ("processes-dpok", "dpok", {"run.batch_size": 2}, ("dpok",)),
-        (
-            "processes-neti",
-            "look-forward",
-            {"run.batch_size": 2, "adapter.name": "neti"},
-            ("--adapter.neti-dropout 0",),
-        ),
     ],
 )
 def test_what_processes_cannot_share_is_refused(

@@ -87,10 +87,12 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str], *, shared: bool = False
+) -> None:
     """Write a safetensors file, atomically. The same content gives the same bytes.
 
-    safetensors itself writes the metadata in random order; here it is sorted.
+    safetensors itself writes the metadata in random order; here it is sorted. shared: as for `atomic_file`.
 
     Raises:
         LookforwardError: the disk is full or cannot be written.
@@ -98,7 +100,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_file(path) as partial:
+    with atomic_file(path, shared=shared) as partial:
         save_file(contiguous, partial, dict(metadata))
         if metadata:
             _sort_metadata(partial)

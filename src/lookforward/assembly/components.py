@@ -25,7 +25,7 @@ from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_references, reference_photos
 from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
-from lookforward.assembly.processes import check_processes
+from lookforward.assembly.processes import check_processes, share_dropout
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -123,6 +123,7 @@ def build(
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
+    share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None

@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+from torch import Tensor
+
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
@@ -79,9 +81,21 @@ def check_processes(settings: Settings, processes: Processes) -> None:
             "accelerate launch, or take draft.",
             code="processes-dpok",
         )
-    if settings.adapter.name == "neti" and settings.adapter.neti_dropout > 0:
-        raise LookforwardError(
-            "Adapter 'neti' draws its nested dropout for one process only: start it without accelerate launch, or give "
-            "--adapter.neti-dropout 0.",
-            code="processes-neti",
-        )
+
+
+def share_dropout(pipeline: Any, processes: Processes, photos: int) -> None:
+    """Let a learned word with nested dropout draw for the samples of all processes, as one process would.
+
+    photos: of this process in one forward pass; as many class images may follow them.
+    """
+    draw = getattr(getattr(pipeline, "embedding", None), "draw_keep", None)
+    if processes.count == 1 or draw is None:
+        return
+
+    def draw_keep(b: int, n: int) -> Tensor:
+        # With one process all photos come first, then all class images
+        kinds = max(1, b // photos)
+        whole = draw(b * processes.count, n).reshape(kinds, processes.count, b // kinds, n)
+        return whole[:, processes.index].reshape(b, n)
+
+    pipeline.embedding.draw_keep = draw_keep

@@ -92,4 +92,5 @@ def _write(path: Path, tensors: dict[str, Tensor], numbers: dict[str, float]) ->
     with writing(path, _REMEDY):
         path.parent.mkdir(parents=True, exist_ok=True)
     strides = {name: tensor.stride() for name, tensor in tensors.items()}
-    write_tensors(path, tensors, {"about": json.dumps({"numbers": numbers, "strides": strides})})
+    about = json.dumps({"numbers": numbers, "strides": strides})
+    write_tensors(path, tensors, {"about": about}, shared=True)
