@@ -151,7 +151,11 @@ def test_files_that_the_system_refuses_to_write(
         assert process.exitcode == exitcode, message
         return message
 
-    for limit, where in ((100, "class-images/"), (5_000, "run/(class-images.png|checkpoints)"), (500, "run/settings.toml")):
+    for limit, where in (
+        (100, "class-images/"),
+        (5_000, "run/(class-images.png|checkpoints)"),
+        (500, "run/settings.toml"),
+    ):
         assert re.fullmatch(f"lookforward: .*{where}.* cannot be written: .*[Ff]ile too large.*\n", go_on(limit, 2))
     go_on(0, 0)
     whole = tree(folder)
