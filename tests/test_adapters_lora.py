@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -240,6 +241,23 @@ def test_a_reader_without_the_metadata_draws_the_same(tmp_path: Path, alpha: flo
     pipeline = make_pipeline()
     pipeline.load_lora_weights(str(tmp_path), weight_name="bare.safetensors")
     assert np.abs(draw(pipeline).astype(int) - draw(trained.pipeline)).max() <= 1
+
+
+@both
+def test_a_run_begins_from_an_earlier_lora(tmp_path: Path, dora: bool, text: bool) -> None:
+    earlier = lora(dora, text, rank=2, alpha=4.0)
+    trained = disturbed(make_pipeline(), earlier)
+    (tmp_path / "export").mkdir()
+    earlier.export(trained, tmp_path / "export")
+    image = draw(trained.pipeline)
+    for alpha in (2.0, 8.0):  # of the run that goes on, which may count the change otherwise
+        policy = DiffusionPolicy(make_pipeline())
+        replace(lora(dora, text, rank=2, alpha=alpha), start=str(tmp_path)).attach(policy)
+        assert (draw(policy.pipeline) == image).all()
+    with raises("start-misfit", "adapter.rank"):
+        replace(lora(dora, text, rank=3), start=str(tmp_path)).attach(DiffusionPolicy(make_pipeline()))
+    with raises("export-unreadable", "nowhere"):
+        replace(lora(dora, text), start="nowhere").attach(DiffusionPolicy(make_pipeline()))
 
 
 @both
