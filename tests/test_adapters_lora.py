@@ -327,7 +327,7 @@ def sd_14() -> Any:
             hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408
         )
         parts = {"unet": unet, "text_encoder": CLIPTextModel(text)}
-        return SimpleNamespace(components=parts, denoiser=unet, family=SD)
+        return SimpleNamespace(components=parts, denoiser=unet, family=SD, device=torch.device("meta"))
 
 
 def kohya_names() -> Iterator[tuple[str, int, int]]:
