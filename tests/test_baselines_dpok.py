@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from errors import raises
 from lookforward.baselines.dpok import Dpok, Part, Trajectories, draw_trajectories, kl_between, pairs_loss
-from lookforward.baselines.sampler import Act, Sampler, sampler_timesteps
+from lookforward.baselines.sampler import Act, Sampler, SamplingInputs, sampler_timesteps
 from lookforward.core.path import variance_preserving
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import Batch, Conditioning, State, Transition
@@ -75,7 +75,7 @@ def losses_of(
 ) -> Iterator[tuple[Tensor, dict[str, float]]]:
     """Of settings by which every update is one part. act: the pretrained policy's."""
     settings = replace(settings, reference_act=act)
-    for parts in settings.losses(policy, environment, start, words, empty, rng):
+    for parts in settings.losses(SamplingInputs(policy, environment, start, words, empty, rng)):
         ((loss, terms),) = parts
         yield loss, terms
 
@@ -102,7 +102,7 @@ def test_a_minibatch_has_the_gradient_of_all_pairs_in_the_mean() -> None:
     policy, environment = LinePolicy(), paying(Near())
     words, start = policy.encode_prompts([""] * 4), batch(4)
     settings = Dpok(RANDOM, pairs=5, reward_weight=1.0, kl_weight=0.1)
-    drawn = draw_trajectories(policy, environment, start, settings, words, None, seeded())
+    drawn = draw_trajectories(SamplingInputs(policy, environment, start, words, None, seeded()), settings)
     other = LinePolicy(0.5, 0.1)
     each = [loss_of(policy, drawn, torch.tensor([i]), settings, other.act)[0] for i in range(4 * STEPS)]
     whole, _ = loss_of(policy, drawn, torch.arange(4 * STEPS), settings, other.act)
@@ -113,7 +113,7 @@ def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
     policy = TinyPolicy()
     words = policy.encode_prompts(["a", "b"]).detach()
     settings = Dpok(Sampler(4, eta=1.0))
-    drawn = draw_trajectories(policy, paying(Near()), batch(2, 4, 5), settings, words, None, seeded())
+    drawn = draw_trajectories(SamplingInputs(policy, paying(Near()), batch(2, 4, 5), words, None, seeded()), settings)
     for i, (t, next_t) in enumerate(pairwise(sampler_timesteps(PATH, 4))):
         x, now, later = drawn.x[i], PATH.squares[0][t], PATH.squares[0][next_t]
         action = policy.act(State(x, t.expand(2), words))
@@ -126,7 +126,7 @@ def test_log_probabilities_are_the_normal_ones_of_each_step() -> None:
 def test_a_baseline_is_the_mean_of_the_others() -> None:
     policy = LinePolicy()
     drawn = draw_trajectories(
-        policy, paying(Near()), batch(3), Dpok(RANDOM), policy.encode_prompts([""] * 3), None, seeded()
+        SamplingInputs(policy, paying(Near()), batch(3), policy.encode_prompts([""] * 3), None, seeded()), Dpok(RANDOM)
     )
     reward = -((drawn.x[-1, :, 0, 0, 0] - 1) ** 2)
     wanted = torch.stack([reward[i] - reward[[j for j in range(3) if j != i]].mean() for i in range(3)])
@@ -203,7 +203,7 @@ def test_parts_of_an_update_sum_to_it() -> None:
     for micro_batch in (11, 4, 1):
         settings = Dpok(RANDOM, pairs=11, micro_batch=micro_batch, reward_weight=2.0, kl_weight=1.0)
         settings = replace(settings, reference_act=LinePolicy(0.5).act)
-        (parts,) = settings.losses(policy, paying(Near()), batch(4), words, None, seeded())
+        (parts,) = settings.losses(SamplingInputs(policy, paying(Near()), batch(4), words, None, seeded()))
         losses, terms = [], {}
         for loss, told in parts:
             losses.append(loss)
@@ -223,7 +223,7 @@ def test_before_the_first_update_no_ratio_is_clipped_whatever_was_noted() -> Non
     policy = LinePolicy()
     settings = Dpok(RANDOM, pairs=100, kl_weight=0.0)
     drawn = draw_trajectories(
-        policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded()
+        SamplingInputs(policy, paying(Near()), batch(4), policy.encode_prompts([""] * 4), None, seeded()), settings
     )
     noted = replace(drawn, log_p=drawn.log_p + 1e-3)
     every = torch.arange(4 * STEPS)
@@ -247,7 +247,7 @@ def test_a_ratio_beyond_the_clip_moves_nothing_further_and_may_come_back(sign: f
     policy = LinePolicy()
     settings = Dpok(RANDOM, pairs=100, kl_weight=0.0, ratio_clip=0.1)
     drawn = draw_trajectories(
-        policy, paying(Near()), batch(4), settings, policy.encode_prompts([""] * 4), None, seeded()
+        SamplingInputs(policy, paying(Near()), batch(4), policy.encode_prompts([""] * 4), None, seeded()), settings
     )
     likelier = replace(drawn, log_p=drawn.log_p - 0.5, advantage=torch.full((4,), sign))  # ratio 1.65 everywhere
     loss, terms = loss_of(policy, likelier, torch.arange(4 * STEPS), settings, policy.act)

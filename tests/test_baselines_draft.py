@@ -12,7 +12,7 @@ from errors import raises
 from lookforward.algorithm.environment import Environment
 from lookforward.baselines import draft
 from lookforward.baselines.draft import Draft
-from lookforward.baselines.sampler import Sampler, draw_noise
+from lookforward.baselines.sampler import Sampler, SamplingInputs, draw_noise
 from lookforward.core.types import Batch, Conditioning, Transition
 from lookforward.rewards.look_forward import LookForwardReward
 from tiny import TinyPolicy, paying, seeded
@@ -45,7 +45,7 @@ def draft_loss(
     empty: Conditioning | None,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    ((part,),) = settings.losses(policy, environment, start, words, empty, generator)
+    ((part,),) = settings.losses(SamplingInputs(policy, environment, start, words, empty, generator))
     return part
 
 

@@ -113,7 +113,8 @@ def test_it_computes_in_bfloat16_and_recomputes_activations(
         (row,) = rows_of(tmp_path / name)
         losses.append((row["loss"], row["gradient"]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert all(losses[0] == pytest.approx(other, rel=0.05) for other in losses[2:])
+    for other in losses[2:]:
+        assert other == pytest.approx(losses[0], rel=0.1)
     assert len({loss for loss, _ in losses[1:]}) == 3
 
 

@@ -32,11 +32,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lookforward.algorithm.environment import Environment, require_finite
+from lookforward.algorithm.environment import require_finite
 from lookforward.baselines.sampler import (
     Act,
     Sampler,
     SamplerStep,
+    SamplingInputs,
     ddim_step,
     draw_noise,
     final_transition,
@@ -45,7 +46,7 @@ from lookforward.baselines.sampler import (
     sampler_timesteps,
 )
 from lookforward.core.protocols import Policy
-from lookforward.core.types import Batch, Conditioning, State
+from lookforward.core.types import Conditioning, State
 from lookforward.errors import LookforwardError
 
 Part = tuple[Tensor, dict[str, float]]  # of a loss, with its metrics
@@ -79,32 +80,23 @@ class Dpok:
                 f"DPOK needs a random sampler: eta = {self.sampler.eta} must be above 0.", code="dpok-deterministic"
             )
 
-    def losses(
-        self,
-        policy: Policy,
-        environment: Environment,
-        start: Batch,
-        conditioning: Conditioning,
-        empty: Conditioning | None,
-        generator: torch.Generator,
-    ) -> Iterator[Iterator[Part]]:
+    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[Part]]:
         """Draw a trajectory for each row of `start`; yield `updates` losses, each in parts that sum to it.
 
         The metrics of the parts sum to those of the loss; the caller takes one optimizer step on all parts before it
         asks for the next update.
 
-        start: b ≥ 2 reference photos for rewards that compare with them; its noise and timesteps are not looked at.
-        conditioning: without gradient; the prompts should be equal, for one baseline serves all. empty: of the empty
-        prompt, for guidance other than 1.
+        inputs: b ≥ 2; the prompts should be equal, for one baseline serves all, and their conditioning is without
+        gradient.
 
         Raises:
             LookforwardError: too few trajectories, a text encoder that is trained, or numbers that are not finite.
         """
-        drawn = draw_trajectories(policy, environment, start, self, conditioning, empty, generator)
+        drawn = draw_trajectories(inputs, self)
         total = drawn.log_p.numel()
         for update in range(self.updates):
-            chosen = torch.randperm(total, generator=generator)[: self.pairs]
-            yield self._parts(policy, drawn, chosen, untouched=update == 0)
+            chosen = torch.randperm(total, generator=inputs.generator)[: self.pairs]
+            yield self._parts(inputs.policy, drawn, chosen, untouched=update == 0)
 
     def _parts(self, policy: Policy, drawn: "Trajectories", chosen: Tensor, untouched: bool) -> Iterator[Part]:
         rewards = drawn.metrics
@@ -133,16 +125,9 @@ class Trajectories:
 
 
 @torch.no_grad()
-def draw_trajectories(
-    policy: Policy,
-    environment: Environment,
-    start: Batch,
-    settings: Dpok,
-    conditioning: Conditioning,
-    empty: Conditioning | None,
-    generator: torch.Generator,
-) -> Trajectories:
-    """Draw at random and reward where it ends; arguments and errors as in `Dpok.losses`."""
+def draw_trajectories(inputs: SamplingInputs, settings: Dpok) -> Trajectories:
+    """Draw at random and reward where it ends; inputs and errors as in `Dpok.losses`."""
+    policy, start, conditioning, empty = inputs.policy, inputs.start, inputs.conditioning, inputs.empty
     if len(start.x_0) < 2:
         raise LookforwardError(
             "DPOK compares trajectories with one another: set baseline.dpok_trajectories to 2 or more.",
@@ -152,10 +137,10 @@ def draw_trajectories(
         raise LookforwardError(
             "DPOK trains the denoiser alone: set adapter.train_text_encoder to false.", code="dpok-text-encoder"
         )
-    noise = draw_noise(start.x_0, generator)
-    steps = list(sample_steps(policy, settings.sampler, noise, conditioning, empty, generator))
+    noise = draw_noise(start.x_0, inputs.generator)
+    steps = list(sample_steps(policy, settings.sampler, noise, conditioning, empty, inputs.generator))
     require_finite(steps[-1].x_next, "x_0", "lower learning_rate, or use precision fp32")
-    reward, metrics = environment.reward_with_metrics(final_transition(policy, steps[-1], start))  # (b,)
+    reward, metrics = inputs.environment.reward_with_metrics(final_transition(policy, steps[-1], start))  # (b,)
     others = (reward.sum() - reward) / (len(reward) - 1)  # (b,): the baseline, independent of a trajectory's own steps
     return Trajectories(
         torch.stack([noise, *(step.x_next for step in steps)]),

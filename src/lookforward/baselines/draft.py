@@ -23,11 +23,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lookforward.algorithm.environment import Environment, require_finite
+from lookforward.algorithm.environment import require_finite
 from lookforward.algorithm.processes import Processes
 from lookforward.baselines.sampler import (
     Sampler,
     SamplerStep,
+    SamplingInputs,
     ddim_step,
     draw_noise,
     final_transition,
@@ -36,7 +37,7 @@ from lookforward.baselines.sampler import (
 )
 from lookforward.core.path import add_noise
 from lookforward.core.protocols import Policy
-from lookforward.core.types import Batch, Conditioning, State, rows
+from lookforward.core.types import Conditioning, State, rows
 from lookforward.errors import LookforwardError
 
 
@@ -66,36 +67,29 @@ class Draft:
         if problem:
             raise LookforwardError(problem, code="draft-settings")
 
-    def losses(
-        self,
-        policy: Policy,
-        environment: Environment,
-        start: Batch,
-        conditioning: Conditioning,
-        empty: Conditioning | None,
-        generator: torch.Generator,
-    ) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]:
+    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]:
         """Draw an image for each row of `start` and differentiate its reward: one update, whose loss has one part.
-
-        start: reference photos for rewards that compare with them, (b, …); its noise and timesteps are not looked at.
-        empty: of the empty prompt, for guidance other than 1.
 
         Raises:
             LookforwardError: a reward that gives no gradient, or latents that are not finite.
         """
-        noise = draw_noise(start.x_0, generator, environment.processes)
+        policy, start, empty, generator = inputs.policy, inputs.start, inputs.empty, inputs.generator
+        processes = inputs.environment.processes
+        noise = draw_noise(start.x_0, generator, processes)
         last = 0 if self.noises else self.last
         # Only the last step is kept
-        end = deque(sample_steps(policy, self.sampler, noise, conditioning, empty, generator, last), maxlen=1).pop()
+        end = deque(
+            sample_steps(policy, self.sampler, noise, inputs.conditioning, empty, generator, last), maxlen=1
+        ).pop()
         if self.noises:
             start = rows(start, torch.arange(len(noise), device=noise.device).repeat_interleave(self.noises))
-            end = _denoise_again(policy, self, end, empty, generator, environment.processes)
+            end = _denoise_again(policy, self, end, empty, generator, processes)
         require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
         remedy = (
             ", which DRaFT needs: take baseline.name = dpok, or no baseline and a critic (objective.reward_gradient ="
             " critic)."
         )
-        reward, metrics = environment.reward_with_metrics(
+        reward, metrics = inputs.environment.reward_with_metrics(
             final_transition(policy, end, start), remedy
         )  # (b,) or (b n,)
         loss = -reward.mean()  # rewards rise, losses fall

@@ -24,6 +24,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lookforward.algorithm.environment import Environment
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.core.path import NoisePath, like, noise_between
 from lookforward.core.protocols import Policy
@@ -52,6 +53,22 @@ class Sampler:
     guidance: float = 1.0
     eta: float = 0.0
     guide: Guide = classifier_free
+
+
+@dataclass(frozen=True)
+class SamplingInputs:
+    """What a baseline draws its trajectories from, and what rewards them.
+
+    start: b reference photos for rewards that compare with them; its noise and timesteps are not looked at.
+    conditioning: of b prompts. empty: of the empty prompt, for guidance other than 1. generator: of all noise.
+    """
+
+    policy: Policy
+    environment: Environment
+    start: Batch
+    conditioning: Conditioning
+    empty: Conditioning | None
+    generator: torch.Generator
 
 
 @dataclass(frozen=True)

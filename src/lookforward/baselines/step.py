@@ -4,15 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from lookforward.algorithm.environment import Environment, act_on
-from lookforward.algorithm.step import update_policy
+from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.trainer import Trainer
-from lookforward.baselines.sampler import Sampler
-from lookforward.core.protocols import Policy
-from lookforward.core.types import Batch, Conditioning
+from lookforward.algorithm.updates import update_policy
+from lookforward.baselines.sampler import Sampler, SamplingInputs
 
 
 class Method(Protocol):
@@ -21,15 +18,7 @@ class Method(Protocol):
     @property
     def sampler(self) -> Sampler: ...
 
-    def losses(
-        self,
-        policy: Policy,
-        environment: Environment,
-        start: Batch,
-        conditioning: Conditioning,
-        empty: Conditioning | None,
-        generator: torch.Generator,
-    ) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]: ...
+    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]: ...
 
 
 @dataclass(frozen=True)
@@ -45,9 +34,10 @@ class BaselineStep:
         conditioning = trainer.prompts(start.prompts)
         empty = None if self.method.sampler.guidance == 1 else trainer.prompts(("",))
         metrics: dict[str, float] = {}
-        for parts in self.method.losses(
+        inputs = SamplingInputs(
             trainer.policy, trainer.environment, start, conditioning, empty, trainer.critic_generator
-        ):
+        )
+        for parts in self.method.losses(inputs):
             metrics = {}
             gradient = update_policy(trainer, _with_prior(trainer, parts, metrics))
             metrics["gradient"] = gradient
