@@ -167,7 +167,7 @@ def test_the_layout_of_lycoris_is_the_same_change(name: str, rank: int, tmp_path
     write_lycoris(tmp_path, tmp_path / "file.safetensors", "sks dog")
     tensors = load_file(tmp_path / "file.safetensors")
     layers = {key.partition(".")[0] for key in tensors}
-    modules = {
+    modules: dict[str, Any] = {
         f"{prefix}{n.replace('.', '_')}": module
         for part, prefix in (("unet", "lora_unet_"), ("text_encoder", "lora_te_text_model_"))
         for n, module in policy.components[part].named_modules()

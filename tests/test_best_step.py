@@ -15,7 +15,7 @@ from lookforward.config.recipe import load_settings, until_best
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward.exports.card import CARD, CURVE
 from lookforward.exports.load import read_manifest
-from lookforward.runs.evaluations import Evaluation, read_evaluations
+from lookforward.runs.step_choice import Evaluation, read_evaluations
 
 PLAIN: dict[str, Any] = {
     "run.steps": 6,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.algorithm.returns import Target
-from lookforward.algorithm.step import critic_step
 from lookforward.algorithm.trainer import CriticUpdater
+from lookforward.algorithm.updates import critic_step
 from lookforward.core.types import Transition
 from lookforward.critics.residual import ResidualCritic
 from lookforward.rewards.look_forward import LookForwardReward

@@ -22,6 +22,7 @@ from lookforward.models.encoders import load_clip
 from lookforward_toybox.subjects import find_subject
 from lookforward_toybox.world.picture import draw_picture, draw_view
 from lookforward_toybox.world.scenes import SCENES
+from tiny import references_of
 
 SETTINGS = {
     "subject.class_noun": "vase",
@@ -72,7 +73,7 @@ def test_a_place_that_is_not_likely_is_left_out() -> None:
 def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None:
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     workshop = build(settings, load_subject(vase, class_noun="vase", resolution=64))
-    references = workshop.trainer.references
+    references = references_of(workshop.trainer)
     assert references.prompts == (
         "a photo of sks vase", "a photo of sks vase in the snow",
         "a photo of sks vase", "a photo of sks vase on the beach",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import raises
-from lookforward.algorithm.fused import updating_in_backward
+from lookforward.algorithm.fused_updates import updating_in_backward
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.assembly.optimizer import build_optimizer

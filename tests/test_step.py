@@ -13,14 +13,15 @@ from errors import raises
 from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.examples import Examples, PromptCache
 from lookforward.algorithm.returns import Target
-from lookforward.algorithm.step import critic_step, train_step, update_policy
+from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import CriticUpdater, Objective, Trainer
+from lookforward.algorithm.updates import critic_step, update_policy
 from lookforward.core.path import NoisePath, add_noise, rectified_flow
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import Batch, CachedLatents, Conditioning, State, Transition
 from lookforward.critics.residual import ResidualCritic
 from lookforward.rewards.look_forward import LookForwardReward
-from tiny import PATH, TinyPolicy, paying, random_transition, scaled, seeded
+from tiny import PATH, TinyPolicy, paying, random_transition, references_of, scaled, seeded
 
 DREAMBOOTH = Objective(critic_weight=0.0, reconstruction_weight=1.0, prior_weight=1.0, discount=1.0)
 RELEASED = Objective(critic_weight=1.0, reconstruction_weight=0.0, prior_weight=1.0, discount=0.9986)
@@ -137,7 +138,7 @@ def test_reaches_the_optimum(objective: Objective, within: float, path: NoisePat
     for _ in range(steps):
         train_step(trainer)
         slower.step()
-    assert (policy.guess - trainer.references.latents.mean).abs().mean().item() < within  # it began at 0.5
+    assert (policy.guess - references_of(trainer).latents.mean).abs().mean().item() < within  # it began at 0.5
 
 
 def stepper(module: nn.Module, rate: float, **settings: Any) -> Trainer:
@@ -182,7 +183,7 @@ def test_loss_is_that_of_equation_11_with_prior_preservation() -> None:
     nn.init.normal_(policy.guess, generator=seeded(5))
     objective = Objective(critic_weight=0.7, reconstruction_weight=0.3, prior_weight=0.2, discount=0.99)
     trainer = trainer_of(policy, objective, MeanCritic())
-    trainer.class_images = Examples(trainer.references.latents, ("class",))
+    trainer.class_images = Examples(references_of(trainer).latents, ("class",))
     generator, action = seeded(1), policy.guess.detach().clone()
     photos, priors = (trainer.references.draw(2, PATH, generator) for _ in range(2))
     metrics = train_step(trainer)

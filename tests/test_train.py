@@ -9,7 +9,7 @@ from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.core.types import CachedLatents
-from tiny import PATH, TinyPolicy, cached, seeded, tiny_trainer
+from tiny import PATH, TinyPolicy, cached, references_of, seeded, tiny_trainer
 
 PHOTO, CLASS = "a photo of sks dog", "a photo of dog"
 
@@ -122,7 +122,7 @@ def test_prompts_come_in_the_order_of_the_prompts(trained: bool) -> None:
 
 
 def poisoned(trainer: Trainer, which: str) -> None:
-    examples = trainer.references if which == "references" else trainer.class_images
+    examples = references_of(trainer) if which == "references" else trainer.class_images
     assert examples is not None
     examples.latents.mean.fill_(float("nan"))
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lookforward.algorithm.returns import Target
-from lookforward.algorithm.step import critic_step
 from lookforward.algorithm.trainer import CriticUpdater
+from lookforward.algorithm.updates import critic_step
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import Conditioning, Transition
 from lookforward.critics.scale import ExplainedVariance, ReturnScale

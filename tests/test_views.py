@@ -27,7 +27,7 @@ from lookforward.rewards.look_forward import LookForwardReward
 from lookforward.rewards.noise import NoiseReward
 from lookforward.rewards.per_subject import PerSubjectReward
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from tiny import ResidualCritic, random_transition, seeded
+from tiny import ResidualCritic, random_transition, references_of, seeded
 
 SIDE = 32
 
@@ -123,7 +123,8 @@ def test_each_sample_is_drawn_with_the_prompt_of_its_photo(dog: Path) -> None:
     batch = trainer.draw(trainer.references, trainer.generator)
     assert len(set(batch.prompts)) > 1
     # x_0 is the photo that its prompt tells of: nearest to that photo's latents
-    means = trainer.references.latents.mean * trainer.references.latents.scaling
+    latents = references_of(trainer).latents
+    means = latents.mean * latents.scaling
     nearest = [int(((means - x_0) ** 2).sum(dim=(1, 2, 3)).argmin()) for x_0 in batch.x_0]
     assert [f"a sks dog number {i}" for i in nearest] == list(batch.prompts)
     assert all(
@@ -361,8 +362,9 @@ def test_a_list_trains_all_its_subjects(subjects: Path) -> None:
     }
     assert trainer.class_images is not None
     assert trainer.class_images.prompts == ("a photo of dog",) * 2 + ("a photo of red cat",) * 2
-    assert trainer.references.subjects is not None
-    assert trainer.references.subjects.tolist() == [0, 0, 0, 1, 1, 1]
+    subjects_shown = references_of(trainer).subjects
+    assert subjects_shown is not None
+    assert subjects_shown.tolist() == [0, 0, 0, 1, 1, 1]
     rewards: Any = trainer.environment.rewards
     dino = rewards.terms[1][1].reward
     assert isinstance(dino, PerSubjectReward)

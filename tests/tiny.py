@@ -98,6 +98,12 @@ class TinyPolicy(nn.Module):
         return self.unet(state.x_t) + words * (1 + state.timestep[:, None, None, None] / 1000)
 
 
+def references_of(trainer: Trainer) -> Examples:
+    """The photos of a trainer that has no buckets."""
+    assert isinstance(trainer.references, Examples)
+    return trainer.references
+
+
 def cached(seed: int, count: int = 3, std: float = 0.1, channels: int = 4, size: int = 8) -> CachedLatents:
     mean = torch.randn(count, channels, size, size, generator=seeded(seed))
     return CachedLatents(mean, torch.full_like(mean, std), 0.5)

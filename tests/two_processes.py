@@ -47,6 +47,13 @@ def bootstrap(processes: Processes) -> Trainer:
     )
 
 
+def accumulated(processes: Processes) -> Trainer:
+    """Two micro-batches a step, each of which the processes share."""
+    trainer = faster(tiny_trainer(4, bins=20, environment=paying(processes=processes)), 0.01)
+    trainer.batch_size, trainer.accumulate = 4, 2
+    return trainer
+
+
 def draft(processes: Processes) -> Trainer:
     """DRaFT-LV, whose noise is drawn for copies of each sample."""
     trainer = tiny_trainer(3, critic="none", environment=paying(processes=processes))
@@ -55,7 +62,7 @@ def draft(processes: Processes) -> Trainer:
 
 
 CASES: dict[str, Callable[[Processes], Trainer]] = {
-    one.__name__: one for one in (residual, monte_carlo, bootstrap, draft)
+    one.__name__: one for one in (residual, monte_carlo, bootstrap, accumulated, draft)
 }
 
 

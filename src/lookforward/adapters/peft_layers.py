@@ -31,11 +31,12 @@ _PREFIX = "base_model.model."  # what a PeftModel puts before the names of the m
 class PeftAdapter:
     """A change of linear layers that peft knows, beside frozen weights; it begins by changing nothing.
 
-    kind: peft's class of its settings. options: those settings, without the layers. train_text_encoder: whether the
-    text encoders are adapted too. layers: as `find_layers`. generator: on the CPU, the first weights depend on it.
+    kind: peft's class of its settings, a `PeftConfig`. options: those settings, without the layers.
+    train_text_encoder: whether the text encoders are adapted too. layers: as `find_layers`. generator: on the CPU, the
+    first weights depend on it.
     """
 
-    kind: type[PeftConfig]
+    kind: type[Any]
     options: Mapping[str, Any]
     train_text_encoder: bool
     layers: str
@@ -103,7 +104,7 @@ def read_peft(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]
     return found
 
 
-def bake(pipeline: Any, folder: Path, strength: float, kind: type[PeftConfig], scaled: tuple[str, ...]) -> None:
+def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: tuple[str, ...]) -> None:
     """Change the pipeline's own weights as the adapter does, beside those of adapters that it has already.
 
     strength: 0 leaves the model as it is, 1 is as trained. scaled: the one factor of the change that is multiplied by

@@ -16,7 +16,8 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import ChosenStep
 from lookforward.files import REMEDY, write_tensors, writing
 from lookforward.report.curves import Line, curves
-from lookforward.runs.evaluations import (
+from lookforward.runs.folder import Run
+from lookforward.runs.step_choice import (
     Choice,
     Evaluation,
     Scale,
@@ -26,7 +27,6 @@ from lookforward.runs.evaluations import (
     read_evaluations,
     write_evaluations,
 )
-from lookforward.runs.folder import Run
 
 
 class BestStep:

@@ -20,7 +20,7 @@ from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.encoders.similarity import PromptSimilarity, Similarity
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
-from lookforward.runs.evaluations import Evaluation, Scale
+from lookforward.runs.step_choice import Evaluation, Scale
 
 _FIRST_SEED = 7_000  # of the images: no sample, no class image and no benchmark is drawn from these
 _LOSS_SAMPLES = 8

@@ -7,8 +7,8 @@ from typing import Protocol
 from torch import Tensor
 
 from lookforward.algorithm.environment import act_on
-from lookforward.algorithm.step import update_policy
 from lookforward.algorithm.trainer import Trainer
+from lookforward.algorithm.updates import update_policy
 from lookforward.baselines.sampler import Sampler, SamplingInputs
 
 

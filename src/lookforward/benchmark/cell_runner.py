@@ -18,7 +18,7 @@ from lookforward.assembly import Evaluators, RunComponents, build, build_evaluat
 from lookforward.assembly.components import result_weights
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets.values import photos_hash
-from lookforward.benchmark.memory import peak_gpu_memory, peak_memory, reset_peak
+from lookforward.benchmark.peak_memory import peak_gpu_memory, peak_memory, reset_peak
 from lookforward.benchmark.plan import DEFAULT_SCORING, UNTOUCHED, CellKey, Plan, Scoring
 from lookforward.benchmark.provenance import device_name, now, versions
 from lookforward.benchmark.recorded import settings_hash

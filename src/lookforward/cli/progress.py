@@ -45,7 +45,7 @@ class TrainingProgress:
 
     def show(self, result: "StepResult") -> None:
         """One step more."""
-        from lookforward.benchmark.memory import peak_memory
+        from lookforward.benchmark.peak_memory import peak_memory
 
         if not self._smooth:  # the first: steps of an earlier process say nothing of the time left
             self._bar.reset(self._task, completed=result.step - 1)

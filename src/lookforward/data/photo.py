@@ -214,7 +214,7 @@ def _cut(
 
 
 def _is_transparent(source: Image.Image) -> bool:
-    return source.mode == "RGBA" and int(np.asarray(source.getchannel("A")).min()) < 255
+    return source.mode == "RGBA" and bool((np.asarray(source.getchannel("A")) < 255).any())
 
 
 def _reverses(orientation: int, *, along_width: bool) -> bool:

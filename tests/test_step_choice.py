@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lookforward.runs.evaluations import (
+from lookforward.runs.step_choice import (
     Evaluation,
     Scale,
     candidates,

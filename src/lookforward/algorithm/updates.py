@@ -1,0 +1,89 @@
+"""What a step does with the networks: act on micro-batches, and one optimizer step of critic and policy.
+
+Gradients are averaged over processes, clipped, and checked before a weight changes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from lookforward.algorithm.environment import act_on, require_finite
+from lookforward.algorithm.fused_updates import updating_in_backward
+from lookforward.algorithm.processes import ALONE, Processes
+from lookforward.algorithm.trainer import CriticUpdater, Trainer
+from lookforward.core.types import Batch, Transition
+
+_REMEDY = "lower learning_rate or critic.weight, or use precision fp32"
+_CRITIC_REMEDY = "the critic's learning rate is too high: lower critic.learning_rate"
+
+
+def act_with_prompts(trainer: Trainer, batch: Batch) -> tuple[Transition, Transition | None]:
+    """Act on photos and class images, with their prompts encoded: `act_on`."""
+    prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
+    transition, class_transition = act_on(trainer.policy, batch, trainer.prompts(prompts))
+    if trainer.untouched is not None and class_transition is not None:  # the class as the model knew it
+        known = trainer.untouched.act(class_transition.state, batch.plain_prompts)
+        class_transition = replace(class_transition, target=known)
+    return transition, class_transition
+
+
+@torch.no_grad()
+def join_actions(trainer: Trainer, parts: Iterable[Batch]) -> Transition:
+    """What the policy does on the photos of all micro-batches, one after the other, without a gradient."""
+    photos = [replace(part, class_images=None) for part in parts]
+    return Transition.cat([act_with_prompts(trainer, part)[0].detach() for part in photos])
+
+
+def critic_step(
+    updater: CriticUpdater, transition: Transition, q_target: Tensor, processes: Processes = ALONE
+) -> dict[str, float]:
+    """One step of the critic towards the returns (b,) of a transition, if all is finite (line 8)."""
+    critic, transition, timestep = updater.critic, transition.detach(), transition.state.timestep
+    require_finite(q_target, "q_target", "the reward, or the critic that predicts it, diverged; lower critic.weight")
+    critic.scale.observe(*processes.gather(q_target, timestep))
+    wanted = critic.scale.normalise(q_target, timestep)  # (b,)
+    q = critic(transition)  # (b,)
+    loss = mse_loss(q, wanted)
+    require_finite(loss, "critic_loss", _CRITIC_REMEDY)
+    updater.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    processes.average_gradients(critic.trained_parameters())
+    # A return near t = T can be a thousand times one near t = 0: unclipped, one such step throws the critic off
+    norm = torch.nn.utils.clip_grad_norm_(critic.trained_parameters(), updater.max_norm)
+    require_finite(norm, "critic_gradient", _CRITIC_REMEDY)
+    updater.optimizer.step()
+    critic.update_target_network()
+    return {
+        "critic_loss": loss.item(),
+        "q": q.detach().mean().item(),
+        "q_target": q_target.mean().item(),
+        "explained_variance": critic.explained_variance.observe(*processes.gather(q.detach(), wanted)),
+    }
+
+
+def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
+    """One step of the policy against `loss`; returns the norm of the gradient before clipping.
+
+    loss: a scalar, or parts that sum to it, of which one at a time is in memory. If it is not finite, nothing changes;
+    with fused updates, the weights that were reached before have changed already.
+    """
+    trainer.optimizer.zero_grad(set_to_none=True)
+    parts = (loss,) if isinstance(loss, Tensor) else loss
+    if trainer.fused:
+        with updating_in_backward(trainer.optimizer, trainer.parameters.values(), trainer.max_grad_norm) as norms:
+            for part in parts:
+                require_finite(part, "loss", _REMEDY)
+                part.backward()
+        return torch.stack(norms).norm().item() if norms else 0.0
+    for part in parts:
+        require_finite(part, "loss", _REMEDY)
+        part.backward()
+    parameters = list(trainer.parameters.values())
+    trainer.processes.average_gradients(parameters)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, trainer.max_grad_norm)
+    require_finite(norm, "gradient", _REMEDY)
+    trainer.optimizer.step()
+    return norm.item()
