@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from documented import draw_elsewhere, page_script
 from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.kohya import to_kohya, write_kohya
+from lookforward.adapters.comfyui import to_comfyui, write_comfyui
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
 from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.trainer import Trainer, train
@@ -243,6 +244,23 @@ def test_a_reader_without_the_metadata_draws_the_same(tmp_path: Path, alpha: flo
 
 
 @both
+def test_a_run_begins_from_an_earlier_lora(tmp_path: Path, dora: bool, text: bool) -> None:
+    earlier = lora(dora, text, rank=2, alpha=4.0)
+    trained = disturbed(make_pipeline(), earlier)
+    (tmp_path / "export").mkdir()
+    earlier.export(trained, tmp_path / "export")
+    image = draw(trained.pipeline)
+    for alpha in (2.0, 8.0):  # of the run that goes on, which may count the change otherwise
+        policy = DiffusionPolicy(make_pipeline())
+        replace(lora(dora, text, rank=2, alpha=alpha), start=str(tmp_path)).attach(policy)
+        assert (draw(policy.pipeline) == image).all()
+    with raises("start-misfit", "adapter.rank"):
+        replace(lora(dora, text, rank=3), start=str(tmp_path)).attach(DiffusionPolicy(make_pipeline()))
+    with raises("export-unreadable", "nowhere"):
+        replace(lora(dora, text), start="nowhere").attach(DiffusionPolicy(make_pipeline()))
+
+
+@both
 def test_strength_goes_from_the_untouched_model_to_the_trained_one(tmp_path: Path, dora: bool, text: bool) -> None:
     adapter = lora(dora, text)
     trained = disturbed(make_pipeline(), adapter)
@@ -309,7 +327,7 @@ def sd_14() -> Any:
             hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, vocab_size=49408
         )
         parts = {"unet": unet, "text_encoder": CLIPTextModel(text)}
-        return SimpleNamespace(components=parts, denoiser=unet, family=SD)
+        return SimpleNamespace(components=parts, denoiser=unet, family=SD, device=torch.device("meta"))
 
 
 def kohya_names() -> Iterator[tuple[str, int, int]]:
@@ -342,7 +360,7 @@ def test_stable_diffusion_1_4(dora: bool, counts: tuple[int, int]) -> None:
     assert sum(p.numel() for p in parameters.values()) == counts[1]
     parts = ("unet", "text_encoder")
     layers = {f"{part}.{name}": t for part in parts for name, t in layers_of(model.components[part]).items()}
-    made = to_kohya(layers, {"unet": 2.0, "text_encoder": 2.0})
+    made = to_comfyui(layers, {"unet": 2.0, "text_encoder": 2.0}, SD)
     wanted: dict[str, tuple[int, ...]] = {}
     for name, width_in, width_out in kohya_names():
         wanted |= {f"{name}.lora_down.weight": (4, width_in), f"{name}.lora_up.weight": (width_out, 4)}
@@ -356,7 +374,7 @@ def test_diffusers_reads_the_kohya_file_as_the_same_lora(tmp_path: Path, text: b
     adapter = lora(text=text, rank=2, alpha=4.0)
     trained = disturbed(make_pipeline(), adapter)
     adapter.export(trained, tmp_path)
-    write_kohya(tmp_path, tmp_path / "out" / "dog_kohya.safetensors")
+    write_comfyui(tmp_path, tmp_path / "out" / "dog_kohya.safetensors", "", SD)
     pipeline = make_pipeline()
     pipeline.load_lora_weights(str(tmp_path / "out"), weight_name="dog_kohya.safetensors")
     assert (draw(pipeline) == draw(trained.pipeline)).all()
@@ -371,7 +389,7 @@ def test_a_dora_in_kohyas_layout_is_the_same_weights(tmp_path: Path) -> None:
     """Read by LyCORIS's rule, each row of W + (alpha / rank)·BA brought to the length dora_scale."""
     adapter = lora(dora=True, text=True, rank=2, alpha=4.0)
     adapter.export(disturbed(make_pipeline(), adapter), tmp_path)
-    write_kohya(tmp_path, tmp_path / "kohya.safetensors")
+    write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     file = load_file(tmp_path / "kohya.safetensors")
     merged, base = make_pipeline(), make_pipeline()
     merge_lora(merged, tmp_path)
@@ -391,10 +409,10 @@ def test_a_dora_in_kohyas_layout_is_the_same_weights(tmp_path: Path) -> None:
 
 def test_kohya_says_what_it_cannot_convert(tmp_path: Path) -> None:
     with raises("export-unreadable", "lora or dora"):
-        write_kohya(tmp_path, tmp_path / "kohya.safetensors")
+        write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     save_file({"transformer.block.lora_A.weight": torch.zeros(2, 2)}, tmp_path / WEIGHTS)
-    with raises("format-family", "transformer.block.lora_A.weight"):
-        write_kohya(tmp_path, tmp_path / "kohya.safetensors")
+    with raises("format-family", "transformer.block"):
+        write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
 
 
