@@ -53,6 +53,9 @@ def _of_photos(settings: Settings, subject: Subject) -> Iterator[tuple[str, str]
         yield "data.describe", "every photo has a caption"
     if data.crops > 1 and all(len(photo.squares) == 1 for photo in photos):
         yield "data.crops", "every photo is square already"
+    asked, steps = settings.evaluation, settings.run.steps
+    if asked.every and asked.patience >= -(-steps // asked.every) - 1:
+        yield "evaluation.patience", f"only {-(-steps // asked.every)} measurements are made in {steps} steps"
     if settings.run.export_every >= settings.run.steps:
         yield "run.export_every", f"run.steps = {settings.run.steps} ends before, and the last step is exported anyway"
 
