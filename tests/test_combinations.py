@@ -12,6 +12,7 @@ from jobs import SETTINGS, logged
 from lookforward import personalize
 from lookforward.assembly import build
 from lookforward.assembly.class_images import build_class_images
+from lookforward.assembly.unused import unused_settings
 from lookforward.config.recipe import load_settings, until_best
 from lookforward.data.subjects import read_subject
 from lookforward.models.encoding_cache import EncodingCache
@@ -130,7 +131,21 @@ def test_patience_that_no_run_can_try_is_named(
 ) -> None:
     asked = options | {"evaluation.every": 3, "evaluation.images": 1, "evaluation.patience": patience}  # steps 3 and 6
     settings = load_settings("look-forward", asked)
-    from lookforward.assembly.unused import unused_settings
-
     notes = unused_settings(settings, asked, read_subject(photos, settings))
     assert any("evaluation.patience" in note for note in notes) == said
+
+
+def test_an_end_is_looked_for_as_a_recipe_of_ones_own_says(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('base = "look-forward"\n[evaluation]\nevery = 7\npatience = 2\n', encoding="utf-8")
+    settings = load_settings(str(recipe), {"model.name": str(tiny_model)})
+    own = until_best(settings, {})
+    assert (own.evaluation.every, own.evaluation.patience) == (7, 2)
+    assert own.run.steps == 3 * settings.run.steps
+
+
+def test_a_word_alone_remembers_no_class(options: dict[str, Any], photos: Path) -> None:
+    asked = options | {"adapter.name": "textual-inversion", "objective.prior_weight": 0.5}
+    settings = load_settings("look-forward", asked)
+    notes = unused_settings(settings, asked, read_subject(photos, settings))
+    assert any("objective.prior_weight" in note for note in notes)
