@@ -12,7 +12,6 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-import lookforward
 from lookforward.core.types import CachedLatents, Conditioning
 from lookforward.data.class_images import cache_folder
 from lookforward.files import write_tensors, writing
@@ -35,7 +34,7 @@ class EncodingCache:
     def __init__(self, policy: DiffusionPolicy, model: str, weights: str) -> None:
         self.policy = policy
         formats = [weights, str(policy.dtype), policy.device.type, torch.get_num_threads()]
-        formats += [one.__version__ for one in (lookforward, torch, diffusers, transformers)]  # whose code encodes
+        formats += [one.__version__ for one in (torch, diffusers, transformers)]  # whose code encodes
         self._about = [policy.family.name, model, *formats]
 
     def latents(self, photos: Tensor, encode: Callable[[Tensor], CachedLatents]) -> CachedLatents:
