@@ -58,9 +58,10 @@ def test_a_critic_that_rests_and_micro_batches_go_on_exactly(
 
 
 def test_micro_batches_are_not_for_baselines(options: dict[str, Any], photos: Path) -> None:
+    own = {"objective.reward": "look-forward", "run.batch_size": 2}
     sizes = []
     for accumulate in (1, 3):
-        settings = load_settings("draft", options | {"run.accumulate": accumulate, "run.batch_size": 2})
+        settings = load_settings("draft", options | own | {"run.accumulate": accumulate})
         sizes.append(build(settings, read_subject(photos, settings)).trainer.batch_size)
     assert sizes == [2, 2]  # which is how many class images join a step
 
