@@ -21,7 +21,7 @@ from documented import draw_elsewhere, page_script
 from errors import raises
 from jobs import SETTINGS
 from lookforward import personalize
-from lookforward.adapters.kohya import to_kohya, write_kohya
+from lookforward.adapters.comfyui import to_comfyui, write_comfyui
 from lookforward.adapters.lora import WEIGHTS, LoraAdapter, layers_of, load_lora, merge_lora
 from lookforward.algorithm.examples import PromptCache
 from lookforward.algorithm.trainer import Trainer, train
@@ -342,7 +342,7 @@ def test_stable_diffusion_1_4(dora: bool, counts: tuple[int, int]) -> None:
     assert sum(p.numel() for p in parameters.values()) == counts[1]
     parts = ("unet", "text_encoder")
     layers = {f"{part}.{name}": t for part in parts for name, t in layers_of(model.components[part]).items()}
-    made = to_kohya(layers, {"unet": 2.0, "text_encoder": 2.0})
+    made = to_comfyui(layers, {"unet": 2.0, "text_encoder": 2.0}, SD)
     wanted: dict[str, tuple[int, ...]] = {}
     for name, width_in, width_out in kohya_names():
         wanted |= {f"{name}.lora_down.weight": (4, width_in), f"{name}.lora_up.weight": (width_out, 4)}
@@ -356,7 +356,7 @@ def test_diffusers_reads_the_kohya_file_as_the_same_lora(tmp_path: Path, text: b
     adapter = lora(text=text, rank=2, alpha=4.0)
     trained = disturbed(make_pipeline(), adapter)
     adapter.export(trained, tmp_path)
-    write_kohya(tmp_path, tmp_path / "out" / "dog_kohya.safetensors")
+    write_comfyui(tmp_path, tmp_path / "out" / "dog_kohya.safetensors", "", SD)
     pipeline = make_pipeline()
     pipeline.load_lora_weights(str(tmp_path / "out"), weight_name="dog_kohya.safetensors")
     assert (draw(pipeline) == draw(trained.pipeline)).all()
@@ -371,7 +371,7 @@ def test_a_dora_in_kohyas_layout_is_the_same_weights(tmp_path: Path) -> None:
     """Read by LyCORIS's rule, each row of W + (alpha / rank)·BA brought to the length dora_scale."""
     adapter = lora(dora=True, text=True, rank=2, alpha=4.0)
     adapter.export(disturbed(make_pipeline(), adapter), tmp_path)
-    write_kohya(tmp_path, tmp_path / "kohya.safetensors")
+    write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     file = load_file(tmp_path / "kohya.safetensors")
     merged, base = make_pipeline(), make_pipeline()
     merge_lora(merged, tmp_path)
@@ -391,10 +391,10 @@ def test_a_dora_in_kohyas_layout_is_the_same_weights(tmp_path: Path) -> None:
 
 def test_kohya_says_what_it_cannot_convert(tmp_path: Path) -> None:
     with raises("export-unreadable", "lora or dora"):
-        write_kohya(tmp_path, tmp_path / "kohya.safetensors")
+        write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     save_file({"transformer.block.lora_A.weight": torch.zeros(2, 2)}, tmp_path / WEIGHTS)
     with raises("format-family", "transformer.block.lora_A.weight"):
-        write_kohya(tmp_path, tmp_path / "kohya.safetensors")
+        write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
 
 

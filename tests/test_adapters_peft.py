@@ -26,6 +26,7 @@ from lookforward.config.recipe import load_settings
 from lookforward.core.specs import find_spec
 from lookforward.core.types import State
 from lookforward.exports.load import apply_export
+from lookforward.models.families.sd import SD
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
@@ -164,7 +165,7 @@ def test_the_layout_of_lycoris_is_the_same_change(name: str, rank: int, tmp_path
     policy, adapter = DiffusionPolicy(make_pipeline()), adapter_of(name, **{"adapter.rank": rank})
     disturb(adapter.attach(policy))
     adapter.export(policy, tmp_path)
-    write_lycoris(tmp_path, tmp_path / "file.safetensors", "sks dog")
+    write_lycoris(tmp_path, tmp_path / "file.safetensors", "sks dog", SD)
     tensors = load_file(tmp_path / "file.safetensors")
     layers = {key.partition(".")[0] for key in tensors}
     modules: dict[str, Any] = {

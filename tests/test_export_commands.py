@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from exports import make_export, make_model
 from jobs import Command, tree
 from lookforward import load_personalized
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.kohya import about_the_base, to_kohya
+from lookforward.adapters.comfyui import about_the_base, to_comfyui
 from lookforward.adapters.textual_inversion import file_name
 from lookforward.config.reading import structure
 from lookforward.config.settings import Settings
 from lookforward.exports.card import CARD
 from lookforward.exports.load import load_export, manifest_of, read_manifest
+from lookforward.models.families.sd import SD
 from lookforward.models.pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import MANIFEST, Run, open_run
@@ -71,12 +73,12 @@ def test_every_adapter_has_its_formats() -> None:
     formats = {spec.name: spec.format_names for spec in ADAPTERS}
     assert formats == {
         "full": ("diffusers", "merged"),
-        "lora": ("diffusers", "kohya", "merged"),
-        "dora": ("diffusers", "kohya", "merged"),
-        "loha": ("diffusers", "kohya", "merged"),
-        "lokr": ("diffusers", "kohya", "merged"),
+        "lora": ("diffusers", "comfyui", "kohya", "merged"),
+        "dora": ("diffusers", "comfyui", "kohya", "merged"),
+        "loha": ("diffusers", "comfyui", "kohya", "merged"),
+        "lokr": ("diffusers", "comfyui", "kohya", "merged"),
         "oft": ("diffusers", "merged"),
-        "pivotal": ("diffusers", "kohya", "merged"),
+        "pivotal": ("diffusers", "comfyui", "kohya", "merged"),
         "custom-diffusion": ("diffusers", "merged"),
         "textual-inversion": ("diffusers", "a1111", "merged"),
         "p-plus": ("diffusers",),
@@ -183,13 +185,31 @@ def test_kohya_is_one_file(adapter: str, run: Command, exports: dict[str, Path],
         assert np.abs(drawn(plain, prompt) - drawn(load_export(exports[adapter], "cpu"), prompt)).max() <= 1
 
 
-@pytest.mark.parametrize(("width", "version", "two"), [(768, "sd_v1", "False"), (1024, "sd_v2", "True"), (16, "", "")])
+def test_the_layout_is_that_of_the_family(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
+    for layout in ("comfyui", "kohya"):
+        assert run("export", exports["lora"], "--format", layout, "--output", layout)[0] == 0
+    files = [load_file(f"{layout}/lora.safetensors") for layout in ("comfyui", "kohya")]
+    assert files[0].keys() == files[1].keys()  # of Stable Diffusion, ComfyUI reads kohya's
+    assert "with the node LoraLoader" in Path("comfyui/README.md").read_text()
+    other = shutil.copytree(exports["lora"], tmp_path / "other")
+    manifest = json.loads((other / MANIFEST).read_text())
+    for name, said in (("flux", "FLUX.1"), ("deep", "no family 'deep'")):
+        (other / MANIFEST).write_text(json.dumps(manifest | {"family": name}))
+        status, _, err = run("export", other, "--format", "comfyui", "--output", "out")
+        assert (status, said in err) == (2, True), err
+        assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("width", "version", "two"),
+    [(768, "sd_v1", "False"), (1024, "sd_v2", "True"), (2048, "sdxl_base_v1-0", "False"), (16, "", "")],
+)
 def test_a_lora_tells_of_which_stable_diffusion_it_is(width: int, version: str, two: str) -> None:
     layers = {
         f"unet.mid_block.attentions.0.transformer_blocks.0.{layer}.lora.down.weight": torch.zeros(4, width)
         for layer in ("attn2.to_k", "attn2.to_v")
     }
-    said = about_the_base(to_kohya(layers, {}))
+    said = about_the_base(to_comfyui(layers, {}, SD))
     assert said == ({"ss_base_model_version": version, "ss_v2": two} if version else {})
 
 
@@ -318,7 +338,7 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
             ["export", "{full}", "--format", "kohya"],
             "The adapter 'full' has no format 'kohya': it has diffusers, merged.",
         ),
-        (["export", "{lora}", "--format", "a1111"], "'lora' has no format 'a1111': it has diffusers, kohya, merged."),
+        (["export", "{lora}", "--format", "a1111"], "has no format 'a1111': it has diffusers, comfyui, kohya, merged."),
         (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
         (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is for --format merged"),
         (["export", "{model}", "--format", "merged"], "is a plain model: give a run folder or an export"),

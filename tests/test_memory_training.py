@@ -74,10 +74,11 @@ def test_fused_updates_equal_an_update_afterwards_where_nothing_is_clipped() -> 
 
 
 def test_fused_updates_clip_each_gradient_by_itself() -> None:
-    layers = nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(2)])
+    layers = [nn.Linear(1, 1, bias=False) for _ in range(2)]
+    weights = [layer.weight for layer in layers]
     before = [layer.weight.item() for layer in layers]
-    optimizer = torch.optim.SGD(layers.parameters(), lr=1.0)
-    with updating_in_backward(optimizer, layers.parameters(), 0.5) as norms:
+    optimizer = torch.optim.SGD(weights, lr=1.0)
+    with updating_in_backward(optimizer, weights, 0.5) as norms:
         (3 * layers[0].weight + 0.25 * layers[1].weight).sum().backward()
     moved = [old - layer.weight.item() for old, layer in zip(before, layers, strict=True)]
     assert moved == pytest.approx([0.5, 0.25], abs=1e-5)

@@ -1,16 +1,17 @@
-"""An exported LoHa or LoKr in the layout of LyCORIS, which ComfyUI and A1111 read."""
+"""An exported LoHa or LoKr in LyCORIS' layout, which ComfyUI reads for every family and A1111 for Stable Diffusion."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lookforward.adapters.kohya import name_of_layer
+from lookforward.adapters.comfyui import name_of_layer
 from lookforward.adapters.peft_layers import read_peft
+from lookforward.core.protocols import Family
 from lookforward.files import write_tensors, writing
 
 
-def write_lycoris(folder: Path, path: Path, trigger: str = "") -> None:
+def write_lycoris(folder: Path, path: Path, trigger: str, family: Family) -> None:
     """Write the export in `folder` to the file `path`. trigger: what prompts call the subject.
 
     peft's factors have LyCORIS's own names. The scale alpha / rank goes into the first factor, since readers leave it
@@ -26,7 +27,7 @@ def write_lycoris(folder: Path, path: Path, trigger: str = "") -> None:
         scale = settings["alpha"] / settings["r"]
         for key, tensor in learned.items():
             layer, _, factor = key.rpartition(".")
-            name = name_of_layer(part, layer)
+            name = name_of_layer(part, layer, family)
             first = factor in ("hada_w1_a", "lokr_w1", "lokr_w1_a")
             tensors[f"{name}.{factor}"] = tensor * scale if first else tensor
             tensors[f"{name}.alpha"] = torch.tensor(float(settings["r"]))

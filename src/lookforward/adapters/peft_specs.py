@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from lookforward.adapters.specs import LORA, late
-from lookforward.core.specs import AdapterSpec, ExportFormat
+from lookforward.adapters.specs import files_for_comfyui, late
+from lookforward.core.specs import AdapterSpec
 
 _LOAD_PEFT = [
     "from pathlib import Path",
@@ -12,13 +12,6 @@ _LOAD_PEFT = [
     "    module = getattr(pipeline, part.parent.name)",
     "    setattr(pipeline, part.parent.name, PeftModel.from_pretrained(module, part.parent))",
 ]
-_LYCORIS = ExportFormat(
-    "kohya",
-    lambda export, folder, name, subject: late("lycoris", "write_lycoris")(
-        export, folder / f"{name}.safetensors", subject
-    ),
-    LORA.formats[0].loading,
-)
 LOHA = AdapterSpec(
     name="loha",
     label="LoHa",
@@ -27,7 +20,7 @@ LOHA = AdapterSpec(
     usage=lambda _: list(_LOAD_PEFT),
     load=late("loha", "bake_loha"),
     merge=late("loha", "bake_loha"),
-    formats=(_LYCORIS,),
+    formats=files_for_comfyui("lycoris", "write_lycoris"),
     defaults={  # rank, alpha and rate of peft's example for Stable Diffusion
         "adapter": {"train_text_encoder": False, "rank": 8, "alpha": 8.0},
         "optimizer": {"learning_rate": 1e-4},

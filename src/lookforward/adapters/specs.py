@@ -18,6 +18,21 @@ def late(module: str, function: str) -> Callable[..., Any]:
     return lambda *given: getattr(import_module(f"lookforward.adapters.{module}"), function)(*given)
 
 
+def files_for_comfyui(module: str, function: str) -> tuple[ExportFormat, ExportFormat]:
+    """The formats of an adapter that becomes one file by a function of (export, file, subject, family)."""
+
+    def write(export: Path, folder: Path, name: str, subject: str, family: Any) -> None:
+        late(module, function)(export, folder / f"{name}.safetensors", subject, family)
+
+    def write_kohya(export: Path, folder: Path, name: str, subject: str, family: Any) -> None:
+        late("comfyui", "require_kohya")(family)
+        write(export, folder, name, subject, family)
+
+    comfyui = "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader."
+    a1111 = " A1111: put it into\n`models/Lora` and write `<lora:{name}:1>` in the prompt."
+    return ExportFormat("comfyui", write, comfyui), ExportFormat("kohya", write_kohya, comfyui + a1111)
+
+
 FULL = AdapterSpec(
     name="full",
     label="full",
@@ -35,16 +50,7 @@ LORA = AdapterSpec(
     usage=lambda _: ['pipeline.load_lora_weights("FOLDER")'],
     load=late("lora", "load_lora"),
     merge=late("lora", "merge_lora"),
-    formats=(
-        ExportFormat(
-            "kohya",
-            lambda export, folder, name, subject: late("kohya", "write_kohya")(
-                export, folder / f"{name}.safetensors", subject
-            ),
-            "ComfyUI: put `{name}.safetensors` into `models/loras` and load it with the node LoraLoader. A1111: put it "
-            "into\n`models/Lora` and write `<lora:{name}:1>` in the prompt.",
-        ),
-    ),
+    formats=files_for_comfyui("comfyui", "write_comfyui"),
     defaults={  # as diffusers' train_dreambooth_lora trains it
         "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},
         "optimizer": {"learning_rate": 1e-4},
@@ -100,10 +106,18 @@ CUSTOM_DIFFUSION = AdapterSpec(
 )
 
 
-def _write_word_and_lora(export: Path, folder: Path, name: str, subject: str) -> None:
-    """The files of both for other programs."""
-    late("kohya", "write_kohya")(export, folder / f"{name}.safetensors", subject)
-    late("textual_inversion", "write_single_words")(export, folder)
+def _with_words(lora: ExportFormat) -> ExportFormat:
+    """The same, and the files of the words."""
+
+    def write(export: Path, folder: Path, name: str, subject: str, family: Any) -> None:
+        lora.write(export, folder, name, subject, family)
+        late("textual_inversion", "write_single_words")(export, folder)
+
+    words = (
+        " The word is in the other file: ComfyUI takes it in `models/embeddings`, where a prompt calls it\n"
+        "`embedding:NAME`, A1111 in `embeddings`."
+    )
+    return replace(lora, write=write, loading=lora.loading + words)
 
 
 TEXTUAL_INVERSION = AdapterSpec(
@@ -147,14 +161,7 @@ PIVOTAL = AdapterSpec(
     usage=lambda words: [*LORA.usage(words), *_load_words(words)],
     load=late("pivotal", "load_pivotal"),
     merge=late("pivotal", "merge_pivotal"),
-    formats=(
-        ExportFormat(
-            "kohya",
-            lambda export, folder, name, subject: _write_word_and_lora(export, folder, name, subject),
-            LORA.formats[0].loading + " The word is in the other file: ComfyUI takes it in `models/embeddings`, where "
-            "a prompt calls it\n`embedding:NAME`, A1111 in `embeddings`.",
-        ),
-    ),
+    formats=tuple(_with_words(one) for one in LORA.formats),
     defaults={  # the rates of LoRA and of Textual Inversion, both as diffusers trains them
         "subject": {"identifier": "<sks>"},
         "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},

@@ -1,8 +1,12 @@
 """Where commands print."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from lookforward.models.memory import Table
 
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
 
@@ -11,6 +15,19 @@ def print_notes(notes: Iterable[str]) -> None:
     """A line for each note."""
     for note in notes:
         console.print(f"Note: {note}")
+
+
+def print_memory(table: "Table") -> None:
+    """What a run needs of memory, part by part. GiB, as the sizes of GPUs are given."""
+    console.print(f"\n{'memory':26} {'parameters':>14} {'GiB':>8}  on the device while")
+    for row in table.rows:
+        count = f"{row.parameters:,}" if row.parameters else ""
+        when = " and ".join(["training"] * row.training + ["drawing"] * row.drawing) or "neither"
+        console.print(f"{row.part:26} {count:>14} {row.bytes / 2**30:8.3f}  {when}")
+    console.print(f"{'in training':26} {'':14} {table.training / 2**30:8.3f}")
+    console.print(f"{'encoding and drawing':26} {'':14} {table.drawing / 2**30:8.3f}  without activations")
+    for what in table.unknown:
+        console.print(f"Not counted: {what}.")
 
 
 def split_words(given: Iterable[str]) -> tuple[str, ...]:

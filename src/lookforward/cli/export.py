@@ -11,7 +11,7 @@ from lookforward.errors import LookforwardError
 
 def export(
     run: tyro.conf.Positional[str],
-    format: Literal["diffusers", "kohya", "a1111", "merged"],
+    format: Literal["diffusers", "comfyui", "kohya", "a1111", "merged"],
     output: Path | None = None,
     strength: float | None = None,
 ) -> None:
@@ -19,8 +19,9 @@ def export(
 
     Args:
         run: Run folder or export.
-        format: diffusers: as the run wrote it. kohya: a LoRA as one file, for ComfyUI and A1111. a1111: a learned
-            word as one file, for both. merged: a pipeline folder with the adapter baked in.
+        format: diffusers: as the run wrote it. comfyui: a LoRA as one file, in the layout that ComfyUI reads for the
+            model's family. kohya: that of Stable Diffusion 1, 2 and XL, which A1111 reads too. a1111: a learned word as
+            one file, for both. merged: a pipeline folder with the adapter baked in.
         output: New folder; RUN/export-FORMAT if not given.
         strength: Of merged, 0 the base model, 1 the trained one; 1 if not given.
     """

@@ -19,6 +19,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "score": "score",
     "export": "export",
     "merge": "export",
+    "push": "push",
     "compare": TOYBOX,
     "ablate": TOYBOX,
     "benchmark": "benchmark",

@@ -2,11 +2,11 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
-from lookforward.cli.console import console, print_notes
+from lookforward.cli.console import console, print_memory, print_notes
 from lookforward.cli.options import RunOptions
 
 
@@ -15,6 +15,7 @@ def train(
     recipe: str = "look-forward",
     output: Path | None = None,
     dry_run: bool = False,
+    fit: Literal[8, 12, 16, 24] | None = None,
     until_best: bool = False,
     *,
     settings: RunOptions,
@@ -30,9 +31,11 @@ def train(
         output: Run folder; runs/PHOTOS-RECIPE if not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
         until_best: Needs no number of steps: measure identity and prompt following while training, and end when they
             no longer gain. The export is the best step.
-        dry_run: Check everything and show the resolved settings; train nothing.
+        dry_run: Check everything, show the resolved settings and the memory of each part; train nothing.
+        fit: Choose settings with which the run fits into a GPU of so many GB, and say which and why.
     """
     from lookforward.assembly import check
+    from lookforward.assembly.memory import memory_table
     from lookforward.assembly.processes import join_processes, leave_processes
     from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
@@ -43,6 +46,8 @@ def train(
     from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
+    if fit is not None:
+        given |= _choose(recipe, name_subjects(photos, given), fit)
     named = name_subjects(photos, given)
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
@@ -60,6 +65,7 @@ def train(
         _account(subject, "# ")
         console.print(to_toml(resolved), end="")
         print_notes(notes)
+        print_memory(memory_table(resolved))
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
         last = _run_job(job, resolved.run.steps)
@@ -95,6 +101,18 @@ def _account(subject: Any, mark: str = "") -> None:
         captions = sum(bool(photo.caption) for photo in one.photos)
         own = f", and {captions} captions in its place" if captions else ""
         console.print(f"{mark}Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
+
+
+def _choose(recipe: str, given: dict[str, Any], gigabytes: int) -> dict[str, Any]:
+    """Settings to add so that the run fits, after they were shown."""
+    from lookforward.assembly.fit import RESERVE, fit
+
+    chosen = fit(recipe, given, gigabytes)
+    needs = f"{chosen.table.peak / 2**30:.1f} GiB, and about {RESERVE:g} GiB beside it"
+    console.print(f"To fit {gigabytes} GB ({needs}):" if chosen.reasons else f"Fits {gigabytes} GB as it is ({needs}).")
+    for reason in chosen.reasons:
+        console.print(f"  {reason}", highlight=False)
+    return chosen.changes
 
 
 def _count_photos(subject: Any) -> str:

@@ -102,7 +102,9 @@ class Family(Protocol):
     model_index.json. denoiser, text_encoders, tokenizers: attributes of that pipeline, in this order; those that a
     pipeline may lack are in `optional`. load_options: further arguments of `from_pretrained`. capabilities: what
     adapters may need of it: "cross-attention" (layers that read the prompt alone), "learned-words" (one text encoder
-    that can learn tokens). lora_targets: the layers that LoRA adapts, for each component. schedulers: samplers by the
+    that can learn tokens). lora_targets: the layers that LoRA adapts, for each component. comfyui: what
+    stands before a layer's name in the LoRAs that ComfyUI reads, for each component: "lora_unet_", after which dots
+    become underscores, or "transformer.", after which they stay; empty if it reads none. schedulers: samplers by the
     names that users know, to diffusers' classes; the first is the default. defaults: dotted settings that differ.
     """
 
@@ -116,6 +118,7 @@ class Family(Protocol):
     load_options: Mapping[str, Any]
     capabilities: frozenset[str]
     lora_targets: Mapping[str, tuple[str, ...]]
+    comfyui: Mapping[str, str]
     schedulers: Mapping[str, str]
     defaults: Mapping[str, Any]
 

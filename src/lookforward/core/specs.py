@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lookforward.core.protocols import Adapter, Reward, Score
+    from lookforward.core.protocols import Adapter, Family, Reward, Score
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class ExportFormat:
     """Another program's layout of an export.
 
     name: as in `--format`, "kohya". write: from (export folder, empty target folder, name of the result, what prompts
-    call the subject) to files. loading: how to load them, in Markdown; {name} is the name of the result.
+    call the subject, the model's family) to files; it raises LookforwardError where the family has no such layout.
+    loading: how to load them, in Markdown; {name} is the name of the result.
     named_by_file: whether prompts there call the subject by the name of the file.
     """
 
     name: str
-    write: Callable[[Path, Path, str, str], None]
+    write: Callable[[Path, Path, str, str, Family], None]
     loading: str
     named_by_file: bool = False
 

@@ -12,6 +12,7 @@ from lookforward.exports.merge import merge
 from lookforward.exports.source import Source
 from lookforward.exports.write import require_new
 from lookforward.files import atomic_folder
+from lookforward.models.families import FAMILIES
 
 _REMEDY = "The export is intact: make room, or give another --output."
 
@@ -23,7 +24,8 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
     None; or one of the formats of the adapter's spec.
 
     Raises:
-        LookforwardError: the adapter has no such layout, or `folder` is taken or cannot be written.
+        LookforwardError: the adapter or the model's family has no such layout, or `folder` is taken or cannot be
+            written.
     """
     export = source.require_export()
     spec = find_spec(ADAPTERS, source.manifest["adapter"], "adapter")
@@ -45,7 +47,8 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
             shutil.copytree(export, partial, dirs_exist_ok=True)
             return
         chosen, name = find_spec(spec.formats, layout, "format"), file_name(source.name)
-        chosen.write(export, partial, name, source.subject)
+        family = find_spec(FAMILIES, source.manifest.get("family", FAMILIES[0].name), "family")
+        chosen.write(export, partial, name, source.subject, family)
         settings = source.run.settings if source.run else None
         loading = chosen.loading.format(name=name)
         word = file_name(source.manifest["identifier"]) if chosen.named_by_file else ""

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from lookforward.errors import LookforwardError
@@ -17,6 +18,7 @@ from lookforward.models.digests import digest_weights, remember_digests
 from lookforward.models.packages import require_extra
 from lookforward.models.pretrained import explain_load_error, explain_missing, no_progress_bars
 
+NORMS = (nn.GroupNorm, nn.LayerNorm)
 _PACKAGES = {"int8": "torchao", "fp8": "torchao", "nf4": "bitsandbytes"}
 
 
@@ -81,6 +83,9 @@ class LowPrecision:
         else:
             del module  # before the second copy: only one is in memory
             module = _load(kind, folder, dtype=self.dtype, quantization_config=self.config(source))
+        for one in module.modules():
+            if isinstance(one, NORMS):  # on a CPU they take no bfloat16 beside single precision
+                one.float()
         remember_digests(module, digests)
         return module.requires_grad_(False).eval()
 

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 from torch import Tensor, nn
 
-Weights = Literal["fp32", "bf16", "int8", "fp8", "nf4"]
 QUANTISED = ("int8", "fp8", "nf4")
 _BNB_BLOCK, _BNB_SMALL = 256, 4096  # bitsandbytes' 8-bit moments: numbers to a scale; below, they stay as they are
 _NF4_BLOCK, _NF4_NESTED = 64, 256  # numbers to a scale, and scales to a scale of theirs
@@ -15,12 +13,38 @@ _NF4_BLOCK, _NF4_NESTED = 64, 256  # numbers to a scale, and scales to a scale o
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. bytes: on the device. resident: whether it is there while training."""
+    """A line of the table. bytes: what it takes. training, drawing: whether that is on the device while a step is
+    taken, and while samples are drawn. parameters: how many numbers, of weights.
+    """
 
     part: str
     bytes: int
     parameters: int = 0
-    resident: bool = True
+    training: bool = True
+    drawing: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a run needs. rows: in the order to be shown. unknown: what could not be counted."""
+
+    rows: tuple[Row, ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> int:
+        """Bytes on the device in a training step."""
+        return sum(row.bytes for row in self.rows if row.training)
+
+    @property
+    def drawing(self) -> int:
+        """Bytes of weights and moments on the device while photos are encoded or samples drawn; no activations."""
+        return sum(row.bytes for row in self.rows if row.drawing)
+
+    @property
+    def peak(self) -> int:
+        """The larger of both."""
+        return max(self.training, self.drawing)
 
 
 def parameters_of(*modules: nn.Module, trained: bool | None = None) -> list[nn.Parameter]:
@@ -32,33 +56,35 @@ def parameters_of(*modules: nn.Module, trained: bool | None = None) -> list[nn.P
 def frozen_bytes(modules: Iterable[nn.Module], weights: str, precision: str) -> int:
     """Bytes of the weights and buffers that are not trained: quantised in linear layers, the others in one precision.
 
-    weights: of the frozen parts, see `Weights`. precision: what the model computes in, "fp32" or "bf16", which the
-    layers that are not quantised are stored in.
+    weights: as `model.weights`. precision: what the model computes in, "fp32" or "bf16", which the layers that are not
+    quantised are stored in.
     """
-    rest = 4 if weights == "fp32" else 2 if weights == "bf16" or precision == "bf16" else 4
+    rest = 2 if weights != "fp32" and precision == "bf16" else 4
     total, seen = 0, set[int]()
     for module in (inner for outer in modules for inner in outer.modules()):
-        for name, weight in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            if weight.requires_grad or id(weight) in seen:
+        for name, one in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if one.requires_grad or id(one) in seen:
                 continue
-            seen.add(id(weight))
-            linear = isinstance(module, nn.Linear) and name == "weight"
-            total += (
-                quantised_bytes(weight, weights, rest) if linear and weights in QUANTISED else rest * weight.numel()
-            )
+            seen.add(id(one))
+            if isinstance(module, nn.Linear) and name == "weight" and weights in QUANTISED:
+                total += quantised_bytes(one, weights)
+            elif one.is_floating_point() and not isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+                total += rest * one.numel()
+            else:  # indices, and norms, which stay in single precision
+                total += one.element_size() * one.numel()
     return total
 
 
-def quantised_bytes(weight: Tensor, weights: str, rest: int) -> int:
+def quantised_bytes(weight: Tensor, weights: str) -> int:
     """Bytes of one weight (out, in) of a linear layer: its numbers and their scales.
 
-    int8 (torchao): a byte for a number, and for each row a scale in the precision of the rest. fp8 (torchao): the same
-    with a scale in single precision. nf4 (bitsandbytes, nested): half a byte; a byte for each 64 numbers; four for each
-    256 of those.
+    int8 (torchao): a byte for a number; for each row a scale in single precision, and a byte for its zero. fp8
+    (torchao): a byte for a number, and a scale for each row. nf4 (bitsandbytes, nested): half a byte; a byte for each
+    64 numbers; four for each 256 of those.
     """
     numbers, rows = weight.numel(), weight.shape[0]
     if weights == "int8":
-        return numbers + rest * rows
+        return numbers + 5 * rows
     if weights == "fp8":
         return numbers + 4 * rows
     blocks = ceil(numbers / _NF4_BLOCK)
@@ -79,13 +105,3 @@ def moment_bytes(trained: Iterable[nn.Parameter], eight_bit: bool = False) -> in
         blocks = ceil(numbers / _BNB_BLOCK)
         total += 2 * numbers + 8 * blocks if eight_bit and numbers >= _BNB_SMALL else 8 * numbers
     return total
-
-
-def total(rows: Iterable[Row], drawing: bool = False) -> int:
-    """Bytes while training or, with drawing, while samples are drawn: all weights are there then, no activations."""
-    if drawing:
-        return sum(row.bytes for row in rows if row.parameters or row.part == MOMENTS)
-    return sum(row.bytes for row in rows if row.resident)
-
-
-MOMENTS = "optimizer"

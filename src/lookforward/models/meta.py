@@ -11,52 +11,58 @@ import torch
 import transformers
 
 from lookforward.core.types import Conditioning
-from lookforward.models.families import FAMILIES, family_of, find_family
-from lookforward.models.pretrained import no_progress_bars
+from lookforward.models.families import family_of, find_family
+from lookforward.models.pretrained import explain_load_error, no_progress_bars
 
 SIZES = Path(__file__).parent / "sizes"
 
 
 def meta_pipeline(folder: Path) -> Any:
-    """The pipeline of a folder, with its tokenizers and scheduler; its modules are on the meta device."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    family = find_family(index["_class_name"])
-    modules = {
-        name: meta_module(*index[name], json.loads((folder / name / "config.json").read_text(encoding="utf-8")))
-        for name in (family.denoiser, "vae", *family.text_encoders)
-        if (index.get(name) or [None])[0]
-    }
-    absent = [name for name in family.optional if not (index.get(name) or [None])[0]]
-    kind: Any = getattr(diffusers, family.pipeline_class)
-    with no_progress_bars(diffusers.utils.logging, transformers.utils.logging):
-        return kind.from_pretrained(str(folder), **{**family.load_options, **dict.fromkeys(absent), **modules})
+    """The pipeline of a folder, with its tokenizers and scheduler; its modules are on the meta device.
+
+    Raises:
+        LookforwardError: it is of no known family, or a file is missing or damaged.
+    """
+    try:
+        index: dict[str, Any] = _read_json(folder / "model_index.json")
+        family = find_family(index["_class_name"])
+        there = [name for name in (family.denoiser, "vae", *family.text_encoders) if (index.get(name) or [None])[0]]
+        given: dict[str, Any] = dict.fromkeys(n for n in family.optional if not (index.get(n) or [None])[0])
+        for name in there:
+            library, kind = index[name]
+            given[name] = meta_module(library, kind, _read_json(folder / name / "config.json"))
+        pipeline_class: Any = getattr(diffusers, family.pipeline_class)
+        with no_progress_bars(diffusers.utils.logging, transformers.utils.logging):
+            return pipeline_class.from_pretrained(str(folder), **{**family.load_options, **given})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise explain_load_error(folder, error) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def known_pipeline(size: Mapping[str, Any]) -> Any:
     """The same for one of SIZES, which has no tokenizers."""
     kind: Any = getattr(diffusers, size["pipeline"])
-    family = find_family(size["pipeline"])
-    given = {name: meta_module(*part) for name, part in size["modules"].items()}
-    scheduler = size["scheduler"]
-    given["scheduler"] = getattr(diffusers, scheduler[0])(**scheduler[1])
-    taken = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "args", "kwargs")]
-    required = {
-        name: None
-        for name in taken
-        if inspect.signature(kind.__init__).parameters[name].default is inspect.Parameter.empty
-    }
-    return kind(**{**required, **{k: v for k, v in family.load_options.items() if k in taken}, **given})
+    name, config = size["scheduler"]
+    given = {part: meta_module(*one) for part, one in size["modules"].items()}
+    given |= {"scheduler": getattr(diffusers, name)(**config)}
+    taken = inspect.signature(kind.__init__).parameters
+    needed = [name for name, one in taken.items() if one.default is one.empty and name != "self"]
+    options = {name: value for name, value in find_family(size["pipeline"]).load_options.items() if name in taken}
+    return kind(**{**dict.fromkeys(needed), **options, **given})
 
 
-def meta_module(library: str, name: str, config: Mapping[str, Any]) -> Any:
-    """A frozen module of diffusers or transformers from its config."""
-    with torch.device("meta"):
+def meta_module(library: str, name: str, config: Mapping[str, Any], device: str = "meta") -> Any:
+    """A frozen module of diffusers or transformers from its config; on another device than meta, of random weights."""
+    with torch.device(device):
         if library == "diffusers":
             module = getattr(diffusers, name).from_config(dict(config))
         else:
             kind: Any = getattr(transformers, name)
             module = kind(kind.config_class.from_dict(dict(config)))
-    return module.float().requires_grad_(False).eval()
+    return (module.float() if device == "meta" else module).requires_grad_(False).eval()
 
 
 def known_sizes() -> dict[str, dict[str, Any]]:
@@ -77,12 +83,9 @@ def known_prompt(size: Mapping[str, Any]) -> Conditioning:
     return Conditioning(tokens, mask, pooled, extra)
 
 
-def meta_prompt(pipeline: Any, prompt: str) -> Conditioning:
+def meta_prompt(pipeline: Any, prompt: str) -> Conditioning | None:
     """The prompt as it is encoded, without its numbers: by the modules on the meta device, or as the family's known
-    models encode theirs, where how long it gets depends on numbers.
-
-    Raises:
-        ValueError: neither is known.
+    models encode theirs, where how long it gets depends on numbers. None where neither is known.
     """
     family = family_of(pipeline)
     try:
@@ -92,7 +95,7 @@ def meta_prompt(pipeline: Any, prompt: str) -> Conditioning:
         for size in known_sizes().values():
             if size["pipeline"] == family.pipeline_class:
                 return known_prompt(size)
-    raise ValueError(f"nothing is known of how {family.label} encodes a prompt")
+    return None
 
 
 def meta_latents(pipeline: Any, resolution: int, count: int) -> torch.Size:
@@ -101,6 +104,3 @@ def meta_latents(pipeline: Any, resolution: int, count: int) -> torch.Size:
         photo = torch.empty(1, 3, resolution, resolution)
         found = family_of(pipeline).encode_images(pipeline.vae, photo).mean.shape
     return torch.Size((count, *found[1:]))
-
-
-__all__ = ["FAMILIES", "known_pipeline", "known_prompt", "known_sizes", "meta_latents", "meta_pipeline", "meta_prompt"]

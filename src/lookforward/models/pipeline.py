@@ -31,11 +31,23 @@ def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = 
 
     low: parts that are stored in less than single precision.
     """
-    bundle = bundle_of(model)
-    source: str | Path = bundle.PIPELINE if bundle else model
-    pipeline = load_pipeline(source, find_device(device), low)
+    pipeline = load_pipeline(_source(model), find_device(device), low)
     family_of(pipeline).set_sampler(pipeline)
     return pipeline
+
+
+def pipeline_folder(model: str) -> Path:
+    """The folder that holds a pipeline, fetched if need be.
+
+    Raises:
+        LookforwardError: as `load_pipeline`.
+    """
+    return local_folder(_source(model), _fetch_pipeline)
+
+
+def _source(model: str) -> str | Path:
+    bundle = bundle_of(model)
+    return bundle.PIPELINE if bundle else model
 
 
 def find_device(device: str) -> str:

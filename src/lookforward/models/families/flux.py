@@ -43,6 +43,7 @@ class Flux:
         ),
         "text_encoder": ("k_proj", "out_proj", "q_proj", "v_proj"),
     }  # fmt: skip
+    comfyui: Mapping[str, str] = {"transformer": "transformer.", "text_encoder": "text_encoder."}
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
     defaults: Mapping[str, Any] = {  # resolution of that script; steps and guidance of the pipeline's own call
         "data": {"resolution": 512, "class_image_steps": 28},

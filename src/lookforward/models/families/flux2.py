@@ -45,6 +45,7 @@ class Flux2Klein:
             *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(_BLOCKS)),
         ),
     }  # fmt: skip
+    comfyui: Mapping[str, str] = {"transformer": "transformer."}
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
     defaults: Mapping[str, Any] = {  # resolution of that script; steps and guidance of the pipeline's own call
         "data": {"resolution": 512, "class_image_steps": 50},

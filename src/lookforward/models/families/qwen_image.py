@@ -32,6 +32,7 @@ class QwenImage:
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_qwen_image of diffusers adapts
         "transformer": ("to_k", "to_out.0", "to_q", "to_v"),
     }
+    comfyui: Mapping[str, str] = {"transformer": "diffusion_model."}
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
     defaults: Mapping[str, Any] = {  # size, steps and guidance of the pipeline's own call
         "data": {"resolution": 1024, "class_image_steps": 50},

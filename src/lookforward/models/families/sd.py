@@ -37,6 +37,7 @@ class StableDiffusion:
         "unet": ("to_k", "to_out.0", "to_q", "to_v"),
         "text_encoder": ("k_proj", "out_proj", "q_proj", "v_proj"),
     }
+    comfyui: Mapping[str, str] = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
     schedulers: Mapping[str, str] = {
         "ddim": "DDIMScheduler",
         "ddpm": "DDPMScheduler",

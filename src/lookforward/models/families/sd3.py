@@ -35,6 +35,11 @@ class StableDiffusion3:
         "text_encoder": _ATTENTION,
         "text_encoder_2": _ATTENTION,
     }  # fmt: skip
+    comfyui: Mapping[str, str] = {
+        "transformer": "transformer.",
+        "text_encoder": "text_encoder.",
+        "text_encoder_2": "text_encoder_2.",
+    }
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
     defaults: Mapping[str, Any] = {
         "data": {"resolution": 1024, "class_image_steps": 28},

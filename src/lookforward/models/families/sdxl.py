@@ -37,6 +37,11 @@ class StableDiffusionXL(StableDiffusion):
         "text_encoder": _ATTENTION,
         "text_encoder_2": _ATTENTION,
     }
+    comfyui: Mapping[str, str] = {
+        "unet": "lora_unet_",
+        "text_encoder": "lora_te1_",
+        "text_encoder_2": "lora_te2_",
+    }
     defaults: Mapping[str, Any] = {  # the resolution of that script; steps and guidance of the pipeline's own call
         "data": {"resolution": 1024, "class_image_steps": 50},
         "evaluation": {"sampler_steps": 50, "guidance": 5.0},

@@ -35,6 +35,7 @@ class ZImage:
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_z_image of diffusers adapts
         "transformer": ("to_k", "to_out.0", "to_q", "to_v"),
     }
+    comfyui: Mapping[str, str] = {"transformer": "diffusion_model."}
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
     defaults: Mapping[str, Any] = {  # of the model card's example: 1024 pixels, 50 steps, guidance_scale 4
         "data": {"resolution": _NATIVE, "class_image_steps": 50},
