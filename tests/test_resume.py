@@ -151,7 +151,11 @@ def test_files_that_the_system_refuses_to_write(
         assert process.exitcode == exitcode, message
         return message
 
-    for limit, where in ((100, "class-images/"), (5_000, "run/checkpoints"), (500, "run/settings.toml")):
+    for limit, where in (
+        (100, "class-images/"),
+        (5_000, "run/(class-images.png|checkpoints)"),
+        (500, "run/settings.toml"),
+    ):
         assert re.fullmatch(f"lookforward: .*{where}.* cannot be written: .*[Ff]ile too large.*\n", go_on(limit, 2))
     go_on(0, 0)
     whole = tree(folder)
@@ -217,7 +221,7 @@ def test_a_finished_run_is_not_run_again(again: Any) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"run.steps": 7}, {"subject.class_noun": "kettle"}, {"subject.identifier": "zwx"}, {"run.seed": 1},
+        {"run.steps": 5}, {"subject.class_noun": "kettle"}, {"subject.identifier": "zwx"}, {"run.seed": 1},
         {"run.recipe": "dreambooth"},
         {"objective.discount": 0.9, "run.batch_size": 2}, {"data.resolution": 48}, {"model.precision": "bf16"},
     ],

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from lookforward.adapters.layers import find_layers
+from lookforward.adapters.lora_files import NAME, begin_from, folded, layers_of
 from lookforward.adapters.specs import DORA
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
@@ -26,16 +25,7 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.pretrained import no_progress_bars
 
 WEIGHTS = "pytorch_lora_weights.safetensors"  # diffusers' name for it
-_NAME = "default"
 _SETTINGS = "lora_adapter_metadata"  # where diffusers looks for them
-# peft's names of what is learned to those of diffusers' files, where they differ
-_OF_UNET = {".lora_A.weight": ".lora.down.weight", ".lora_B.weight": ".lora.up.weight"}
-_OF_TEXT_ENCODER = {
-    ".lora_A.weight": ".lora_linear_layer.down.weight",
-    ".lora_B.weight": ".lora_linear_layer.up.weight",
-    # transformers 5 looks for what the layer itself calls it; others know this name as well
-    ".lora_magnitude_vector": ".lora_magnitude_vector.weight",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class LoraAdapter:
         train_text_encoder: whether the attention of the text encoders is adapted as well as the denoiser's.
         dora: lengths and directions apart.
         generator: on the CPU; A is drawn from it when the adapter is attached, B begins at zero.
-        layers: as `find_layers`; the family's own if empty.
+        layers: as `find_layers`; the family's own if empty. start: folder of an earlier LoRA to begin from.
 
     Raises:
         LookforwardError: rank or alpha is out of range.
@@ -61,6 +51,7 @@ class LoraAdapter:
     dora: bool
     generator: torch.Generator
     layers: str = ""
+    start: str = ""
 
     def __post_init__(self) -> None:
         check_rank(self.rank, self.alpha)
@@ -77,7 +68,7 @@ class LoraAdapter:
             module: Any = policy.components[part]
             config = LoraConfig(**self._settings(targets))
             with torch.random.fork_rng(devices=[]):  # peft draws on the CPU, from torch's own generator
-                module.add_adapter(config, adapter_name=_NAME)
+                module.add_adapter(config, adapter_name=NAME)
             module.train(module.training)  # its new layers too
             learned = {f"{part}.{name}": p for name, p in module.named_parameters() if ".lora_" in name}
             parameters |= learned
@@ -88,7 +79,14 @@ class LoraAdapter:
         for name in sorted(parameters):
             if ".lora_A." in name:
                 self._draw(parameters[name])
+        if self.start:
+            folder = Path(self.start) / "export" if (Path(self.start) / "export").is_dir() else Path(self.start)
+            begin_from(self._named_layers(policy), *read_lora(folder), self.alpha / self.rank, folder)
         return parameters
+
+    def _named_layers(self, policy: DiffusionPolicy) -> dict[str, Tensor]:
+        parts = [(part, one) for part, one in policy.components.items() if NAME in getattr(one, "peft_config", {})]
+        return {f"{part}.{name}": tensor for part, one in parts for name, tensor in layers_of(one).items()}
 
     def detach(self, policy: DiffusionPolicy) -> None:
         policy.pipeline.unload_lora_weights()
@@ -98,24 +96,22 @@ class LoraAdapter:
         settings: dict[str, Any] = {}
         for part, module in policy.components.items():
             peft_settings = getattr(module, "peft_config", {})
-            if _NAME not in peft_settings:
+            if NAME not in peft_settings:
                 continue
-            layers |= {f"{part}.{name}": self._folded(name, tensor) for name, tensor in layers_of(module).items()}
+            layers |= {
+                f"{part}.{name}": folded(name, tensor, self.alpha / self.rank)
+                for name, tensor in layers_of(module).items()
+            }
             targets = (
                 find_layers(policy, self.train_text_encoder, "")[part]
                 if not self.layers
-                else sorted(peft_settings[_NAME].target_modules)
+                else sorted(peft_settings[NAME].target_modules)
             )
             # Not all of peft's settings: one that an older peft does not know would keep it from loading the file
             written = {**self._settings(targets), "lora_alpha": float(self.rank)}
             settings |= {f"{part}.{name}": value for name, value in written.items()}
         metadata = {"format": "pt", _SETTINGS: json.dumps(settings, indent=2, sort_keys=True)}
         write_tensors(folder / WEIGHTS, layers, metadata)
-
-    def _folded(self, name: str, tensor: Tensor) -> Tensor:
-        """The file's weights: alpha / rank is within B, so that a reader that takes alpha for the rank is right."""
-        scale = self.alpha / self.rank
-        return tensor * scale if scale != 1 and (".up." in f".{name}" or ".lora_B." in f".{name}") else tensor
 
     def _settings(self, targets: list[str]) -> dict[str, Any]:
         return {"r": self.rank, "lora_alpha": self.alpha, "target_modules": targets, "use_dora": self.dora}
@@ -138,7 +134,9 @@ def build_lora(settings: Any, generator: torch.Generator) -> LoraAdapter:
     """The adapter of a run's settings, LoRA or DoRA."""
     chosen = settings.adapter
     dora = chosen.name == DORA.name
-    return LoraAdapter(chosen.rank, chosen.alpha, chosen.train_text_encoder, dora, generator, chosen.layers)
+    return LoraAdapter(
+        chosen.rank, chosen.alpha, chosen.train_text_encoder, dora, generator, chosen.layers, chosen.start
+    )
 
 
 def load_lora(pipeline: Any, folder: Path, strength: float = 1.0) -> str:
@@ -237,19 +235,3 @@ def _lora_layers(pipeline: Any) -> list[Any]:
 
 def _modules(pipeline: Any) -> list[nn.Module]:
     return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
-
-
-def layers_of(module: Any) -> dict[str, Tensor]:
-    """What was learned, under the names of diffusers' files."""
-    text_encoder = isinstance(module, PreTrainedModel)
-    renamed = _OF_TEXT_ENCODER if text_encoder else _OF_UNET if isinstance(module, UNet2DConditionModel) else {}
-    layers = {}
-    for key, tensor in get_peft_model_state_dict(module, adapter_name=_NAME).items():
-        for old, new in renamed.items():
-            if key.endswith(old):
-                key = key.removesuffix(old) + new
-                break
-        if text_encoder and not key.startswith("text_model."):
-            key = f"text_model.{key}"  # a level that later versions of transformers left out, and files still have
-        layers[key] = tensor.detach()
-    return layers

@@ -63,7 +63,7 @@ LORA = AdapterSpec(
             }
         },
     },
-    settings=("adapter.rank", "adapter.alpha", "adapter.layers"),
+    settings=("adapter.rank", "adapter.alpha", "adapter.layers", "adapter.start"),
     frozen=frozenset({"denoiser", "text encoders"}),
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")

@@ -35,6 +35,7 @@ class AdapterSettings:
         "",
         'Linear layers that are adapted, such as "attn2.to_k, mid_block.*"; the model\'s usual ones if empty.',
     )
+    start: str = _of_adapter("start", "", "Run or export of an earlier LoRA, whose weights this one begins with.")
     lokr_factor: int = _of_adapter("lokr_factor", -1, "Size of LoKr's small factor; -1: as square as it can be.")
     oft_block_size: int = _of_adapter("oft_block_size", 32, "Size of OFT's rotated blocks.", "[2, inf)")
     initial_word: str = _of_adapter(
