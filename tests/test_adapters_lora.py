@@ -411,7 +411,7 @@ def test_kohya_says_what_it_cannot_convert(tmp_path: Path) -> None:
     with raises("export-unreadable", "lora or dora"):
         write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     save_file({"transformer.block.lora_A.weight": torch.zeros(2, 2)}, tmp_path / WEIGHTS)
-    with raises("format-family", "transformer.block.lora_A.weight"):
+    with raises("format-family", "transformer.block"):
         write_comfyui(tmp_path, tmp_path / "kohya.safetensors", "", SD)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
 
