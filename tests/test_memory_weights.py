@@ -22,7 +22,7 @@ from lookforward.data.subject import Subject
 from lookforward.data.subjects import name_subjects, read_subject
 from lookforward.exports.load import load_export, model_hash
 from lookforward.models.families.sd import SD
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 
@@ -228,6 +228,8 @@ def test_what_is_frozen_follows_from_the_adapter(subject_of: Any) -> None:
 def test_low_precision_is_refused_where_it_cannot_be(subject_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with raises("settings-conflict", "model.weights", "full"):
         low_precision(subject_of(adapter__name="full", model__weights="int8")[0])
+    with raises("settings-conflict", "model.weights", "bf16", "exports"):  # which a whole pipeline is
+        low_precision(subject_of(adapter__name="full", model__weights="int8", adapter__train_text_encoder=False)[0])
     with raises("settings-conflict", "model.precision"):
         low_precision(subject_of(model__weights="bf16")[0])
     with raises("settings-conflict", "model.offload", "full"):

@@ -109,7 +109,8 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
             code="model-distilled",
         )
     values = settings.flat()
-    for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps"):
+    measured = ("evaluation.validation_steps",) if values["evaluation.validation_steps"] else ()
+    for name in ("data.class_image_steps", "evaluation.sampler_steps", "baseline.sampler_steps", *measured):
         check_steps(policy.pipeline, values[name], name)
     if policy.prediction is Prediction.FLOW and settings.objective.min_snr:
         raise LookforwardError(

@@ -1,5 +1,6 @@
 """The class images of a run: drawn by the untouched model, or a folder of the user's own."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,15 +10,18 @@ import numpy as np
 from PIL import Image
 
 from lookforward.algorithm.examples import Examples
+from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
 from lookforward.data.class_images import class_images, read_class_images
 from lookforward.data.photo import Pixels
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
+from lookforward.models.families import family_of
 from lookforward.models.latents import encode
 from lookforward.models.sampling import draw_images, fingerprint
 from lookforward.report import contact_sheet
+from lookforward.runs.photo_lines import CLASS_LINE
 
 _SHOWN, _COLUMNS = 40, 8  # images on the sheet
 
@@ -50,13 +54,28 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> C
         draw = partial(draw_images, pipeline, resolution=data.resolution, **sampler)
         key = f"{fingerprint(pipeline)}|{sampler}"
         if settings.model.weights != "fp32":  # which draws other images
-            key += f"|{settings.model.weights}|{settings.model.precision}"
+            small = sorted(frozen_parts(settings, family_of(pipeline)))
+            key += f"|{settings.model.weights}|{settings.model.precision}|{small}"
         images = [
             class_images(draw, prompt, data.class_images, resolution=data.resolution, key=key) for prompt in classes
         ]
         prompts = tuple(prompt for prompt in classes for _ in range(data.class_images))
     pixels = np.concatenate(images)
     return ClassImages(pixels, Examples(encode(pipeline, to_unit(pixels)), prompts))
+
+
+def class_image_digests(settings: Settings, subject: Subject) -> list[str]:
+    """A line from which a run knows the user's own class images again; none if it does not train on any.
+
+    Raises:
+        LookforwardError: as `own_class_images`.
+    """
+    if not settings.data.class_folder or not settings.objective.prior_weight:
+        return []
+    if settings.objective.preservation != "images":
+        return []
+    pixels = own_class_images(settings, subject)
+    return [f"{CLASS_LINE}{hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}"]
 
 
 def own_class_images(settings: Settings, subject: Subject) -> Pixels:

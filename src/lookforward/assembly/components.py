@@ -128,10 +128,11 @@ def build(
     prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
     of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
-    if len(set(references.all_prompts)) > 1:
+    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1:  # micro-batches encode fewer at once
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
+    accumulate = settings.run.accumulate if baseline is None else 1
     environment = build_environment(settings, pipeline, reference_photos(subject, policy), processes)
     trainer = Trainer(
         take_step=baseline or train_step,
@@ -154,7 +155,7 @@ def build(
         references=references,
         class_images=remembered,
         prompts=prompts,
-        batch_size=settings.run.batch_size * settings.run.accumulate,
+        batch_size=settings.run.batch_size * accumulate,
         max_grad_norm=settings.optimizer.max_grad_norm,
         generator=torch.Generator().manual_seed(settings.run.seed),
         critic_generator=torch.Generator().manual_seed(settings.run.seed + 1),
@@ -162,7 +163,7 @@ def build(
         rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
         untouched=untouched,
-        accumulate=settings.run.accumulate,
+        accumulate=accumulate,
         fused=settings.optimizer.fused,
     )
     best = None

@@ -11,8 +11,9 @@ from lookforward.core.protocols import Family
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_named
+from lookforward.models.load_pipeline import build_pipeline, find_device
 from lookforward.models.low_precision import LowPrecision
-from lookforward.models.pipeline import build_pipeline, find_device
+from lookforward.models.memory import QUANTISED
 from lookforward.models.placement import offload_blocks
 from lookforward.models.policy import DiffusionPolicy
 
@@ -56,6 +57,12 @@ def low_precision(settings: Settings) -> LowPrecision | None:
         raise LookforwardError(
             f"model.weights = {weights!r} is for frozen weights, and adapter {settings.adapter.name!r} trains all: "
             "they stay in single precision: take lora, or set adapter.train_text_encoder to false.",
+            code="settings-conflict",
+        )
+    if weights in QUANTISED and find_spec(ADAPTERS, settings.adapter.name, "adapter").is_whole_model:
+        raise LookforwardError(
+            f"model.weights = {weights!r} would leave the text encoder quantised in the pipeline that adapter "
+            f"{settings.adapter.name!r} exports: take model.weights = bf16, or lora.",
             code="settings-conflict",
         )
     return LowPrecision(weights, settings.model.precision, parts)

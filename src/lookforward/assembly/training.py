@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
+from lookforward.assembly.class_images import class_image_digests
 from lookforward.assembly.components import result_weights
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
@@ -72,12 +74,16 @@ class TrainingJob:
                 return
             if self.processes.main:
                 self.run.make_longer()
-                self.run.begin(self.subject.digests)
+                self.run.begin(self._digests)
             yield from self._train(components)
 
     def _prepare(self) -> Run:
         """Raises if another process began another run in the folder meanwhile."""
-        return prepare(self.folder, self.settings, self.subject.digests)
+        return prepare(self.folder, self.settings, self._digests)
+
+    @cached_property
+    def _digests(self) -> list[str]:
+        return [*self.subject.digests, *class_image_digests(self.settings, self.subject)]
 
     def _train(self, components: RunComponents) -> Iterator[StepResult]:
         run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lookforward.adapters import ADAPTERS
 from lookforward.assembly.environment import find_reward
 from lookforward.config.reading import lies_in
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.config.spec import in_words
+from lookforward.core.specs import find_spec
 from lookforward.data.subject import Subject
 from lookforward.rewards.terms import parse_terms
 
@@ -53,6 +55,11 @@ def _of_photos(settings: Settings, subject: Subject) -> Iterator[tuple[str, str]
         yield "data.describe", "every photo has a caption"
     if data.crops > 1 and all(len(photo.squares) == 1 for photo in photos):
         yield "data.crops", "every photo is square already"
+    if settings.objective.prior_weight and find_spec(ADAPTERS, settings.adapter.name, "adapter").only_words:
+        yield "objective.prior_weight", "a learned word is all that is trained, and the class's prompt has none"
+    asked, steps = settings.evaluation, settings.run.steps
+    if asked.every and asked.patience >= -(-steps // asked.every) - 1:
+        yield "evaluation.patience", f"only {-(-steps // asked.every)} measurements are made in {steps} steps"
     if settings.run.export_every >= settings.run.steps:
         yield "run.export_every", f"run.steps = {settings.run.steps} ends before, and the last step is exported anyway"
 

@@ -81,7 +81,7 @@ def _run_job(job: Any, steps: int) -> int:
     from lookforward.cli.progress import TrainingProgress
 
     console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
-    last = steps
+    last = 0
     _account(job.subject)
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
@@ -91,7 +91,7 @@ def _run_job(job: Any, steps: int) -> int:
                     console.print(f"Continuing after step {job.resumed_at}.")
             progress.show(result)
             last = result.step
-    return last
+    return last or job.resumed_at or steps  # of a run that was stopped before its export, no step is left
 
 
 def _account(subject: Any, mark: str = "") -> None:

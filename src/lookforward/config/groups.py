@@ -37,7 +37,9 @@ class DataSettings:
 
     captions: bool = setting(True, "Use dog.txt beside dog.jpg as the prompt of that photo.")
     caption_lines: bool = setting(
-        False, "Each line of a caption file is a caption of its own, and each draw takes one; off: lines are joined."
+        False,
+        "Each line of a caption file is a caption of its own, and each draw takes one; off: lines are joined.",
+        only_with=("data.captions", (True,)),
     )
     caption_dropout: float = setting(0.0, "Share of draws whose prompt is empty.", "[0, 1)")
     describe: bool = setting(

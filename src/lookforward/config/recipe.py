@@ -154,7 +154,17 @@ def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
             code="settings-conflict",
         )
     steps = settings.run.steps
-    own = {"run.steps": 3 * steps, "evaluation.every": max(1, steps // 12), "evaluation.patience": 4}
+    asked = settings.evaluation  # of a recipe of the user's own
+    own = {
+        "run.steps": 3 * steps,
+        "evaluation.every": asked.every or max(1, steps // 12),
+        "evaluation.patience": asked.patience or 4,
+    }
+    if given.get("evaluation.every") == 0:
+        raise LookforwardError(
+            "--until-best measures the run to know its end, and evaluation.every = 0 measures never: leave it out.",
+            code="settings-conflict",
+        )
     return with_values(settings, {name: value for name, value in own.items() if name not in given})
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -21,8 +23,8 @@ _REMEDY = "Free disk space, set LOOKFORWARD_CACHE to a folder that can be writte
 class EncodingCache:
     """What one model makes of photos and of prompts, read from disk where it was made before.
 
-    A file is named by the digest of all that its bits depend on: model, family, number formats, device and version of
-    torch; the photos' pixels, or the texts that were encoded together, in their order.
+    A file is named by the digest of all that its bits depend on: model, family, number formats, device and
+    versions of libraries; the photos' pixels, or the texts that were encoded together, in their order.
 
     Args:
         policy: not trained yet, or with a text encoder that stays as it is.
@@ -31,7 +33,8 @@ class EncodingCache:
 
     def __init__(self, policy: DiffusionPolicy, model: str, weights: str) -> None:
         self.policy = policy
-        formats = [weights, str(policy.dtype), policy.device.type, torch.get_num_threads(), torch.__version__]
+        formats = [weights, str(policy.dtype), policy.device.type, torch.get_num_threads()]
+        formats += [one.__version__ for one in (torch, diffusers, transformers)]  # whose code encodes
         self._about = [policy.family.name, model, *formats]
 
     def latents(self, photos: Tensor, encode: Callable[[Tensor], CachedLatents]) -> CachedLatents:

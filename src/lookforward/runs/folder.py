@@ -27,6 +27,7 @@ from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
 from lookforward.runs.longer import may_differ, set_aside, steps_of
+from lookforward.runs.photo_lines import photo_files, what_differs
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
@@ -122,7 +123,7 @@ class Run:
     def require_photos(self, digests: Sequence[str]) -> None:
         """Raise LookforwardError if these are not the photos that the run learned from, whatever their captions."""
         before = self._photos()
-        if before is not None and _files(before) != _files(digests):
+        if before is not None and photo_files(before) != photo_files(digests):
             raise LookforwardError(
                 f"{self.settings.subject.photos} no longer has the photos that {self.folder} learned from. Restore "
                 "them, or change to the folder that training was started from.",
@@ -144,8 +145,7 @@ class Run:
             if sorted(photos) == sorted(digests):
                 differing = ["the photos are the same, but their names sort in another order"]
             else:
-                what = "captions or masks" if _files(photos) == _files(digests) else "photos"
-                differing = [f"the {what} are not the same files"]
+                differing = [f"the {what_differs(photos, digests)} are not the same files"]
         if differing:
             raise LookforwardError(
                 f"{self.folder} is another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
@@ -239,8 +239,3 @@ def default_output(settings: Settings) -> Path:
     # A run folder belongs to one adapter
     adapter = "" if settings.adapter.name == "full" else f"-{settings.adapter.name}"
     return Path("runs") / f"{name}-{Path(settings.run.recipe).stem}{adapter}"
-
-
-def _files(digests: Sequence[str]) -> list[str]:
-    """The digests of the photos alone: in each line, those of a caption and a mask follow."""
-    return [word for line in digests for word in line.split()[:1]]
