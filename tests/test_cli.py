@@ -192,7 +192,7 @@ def test_score_of_a_run_from_a_list_of_photos(
     assert (status, err) == (0, "")
     shutil.move(tmp_path / "list", tmp_path / "[moved] :smile:")
     status, out, _ = run("generate", tmp_path / "[moved] :smile:", "a sks teapot", "--count", 1)
-    assert (status, out) == (0, f"1 images and a-sks-teapot-sheet.png in {tmp_path / '[moved] :smile:' / 'images'}\n")
+    assert (status, out) == (0, f"1 image and a-sks-teapot-sheet.png in {tmp_path / '[moved] :smile:' / 'images'}\n")
 
 
 def test_too_little_memory_on_an_accelerator_has_a_remedy(

@@ -54,7 +54,8 @@ def draw_into(
         columns = min(8, len(pairs) // len(names)) if several else 4
         name = "sheet" if several else f"{names[pairs[0][0]]}-sheet"
         sheet = write_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
-    console.print(f"{len(images)} images and {sheet.name} in {folder}")
+    count = "1 image" if len(images) == 1 else f"{len(images)} images"
+    console.print(f"{count} and {sheet.name} in {folder}")
 
 
 def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:
