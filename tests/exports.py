@@ -11,7 +11,7 @@ from lookforward.config.recipe import load_settings
 from lookforward.exports.card import Card
 from lookforward.exports.load import manifest_of, model_hash
 from lookforward.exports.write import export
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from tiny import seeded
 

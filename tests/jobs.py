@@ -135,7 +135,7 @@ def draw_class_images(
 
 def save_class_images(cache: Path, model: Path, result: Path, count: int, settings: Mapping[str, Any]) -> None:
     """Class images of a model into a file, in a process that is to be thrown away."""
-    from lookforward.models.pipeline import load_pipeline
+    from lookforward.models.load_pipeline import load_pipeline
 
     os.environ["LOOKFORWARD_CACHE"] = str(cache)
     np.save(result, draw_class_images(load_pipeline(model), "a photo of dog", count, **settings))

@@ -23,7 +23,7 @@ from lookforward.adapters.full import save_pipeline
 from lookforward.adapters.words import Word
 from lookforward.algorithm.trainer import Trainer, train
 from lookforward.core.types import Conditioning, State
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint

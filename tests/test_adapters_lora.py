@@ -31,7 +31,7 @@ from lookforward.core.types import State
 from lookforward.exports.load import load_export, manifest_of
 from lookforward.exports.write import export
 from lookforward.models.families.sd import SD
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint

@@ -32,7 +32,7 @@ from lookforward.config.recipe import load_settings
 from lookforward.exports.load import load_export
 from lookforward.models.families.layered_words.embeddings import LayerWords
 from lookforward.models.families.layered_words.pipeline import LayeredWordPipeline, cross_attentions
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import MODEL

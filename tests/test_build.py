@@ -21,7 +21,7 @@ from lookforward.config.recipe import load_settings, recipe_names
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject, load_subject
 from lookforward.models.encoders import load_clip
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.rewards import REWARDS
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward_toybox import IDENTITY, JUDGE

@@ -10,7 +10,7 @@ from errors import raises
 from jobs import Command
 from lookforward.benchmark.datasets.find import find_dataset
 from lookforward.bundle import TOYBOX, bundle_of, find_bundle, require_bundle
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from errors import raises
 from jobs import draw_class_images, save_class_images, server
 from lookforward.data.class_images import cache_folder
 from lookforward.models import sampling
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.sampling import fingerprint
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "resolution": 32}

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
+import lookforward
 from conftest import save_image
 from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward.api import personalize
@@ -292,10 +293,11 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--recipe", "paper"], "'paper' best dreambooth look-forward released"),
         (["--recipe", "paper.toml"], "paper.toml"),
         (["--recipe", "."], "'.'"),
-        (["--critic.weight", "nan"], "critic.weight nan look-forward"),
-        (["--critic.weight", "inf"], "critic.weight inf look-forward"),
+        (["--critic.weight", "nan"], "critic.weight nan"),
+        (["--critic.weight", "inf"], "critic.weight inf"),
         (["--objective.discount", "1.1"], "objective.discount 1.1 (0, 1]"),
         (["--batch-size", "0"], "run.batch_size 0 (0, inf)"),
+        (["--data.captions", "false"], "data.captions --data.no-captions"),
         (["--seed", "-1"], "run.seed -1 [0, 2^63)"),
         (["--class-noun", ""], "class noun"),
         (["--class-noun", " \u200b "], "class noun"),
@@ -362,6 +364,11 @@ def test_every_command_has_help(run: Command, command: list[str], words: str) ->
     for word in words.split():
         assert re.search(word, out) or word == "PHOTOS?", word
     assert "usage: lookforward" in out
+
+
+def test_the_version_is_printed(run: Command) -> None:
+    assert run("--version") == (0, f"lookforward {lookforward.__version__}\n", "")
+    assert "--version" in run("--help")[1]
 
 
 def test_photos_that_cannot_be_used(run: Command, command: list[str], photos: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from lookforward.core.protocols import Family
 from lookforward.core.specs import Resources
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from tiny import random_transition, seeded
 from tiny_rewards import assert_gradient, flat, pictures, with_images

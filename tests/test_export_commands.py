@@ -26,7 +26,7 @@ from lookforward.config.settings import Settings
 from lookforward.exports.card import CARD
 from lookforward.exports.load import load_export, manifest_of, read_manifest
 from lookforward.models.families.sd import SD
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import MANIFEST, Run, open_run
 

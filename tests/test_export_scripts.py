@@ -15,7 +15,7 @@ from lookforward.exports.card import CARD, loading_code
 from lookforward.exports.load import load_export, read_manifest
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 
 PAGES = {"lora": "lora", "loha": "loha-lokr-oft", "pivotal": "pivotal", "custom-diffusion": "custom-diffusion",

@@ -30,7 +30,7 @@ from lookforward.core.types import State
 from lookforward.data.subjects import read_subject
 from lookforward.exports.source import find_source
 from lookforward.models.latents import decode, encode
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from tiny import seeded

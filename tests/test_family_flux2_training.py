@@ -25,7 +25,7 @@ from families import (
 from lookforward.exports.load import load_export
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
-from lookforward.models.pipeline import build_pipeline, load_pipeline
+from lookforward.models.load_pipeline import build_pipeline, load_pipeline
 from lookforward.models.sampling import draw_images
 from tiny_flux2 import make_dev, make_klein
 

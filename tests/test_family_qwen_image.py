@@ -17,7 +17,7 @@ from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import State
 from lookforward.models.latents import decode, encode
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from tiny import seeded

@@ -28,7 +28,7 @@ from lookforward.data.subjects import read_subject
 from lookforward.exports.load import load_export
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
-from lookforward.models.pipeline import build_pipeline, load_pipeline
+from lookforward.models.load_pipeline import build_pipeline, load_pipeline
 from lookforward.models.sampling import draw_images
 from tiny import seeded
 from tiny_qwen import LIGHTNING, make_qwen_image, make_z_image

@@ -31,7 +31,7 @@ from lookforward.core.prediction import Prediction
 from lookforward.core.types import State, StepResult
 from lookforward.data.subjects import read_subject
 from lookforward.models.latents import decode, encode
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from lookforward_toybox.training.tokenizer import build_tokenizer

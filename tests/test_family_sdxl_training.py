@@ -29,7 +29,7 @@ from lookforward.exports.load import load_export
 from lookforward.exports.merge import merge
 from lookforward.exports.source import find_adapter
 from lookforward.models.latents import encode
-from lookforward.models.pipeline import build_pipeline, load_pipeline
+from lookforward.models.load_pipeline import build_pipeline, load_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from tiny import seeded

@@ -15,7 +15,7 @@ from lookforward.assembly.checks import check_run
 from lookforward.assembly.unused import unused_settings
 from lookforward.config.recipe import load_settings
 from lookforward.data.subjects import read_subject
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 
 INPUTS: list[dict[str, Any]] = tomllib.loads(

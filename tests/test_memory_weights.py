@@ -22,7 +22,7 @@ from lookforward.data.subject import Subject
 from lookforward.data.subjects import name_subjects, read_subject
 from lookforward.exports.load import load_export, model_hash
 from lookforward.models.families.sd import SD
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 

@@ -20,7 +20,7 @@ from lookforward.benchmark.plan import Plan, Scoring
 from lookforward.benchmark.runner import prepare
 from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 
 
 def rescored(plan: Plan, **scoring: Any) -> Plan:

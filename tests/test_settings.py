@@ -100,6 +100,18 @@ def test_a_wrong_recipe_names_what_is_wrong(text: str, code: str, fact: str, tmp
         load_settings(str(mine), {})
 
 
+def test_a_wrong_value_is_blamed_on_who_wrote_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('adapter.name = "loraa"')
+    with raises("setting-choice", "mine.toml", "Did you mean lora?"):
+        load_settings(str(mine), {})
+    with raises("setting-choice", "Did you mean lora?") as caught:
+        load_settings("look-forward", {"adapter.name": "loraa"})
+    assert "recipe" not in str(caught.value)
+    with raises("recipe-missing", "Did you mean best?"):
+        load_settings("bset", {})
+
+
 @pytest.mark.parametrize(
     ("given", "code", "fact"),
     [

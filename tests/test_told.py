@@ -21,7 +21,7 @@ from lookforward.data.subjects import read_subject
 from lookforward.exports.card import CARD
 from lookforward.exports.convert import convert
 from lookforward.exports.source import Source, find_source, notes_on
-from lookforward.models.pipeline import load_pipeline
+from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.scores.measure import MeasureScore
 

@@ -183,7 +183,9 @@ def test_pictures_of_the_world_and_of_its_models(
     assert len(colours) > 5000  # photos, not an empty sheet
 
     pipeline = make_pipeline()
-    monkeypatch.setattr("lookforward.models.pipeline.build_pipeline", lambda *_: SD.set_sampler(pipeline) or pipeline)
+    monkeypatch.setattr(
+        "lookforward.models.load_pipeline.build_pipeline", lambda *_: SD.set_sampler(pipeline) or pipeline
+    )
     monkeypatch.setattr("lookforward_toybox.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
     status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
     assert (status, out) == (0, "150 images on samples.png\n")

@@ -14,7 +14,7 @@ from lookforward.assembly import build_evaluators
 from lookforward.bundle import TOYBOX
 from lookforward.models.encoders import to_unit
 from lookforward.models.encoders.metadata import is_evaluation_only
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
 from lookforward_toybox.bounds import bounds

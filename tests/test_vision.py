@@ -20,7 +20,7 @@ from lookforward.models.encoders import (
     to_pixels,
     to_unit,
 )
-from lookforward.models.pretrained import explain_load_error, local_folder
+from lookforward.models.weight_files import explain_load_error, local_folder
 
 SIDE = 32
 WORDS = [
@@ -180,7 +180,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr("lookforward.models.pretrained.HfApi.model_info", unreachable)
+    monkeypatch.setattr("lookforward.models.weight_files.HfApi.model_info", unreachable)
 
 
 @pytest.mark.parametrize("load", [load_dino, load_clip])

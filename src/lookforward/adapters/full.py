@@ -10,9 +10,9 @@ from tokenizers.models import BPE
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from lookforward.models.pipeline import forget_origin
+from lookforward.models.load_pipeline import forget_origin
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.pretrained import no_progress_bars
+from lookforward.models.weight_files import no_progress_bars
 
 
 @dataclass(frozen=True)

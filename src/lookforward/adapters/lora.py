@@ -22,7 +22,7 @@ from lookforward.adapters.specs import DORA
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
 from lookforward.models.policy import DiffusionPolicy
-from lookforward.models.pretrained import no_progress_bars
+from lookforward.models.weight_files import no_progress_bars
 
 WEIGHTS = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 _SETTINGS = "lora_adapter_metadata"  # where diffusers looks for them

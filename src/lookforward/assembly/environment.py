@@ -19,7 +19,7 @@ from lookforward.models.encoders import Encoders
 from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.encoders.perceptual import require_package
 from lookforward.models.latents import decode, decode_tiny
-from lookforward.models.pretrained import explain_load_error
+from lookforward.models.weight_files import explain_load_error
 from lookforward.rewards import REWARDS
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.rewards.checked import CheckedReward

@@ -12,7 +12,7 @@ from lookforward.core.specs import Resources, ScoreSpec, find_spec
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import Encoders, to_unit
 from lookforward.models.encoders.perceptual import require_package
-from lookforward.models.pipeline import find_device
+from lookforward.models.load_pipeline import find_device
 from lookforward.rewards.call import CallableReward, load_callable
 from lookforward.scores import SCORES
 from lookforward.scores.measure import MeasureScore

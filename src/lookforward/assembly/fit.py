@@ -15,9 +15,9 @@ from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.core.types import Conditioning
 from lookforward.errors import LookforwardError
+from lookforward.models.load_pipeline import pipeline_folder
 from lookforward.models.memory import Row, Table
 from lookforward.models.meta import meta_pipeline
-from lookforward.models.pipeline import pipeline_folder
 
 SIZES = (8, 12, 16, 24)
 RESERVE = 1.0  # GiB that the driver, its libraries and gaps between tensors take

@@ -15,9 +15,9 @@ from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
 from lookforward.core.types import Conditioning
 from lookforward.models.live import activation_bytes, decoding_bytes
+from lookforward.models.load_pipeline import pipeline_folder
 from lookforward.models.memory import Row, Table, frozen_bytes, gradient_bytes, moment_bytes, parameters_of
 from lookforward.models.meta import meta_latents, meta_pipeline, meta_prompt
-from lookforward.models.pipeline import pipeline_folder
 from lookforward.models.policy import PRECISIONS, DiffusionPolicy
 from lookforward.rewards.terms import parse_terms
 

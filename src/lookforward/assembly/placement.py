@@ -11,9 +11,9 @@ from lookforward.core.protocols import Family
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_named
+from lookforward.models.load_pipeline import build_pipeline, find_device
 from lookforward.models.low_precision import LowPrecision
 from lookforward.models.memory import QUANTISED
-from lookforward.models.pipeline import build_pipeline, find_device
 from lookforward.models.placement import offload_blocks
 from lookforward.models.policy import DiffusionPolicy
 

@@ -9,7 +9,7 @@ from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
 from lookforward.launch import process_count
-from lookforward.models.pipeline import find_device
+from lookforward.models.load_pipeline import find_device
 
 # The others wait while one draws class images or samples
 _PATIENCE = timedelta(hours=6)

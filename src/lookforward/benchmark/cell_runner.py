@@ -27,7 +27,7 @@ from lookforward.config.settings import Settings
 from lookforward.data.prompts import clip_text, fill
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import Run
 from lookforward.scores.evaluate import score_images

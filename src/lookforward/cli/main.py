@@ -77,6 +77,9 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
     if not words or words[0] in ("-h", "--help"):
         _print_overview(commands, prog)
         return
+    if words[0] == "--version":
+        print(f"lookforward {import_module('lookforward').__version__}")
+        return
     name, *rest = words
     if name not in commands:
         near = difflib.get_close_matches(name, commands, n=1)
@@ -84,9 +87,10 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
         raise LookforwardError(f"{prog} has no command {name!r}. {hint}", code="command-unknown")
     import tyro
 
-    from lookforward.cli.once import check_given_once
+    from lookforward.cli.once import check_given_once, check_switches
 
     check_given_once(rest, repeatable={"adapter.name"} if name == "generate" else ())
+    check_switches(rest)
     found = commands[name]
     tyro.cli(find_command(name) if isinstance(found, str) else found, prog=f"{prog} {name}", args=rest)
 
@@ -98,7 +102,7 @@ def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
     print(f"usage: {prog} COMMAND …\n\nTeach a text-to-image model your subject from a handful of photos.\n")
     for name, line in lines.items():
         print(f"  {name:10} {line}")
-    print(f"\n`{prog} COMMAND --help` lists the options of a command.")
+    print(f"\n`{prog} COMMAND --help` lists the options of a command; `lookforward --version` prints the version.")
 
 
 def summary(name: str, command: str | Command) -> str:

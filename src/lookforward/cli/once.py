@@ -1,9 +1,12 @@
-"""One option, one value: the parser would take the last of two without a word."""
+"""Options that the parser would misread: two values for one option, of which it takes the last, and a value behind a
+switch, which it takes for another word."""
 
 from collections.abc import Collection, Sequence
 
-from lookforward.config.settings import SHORT
+from lookforward.config.settings import FIELDS, SHORT
 from lookforward.errors import LookforwardError
+
+_VALUES = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
 def check_given_once(words: Sequence[str], repeatable: Collection[str] = ()) -> None:
@@ -20,6 +23,19 @@ def check_given_once(words: Sequence[str], repeatable: Collection[str] = ()) -> 
         if name not in repeatable and before[:count] != values[:count]:
             shown = " and as ".join(" ".join(one[1:] if several else one[1:2]) or one[0] for one in (before, values))
             raise LookforwardError(f"--{name} is given twice, as {shown}: give it once.", code="setting-twice")
+
+
+def check_switches(words: Sequence[str]) -> None:
+    """Raise LookforwardError if a switch is given a value: it is on as --NAME and off as --no-NAME."""
+    for name, (state, *values) in _options(words):
+        if name not in FIELDS or FIELDS[name].kind is not bool or not values or values[0].lower() not in _VALUES:
+            continue
+        group, _, key = name.replace("_", "-").rpartition(".")
+        no = "" if _VALUES[values[0].lower()] == (state == "on") else "no-"
+        raise LookforwardError(
+            f"{name} takes no value on the command line: write --{group}.{no}{key} instead of {values[0]!r}.",
+            code="switch-value",
+        )
 
 
 def _options(words: Sequence[str]) -> list[tuple[str, list[str]]]:

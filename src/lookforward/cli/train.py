@@ -22,8 +22,8 @@ def train(
 ) -> None:
     """Teach a model your subject.
 
-    The same command given again continues where it was interrupted. Every setting has an option; the recipe and the
-    adapter decide those that are not given.
+    The same command given again continues where it was interrupted. Every setting has an option; the model, the
+    recipe and the adapter decide those that are not given, over the defaults below. --dry-run shows all of them.
 
     Args:
         photos: Folder with 4 to 6 photos of one subject, or a TOML list of several subjects.

@@ -85,25 +85,31 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return structure(settings.flat() | flatten(values), "the changed settings")
 
 
-def check_value(name: str, value: Any, where: str) -> None:
-    """Raise LookforwardError if there is no such setting, or the value is of the wrong kind or outside its range."""
+def check_value(name: str, value: Any, where: str = "") -> None:
+    """Raise LookforwardError if there is no such setting, or the value is of the wrong kind or outside its range.
+
+    where: what messages say the value came from; empty for the user's own options.
+    """
+    place = f" in {where}" if where else ""
     if name not in FIELDS:
         near = nearest(name)
         hint = f"Did you mean {near}?" if near else "docs/settings.md lists them all."
-        raise LookforwardError(f"Unknown setting {name} in {where}. {hint}", code="setting-unknown")
+        raise LookforwardError(f"Unknown setting {name}{place}. {hint}", code="setting-unknown")
     kind, choices, within = FIELDS[name].kind, FIELDS[name].choices, FIELDS[name].spec.within
     if choices:
         if value not in choices:
             listed = ", ".join(choices)
-            raise LookforwardError(f"{name} = {value!r} in {where}: choose one of {listed}.", code="setting-choice")
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise LookforwardError(f"{name} = {value!r}{place}: choose one of {listed}.{meant}", code="setting-choice")
         return
     allowed = (int, float) if kind is float else (kind,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise LookforwardError(f"{name} = {value!r} in {where} must be of type {kind.__name__}.", code="setting-kind")
+        raise LookforwardError(f"{name} = {value!r}{place} must be of type {kind.__name__}.", code="setting-kind")
     if isinstance(value, float) and not math.isfinite(value):
-        raise LookforwardError(f"{name} = {value} in {where} must be a finite number.", code="setting-range")
+        raise LookforwardError(f"{name} = {value}{place} must be a finite number.", code="setting-range")
     if within and not lies_in(value, within):
-        raise LookforwardError(f"{name} = {value} in {where} must lie in {within}.", code="setting-range")
+        raise LookforwardError(f"{name} = {value}{place} must lie in {within}.", code="setting-range")
 
 
 def nearest(name: str) -> str:

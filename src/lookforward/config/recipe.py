@@ -6,13 +6,14 @@ ones before it: defaults, the model's own defaults, bundled recipes with their t
 adapter needs, the user's own recipe, the user's options.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX, find_bundle
-from lookforward.config.reading import flatten, read_toml, require_learning, structure, with_values
+from lookforward.config.reading import check_value, flatten, read_toml, require_learning, structure, with_values
 from lookforward.config.settings import GROUPS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
@@ -40,6 +41,8 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
         layers.insert(written, {"adapter.train_text_encoder": False})  # it trains the denoiser alone
     if needs:
         layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
+    for name, value in overrides.items():
+        check_value(name, value)
     values = model_defaults(families)
     for layer in layers:
         values |= layer
@@ -184,9 +187,11 @@ def find_recipe(recipe: str) -> Path:
         return path
     path = RECIPES / f"{recipe}.toml"
     if not path.is_file():
-        names = ", ".join(recipe_names())
+        names, near = ", ".join(recipe_names()), difflib.get_close_matches(recipe, recipe_names(), n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
         raise LookforwardError(
-            f"There is no recipe {recipe!r}. Bundled: {names}; or give a file ending in .toml.", code="recipe-missing"
+            f"There is no recipe {recipe!r}.{meant} Bundled: {names}; or give a file ending in .toml.",
+            code="recipe-missing",
         )
     return path
 

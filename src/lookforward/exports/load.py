@@ -12,7 +12,7 @@ from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
 

@@ -21,7 +21,7 @@ from lookforward.exports.card import subject_of
 from lookforward.exports.load import apply_export, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.families import family_named
-from lookforward.models.pipeline import build_pipeline, find_device
+from lookforward.models.load_pipeline import build_pipeline, find_device
 from lookforward.runs.folder import MANIFEST, OLD_SETTINGS, SETTINGS, Run, open_run
 
 # Of a model that says nothing itself: those of `Settings`

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from lookforward.errors import LookforwardError
 from lookforward.models.digests import digest_weights, remember_digests
 from lookforward.models.packages import require_extra
-from lookforward.models.pretrained import explain_load_error, explain_missing, no_progress_bars
+from lookforward.models.weight_files import explain_load_error, explain_missing, no_progress_bars
 
 NORMS = (nn.GroupNorm, nn.LayerNorm)
 _PACKAGES = {"int8": "torchao", "fp8": "torchao", "nf4": "bitsandbytes"}

@@ -12,7 +12,7 @@ import transformers
 
 from lookforward.core.types import Conditioning
 from lookforward.models.families import family_of, find_family
-from lookforward.models.pretrained import explain_load_error, no_progress_bars
+from lookforward.models.weight_files import explain_load_error, no_progress_bars
 
 SIZES = Path(__file__).parent / "sizes"
 

@@ -90,8 +90,8 @@ def train_stage(
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    from lookforward.models.pipeline import find_device
-    from lookforward.models.pretrained import no_progress_bars
+    from lookforward.models.load_pipeline import find_device
+    from lookforward.models.weight_files import no_progress_bars
     from lookforward_toybox.training.stages import MINUTES
     from lookforward_toybox.training.stages import train_stage as run_stage
     from lookforward_toybox.training.stages_128 import MINUTES_128, train_stage_128
@@ -191,7 +191,7 @@ def samples(
         weights: Folder of other models to draw with: the export of `lookforward toybox train`.
         edition: Side of the pictures that the models are for.
     """
-    from lookforward.models.pipeline import build_pipeline
+    from lookforward.models.load_pipeline import build_pipeline
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.check import require_weights
     from lookforward_toybox.measure_128 import load_pipeline

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import ResNetForImageClassification
 
-from lookforward.models.pretrained import load_weights
+from lookforward.models.weight_files import load_weights
 from lookforward_toybox.labels import find_groups
 
 

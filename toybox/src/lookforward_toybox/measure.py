@@ -14,7 +14,7 @@ from lookforward.data.subject import load_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
 from lookforward.models.latents import decode, encode
-from lookforward.models.pipeline import build_pipeline
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import SHIPPED, Weights
 from lookforward_toybox.bounds import bounds

@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from lookforward.models.encoders.encoders import ImageEncoder
 from lookforward.models.encoders.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_preprocessing
-from lookforward.models.pretrained import explain_load_error, explain_missing, load_what_is_there, local_folder
+from lookforward.models.weight_files import explain_load_error, explain_missing, load_what_is_there, local_folder
 
 _CLASS_TOKENS = ("cls_token", "class_embedding")  # as the models of transformers name their parameter
 

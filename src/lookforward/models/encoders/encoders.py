@@ -24,7 +24,7 @@ from lookforward.models.encoders.preprocessing import (
     read_preprocessing,
     resize_and_crop,
 )
-from lookforward.models.pretrained import check_vocabulary, explain_load_error, load_weights, local_folder
+from lookforward.models.weight_files import check_vocabulary, explain_load_error, load_weights, local_folder
 
 
 class ImageEncoder(nn.Module):

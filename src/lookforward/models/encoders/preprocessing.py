@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lookforward.models.pretrained import explain_load_error
+from lookforward.models.weight_files import explain_load_error
 
 Triple = tuple[float, float, float]
 

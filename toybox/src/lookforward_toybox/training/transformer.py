@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from lookforward.models.encoders.metadata import read_metadata
-from lookforward.models.pipeline import forget_origin
+from lookforward.models.load_pipeline import forget_origin
 from lookforward_toybox.training.attention import unfuse_attention
 from lookforward_toybox.training.data import (
     describe_weights,

@@ -13,7 +13,7 @@ from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders.metadata import read_metadata
-from lookforward.models.pipeline import forget_origin
+from lookforward.models.load_pipeline import forget_origin
 from lookforward_toybox.training.data import (
     describe_weights,
     hash_encoder,

@@ -14,9 +14,9 @@ from transformers.utils import logging as transformers_logging
 from lookforward.bundle import bundle_of
 from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError
-from lookforward.models.families import family_of, find_family
+from lookforward.models.families import FAMILIES, family_of, find_family
 from lookforward.models.low_precision import LowPrecision
-from lookforward.models.pretrained import (
+from lookforward.models.weight_files import (
     check_vocabulary,
     explain_load_error,
     explain_missing,
@@ -89,7 +89,8 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
     absent = {name for name in family.optional if not (parts.get(name) or [None])[0]}
     wanted = {family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler"} - absent
     if missing := sorted(name for name in wanted if not (folder / name).is_dir()):
-        other = next((one for one in ("unet", "transformer") if one not in wanted and (folder / one).is_dir()), None)
+        denoisers = sorted({one.denoiser for one in FAMILIES})
+        other = next((one for one in denoisers if one not in wanted and (folder / one).is_dir()), None)
         if family.denoiser in missing and other:
             raise LookforwardError(
                 f"{index} names a {family.pipeline_class}, but the folder has a {other}: the file is of another model. "
