@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import diffusers
 import pytest
@@ -11,12 +12,15 @@ from errors import raises
 from jobs import SETTINGS, logged
 from lookforward import personalize
 from lookforward.assembly import build
+from lookforward.assembly.best_step import BestStep
 from lookforward.assembly.class_images import build_class_images
 from lookforward.assembly.unused import unused_settings
 from lookforward.config.recipe import load_settings, until_best
 from lookforward.data.subjects import read_subject
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.runs.folder import Run
+from lookforward.runs.step_choice import Evaluation, Scale, write_evaluations
 
 
 class StopError(Exception):
@@ -150,3 +154,27 @@ def test_a_word_alone_remembers_no_class(options: dict[str, Any], photos: Path) 
     settings = load_settings("look-forward", asked)
     notes = unused_settings(settings, asked, read_subject(photos, settings))
     assert any("objective.prior_weight" in note for note in notes)
+
+
+def test_a_run_does_not_end_within_its_warm_up(options: dict[str, Any], tmp_path: Path) -> None:
+    falling = [Evaluation(step, 0.1 if step == 0 else 0.5 - step / 100, 0.3, 0.0) for step in range(0, 20, 2)]
+    ends = {}
+    for warmup in (0, 6):
+        asked = {"run.steps": 20, "critic.warmup": warmup, "evaluation.every": 2, "evaluation.patience": 2}
+        settings = load_settings("look-forward", options | asked)
+        scales = Mock(scale=lambda untouched: Scale((untouched.identity, 0.9), (untouched.prompt, 0.1)))
+        best, run = BestStep(settings, scales), Run(tmp_path, settings)
+        for count in range(1, len(falling) + 1):
+            write_evaluations(run.evaluations, falling[:count])
+            if best.enough(run):
+                ends[warmup] = falling[count - 1].step
+                break
+    assert ends == {0: 6, 6: 12}
+
+
+def test_a_folder_of_class_images_that_is_not_used_is_not_counted(options: dict[str, Any], photos: Path) -> None:
+    asked = options | {"data.class_folder": "nowhere", "objective.preservation": "output", "adapter.name": "lora"}
+    settings = load_settings("look-forward", asked)
+    notes = build(settings, read_subject(photos, settings), given=asked).notes
+    (note,) = [note for note in notes if "nowhere" in note]
+    assert "changes nothing" in note

@@ -68,10 +68,15 @@ class BestStep:
         return next((self.validation.scale(one) for one in rows if one.step == 0), None)
 
     def enough(self, run: Run) -> bool:
-        """Whether the run has gained nothing for as long as `evaluation.patience` says."""
-        rows = read_evaluations(run.evaluations)
+        """Whether the run has gained nothing for as long as `evaluation.patience` says.
+
+        Measurements within a warm-up do not count: the policy has not followed its critic yet, or learned slowly.
+        """
+        rows, asked = read_evaluations(run.evaluations), self.settings
+        warmup = max(asked.optimizer.warmup, asked.critic.warmup if asked.critic.name != "none" else 0)
         scale = self.scale(rows)
-        return scale is not None and no_longer_gains(scale, rows, self.settings.evaluation.patience)
+        counted = [one for one in rows if one.step > warmup]
+        return scale is not None and no_longer_gains(scale, counted, asked.evaluation.patience)
 
     def forget_after(self, run: Run, step: int) -> None:
         """Forget steps that will be taken, and measured, again."""

@@ -8,7 +8,7 @@ import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.class_images import own_class_images
+from lookforward.assembly.class_images import own_class_images, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
 from lookforward.config.settings import Settings
@@ -41,7 +41,7 @@ def check_run(
     notes += _check_words(subject, policy, learned)
     _check_model(settings, policy)
     check_reward(settings)
-    if settings.data.class_folder:
+    if trains_on_own(settings):
         notes.append(
             f"{len(own_class_images(settings, subject))} class images are those of {settings.data.class_folder}"
         )

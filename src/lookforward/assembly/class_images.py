@@ -64,15 +64,19 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> C
     return ClassImages(pixels, Examples(encode(pipeline, to_unit(pixels)), prompts))
 
 
+def trains_on_own(settings: Settings) -> bool:
+    """Whether the class is preserved by the user's own class images."""
+    images = settings.objective.prior_weight > 0 and settings.objective.preservation == "images"
+    return images and bool(settings.data.class_folder)
+
+
 def class_image_digests(settings: Settings, subject: Subject) -> list[str]:
     """A line from which a run knows the user's own class images again; none if it does not train on any.
 
     Raises:
         LookforwardError: as `own_class_images`.
     """
-    if not settings.data.class_folder or not settings.objective.prior_weight:
-        return []
-    if settings.objective.preservation != "images":
+    if not trains_on_own(settings):
         return []
     pixels = own_class_images(settings, subject)
     return [f"{CLASS_LINE}{hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}"]
