@@ -112,6 +112,7 @@ def _main(
     if watched is not None:
         sys.addaudithook(watch)
     if largest_file:
+        sys.stdout = io.StringIO()  # or a file that holds it would be full first
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
         main(arguments)
