@@ -184,7 +184,7 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
     for name, one in FIELDS.items():
-        others = {bool: not one.default, int: 7, float: 0.125, str: "other"}
+        others = {bool: not one.default, int: 7, float: 1.5 if name.endswith("guidance") else 0.125, str: "other"}
         other = one.default if one.choices else others.get(one.kind, one.default)
         heard = {"critic.name": "residual", "critic.weight": 1.0} if name == "objective.reward" else {}
         card = unescaped(card_of(tmp_path, **{name: other, **heard}))
