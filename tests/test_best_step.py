@@ -33,7 +33,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lookforward.bundle import require_bundle
 
     folder = tmp_path_factory.mktemp("best") / "photos"
-    require_bundle().subjects()[0].write_photos(folder)
+    subject: Any = require_bundle().subjects()[0]
+    subject.write_photos(folder)
     return folder
 
 

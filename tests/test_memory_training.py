@@ -75,7 +75,7 @@ def test_fused_updates_equal_an_update_afterwards_where_nothing_is_clipped() -> 
 
 def test_fused_updates_clip_each_gradient_by_itself() -> None:
     layers = [nn.Linear(1, 1, bias=False) for _ in range(2)]
-    weights = [layer.weight for layer in layers]
+    weights = [parameter for layer in layers for parameter in layer.parameters()]
     before = [layer.weight.item() for layer in layers]
     optimizer = torch.optim.SGD(weights, lr=1.0)
     with updating_in_backward(optimizer, weights, 0.5) as norms:

@@ -71,7 +71,8 @@ def train(
         last = _run_job(job, resolved.run.steps)
         if resolved.evaluation.every:
             step = read_manifest(job.run.export).get("step", last)
-            console.print(f"Step {step} of {last} is exported: the best that was measured.")
+            rising = "; scores were still rising, so more steps may help" if step == last else ""
+            console.print(f"Step {step} of {last} is exported: the best that was measured{rising}.")
         console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
     leave_processes()
 

@@ -100,7 +100,9 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
         raise explain_load_error(folder, FileNotFoundError(f"it has no folder {' and no '.join(missing)}"))
     # Loaded one by one: diffusers would fill gaps in a text encoder with noise
     small = set(low.parts) - absent if low else set[str]()
-    loaded: dict[str, Any] = {name: low.load(*parts[name], folder / name) for name in sorted(small)} if low else {}
+    loaded: dict[str, Any] = (
+        {name: low.load(parts[name][0], parts[name][1], folder / name) for name in sorted(small)} if low else {}
+    )
     loaded |= {
         name: load_weights(getattr(transformers, parts[name][1]), folder / name, **_variant(folder / name))
         for name in family.text_encoders
