@@ -92,11 +92,13 @@ def test_train_generate_score(run: Command, command: list[str], encoders: list[s
     assert (status, err) == (0, "")
     assert out.startswith(f"Training on 5 photos into {folder} …\n")
     assert out.count("s/step") == 6
-    assert out.endswith(f'Draw with it: lookforward generate {folder} "a photo of sks teapot on the beach"\n')
+    assert out.endswith(
+        f'Generate images with it: lookforward generate {folder} "a photo of sks teapot on the beach"\n'
+    )
 
     again, out, err = run(*command)
     assert (again, err) == (0, "")
-    assert out.startswith(f"{folder} is finished already. Draw with it: lookforward generate")
+    assert out.startswith(f"{folder} is already finished. Generate images with it: lookforward generate")
     status, out, err = run(*command, "--adapter", "custom-diffusion", "--dry-run")  # a folder of its own
     assert (status, err) == (0, "")
     assert out.endswith("Would train 6 steps on 5 photos into runs/teapot-0-look-forward-custom-diffusion.\n")

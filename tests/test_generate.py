@@ -267,7 +267,8 @@ def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
     status, out, err = run(teapot, "--prompts", "prompts.txt", "--count", 2, "--seed", 7, "--steps", 1)
     assert (status, err) == (0, "")
     assert out == (
-        "Note: 1 of 3 prompts do not hold 'sks', so your subject was not asked for.\n6 images and sheet.png in images\n"
+        "Note: 1 of 3 prompts do not hold 'sks', so the images may not show your subject.\n"
+        "6 images and sheet.png in images\n"
     )
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
         "a-sks-teapot-in-the-snow-2-7.png", "a-sks-teapot-in-the-snow-2-8.png", "a-sks-teapot-in-the-snow-7.png",
@@ -281,7 +282,9 @@ def test_prompts_that_come_twice(run: Command, teapot: Path, tmp_path: Path) -> 
     (tmp_path / "prompts.txt").write_text("\n".join(lines))
     status, out, err = run(teapot, "--prompts", "prompts.txt", "--seeds", 7, 9, "--steps", 1)
     assert (status, err) == (0, "")
-    assert "Note: 5 prompts of prompts.txt are 3 different ones, each drawn once for each seed: the same seed" in out
+    assert (
+        "Note: 5 prompts of prompts.txt contain 3 different ones; each is generated once per seed: the same seed" in out
+    )
     assert "Note: 2 of 3 prompts do not hold 'sks'" in out
     assert out.endswith("6 images and sheet.png in images\n")
     names = [path.name for path in (tmp_path / "images").glob("*-[79].png")]
@@ -346,16 +349,16 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count .*--seeds"),
         (["{teapot}", "--like", "no.png", "--seed", "0"], r"no\.png cannot be read"),
         (["{teapot}", "a", "--seeds", "1", "--seed", "0"], "--seed and --count .*--seeds"),
-        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must lie in"),
-        (["{teapot}", "a", "--count", "0"], "count = 0: ask for at least one"),
-        (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: take a multiple of 8"),
-        (["{teapot}", "a", "--steps", "0"], r"steps = 0 must lie in \[1, 999\]"),
-        (["{teapot}", "a", "--steps", "1000"], r"steps = 1000 must lie in \[1, 999\]"),
+        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must be in"),
+        (["{teapot}", "a", "--count", "0"], "count = 0: generate at least one"),
+        (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: use a multiple of 8"),
+        (["{teapot}", "a", "--steps", "0"], r"steps = 0 must be in \[1, 999\]"),
+        (["{teapot}", "a", "--steps", "1000"], r"steps = 1000 must be in \[1, 999\]"),
         (["{teapot}", "a", "--negative", "b", "--guidance", "1"], "set guidance above 1"),
-        (["{teapot}", "a", "--adapter", "{teapot}"], "holds a whole model, which cannot be put into another"),
+        (["{teapot}", "a", "--adapter", "{teapot}"], "holds a full model, which cannot be loaded into another"),
         (["{teapot}", "a", "--adapter", "{lora}:much"], "write EXPORT:STRENGTH with a number, such as .*style:0.8"),
-        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"the strength must lie in \[-10, 10\]"),
-        (["{teapot}", "a", "--adapter", "{model}"], "is a plain model: give a run folder or an export"),
+        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"the strength must be in \[-10, 10\]"),
+        (["{teapot}", "a", "--adapter", "{model}"], "is a base model: give a run folder or an export"),
         (["{teapot}", "--like", "no.png"], r"no\.png cannot be read as a PNG"),
         (["nowhere", "a"], "There is no run folder nowhere"),
         ([".", "a"], r"\. is not a run folder \(it has no settings\.toml\), an export"),

@@ -113,7 +113,7 @@ def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ..
     once = list(dict.fromkeys(asked))
     if len(once) == len(asked):
         return once, ()
-    note = f"{len(asked)} prompts of {file} are {len(once)} different ones, each drawn once for each seed"
+    note = f"{len(asked)} prompts of {file} contain {len(once)} different ones; each is generated once per seed"
     return once, (f"{note}: the same seed gives the same image.",)
 
 

@@ -60,7 +60,7 @@ def train(
     folder = output or default_output(resolved)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
     if job.run.finished:
-        console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
+        console.print(f"{folder} is already finished. Generate images with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, written, processes)
         _account(subject, "# ")
@@ -74,7 +74,7 @@ def train(
             step = read_manifest(job.run.export).get("step", last)
             rising = "; scores were still rising, so more steps may help" if step == last else ""
             console.print(f"Step {step} of {last} is exported: the best that was measured{rising}.")
-        console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
+        console.print(f"Done: {folder}. Generate images with it: {_example(folder, resolved)}")
     leave_processes()
 
 

@@ -162,7 +162,7 @@ def _check_together(settings: Settings) -> None:
         and objective.preservation == "images"
     ):
         problem = (
-            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, set objective.preservation "
+            "objective.prior_weight is above 0, but data.class_images is 0: raise it, set objective.preservation "
             "to output, or set objective.prior_weight to 0."
         )
     elif objective.prior_weight > 0 and objective.preservation == "output" and baseline.name != "none":

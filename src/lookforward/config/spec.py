@@ -1,4 +1,4 @@
-"""What is known about one setting: its default, range and help, declared where its group is."""
+"""Metadata of one setting: its default, range and help."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known about one setting beside its name, kind and default.
+    """Metadata of one setting, apart from its name, kind and default.
 
     within: the interval of valid numbers, such as "(0, 1]". machine_only: only place, time and memory depend on
     it, not the result. free: a resumed run may be given another value. of_cell: it may differ between the subjects
