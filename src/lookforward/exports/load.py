@@ -93,8 +93,8 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
     model = manifest["model"]
     if manifest.get("model_is_folder") and not os.path.isdir(model):
         raise LookforwardError(
-            f"This was trained on the folder {model}, which does not exist from here. Change to the folder that contains "
-            "it, or use lookforward generate FOLDER PROMPT --adapter EXPORT.",
+            f"This was trained on the folder {model}, which does not exist from here. Change to the folder "
+            "that contains it, or use lookforward generate FOLDER PROMPT --adapter EXPORT.",
             code="model-missing",
         )
     pipeline = build_pipeline(model, device)
