@@ -163,7 +163,7 @@ def test_score_with_another_encoder_and_the_identifier(
     assert (status, err) == (0, "")
     assert json.loads((folder / "scores-3.json").read_text())["optimised"] == ["DINO"]
     assert re.search(r"^DINO +\S+ †$", out, re.MULTILINE)
-    assert "trained on this very score" in out
+    assert "the method was trained on this score" in out
 
 
 def test_score_wants_the_photos_that_were_learned_from(
@@ -216,7 +216,7 @@ def test_an_interrupted_training_goes_on(
         patch.setattr("lookforward.cli.progress.TrainingProgress.show", interrupt)
         status, _, err = run(*command, "--output", "run")
     assert status == 130
-    assert err == "\nlookforward: stopped. Given again, the same command continues from what it has saved.\n"
+    assert err == "\nlookforward: stopped. Run the same command again to continue.\n"
     assert_refused(run("generate", "run", "a teapot"), "run", "finished")
     assert_refused(run("score", "run"), "run", "finished")
     status, out, err = run(*command, "--output", "run")
@@ -296,7 +296,7 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--critic.weight", "nan"], "critic.weight nan"),
         (["--critic.weight", "inf"], "critic.weight inf"),
         (["--objective.discount", "1.1"], "objective.discount 1.1 (0, 1]"),
-        (["--batch-size", "0"], "run.batch_size 0 (0, inf)"),
+        (["--batch-size", "0"], "run.batch_size 0 greater than 0"),
         (["--data.captions", "false"], "data.captions --data.no-captions"),
         (["--seed", "-1"], "run.seed -1 [0, 2^63)"),
         (["--class-noun", ""], "class noun"),

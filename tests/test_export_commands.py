@@ -365,7 +365,7 @@ def test_what_cannot_be_converted(
 
 def test_an_export_needs_a_place(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
     status, _, err = run("export", exports["lora"], "--format", "kohya")
-    assert (status, "say where to write, with --output FOLDER" in err) == (2, True)
+    assert (status, "give the output folder with --output FOLDER" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     with contextlib.chdir("empty"):
         status, _, err = run("merge", exports["lora"], "--output", ".")

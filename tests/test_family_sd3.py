@@ -3,7 +3,6 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalSubscript=false
 # pyright: reportOperatorIssue=false
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
 
 from conftest import CAPTIONS
 from errors import raises
-from lookforward import Personalized, personalize
+from families import PROMPT, RECIPES, SHORT, draw_plainly, rows_of, run, run_in_parts
 from lookforward.algorithm.environment import act
 from lookforward.assembly.components import build
 from lookforward.config.recipe import load_settings
 from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
-from lookforward.core.types import State, StepResult
+from lookforward.core.types import State
 from lookforward.data.subjects import read_subject
 from lookforward.models.latents import decode, encode
 from lookforward.models.load_pipeline import load_pipeline
@@ -36,19 +34,6 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images, fingerprint
 from lookforward_toybox.training.tokenizer import build_tokenizer
 from tiny import seeded
-
-PROMPT = "a photo of a red dog on the beach"
-SHORT: dict[str, Any] = {
-    "data.resolution": 32,
-    "data.class_images": 2,
-    "data.class_image_steps": 2,
-    "evaluation.sampler_steps": 3,
-    "evaluation.sample_every": 0,
-    "baseline.sampler_steps": 3,
-    "model.device": "cpu",
-    "run.batch_size": 2,
-    "run.checkpoint_every": 2,
-}
 
 
 def make_sd3(t5: bool = True, shift: float = 3.0) -> StableDiffusion3Pipeline:
@@ -108,11 +93,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sd3")
     make_sd3().save_pretrained(folder, safe_serialization=True)
     return folder
-
-
-def run(photos: Path, model: Path, output: Path, recipe: str, on_step: Any = None, **settings: Any) -> Personalized:
-    values = SHORT | {"model.name": str(model), "run.steps": 4} | settings
-    return personalize(photos, "teapot", recipe=recipe, output=output, on_step=on_step, settings=values)
 
 
 @torch.no_grad()
@@ -195,37 +175,16 @@ def test_a_folder_is_loaded_as_what_it_is(model: Path, tmp_path: Path) -> None:
         load_pipeline(tmp_path / "small")
 
 
-RECIPES: list[tuple[str, dict[str, Any]]] = [
-    ("dreambooth", {"adapter.name": "lora"}),
-    ("look-forward", {"adapter.name": "lora", "adapter.train_text_encoder": True}),
-    ("state-action", {"adapter.name": "full", "objective.reward": "look-forward"}),
-    ("look-forward", {"adapter.name": "lora", "critic.name": "none", "objective.reward": "look-forward + ssim",
-                      "objective.reward_gradient": "direct"}),
-]  # fmt: skip
+TRAINED = {"dreambooth": ("dreambooth", {"adapter.name": "lora"}), **RECIPES}
 
 
-@pytest.mark.parametrize(("recipe", "settings"), RECIPES, ids=["dreambooth", "critic", "full", "direct"])
+@pytest.mark.parametrize(("recipe", "settings"), TRAINED.values(), ids=TRAINED)
 def test_it_trains_resumes_to_the_same_bits_and_exports(
     recipe: str, settings: dict[str, Any], model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    whole = run(photos, model, tmp_path / "whole", recipe, **settings)
-
-    def stop(result: StepResult) -> None:
-        if result.step == 3:  # after the checkpoint of step 2
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        run(photos, model, tmp_path / "parts", recipe, stop, **settings)
-    parts = run(photos, model, tmp_path / "parts", recipe, **settings)
-    states = [
-        load_file(tmp_path / name / "checkpoints" / "step-000004" / "state.safetensors") for name in ("whole", "parts")
-    ]
-    assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    drawn = [np.asarray(one.generate("a photo of {} on the beach", seed=1, steps=3)[0]) for one in (whole, parts)]
-    assert (drawn[0] == drawn[1]).all()
+    drawn = run_in_parts(photos, model, tmp_path, recipe, **settings)
     plain = draw_images(load_pipeline(model), ["a photo of sks teapot on the beach"], [1], steps=3, guidance=7.5)
-    assert (drawn[0] != plain[0]).any()
+    assert (drawn != plain[0]).any()
 
     # Plain diffusers reads the export and draws the same
     export = tmp_path / "whole" / "export"
@@ -234,11 +193,7 @@ def test_it_trains_resumes_to_the_same_bits_and_exports(
     else:
         theirs = StableDiffusion3Pipeline.from_pretrained(model)
         theirs.load_lora_weights(export)
-    theirs.set_progress_bar_config(disable=True)
-    guidance = json.loads((export / "lookforward.json").read_text())["guidance"]
-    image = theirs("a photo of sks teapot on the beach", num_inference_steps=3, guidance_scale=guidance, height=32,
-                   width=32, generator=seeded(1), output_type="np").images[0]  # fmt: skip
-    assert np.abs(image * 255 - drawn[0]).max() < 1.01
+    assert np.abs(draw_plainly(theirs, export) - drawn).max() < 1.01
 
 
 def test_baselines_follow_a_flow_too(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -247,7 +202,7 @@ def test_baselines_follow_a_flow_too(model: Path, photos: Path, tmp_path: Path) 
         if recipe == "dpok":
             settings |= {"baseline.dpok_trajectories": 2, "baseline.dpok_pairs": 4}
         run(photos, model, tmp_path / recipe, recipe, **settings | {"run.steps": 2})
-        rows = [json.loads(line) for line in (tmp_path / recipe / "metrics.jsonl").read_text().splitlines()]
+        rows = rows_of(tmp_path / recipe)
         assert len(rows) == 2
         assert all(np.isfinite(row["reward"]) and row["gradient"] > 0 for row in rows)
 

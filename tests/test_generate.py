@@ -333,7 +333,7 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
     _, out, _ = run(teapot, "--like", "images/a-sks-teapot-1.png", "--output", "same")
     assert "Note" not in out
     _, out, _ = run(teapot, "--like", "images/a-sks-teapot-1.png", "--adapter", lora, "--output", "other")
-    assert "Note: images/a-sks-teapot-1.png was drawn with another model or other adapters" in out
+    assert "Note: images/a-sks-teapot-1.png was generated with another model or other adapters" in out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
+from lookforward.config.spec import range_in_words
 from lookforward.errors import LookforwardError
 
 
@@ -109,7 +110,7 @@ def check_value(name: str, value: Any, where: str = "") -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise LookforwardError(f"{name} = {value}{place} must be a finite number.", code="setting-range")
     if within and not lies_in(value, within):
-        raise LookforwardError(f"{name} = {value}{place} must lie in {within}.", code="setting-range")
+        raise LookforwardError(f"{name} = {value}{place} must be {range_in_words(within)}.", code="setting-range")
 
 
 def nearest(name: str) -> str:
