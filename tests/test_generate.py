@@ -214,10 +214,10 @@ def test_nothing_that_was_drawn_otherwise_is_overwritten(run: Command, teapot: P
     for number, other in enumerate((["--steps", 2], ["--guidance", 2], ["--scheduler", "ddpm"]), start=2):
         like = ["--like", "images/a-sks-teapot-1.png", *other]
         status, out, _ = run(teapot, *like)
-        assert (status, out) == (0, f"1 images and a-sks-teapot-{number}-sheet.png in images\n")
+        assert (status, out) == (0, f"1 image and a-sks-teapot-{number}-sheet.png in images\n")
         assert (folder / f"a-sks-teapot-{number}-1.png").is_file()
     status, out, _ = run(*first[:2], "--count", 1, "--steps", 1)  # one of the two: another sheet
-    assert (status, out) == (0, "1 images and a-sks-teapot-sheet-2.png in images\n")
+    assert (status, out) == (0, "1 image and a-sks-teapot-sheet-2.png in images\n")
     assert {name: (folder / name).read_bytes() for name in kept} == kept
     Image.new("RGB", (8, 8)).save(folder / "sheet.png")  # somebody else's
     (tmp_path / "p.txt").write_text("a {}\na red {}\n")
@@ -259,7 +259,7 @@ def test_a_run_of_another_machines_device_draws_on_what_is_here(run: Command, te
     shutil.copytree(teapot, tmp_path / "run" / "export")
     status, out, err = run("run", "a sks teapot", "--count", 1, "--steps", 1)
     assert (status, err) == (0, "")
-    assert out == f"1 images and a-sks-teapot-sheet.png in {Path('run') / 'images'}\n"
+    assert out == f"1 image and a-sks-teapot-sheet.png in {Path('run') / 'images'}\n"
 
 
 def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_prompts_that_come_twice(run: Command, teapot: Path, tmp_path: Path) -> 
 
 def test_a_plain_pipeline_folder(run: Command, tiny_model: Path, tmp_path: Path) -> None:
     status, out, err = run(tiny_model, "a red dog", "--count", 1, "--steps", 1)
-    assert (status, err, out) == (0, "", "1 images and a-red-dog-sheet.png in images\n")
+    assert (status, err, out) == (0, "", "1 image and a-red-dog-sheet.png in images\n")
     said = read_metadata("images/a-red-dog-0.png")
     assert (said.model, said.adapters, said.guidance) == (tiny_model.name, [], 7.5)
     status, _, err = run(tiny_model, "a {} on the beach")
