@@ -277,7 +277,7 @@ def test_plan_says_that_the_cluster_shares(
     monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda _: object())
     words = ["benchmark", "--output", str(tmp_path / "out"), "--ray", "10.0.0.1:6379", "--plan"]
     main(words)
-    assert "with 1 worker, of which the cluster has one for each GPU or machine" in capsys.readouterr().out
+    assert "with 1 worker (one per GPU or machine of the cluster)" in capsys.readouterr().out
     main([*words, "--workers", "8"])
     assert "with 8 workers, " in capsys.readouterr().out
     assert not (tmp_path / "out").exists()

@@ -92,11 +92,13 @@ def test_train_generate_score(run: Command, command: list[str], encoders: list[s
     assert (status, err) == (0, "")
     assert out.startswith(f"Training on 5 photos into {folder} …\n")
     assert out.count("s/step") == 6
-    assert out.endswith(f'Draw with it: lookforward generate {folder} "a photo of sks teapot on the beach"\n')
+    assert out.endswith(
+        f'Generate images with it: lookforward generate {folder} "a photo of sks teapot on the beach"\n'
+    )
 
     again, out, err = run(*command)
     assert (again, err) == (0, "")
-    assert out.startswith(f"{folder} is finished already. Draw with it: lookforward generate")
+    assert out.startswith(f"{folder} is already finished. Generate images with it: lookforward generate")
     status, out, err = run(*command, "--adapter", "custom-diffusion", "--dry-run")  # a folder of its own
     assert (status, err) == (0, "")
     assert out.endswith("Would train 6 steps on 5 photos into runs/teapot-0-look-forward-custom-diffusion.\n")
@@ -163,7 +165,7 @@ def test_score_with_another_encoder_and_the_identifier(
     assert (status, err) == (0, "")
     assert json.loads((folder / "scores-3.json").read_text())["optimised"] == ["DINO"]
     assert re.search(r"^DINO +\S+ †$", out, re.MULTILINE)
-    assert "trained on this very score" in out
+    assert "the method was trained on this score" in out
 
 
 def test_score_wants_the_photos_that_were_learned_from(
@@ -216,7 +218,7 @@ def test_an_interrupted_training_goes_on(
         patch.setattr("lookforward.cli.progress.TrainingProgress.show", interrupt)
         status, _, err = run(*command, "--output", "run")
     assert status == 130
-    assert err == "\nlookforward: stopped. Given again, the same command continues from what it has saved.\n"
+    assert err == "\nlookforward: stopped. Run the same command again to continue.\n"
     assert_refused(run("generate", "run", "a teapot"), "run", "finished")
     assert_refused(run("score", "run"), "run", "finished")
     status, out, err = run(*command, "--output", "run")
@@ -296,7 +298,7 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--critic.weight", "nan"], "critic.weight nan"),
         (["--critic.weight", "inf"], "critic.weight inf"),
         (["--objective.discount", "1.1"], "objective.discount 1.1 (0, 1]"),
-        (["--batch-size", "0"], "run.batch_size 0 (0, inf)"),
+        (["--batch-size", "0"], "run.batch_size 0 greater than 0"),
         (["--data.captions", "false"], "data.captions --data.no-captions"),
         (["--seed", "-1"], "run.seed -1 [0, 2^63)"),
         (["--class-noun", ""], "class noun"),

@@ -230,7 +230,7 @@ def test_a_base_model_in_a_folder_is_not_looked_for_on_a_hub(
     for words in (["generate", "../mine", "a sks teapot"], ["merge", "../mine", "--output", "merged"]):
         status, _, err = run(*words)
         assert status == 2
-        assert "trained on the folder models/sd14, which is not there from here" in err
+        assert "trained on the folder models/sd14, which does not exist from here" in err
     beside = ["generate", tiny_model, "a sks teapot", "--adapter", "../mine", "--count", 1, "--steps", 1]
     assert run(*beside)[0] == 0  # as the message says
 
@@ -243,7 +243,7 @@ def test_an_adapter_is_not_drawn_on_other_weights_of_its_base(run: Command, tmp_
     for words in (["generate", "mine", "a sks teapot"], ["merge", "mine", "--output", "merged"]):
         status, _, err = run(*words)
         assert status == 2
-        assert f"This was trained on {base} when that had other weights" in err
+        assert f"The weights of {base} have changed since this was trained on it" in err
     beside = ["generate", base, "a sks teapot", "--adapter", "mine", "--count", 1, "--steps", 1]
     assert run(*beside)[0] == 0  # as the message says
 
@@ -340,13 +340,13 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
         ),
         (["export", "{lora}", "--format", "a1111"], "has no format 'a1111': it has diffusers, comfyui, kohya, merged."),
         (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
-        (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is for --format merged"),
-        (["export", "{model}", "--format", "merged"], "is a plain model: give a run folder or an export"),
+        (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is only for --format merged"),
+        (["export", "{model}", "--format", "merged"], "is a base model: give a run folder or an export"),
         (["export", "nowhere", "--format", "merged"], "There is no run folder nowhere"),
-        (["merge", "{p-plus}"], "holds an adapter 'p-plus', which no plain pipeline folder can hold"),
-        (["merge", "{lora}", "{neti}"], "holds an adapter 'neti', which no plain pipeline folder can hold"),
-        (["merge", "{lora}", "{full}"], "is a whole model, and two of them cannot be combined"),
-        (["merge", "{full}", "{full}"], "is a whole model, and two of them cannot be combined"),
+        (["merge", "{p-plus}"], "holds an adapter 'p-plus', which a pipeline folder cannot hold"),
+        (["merge", "{lora}", "{neti}"], "holds an adapter 'neti', which a pipeline folder cannot hold"),
+        (["merge", "{lora}", "{full}"], "is a full model, and two of them cannot be combined"),
+        (["merge", "{full}", "{full}"], "is a full model, and two of them cannot be combined"),
         (["merge", "{lora}:strong"], "write EXPORT:STRENGTH with a number"),
         (["merge", "{textual-inversion}", "{custom-diffusion}"], "has a word '<new>' already"),
     ],
@@ -365,7 +365,7 @@ def test_what_cannot_be_converted(
 
 def test_an_export_needs_a_place(run: Command, exports: dict[str, Path], tmp_path: Path) -> None:
     status, _, err = run("export", exports["lora"], "--format", "kohya")
-    assert (status, "say where to write, with --output FOLDER" in err) == (2, True)
+    assert (status, "give the output folder with --output FOLDER" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     with contextlib.chdir("empty"):
         status, _, err = run("merge", exports["lora"], "--output", ".")

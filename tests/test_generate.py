@@ -214,10 +214,10 @@ def test_nothing_that_was_drawn_otherwise_is_overwritten(run: Command, teapot: P
     for number, other in enumerate((["--steps", 2], ["--guidance", 2], ["--scheduler", "ddpm"]), start=2):
         like = ["--like", "images/a-sks-teapot-1.png", *other]
         status, out, _ = run(teapot, *like)
-        assert (status, out) == (0, f"1 images and a-sks-teapot-{number}-sheet.png in images\n")
+        assert (status, out) == (0, f"1 image and a-sks-teapot-{number}-sheet.png in images\n")
         assert (folder / f"a-sks-teapot-{number}-1.png").is_file()
     status, out, _ = run(*first[:2], "--count", 1, "--steps", 1)  # one of the two: another sheet
-    assert (status, out) == (0, "1 images and a-sks-teapot-sheet-2.png in images\n")
+    assert (status, out) == (0, "1 image and a-sks-teapot-sheet-2.png in images\n")
     assert {name: (folder / name).read_bytes() for name in kept} == kept
     Image.new("RGB", (8, 8)).save(folder / "sheet.png")  # somebody else's
     (tmp_path / "p.txt").write_text("a {}\na red {}\n")
@@ -259,7 +259,7 @@ def test_a_run_of_another_machines_device_draws_on_what_is_here(run: Command, te
     shutil.copytree(teapot, tmp_path / "run" / "export")
     status, out, err = run("run", "a sks teapot", "--count", 1, "--steps", 1)
     assert (status, err) == (0, "")
-    assert out == f"1 images and a-sks-teapot-sheet.png in {Path('run') / 'images'}\n"
+    assert out == f"1 image and a-sks-teapot-sheet.png in {Path('run') / 'images'}\n"
 
 
 def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
@@ -267,7 +267,8 @@ def test_a_file_of_prompts(run: Command, teapot: Path, tmp_path: Path) -> None:
     status, out, err = run(teapot, "--prompts", "prompts.txt", "--count", 2, "--seed", 7, "--steps", 1)
     assert (status, err) == (0, "")
     assert out == (
-        "Note: 1 of 3 prompts do not hold 'sks', so your subject was not asked for.\n6 images and sheet.png in images\n"
+        "Note: 1 of 3 prompts do not hold 'sks', so the images may not show your subject.\n"
+        "6 images and sheet.png in images\n"
     )
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
         "a-sks-teapot-in-the-snow-2-7.png", "a-sks-teapot-in-the-snow-2-8.png", "a-sks-teapot-in-the-snow-7.png",
@@ -281,7 +282,9 @@ def test_prompts_that_come_twice(run: Command, teapot: Path, tmp_path: Path) -> 
     (tmp_path / "prompts.txt").write_text("\n".join(lines))
     status, out, err = run(teapot, "--prompts", "prompts.txt", "--seeds", 7, 9, "--steps", 1)
     assert (status, err) == (0, "")
-    assert "Note: 5 prompts of prompts.txt are 3 different ones, each drawn once for each seed: the same seed" in out
+    assert (
+        "Note: 5 prompts of prompts.txt contain 3 different ones; each is generated once per seed: the same seed" in out
+    )
     assert "Note: 2 of 3 prompts do not hold 'sks'" in out
     assert out.endswith("6 images and sheet.png in images\n")
     names = [path.name for path in (tmp_path / "images").glob("*-[79].png")]
@@ -292,7 +295,7 @@ def test_prompts_that_come_twice(run: Command, teapot: Path, tmp_path: Path) -> 
 
 def test_a_plain_pipeline_folder(run: Command, tiny_model: Path, tmp_path: Path) -> None:
     status, out, err = run(tiny_model, "a red dog", "--count", 1, "--steps", 1)
-    assert (status, err, out) == (0, "", "1 images and a-red-dog-sheet.png in images\n")
+    assert (status, err, out) == (0, "", "1 image and a-red-dog-sheet.png in images\n")
     said = read_metadata("images/a-red-dog-0.png")
     assert (said.model, said.adapters, said.guidance) == (tiny_model.name, [], 7.5)
     status, _, err = run(tiny_model, "a {} on the beach")
@@ -333,7 +336,7 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
     _, out, _ = run(teapot, "--like", "images/a-sks-teapot-1.png", "--output", "same")
     assert "Note" not in out
     _, out, _ = run(teapot, "--like", "images/a-sks-teapot-1.png", "--adapter", lora, "--output", "other")
-    assert "Note: images/a-sks-teapot-1.png was drawn with another model or other adapters" in out
+    assert "Note: images/a-sks-teapot-1.png was generated with another model or other adapters" in out
 
 
 @pytest.mark.parametrize(
@@ -346,16 +349,16 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count .*--seeds"),
         (["{teapot}", "--like", "no.png", "--seed", "0"], r"no\.png cannot be read"),
         (["{teapot}", "a", "--seeds", "1", "--seed", "0"], "--seed and --count .*--seeds"),
-        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must lie in"),
-        (["{teapot}", "a", "--count", "0"], "count = 0: ask for at least one"),
-        (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: take a multiple of 8"),
-        (["{teapot}", "a", "--steps", "0"], r"steps = 0 must lie in \[1, 999\]"),
-        (["{teapot}", "a", "--steps", "1000"], r"steps = 1000 must lie in \[1, 999\]"),
+        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must be in"),
+        (["{teapot}", "a", "--count", "0"], "count = 0: generate at least one"),
+        (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: use a multiple of 8"),
+        (["{teapot}", "a", "--steps", "0"], r"steps = 0 must be in \[1, 999\]"),
+        (["{teapot}", "a", "--steps", "1000"], r"steps = 1000 must be in \[1, 999\]"),
         (["{teapot}", "a", "--negative", "b", "--guidance", "1"], "set guidance above 1"),
-        (["{teapot}", "a", "--adapter", "{teapot}"], "holds a whole model, which cannot be put into another"),
+        (["{teapot}", "a", "--adapter", "{teapot}"], "holds a full model, which cannot be loaded into another"),
         (["{teapot}", "a", "--adapter", "{lora}:much"], "write EXPORT:STRENGTH with a number, such as .*style:0.8"),
-        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"the strength must lie in \[-10, 10\]"),
-        (["{teapot}", "a", "--adapter", "{model}"], "is a plain model: give a run folder or an export"),
+        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"the strength must be in \[-10, 10\]"),
+        (["{teapot}", "a", "--adapter", "{model}"], "is a base model: give a run folder or an export"),
         (["{teapot}", "--like", "no.png"], r"no\.png cannot be read as a PNG"),
         (["nowhere", "a"], "There is no run folder nowhere"),
         ([".", "a"], r"\. is not a run folder \(it has no settings\.toml\), an export"),

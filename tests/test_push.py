@@ -154,7 +154,7 @@ def test_what_is_no_export_stays_here(
     (tmp_path / "photos").mkdir()
     for given, repo, said in (
         (tmp_path / "photos", REPO, "is not a run folder"),
-        (tiny_model, REPO, "is a plain model"),
+        (tiny_model, REPO, "is a base model"),
         (export, "a/b/c", "OWNER/NAME"),
     ):
         status, _, err = command_line("push", given, "--repo", repo)

@@ -52,7 +52,7 @@ class Personalized:
         """
         if self.source.run is None:
             raise LookforwardError(
-                f"{self.source.given} is not a run folder: give the run that made it.", code="not-a-run"
+                f"{self.source.given} is not a run folder: give the run folder that wrote it.", code="not-a-run"
             )
         return self.source.run
 

@@ -97,7 +97,7 @@ def require_bundle() -> Bundle:
     if bundle is None:
         raise LookforwardError(
             "Toybox, the bundled model, is not installed. Install it with `pip install lookforward[toybox]`, or choose "
-            "another model with --model: a pipeline folder or a hub id.",
+            "another model with --model: a pipeline folder or a hub ID.",
             code="toybox-missing",
         )
     return bundle

@@ -37,9 +37,9 @@ class NetiNetwork:
         if self.width < 1:
             raise LookforwardError(f"adapter.neti_width = {self.width} must be at least 1.", code="setting-range")
         if not self.bypass >= 0:
-            raise LookforwardError(f"adapter.neti_bypass = {self.bypass} must not be negative.", code="setting-range")
+            raise LookforwardError(f"adapter.neti_bypass = {self.bypass} must be at least 0.", code="setting-range")
         if not 0 <= self.dropout <= 1:
-            raise LookforwardError(f"adapter.neti_dropout = {self.dropout} must lie in [0, 1].", code="setting-range")
+            raise LookforwardError(f"adapter.neti_dropout = {self.dropout} must be in [0, 1].", code="setting-range")
 
     def __call__(self, initial: Tensor, layers: int) -> SpaceTimeWords:
         """initial: (d,), the vector that the word begins as, and whose length it keeps."""

@@ -1,4 +1,4 @@
-"""What each adapter is to its users; its code stands in the file of the same name, and docs/adapters.md has the table.
+"""The adapters as users see them. The code of each is in the file of the same name; docs/adapters.md has the table.
 
 The command line and the settings read this file, so it imports no torch: `late` imports an adapter's code when it is
 called.

@@ -176,7 +176,7 @@ def check_words(tokenizer: Any, words: Sequence[Word]) -> list[str]:
             raise LookforwardError(message, code="identifier-known")
         room = tokenizer.model_max_length - 2  # but for the marks of a prompt's start and end
         if not 1 <= word.vectors <= room:
-            message = f"adapter.vectors = {word.vectors} must lie in [1, {room}], the length of a prompt."
+            message = f"adapter.vectors = {word.vectors} must be in [1, {room}], the length of a prompt."
             raise LookforwardError(message, code="setting-range")
         # A prompt's "<a>" would be expanded by another word of the name "<a>_1"
         following = f"{name}_{word.vectors}"

@@ -1,4 +1,4 @@
-"""What a step is made of: latents of photos and class images, drawn at random, and their encoded prompts."""
+"""Batches of a step: randomly sampled latents of photos and class images, and their encoded prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

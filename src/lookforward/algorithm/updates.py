@@ -1,4 +1,4 @@
-"""What a step does with the networks: act on micro-batches, and one optimizer step of critic and policy.
+"""The network updates of a step: act on micro-batches, and one optimizer step of critic and policy.
 
 Gradients are averaged over processes, clipped, and checked before a weight changes.
 """

@@ -1,4 +1,4 @@
-"""Other values of the trained weights, in their place for a while: their averages, and those before training."""
+"""Temporarily swap the trained weights for their averages, or for the values before training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -23,25 +23,25 @@ def build_adapter(settings: Settings, generator: torch.Generator, family: Family
         require_package(spec.package)
     if family is not None and (missing := spec.needs - family.capabilities):
         raise LookforwardError(
-            f"Adapter {spec.name!r} needs {' and '.join(sorted(missing))}, which {family.label} does not have. Take "
+            f"Adapter {spec.name!r} needs {' and '.join(sorted(missing))}, which {family.label} does not have. Use "
             "lora or full.",
             code="adapter-family",
         )
     wanted = settings.adapter.train_text_encoder and spec in (LORA, DORA)
     if family is not None and wanted and not set(family.text_encoders) & set(family.lora_targets):
         raise LookforwardError(
-            f"diffusers loads no LoRA of the text encoder of {family.label}: set adapter.train_text_encoder to false, "
+            f"diffusers cannot load a text encoder LoRA for {family.label}: set adapter.train_text_encoder to false, "
             "or train all weights with adapter full.",
             code="adapter-text-encoder",
         )
     if settings.baseline.name == "dpok" and not spec.dpok:
         # DPOK stays near to what the untouched denoiser does with the same prompt, and that does not know the word
         raise LookforwardError(
-            f"baseline.name = 'dpok' cannot train adapter {spec.name!r}: take lora or full.", code="adapter-dpok"
+            f"baseline.name = 'dpok' cannot train adapter {spec.name!r}: use lora or full.", code="adapter-dpok"
         )
     if settings.subject.others and not spec.several_subjects:
         raise LookforwardError(
-            f"Adapter {spec.name!r} learns one subject: take custom-diffusion, textual-inversion, lora or full.",
+            f"Adapter {spec.name!r} learns only one subject: use custom-diffusion, textual-inversion, lora or full.",
             code="adapter-subjects",
         )
     return spec.build(settings, generator)

@@ -1,4 +1,4 @@
-"""The best step of a run: measured while it trains, its weights kept, and put back for the export."""
+"""The best step of a run: measured during training, its weights saved and restored for the export."""
 
 import warnings
 from collections.abc import Iterator, Sequence

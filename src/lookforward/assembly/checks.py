@@ -1,4 +1,4 @@
-"""Whether settings, subject and model fit each other, found before anything is drawn, trained or written."""
+"""Check that settings, subject and model fit together, before anything is generated, trained or written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,8 +104,8 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
         check_size(policy.pipeline, resolution)
     if (base := policy.family.distilled(policy.pipeline)) and not settings.model.allow_distilled:
         raise LookforwardError(
-            f"{settings.model.name} was distilled to draw in a few steps, which training undoes: train {base}, or this "
-            "one all the same with --model.allow-distilled (in Python, model.allow_distilled).",
+            f"{settings.model.name} was distilled to sample in a few steps, which training would undo: train "
+            f"{base}, or force it with --model.allow-distilled (in Python, model.allow_distilled).",
             code="model-distilled",
         )
     values = settings.flat()
@@ -121,7 +121,7 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
     if policy.prediction is Prediction.EPSILON and policy.path.signal.min() < 1e-3:
         raise LookforwardError(
             "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
-            "Eq. 7 divides by zero. Take a model without that, or one that predicts v.",
+            "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
         )
 
@@ -135,7 +135,7 @@ def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> li
         # A tokenizer that knows nothing of a letter outside ASCII spells it in bytes, which no text has taught a model
         if not tokens or (not noun.isascii() and tokens >= len("".join(noun.split()).encode())):
             raise LookforwardError(
-                f"The model reads nothing of the class noun {noun!r}: choose a word that it knows, such as dog.",
+                f"The model's tokenizer drops the class noun {noun!r}: choose a word that it knows, such as dog.",
                 code="class-noun-unknown",
             )
         if tokens > _MANY_TOKENS * len(noun.split()):

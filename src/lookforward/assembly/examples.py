@@ -1,4 +1,4 @@
-"""What steps are made of: the photos' views of a run, encoded."""
+"""Training examples of a run: the photos' views, encoded."""
 
 from collections.abc import Sequence
 from functools import partial

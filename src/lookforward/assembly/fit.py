@@ -1,4 +1,4 @@
-"""Settings with which a run fits into the memory of a GPU: the least costly that do."""
+"""Find the least costly settings with which a run fits into GPU memory."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ def choose(measured: "Measure", gigabytes: int, is_there: Callable[[str], bool] 
         also = f" Not to be had here: {', '.join(missing)}." if missing else ""
         raise LookforwardError(
             f"This run needs {table.peak / 2**30:.1f} GiB and {RESERVE:g} GiB beside it, more than {gigabytes} GB, "
-            f"whatever is set.{also} Take a larger GPU, a smaller model, or a lower data.resolution.",
+            f"with any settings.{also} Use a larger GPU, a smaller model, or a lower data.resolution.",
             code="does-not-fit",
         )
     for step in chosen[-2::-1]:  # what a later step made needless, the most costly first

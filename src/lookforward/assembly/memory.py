@@ -1,4 +1,4 @@
-"""What a run needs of memory, part by part, before it starts: from the model's configs, on the meta device."""
+"""Estimate the memory of a run, component by component, before it starts: from model configs, on the meta device."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which parts of a run's pipeline may be small, away or offloaded, as its settings say."""
+"""Which components of the pipeline may be quantised, unloaded or offloaded, as the settings say."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Prompts before they are drawn: the subject filled in, and notes on what a model will not read of them."""
+"""Prepare prompts for sampling: fill in the subject, and note what the model will not read."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def fill_prompt(prompt: str, manifest: Mapping[str, Any]) -> str:
         return prompt
     if not manifest["identifier"]:
         raise LookforwardError(
-            f"{prompt!r} has a placeholder for a subject, and a plain model has none: write the prompt in full.",
+            f"{prompt!r} has a placeholder for the subject, but a base model has no subject: write out the prompt.",
             code="no-subject",
         )
     return fill(template, manifest["identifier"], manifest["class_noun"] if manifest["noun_in_prompt"] else "")
@@ -46,7 +46,7 @@ def prompt_notes(
     without = [one for one in prompts if not any(names_subject(tokenize, one, word, room) for word in named)]
     if without:
         which = "the prompt does" if len(prompts) == 1 else f"{len(without)} of {len(prompts)} prompts do"
-        notes.append(f"{which} not hold {named[0]!r}, so your subject was not asked for.")
+        notes.append(f"{which} not hold {named[0]!r}, so the images may not show your subject.")
     for word in named:
         if negative and names_subject(tokenize, negative, word, room):
             notes.append(f"the negative prompt names {word!r}, so that images are led away from your subject")

@@ -1,4 +1,4 @@
-"""The training of a run: it starts or resumes a run folder, and leaves logs, checkpoints, samples and exports."""
+"""Training of a run: start or resume a run folder, and write logs, checkpoints, samples and exports."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Settings that the user gave and that nothing reads: each is named with what it would need."""
+"""Find settings that the user gave but that have no effect, and what each would need."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -77,7 +77,8 @@ class Dpok:
     def __post_init__(self) -> None:
         if not self.sampler.eta > 0:
             raise LookforwardError(
-                f"DPOK needs a random sampler: eta = {self.sampler.eta} must be above 0.", code="dpok-deterministic"
+                f"DPOK needs a random sampler: eta = {self.sampler.eta} must be greater than 0.",
+                code="dpok-deterministic",
             )
 
     def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[Part]]:
@@ -135,7 +136,7 @@ def draw_trajectories(inputs: SamplingInputs, settings: Dpok) -> Trajectories:
         )
     if conditioning.tokens.requires_grad:
         raise LookforwardError(
-            "DPOK trains the denoiser alone: set adapter.train_text_encoder to false.", code="dpok-text-encoder"
+            "DPOK trains only the denoiser: set adapter.train_text_encoder to false.", code="dpok-text-encoder"
         )
     noise = draw_noise(start.x_0, inputs.generator)
     steps = list(sample_steps(policy, settings.sampler, noise, conditioning, empty, inputs.generator))

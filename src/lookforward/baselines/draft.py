@@ -59,7 +59,7 @@ class Draft:
         if self.sampler.eta != 0:
             problem = "DRaFT needs a deterministic sampler: set eta to 0."
         elif not 1 <= self.last <= steps:
-            problem = f"baseline.draft_last = {self.last} must lie in [1, baseline.sampler_steps = {steps}]."
+            problem = f"baseline.draft_last = {self.last} must be in [1, baseline.sampler_steps = {steps}]."
         elif self.noises < 0:
             problem = f"baseline.draft_noises = {self.noises} must not be negative."
         elif self.noises and self.last != 1:

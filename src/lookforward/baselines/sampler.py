@@ -94,7 +94,7 @@ def sampler_timesteps(path: NoisePath, steps: int) -> Tensor:
     """
     if not 1 <= steps < path.timesteps:
         raise LookforwardError(
-            f"baseline.sampler_steps = {steps} must lie in [1, {path.timesteps - 1}].",
+            f"baseline.sampler_steps = {steps} must be in [1, {path.timesteps - 1}].",
             code="sampler-steps-out-of-range",
         )
     falling = torch.arange(steps - 1, -1, -1) * (path.timesteps // steps)

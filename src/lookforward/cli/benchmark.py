@@ -1,4 +1,4 @@
-"""Methods on a whole data set, with everything that a table of a paper needs left on disk."""
+"""Compare methods on a whole data set, and write everything that a table in a paper needs."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lookforward.benchmark.runner import Executor
 
 SOME_FAILED = 3  # exit status
-SHARED = ", of which the cluster has one for each GPU or machine"
+SHARED = " (one per GPU or machine of the cluster)"
 
 
 def benchmark(
@@ -40,33 +40,33 @@ def benchmark(
     *,
     settings: GridOptions,
 ) -> None:
-    """Train, draw and score every recipe with every adapter on every subject of a data set from every seed.
+    """Train and score every recipe with every adapter on every subject of a data set, for each seed.
 
-    Given again, the command continues a benchmark that was stopped; no finished cell runs again. A cell that fails
-    does not stop the rest: it is reported at the end, with exit status 3, and tried again by the next call.
+    Run the same command again to continue an interrupted benchmark; finished cells are kept. A failed cell does not
+    stop the others: the command lists failed cells at the end, exits with status 3, and retries them next time.
 
     Args:
-        dataset: toybox, toybox-development, or a folder laid out as the DreamBooth data set or CustomConcept101.
-        model: toybox, a pipeline folder, or a hub id such as CompVis/stable-diffusion-v1-4.
-        recipes: Recipes by name or TOML file, with spaces or commas between; NAME@ADAPTER has that adapter alone. The
-            untouched model is always there.
-        adapters: What is trained, each with every recipe: full, lora, custom-diffusion …
-        subjects: Some of the data set's subjects; all if not given.
-        seeds: How many seeds, from 0.
-        images: Images for each prompt.
-        prompts: How many of the data set's prompts, its kinds in turn: scenes, accessories, property modifications; all
-            if not given.
-        output: Folder of the benchmark.
-        workers: Processes that share the work, each with a model of its own: 1 if not given, or with --ray one for
-            each GPU, or for each machine where there are none.
-        ray: Run on a Ray cluster, whose machines must all see --output: HOST:PORT, auto for the one that this machine
-            is part of, local to start one here.
-        plan: Print the grid with its time, disk and memory, and stop.
-        dino: Folder or hub id of another DINO.
-        clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores, of docs/scores.md or a function of your own.
-        dinov2: Folder or hub id of another DINOv2; asks for its score.
-        identifier_in_clip_text: CLIP-T sees the identifier too.
+        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set or CustomConcept101.
+        model: toybox, a pipeline folder, or a hub ID such as CompVis/stable-diffusion-v1-4.
+        recipes: Names or TOML files of recipes, separated by spaces or commas. NAME@ADAPTER uses only that adapter. The
+            base model is always included.
+        adapters: Adapters to combine with every recipe: full, lora, custom-diffusion …
+        subjects: Subjects of the data set. Default: all.
+        seeds: Number of seeds, starting at 0.
+        images: Number of images for each prompt.
+        prompts: Number of prompts from the data set, alternating between its kinds: scenes, accessories, property
+            modifications. Default: all.
+        output: Output folder.
+        workers: Number of worker processes, each with its own copy of the model. Default: 1; with --ray, one per GPU,
+            or one per machine without GPUs.
+        ray: Run on a Ray cluster: HOST:PORT, auto for the cluster of this machine, or local to start one here. All
+            machines need access to --output.
+        plan: Print the grid and the time, disk space and memory that it needs, and exit.
+        dino: Folder or hub ID of another DINO.
+        clip: Folder or hub ID of another CLIP.
+        extra_scores: Additional scores: names from docs/scores.md, or your own function.
+        dinov2: Folder or hub ID of another DINOv2. Also turns on its score.
+        identifier_in_clip_text: Keep the identifier in the text for CLIP-T.
     """
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.datasets.find import find_dataset
@@ -112,7 +112,7 @@ def _require_strips(grid: "Plan") -> None:
     most = max(len(grid.prompts_of(subject)) for subject in grid.subjects) * grid.images
     if most * side**2 > 150_000_000:  # what Pillow opens without a fear of bombs
         raise LookforwardError(
-            f"{most} images of {side} pixels are too many for one cell: give fewer --images and more --seeds."
+            f"{most} images of {side} pixels are too many for one cell: use fewer --images and more --seeds."
         )
 
 
@@ -135,7 +135,7 @@ def _print_plan(grid: "Plan", output: Path, model: str, workers: int, shared: st
     console.print(
         f"time: {_duration(cost.seconds)} with {workers} worker{'' if workers == 1 else 's'}{shared}, {cost.source}"
     )
-    console.print(f"disk: {_bytes(cost.disk)} in {output}, and {_bytes(cost.scratch)} for a while")
+    console.print(f"disk: {_bytes(cost.disk)} in {output}, and {_bytes(cost.scratch)} temporarily")
     console.print(f"memory: {_bytes(cost.memory)}")
 
 
@@ -156,7 +156,7 @@ def _run(grid: "Plan", output: Path, model: str, executor: "Executor") -> None:
         print_blocks([scores_table(shown, "Scores"), *footnote(shown), cost_table(shown)])
         console.print(f"The table of all images is {output / 'results.csv'}.")
     if failed := [outcome for outcome in outcomes if outcome.cell is None]:
-        console.print(f"{len(failed)} of {len(outcomes)} cells failed. Give the same command again to retry them:")
+        console.print(f"{len(failed)} of {len(outcomes)} cells failed. Run the same command again to retry them:")
         for outcome in failed:
             console.print(f"  {' '.join(map(str, outcome.key))}: {outcome.message}")
         sys.exit(SOME_FAILED)

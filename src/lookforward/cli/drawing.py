@@ -1,4 +1,4 @@
-"""Draw images into files whose metadata says how they were drawn; never overwrite an image drawn in another way."""
+"""Generate images into PNG files with metadata; never overwrite an image that has other metadata."""
 
 from collections.abc import Sequence
 from dataclasses import replace

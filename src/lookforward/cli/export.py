@@ -1,4 +1,4 @@
-"""Turn a finished run into files that other programs read, or into a model with the adapter baked in."""
+"""Convert a finished run for other programs, or merge its adapter into the base model."""
 
 from pathlib import Path
 from typing import Literal
@@ -15,15 +15,15 @@ def export(
     output: Path | None = None,
     strength: float | None = None,
 ) -> None:
-    """Write the export of a finished run again, in a layout that another program reads.
+    """Convert the export of a finished run to the format of another program.
 
     Args:
         run: Run folder or export.
-        format: diffusers: as the run wrote it. comfyui: a LoRA as one file, in the layout that ComfyUI reads for the
-            model's family. kohya: that of Stable Diffusion 1, 2 and XL, which A1111 reads too. a1111: a learned word as
-            one file, for both. merged: a pipeline folder with the adapter baked in.
-        output: New folder; RUN/export-FORMAT if not given.
-        strength: Of merged, 0 the base model, 1 the trained one; 1 if not given.
+        format: diffusers: unchanged. comfyui: a LoRA as one file for ComfyUI. kohya: a LoRA of Stable Diffusion 1, 2 or
+            XL as one file for A1111 and ComfyUI. a1111: a learned word as one file for both programs. merged: a
+            pipeline folder with the adapter merged into the weights.
+        output: New folder. Default: RUN/export-FORMAT.
+        strength: Only for merged: 0 gives the base model, 1 the trained one. Default: 1.
     """
     from lookforward.exports.convert import convert
     from lookforward.exports.source import find_source
@@ -32,7 +32,7 @@ def export(
     folder = output or Path(run) / f"export-{format}"
     if output is None and source.run is None:
         raise LookforwardError(
-            f"{run} is no run folder: say where to write, with --output FOLDER.", code="output-missing"
+            f"{run} is not a run folder: give the output folder with --output FOLDER.", code="output-missing"
         )
     convert(source, format, folder, strength)
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
@@ -44,12 +44,12 @@ def merge(
     output: Path,
     strength: float = 1.0,
 ) -> None:
-    """Bake adapters into their base model: a pipeline folder that plain diffusers loads.
+    """Merge adapters into their base model, as a pipeline folder that diffusers loads.
 
     Args:
-        exports: Run folders or exports; EXPORT:STRENGTH for a strength of its own. A whole model goes first.
+        exports: Run folders or exports; EXPORT:STRENGTH sets the strength of one. Put a full model first.
         output: New folder.
-        strength: Of those without one of their own: 0 is the base model, 1 the trained one.
+        strength: Strength of all other exports: 0 gives the base model, 1 the trained one.
     """
     from lookforward.exports.merge import merge as bake
     from lookforward.exports.source import find_adapter

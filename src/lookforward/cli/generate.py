@@ -1,4 +1,4 @@
-"""Draw images with a finished run, an export or any model."""
+"""Generate images with a finished run, an export or any model."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,24 +29,24 @@ def generate(
     like: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Draw images, as PNG files that say how they were drawn, and a contact sheet.
+    """Generate images and a contact sheet. Each PNG file stores its prompt, seed and settings.
 
     Args:
-        run: Run folder, export, pipeline folder or hub id.
-        prompt: What to draw, with the identifier and the class noun: "a photo of sks dog on the beach", or {} for
+        run: Run folder, export, pipeline folder or hub ID.
+        prompt: Prompt with the identifier and class noun, such as "a photo of sks dog on the beach"; {} stands for
             both.
-        prompts: Text file instead of PROMPT, one prompt a line, {} for the subject.
-        count: How many images of each prompt; 4 if not given.
-        seed: Seed of the first image, the next ones follow; 0 if not given.
-        seeds: The seeds themselves, instead of --count and --seed.
-        negative: What to lead away from; needs a guidance above 1.
-        scheduler: How to sample; ddim if not given.
-        steps: Steps of the sampler; the run's own if not given.
-        guidance: Classifier-free guidance, 1 is none; the run's own if not given.
-        resolution: Side of the images in pixels; the run's own if not given.
-        adapter: A further LoRA or learned word on top, at a strength such as 0.8; may be given several times.
-        like: A PNG file of this command, whose prompt, seed and settings hold if not given otherwise.
-        output: Folder for the images; RUN/images, or images where RUN is no run folder, if not given.
+        prompts: Text file to use instead of PROMPT, one prompt per line, with {} for the subject.
+        count: Number of images for each prompt. Default: 4.
+        seed: Seed of the first image; each further image adds 1. Default: 0.
+        seeds: List of seeds, instead of --count and --seed.
+        negative: Negative prompt. Needs --guidance above 1.
+        scheduler: Sampler. Default: ddim, or euler for flow models.
+        steps: Number of sampler steps. Default: the setting of the run.
+        guidance: Scale of classifier-free guidance; 1 turns it off. Default: the setting of the run.
+        resolution: Width and height of the images in pixels. Default: the setting of the run.
+        adapter: Additional LoRA or learned word, with a strength such as 0.8. Can be repeated.
+        like: PNG file from this command. Reuses its prompt, seed and settings unless you give others.
+        output: Folder for the images. Default: RUN/images, or images if RUN is not a run folder.
     """
     from lookforward.assembly.prompts import prompt_notes
     from lookforward.exports.card import base_name
@@ -84,7 +84,9 @@ def generate(
     }
     print_notes((*repeats, *notes, *prompt_notes(pipeline, own, asked, settings["negative"] or "")))
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
-        console.print(f"Note: {like} was drawn with another model or other adapters, and will look different.")
+        console.print(
+            f"Note: {like} was generated with another model or other adapters, so the image will look different."
+        )
     folder = output or (source.run.folder if source.run else Path()) / "images"
     draw_into(folder, pipeline, [(text, number) for text in asked for number in chosen], settings, record)
 
@@ -111,7 +113,7 @@ def _once(asked: list[str], file: Path | None) -> tuple[list[str], tuple[str, ..
     once = list(dict.fromkeys(asked))
     if len(once) == len(asked):
         return once, ()
-    note = f"{len(asked)} prompts of {file} are {len(once)} different ones, each drawn once for each seed"
+    note = f"{len(asked)} prompts of {file} contain {len(once)} different ones; each is generated once per seed"
     return once, (f"{note}: the same seed gives the same image.",)
 
 

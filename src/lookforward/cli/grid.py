@@ -1,4 +1,4 @@
-"""How commands run a grid of cells and show what came of it."""
+"""Run a grid of cells and print the results."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -29,11 +29,11 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
 Command = Callable[..., Any]
 
 _TAKE_LESS = {
-    "train": "Use less: --model.gradient-checkpointing, --adapter lora, --adapter.no-train-text-encoder, "
+    "train": "Reduce memory with --model.gradient-checkpointing, --adapter lora, --adapter.no-train-text-encoder, "
     "--precision bf16, a lower --resolution or --batch-size; or --device cpu.",
-    "generate": "Draw fewer at once, one PROMPT with --count 1, or a lower --resolution.",
+    "generate": "Generate fewer images at once (one PROMPT with --count 1), or use a lower --resolution.",
 }
-_USE_LESS = "Close what else uses it, or take a smaller model or resolution."
+_USE_LESS = "Close other programs that use it, or choose a smaller model or resolution."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _leave(1)
             raise
         remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[0]
-        _exit(2, f"the accelerator's memory is too small for this. {remedy} ({detail})")
+        _exit(2, f"the accelerator is out of memory. {remedy} ({detail})")
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        _exit(130, "stopped. Given again, the same command continues from what it has saved.")
+        _exit(130, "stopped. Run the same command again to continue.")
     except Exception:
         if process_count() > 1 and not speaks_for_all():
             _leave(1)
@@ -98,8 +98,8 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
     lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or find_bundle()}
     if commands is COMMANDS:
-        lines["toybox"] = "The bundled model and its world: photos of its subjects, measurements, training."
-    print(f"usage: {prog} COMMAND …\n\nTeach a text-to-image model your subject from a handful of photos.\n")
+        lines["toybox"] = "The bundled model: photos of its subjects, measurements, training."
+    print(f"usage: {prog} COMMAND …\n\nPersonalise a text-to-image model with a few photos of your subject.\n")
     for name, line in lines.items():
         print(f"  {name:10} {line}")
     print(f"\n`{prog} COMMAND --help` lists the options of a command; `lookforward --version` prints the version.")

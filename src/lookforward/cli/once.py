@@ -1,5 +1,7 @@
-"""Options that the parser would misread: two values for one option, of which it takes the last, and a value behind a
-switch, which it takes for another word."""
+"""Reject options that the parser would misread: an option with two values, and a value after a switch.
+
+The parser would take the last of two values, and read the value after a switch as a positional argument.
+"""
 
 from collections.abc import Collection, Sequence
 

@@ -1,4 +1,4 @@
-"""Upload an export to a model hub."""
+"""Upload an export to the Hugging Face Hub."""
 
 import tyro
 
@@ -11,13 +11,13 @@ def push(
     private: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Upload the export of a finished run to a repository of the Hugging Face Hub, with its model card.
+    """Upload the export of a finished run and its model card to the Hugging Face Hub.
 
     Args:
         run: Run folder or export.
-        repo: OWNER/NAME; made if it is not there.
-        private: A new repository is for you alone.
-        dry_run: Say what would be uploaded, and upload nothing.
+        repo: OWNER/NAME. Created if it does not exist.
+        private: Make a new repository private.
+        dry_run: List the files without uploading them.
     """
     from lookforward.exports.push import files_of, notes_on_privacy
     from lookforward.exports.push import push as upload

@@ -18,7 +18,7 @@ from lookforward.cli.options import GridOptions, RunOptions, shown_default
 from lookforward.config.reading import flatten, read_toml, toml_value
 from lookforward.config.recipe import RECIPES, recipe_names
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Field
-from lookforward.config.spec import in_words
+from lookforward.config.spec import in_words, range_in_words
 
 _NOTE = "<!-- Written by `make docs` from the code: change it there. -->\n\n"
 _EXIT_CODES = """\
@@ -27,10 +27,10 @@ _EXIT_CODES = """\
 | code | meaning |
 |---|---|
 | 0 | done |
-| 2 | the request was wrong; the message names the remedy |
-| 3 | `benchmark`: some cells failed; the others are done, and the message names the failed ones |
-| 130 | stopped with Ctrl-C; the same command continues from what it has saved, a training from its last checkpoint |
-| 1 | an error that lookforward did not foresee, with a traceback: please report it |
+| 2 | wrong options or input; the message says how to fix it |
+| 3 | `benchmark`: some cells failed; the message lists them |
+| 130 | stopped with Ctrl-C; run the same command again to continue, `train` from its last checkpoint |
+| 1 | unexpected error, with a traceback: please report it |
 """
 
 
@@ -47,7 +47,7 @@ def cli_page() -> str:
         *(_command_section("##", f"lookforward {name}", name, command) for name, command in commands.items()),
     ]
     if (bundle := find_bundle()) is not None:
-        parts.append("## toybox\n\nCommands of the bundled model and its world.\n")
+        parts.append("## toybox\n\nCommands for the bundled model.\n")
         parts += [
             _command_section("###", f"lookforward toybox {name}", f"toybox {name}", command)
             for name, command in bundle.commands().items()
@@ -104,8 +104,8 @@ def settings_page() -> str:
         "A run writes all of its settings into `settings.toml`, which is a recipe too.\n\n"
         "Later layers win: the defaults below, the model's own defaults, the recipe's `base`, the recipe, its table "
         "`[family.NAME]` for the model, what the adapter needs, your own options.\n\n"
-        "† changes only place, time or memory, not the result; ‡ says when something is written, or where photos are. "
-        "A resumed run may be given another value of both.\n"
+        "† changes only device, speed or memory, not the result; ‡ changes only when files are written, or where "
+        "photos are. You can change both kinds when you resume a run.\n"
     ]
     for group, kind in GROUPS.items():
         rows = [_row(one, bundled) for one in FIELDS.values() if one.group == group]
@@ -122,7 +122,7 @@ def _row(one: Field, bundled: Mapping[str, Any]) -> str:
     spec = one.spec
     mark = " †" if spec.machine_only else " ‡" if spec.free else ""
     default = f"`{shown_default(one)}`" + (f"; Toybox `{bundled[one.name]}`" if one.name in bundled else "")
-    kind = "" if one.choices else one.kind.__name__ + (f" in {spec.within}" if spec.within else "")
+    kind = "" if one.choices else one.kind.__name__ + (f" {range_in_words(spec.within)}" if spec.within else "")
     values = kind or ", ".join(f"`{choice}`" for choice in one.choices)
     help = spec.help
     if spec.only_with:

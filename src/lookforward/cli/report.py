@@ -15,15 +15,15 @@ def report(
     title: str = "",
     baseline: str = "dreambooth",
 ) -> None:
-    """Write one self-contained HTML page, and the same tables in Markdown, of what a benchmark left on disk.
+    """Write the results of a benchmark as one self-contained HTML page, and its tables as Markdown.
 
-    Nothing is trained or drawn: it may be given while a benchmark runs, and says what is missing.
+    This only reads files, so it also works while a benchmark runs, and lists the missing cells.
 
     Args:
-        folder: The output folder of `lookforward benchmark` or `lookforward compare`.
-        output: The page; FOLDER/report.html if not given. The Markdown goes beside it.
-        title: The page's heading.
-        baseline: The method from which differences are taken.
+        folder: Output folder of `lookforward benchmark` or `lookforward compare`.
+        output: HTML file. Default: FOLDER/report.html. The Markdown file goes into the same folder.
+        title: Title of the page.
+        baseline: Method that the others are compared with.
     """
     from lookforward import __version__
     from lookforward.benchmark.reading import read_benchmark

@@ -1,4 +1,4 @@
-"""Score a finished run: how alike its images are to the photos, and how well they follow the prompts."""
+"""Score a finished run: similarity of its images to the photos, and prompt following."""
 
 import json
 from pathlib import Path
@@ -22,19 +22,19 @@ def score(
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
 ) -> None:
-    """Score a finished run: DINO and CLIP-I against its photos, CLIP-T against the prompts, oracle on Toybox.
+    """Score a finished run: DINO and CLIP-I for the subject, CLIP-T for the prompts, on Toybox also the oracle.
 
     Args:
         run: Run folder.
-        prompts: Text file, one prompt a line, {} where identifier and class noun go; the benchmark's own
-            if not given.
-        images: How many for each prompt.
+        prompts: Text file, one prompt per line, with {} for identifier and class noun. Default: the benchmark's
+            prompts.
+        images: Number of images for each prompt.
         seed: Seed of the first image.
-        dino: Folder or hub id of another DINO.
-        clip: Folder or hub id of another CLIP.
-        extra_scores: Further scores, of docs/scores.md or a function of your own.
-        dinov2: Folder or hub id of another DINOv2; asks for its score.
-        identifier_in_clip_text: CLIP-T sees the identifier too.
+        dino: Folder or hub ID of another DINO.
+        clip: Folder or hub ID of another CLIP.
+        extra_scores: Additional scores: names from docs/scores.md, or your own function.
+        dinov2: Folder or hub ID of another DINOv2. Also turns on its score.
+        identifier_in_clip_text: Keep the identifier in the text for CLIP-T.
     """
     import numpy as np
 
@@ -82,14 +82,14 @@ def score(
         for name, mean in values.items():
             console.print(f"{name:9} {mean:.4f}{' †' if name in optimised else ''}")
     if optimised:
-        console.print("† trained on this very score, so no evidence for the method.")
+        console.print("† the method was trained on this score, so it is not evidence for the method.")
     console.print(f"means over {count} images of {len(templates)} prompts, in {place}")
 
 
 def _score_subject(
     model: Any, one: Any, templates: tuple[str, ...], evaluators: Any, images: int, seed: int, identifier_in_clip: bool
 ) -> dict[str, Any]:
-    """Every score of so many images of each prompt of one subject, by name. seed: of the first image."""
+    """All scores of one subject by name, over `images` images of each prompt. seed: of the first image."""
     import numpy as np
 
     from lookforward.assembly import build_scores
@@ -133,7 +133,7 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
 
 
 def asked_scores(extra: tuple[str, ...], dinov2: str | None, images: int) -> tuple[str, ...]:
-    """The further scores that are asked for, each once.
+    """The requested additional scores, without duplicates.
 
     Raises:
         LookforwardError: a package or a file that one of them needs is missing.

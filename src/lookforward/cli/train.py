@@ -20,19 +20,20 @@ def train(
     *,
     settings: RunOptions,
 ) -> None:
-    """Teach a model your subject.
+    """Train a text-to-image model on photos of your subject.
 
-    The same command given again continues where it was interrupted. Every setting has an option; the model, the
-    recipe and the adapter decide those that are not given, over the defaults below. --dry-run shows all of them.
+    Run the same command again to resume an interrupted run. Every setting is an option. The model, the recipe and the
+    adapter may change the defaults below; --dry-run prints the values that this run would use.
 
     Args:
-        photos: Folder with 4 to 6 photos of one subject, or a TOML list of several subjects.
-        recipe: A bundled recipe, or a TOML file of settings, over which the options go. A wrong name lists all.
-        output: Run folder; runs/PHOTOS-RECIPE if not given, runs/PHOTOS-RECIPE-ADAPTER with an adapter.
-        until_best: Needs no number of steps: measure identity and prompt following while training, and end when they
-            no longer gain. The export is the best step.
-        dry_run: Check everything, show the resolved settings and the memory of each part; train nothing.
-        fit: Choose settings with which the run fits into a GPU of so many GB, and say which and why.
+        photos: Folder with 4 to 6 photos of one subject, or a TOML file that lists several subjects.
+        recipe: Name of a bundled recipe, or a TOML file of settings. Options override it. An unknown name lists
+            all recipes.
+        output: Run folder. Default: runs/PHOTOS-RECIPE, or runs/PHOTOS-RECIPE-ADAPTER with an adapter.
+        until_best: Choose the number of steps: measure identity and prompt following during training, stop
+            when they no longer improve, and export the best step.
+        dry_run: Check everything, print the resolved settings and the memory of each component, and exit.
+        fit: Choose settings so that the run fits on a GPU with this many GB, and print them with the reasons.
     """
     from lookforward.assembly import check
     from lookforward.assembly.memory import memory_table
@@ -59,7 +60,7 @@ def train(
     folder = output or default_output(resolved)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
     if job.run.finished:
-        console.print(f"{folder} is finished already. Draw with it: {_example(folder, resolved)}")
+        console.print(f"{folder} is already finished. Generate images with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, written, processes)
         _account(subject, "# ")
@@ -73,7 +74,7 @@ def train(
             step = read_manifest(job.run.export).get("step", last)
             rising = "; scores were still rising, so more steps may help" if step == last else ""
             console.print(f"Step {step} of {last} is exported: the best that was measured{rising}.")
-        console.print(f"Done: {folder}. Draw with it: {_example(folder, resolved)}")
+        console.print(f"Done: {folder}. Generate images with it: {_example(folder, resolved)}")
     leave_processes()
 
 

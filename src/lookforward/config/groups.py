@@ -11,7 +11,7 @@ from lookforward.config.spec import setting
 RateKind = Literal["constant", "cosine"]
 
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
-_WHEN_ONLY: Any = {"free": True, "of_cell": True}  # when something is written, or where it is
+_WHEN_ONLY: Any = {"free": True, "of_cell": True}  # changes only when or where files are written
 _PRESERVED = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images",)))
 _PRIOR = (*_PRESERVED, ("data.class_folder", ("",)))
 _MEASURED = ("evaluation.every", "(0, inf)")
@@ -20,115 +20,124 @@ _GUIDANCE, _RATE = "[1, 100]", "(0, 10]"
 
 @dataclass(frozen=True)
 class SubjectSettings:
-    """Who is in the photos, and what prompts call it."""
+    """The subject of the photos, and the words for it in prompts."""
 
-    photos: str = setting("", "Folder of reference photos, or a TOML list of several subjects.", **_WHEN_ONLY)
-    class_noun: str = setting("", "What the subject is, such as dog.", of_cell=True)
-    identifier: str = setting("sks", "The rare word that names the subject.")
-    others: str = setting("", 'Further subjects, such as "zwx=cat; ukj=vase". A TOML list of subjects sets it.')
+    photos: str = setting("", "Folder of reference photos, or a TOML file that lists several subjects.", **_WHEN_ONLY)
+    class_noun: str = setting("", "Class of the subject, such as dog.", of_cell=True)
+    identifier: str = setting("sks", "Rare word that stands for the subject in prompts.")
+    others: str = setting("", 'More subjects, such as "zwx=cat; ukj=vase". A TOML file of subjects sets this.')
     noun_in_prompt: bool = setting(
-        True, 'Whether prompts say "sks dog"; off if a learned word stands for the whole subject.'
+        True, 'Put the class noun after the identifier ("sks dog"). Turn off if a learned word replaces both.'
     )
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How photos become training examples. docs/photos.md explains each."""
+    """How photos become training examples. See docs/photos.md."""
 
-    captions: bool = setting(True, "Use dog.txt beside dog.jpg as the prompt of that photo.")
+    captions: bool = setting(True, "Use the caption file of a photo, dog.txt for dog.jpg, as its prompt.")
     caption_lines: bool = setting(
         False,
-        "Each line of a caption file is a caption of its own, and each draw takes one; off: lines are joined.",
+        "Treat each line of a caption file as a separate caption and pick one at random. Off: join the lines.",
         only_with=("data.captions", (True,)),
     )
-    caption_dropout: float = setting(0.0, "Share of draws whose prompt is empty.", "[0, 1)")
+    caption_dropout: float = setting(0.0, "Probability of replacing a prompt with an empty one.", "[0, 1)")
     describe: bool = setting(
-        False, "Add to the prompt of a photo without a caption where it was taken, as CLIP recognises it."
+        False, "Let CLIP recognise the scene of each photo that has no caption, and add it to the prompt."
     )
-    alpha_masks: bool = setting(False, "The transparency of a photo is its mask, if no file is.")
-    background_weight: float = setting(0.0, "Weight of what lies outside a photo's mask.", "[0, 1]")
-    flip: bool = setting(False, "Train on mirrored photos too.")
-    crops: int = setting(1, "Squares cut along the long side of a photo; 1 is the central one.", _POSITIVE)
-    buckets: bool = setting(False, "Train on photos in about their own aspect ratio, instead of on squares.")
+    alpha_masks: bool = setting(False, "Use the alpha channel of a photo as its mask if it has no mask file.")
+    background_weight: float = setting(0.0, "Loss weight of the pixels outside the mask.", "[0, 1]")
+    flip: bool = setting(False, "Also train on horizontally flipped photos.")
+    crops: int = setting(1, "Number of square crops along the long side of a photo. 1: center crop.", _POSITIVE)
+    buckets: bool = setting(False, "Use aspect ratio buckets instead of square crops.")
     bucket_resolutions: str = setting(
-        "", 'Further resolutions of buckets, such as "384, 768".', only_with=("data.buckets", (True,))
+        "", 'Additional bucket resolutions, such as "384, 768".', only_with=("data.buckets", (True,))
     )
-    augment: bool = setting(False, "Custom Diffusion's augmentation: scaled views whose prompts name the scale.")
-    augment_views: int = setting(8, "Scaled views of each square.", _POSITIVE, only_with=("data.augment", (True,)))
-    allow_few: bool = setting(False, "Train on fewer than three photos.", free=True)
-    resolution: int = setting(512, "Side of the training images in pixels.", _POSITIVE, headline=True)
+    augment: bool = setting(
+        False, "Custom Diffusion's augmentation: rescale the photos, and describe the scale in the prompt."
+    )
+    augment_views: int = setting(
+        8, "Number of rescaled views of each crop.", _POSITIVE, only_with=("data.augment", (True,))
+    )
+    allow_few: bool = setting(False, "Allow training on fewer than three photos.", free=True)
+    resolution: int = setting(512, "Width and height of the training images in pixels.", _POSITIVE, headline=True)
     class_images: int = setting(
-        8, "Class images for prior preservation, drawn by the untouched model.", _NOT_NEGATIVE, only_with=_PRIOR
+        8,
+        "Number of class images for prior preservation, generated by the base model.",
+        _NOT_NEGATIVE,
+        only_with=_PRIOR,
     )
     class_folder: str = setting(
-        "", "Folder of your own class images, all of which are used; drawn if empty.", only_with=_PRESERVED
+        "", "Folder with your own class images; uses all of them. Empty: generate them.", only_with=_PRESERVED
     )
-    class_image_steps: int = setting(50, "Sampler steps of the class images.", _POSITIVE, only_with=_PRIOR)
+    class_image_steps: int = setting(50, "Sampler steps for each class image.", _POSITIVE, only_with=_PRIOR)
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW on the trained weights."""
+    """AdamW for the trained weights."""
 
     learning_rate: float = setting(1e-6, "Learning rate.", _RATE, headline=True)
     decay: float = setting(
-        0.0, "Share of the steps, the last ones, over which a constant rate falls to zero.", "[0, 1]"
+        0.0, "Fraction of the run, at its end, over which a constant learning rate decays to 0.", "[0, 1]"
     )
     word_learning_rate: float = setting(
         0.0,
-        "Learning rate of a learned word beside other weights; 0: the same.",
+        "Learning rate of the learned word. 0: the same as for the other weights.",
         _NOT_NEGATIVE,
         only_with=("adapter.name", ("pivotal", "custom-diffusion")),
     )
     schedule: RateKind = setting(
-        "constant", "The rate after the warm-up: constant, or cosine, down to zero at the end."
+        "constant", "Learning rate schedule after the warm-up: constant, or cosine decay to 0."
     )
-    warmup: int = setting(0, "Steps in which the rate rises to its full value.", _NOT_NEGATIVE)
+    warmup: int = setting(0, "Warm-up steps of the learning rate.", _NOT_NEGATIVE)
     ema: float = setting(
-        0.0, "Decay of the moving average of the trained weights, which samples and exports use; 0: none.", "[0, 1)"
+        0.0, "EMA decay of the trained weights; samples and exports use the average. 0: no EMA.", "[0, 1)"
     )
-    beta1: float = setting(0.9, "Decay of the gradient's running mean.", "[0, 1)")
-    beta2: float = setting(0.999, "Decay of the squared gradient's running mean.", "[0, 1)")
+    beta1: float = setting(0.9, "Adam's β₁, decay of the first moment.", "[0, 1)")
+    beta2: float = setting(0.999, "Adam's β₂, decay of the second moment.", "[0, 1)")
     weight_decay: float = setting(0.01, "Weight decay.", _NOT_NEGATIVE)
-    max_grad_norm: float = setting(1.0, "Norm that gradients are clipped to.", _POSITIVE)
-    eight_bit: bool = setting(False, "Keep AdamW's two moments in 8 bits, through bitsandbytes.")
+    max_grad_norm: float = setting(1.0, "Maximum gradient norm, for clipping.", _POSITIVE)
+    eight_bit: bool = setting(False, "Use 8-bit AdamW from bitsandbytes.")
     fused: bool = setting(
         False,
-        "Update each weight within the backward pass, so that one gradient at a time is in memory; each is then "
-        "clipped by itself.",
+        "Update each weight during the backward pass, to keep only one gradient in memory. Clips each gradient alone.",
     )
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Images that are drawn to look at, while training and afterwards."""
+    """Samples and validation during training, and sampling defaults after it."""
 
     sample_every: int = setting(
-        100, "Draw samples every so many steps; 0: none while training.", _NOT_NEGATIVE, **_WHEN_ONLY
+        100, "Generate samples every N steps. 0: no samples during training.", _NOT_NEGATIVE, **_WHEN_ONLY
     )
     prompts: str = setting(
         "",
-        "File with the prompts of these samples, one a line, {} for the subject; four scenes if empty.",
+        "File of sample prompts, one per line, with {} for the subject. Empty: four built-in scenes.",
         only_with=("evaluation.sample_every", "(0, inf)"),
         **_WHEN_ONLY,
     )
-    sampler_steps: int = setting(50, "Sampler steps of an image.", _POSITIVE)
-    guidance: float = setting(7.5, "Classifier-free guidance; 1 is none.", _GUIDANCE)
+    sampler_steps: int = setting(50, "Sampler steps for each image.", _POSITIVE)
+    guidance: float = setting(7.5, "Scale of classifier-free guidance. 1: no guidance.", _GUIDANCE)
     every: int = setting(
         0,
-        "Measure identity and prompt following every so many steps, and export the best of these; 0: never.",
+        "Measure identity and prompt following every N steps, and export the best of these steps. 0: never.",
         _NOT_NEGATIVE,
     )
-    images: int = setting(6, "Images of each subject in a measurement.", _POSITIVE, only_with=_MEASURED)
+    images: int = setting(6, "Images of each subject for each measurement.", _POSITIVE, only_with=_MEASURED)
     validation_steps: int = setting(
-        0, "Sampler steps of these images; 0: half of evaluation.sampler_steps.", _NOT_NEGATIVE, only_with=_MEASURED
+        0, "Sampler steps for these images. 0: half of evaluation.sampler_steps.", _NOT_NEGATIVE, only_with=_MEASURED
     )
     identity_weight: float = setting(
-        0.5, "Weight of identity in the best step, prompt following having the rest.", "(0, 1)", only_with=_MEASURED
+        0.5,
+        "Weight of identity when choosing the best step; prompt following has the rest.",
+        "(0, 1)",
+        only_with=_MEASURED,
     )
     patience: int = setting(
         0,
-        "End the run when the best step lies so many measurements back; 0: take all steps.",
+        "Stop early after N measurements without improvement. 0: run all steps.",
         _NOT_NEGATIVE,
         only_with=_MEASURED,
     )
@@ -136,19 +145,24 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How long a run is, and what it saves."""
+    """Length of the run, and what it saves."""
 
-    recipe: str = setting("look-forward", "The recipe that the settings began from.", of_cell=True, headline=True)
-    seed: int = setting(0, "The same seed gives the same run.", "[0, 2^63)", of_cell=True, headline=True)
+    recipe: str = setting("look-forward", "Recipe that the settings are based on.", of_cell=True, headline=True)
+    seed: int = setting(0, "Random seed. The same seed gives the same run.", "[0, 2^63)", of_cell=True, headline=True)
     steps: int = setting(1000, "Training steps.", _POSITIVE, headline=True)
     batch_size: int = setting(
-        1, "Reference photos in a step, over all processes; as many class images join them.", _POSITIVE, headline=True
+        1,
+        "Reference photos per step, over all processes. Prior preservation adds as many class images.",
+        _POSITIVE,
+        headline=True,
     )
     accumulate: int = setting(
         1,
-        "Batches whose gradients make up one step: as one batch that is so many times larger, in the memory of one.",
+        "Gradient accumulation: N batches per step. Same result as an N times larger batch, with less memory.",
         _POSITIVE,
         only_with=("baseline.name", ("none",)),
     )
-    checkpoint_every: int = setting(100, "Save a resumable checkpoint every so many steps.", _POSITIVE, **_WHEN_ONLY)
-    export_every: int = setting(0, "Export every so many steps; 0: the last step only.", _NOT_NEGATIVE, **_WHEN_ONLY)
+    checkpoint_every: int = setting(100, "Save a checkpoint, to resume from, every N steps.", _POSITIVE, **_WHEN_ONLY)
+    export_every: int = setting(
+        0, "Write an export every N steps. 0: only after the last step.", _NOT_NEGATIVE, **_WHEN_ONLY
+    )

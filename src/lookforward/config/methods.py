@@ -1,4 +1,4 @@
-"""The settings of what is learned: the objective, the critic and the baselines; the other groups are in `groups`."""
+"""Settings of the objective, the critic and the baselines; the other groups are in `groups`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -37,13 +37,13 @@ class ObjectiveSettings:
     )
     transition: Literal["reference", "policy"] = setting(
         "reference",
-        "Where an action leads: along the noised photo, or along the policy's own prediction.",
+        "How the next state is computed: from the noised photo, or from the policy's prediction.",
         only_with=_LATER,
     )
-    stride: int = setting(20, "Δ, timesteps between a state and the next one.", _POSITIVE, only_with=_LATER)
+    stride: int = setting(20, "Δ, timesteps between a state and the next state.", _POSITIVE, only_with=_LATER)
     decoder: str = setting(
         "",
-        "A tiny autoencoder (AutoencoderTiny) that shows images to a reward; the model's own if empty.",
+        "Tiny autoencoder (AutoencoderTiny) that decodes images for the reward. Empty: the autoencoder of the model.",
         only_with=(_FOLLOWED, ("reward_sees_images", (True,))),
     )
     discount: float = setting(0.9986, "γ, Eq. 9.", "(0, 1]", only_with=(_OWN, _FOLLOWED))
@@ -53,7 +53,7 @@ class ObjectiveSettings:
     prior_weight: float = setting(1.0, "Weight of prior preservation.", _NOT_NEGATIVE)
     preservation: Literal["images", "output"] = setting(
         "images",
-        "What preserves the class: class images, or the untouched model's own output on the prompt without the "
+        "Prior preservation with class images, or with the output of the base model for the prompt without the "
         "identifier.",
         only_with=("objective.prior_weight", "(0, inf)"),
     )
@@ -68,22 +68,22 @@ class ObjectiveSettings:
 
 @dataclass(frozen=True)
 class CriticSettings:
-    """The critic Q_φ and what it learns."""
+    """The critic Q_φ and its target."""
 
-    name: CriticKind = setting("none", "Which critic learns the return.")
+    name: CriticKind = setting("none", "Architecture of the critic. none: no critic.")
     weight: float = setting(0.0, "λ, weight of the reward in Eq. 11.", _NOT_NEGATIVE, only_with=_HEARD)
     optimizer: Literal["sgd", "adam"] = setting("sgd", "Optimizer of the critic.", only_with=_LEARNS)
     learning_rate: float = setting(0.01, "Learning rate of the critic.", "(0, 100]", only_with=_LEARNS)
     max_grad_norm: float = setting(
-        1.0, "Norm that the critic's gradients are clipped to.", _POSITIVE, only_with=_LEARNS
+        1.0, "Maximum gradient norm of the critic, for clipping.", _POSITIVE, only_with=_LEARNS
     )
     steps: int = setting(
-        1, "Critic updates for each policy update; 0: the critic never learns.", _NOT_NEGATIVE, only_with=_CRITIC
+        1, "Critic updates for each policy update; 0: never update the critic.", _NOT_NEGATIVE, only_with=_CRITIC
     )
     warmup: int = setting(0, "Steps before the policy follows the critic.", _NOT_NEGATIVE, only_with=_CRITIC)
-    every: int = setting(1, "The critic learns only once in so many steps.", _POSITIVE, only_with=_LEARNS)
+    every: int = setting(1, "Update the critic every N steps.", _POSITIVE, only_with=_LEARNS)
     bins: int = setting(
-        0, "Ranges of timesteps in which returns are normalised; 0: not at all.", _NOT_NEGATIVE, only_with=_LEARNS
+        0, "Number of timestep bins for normalising returns. 0: no normalisation.", _NOT_NEGATIVE, only_with=_LEARNS
     )
     target: Literal["one-step", "monte-carlo", "bootstrap"] = setting(
         "one-step",
@@ -92,13 +92,13 @@ class CriticSettings:
     )
     target_samples: int = setting(
         4,
-        "K, later rewards that monte-carlo samples.",
+        "K, number of later rewards that monte-carlo samples.",
         _POSITIVE,
         only_with=_MONTE_CARLO,
     )
     target_momentum: float = setting(
         0.99,
-        "Share of its own weights that the target network keeps in a step.",
+        "Momentum of the soft update of the target network.",
         "[0, 1)",
         only_with=(*_LEARNS, ("critic.target", ("bootstrap",))),
     )
@@ -106,21 +106,25 @@ class CriticSettings:
 
 @dataclass(frozen=True)
 class BaselineSettings:
-    """Other published methods over the same parts, to compare with."""
+    """Other published methods, for comparison."""
 
-    name: Literal["none", "draft", "dpok"] = setting("none", "none is the paper's own method.", headline=True)
-    sampler_steps: int = setting(50, "Sampler steps that draft and dpok draw with.", _POSITIVE, only_with=_SAMPLED)
-    guidance: float = setting(7.5, "Guidance of that sampler; 1 is none.", _GUIDANCE, only_with=_SAMPLED)
-    draft_last: int = setting(1, "K, sampler steps that the gradient passes through.", _POSITIVE, only_with=_DRAFT)
-    draft_noises: int = setting(0, "n of DRaFT-LV; 0 is DRaFT-K.", _NOT_NEGATIVE, only_with=_DRAFT)
-    dpok_trajectories: int = setting(6, "Trajectories drawn in a step.", "[2, inf)", only_with=_DPOK)
-    dpok_updates: int = setting(1, "Weight updates for each draw of trajectories.", _POSITIVE, only_with=_DPOK)
-    dpok_pairs: int = setting(24, "Pairs of trajectory and timestep in one update.", _POSITIVE, only_with=_DPOK)
+    name: Literal["none", "draft", "dpok"] = setting(
+        "none", "Baseline method. none: the method of the paper.", headline=True
+    )
+    sampler_steps: int = setting(50, "Sampler steps of draft and dpok.", _POSITIVE, only_with=_SAMPLED)
+    guidance: float = setting(
+        7.5, "Scale of classifier-free guidance in that sampler. 1: no guidance.", _GUIDANCE, only_with=_SAMPLED
+    )
+    draft_last: int = setting(1, "K, number of last sampler steps that receive gradients.", _POSITIVE, only_with=_DRAFT)
+    draft_noises: int = setting(
+        0, "n, number of noise samples of DRaFT-LV. 0: DRaFT-K.", _NOT_NEGATIVE, only_with=_DRAFT
+    )
+    dpok_trajectories: int = setting(6, "Trajectories sampled per step.", "[2, inf)", only_with=_DPOK)
+    dpok_updates: int = setting(1, "Weight updates for each set of trajectories.", _POSITIVE, only_with=_DPOK)
+    dpok_pairs: int = setting(24, "Pairs of trajectory and timestep per update.", _POSITIVE, only_with=_DPOK)
     dpok_micro_batch: int = setting(
-        24, "Pairs in the denoiser at a time; memory depends on it.", _POSITIVE, machine_only=True, only_with=_DPOK
+        24, "Pairs per forward pass of the denoiser; affects memory.", _POSITIVE, machine_only=True, only_with=_DPOK
     )
     dpok_reward_weight: float = setting(100.0, "α, weight of the reward.", _POSITIVE, only_with=_DPOK)
-    dpok_kl: float = setting(0.01, "β, weight of the distance to the untouched model.", _NOT_NEGATIVE, only_with=_DPOK)
-    dpok_clip: float = setting(
-        1e-4, "Largest distance from 1 at which an importance ratio counts.", _POSITIVE, only_with=_DPOK
-    )
+    dpok_kl: float = setting(0.01, "β, weight of the KL term to the base model.", _NOT_NEGATIVE, only_with=_DPOK)
+    dpok_clip: float = setting(1e-4, "ε, clipping range of the importance ratio around 1.", _POSITIVE, only_with=_DPOK)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
+from lookforward.config.spec import range_in_words
 from lookforward.errors import LookforwardError
 
 
@@ -109,7 +110,7 @@ def check_value(name: str, value: Any, where: str = "") -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise LookforwardError(f"{name} = {value}{place} must be a finite number.", code="setting-range")
     if within and not lies_in(value, within):
-        raise LookforwardError(f"{name} = {value}{place} must lie in {within}.", code="setting-range")
+        raise LookforwardError(f"{name} = {value}{place} must be {range_in_words(within)}.", code="setting-range")
 
 
 def nearest(name: str) -> str:
@@ -161,7 +162,7 @@ def _check_together(settings: Settings) -> None:
         and objective.preservation == "images"
     ):
         problem = (
-            "objective.prior_weight is above 0, but data.class_images is 0: ask for some, set objective.preservation "
+            "objective.prior_weight is above 0, but data.class_images is 0: raise it, set objective.preservation "
             "to output, or set objective.prior_weight to 0."
         )
     elif objective.prior_weight > 0 and objective.preservation == "output" and baseline.name != "none":

@@ -74,7 +74,7 @@ def _layers(recipe: str, overrides: Mapping[str, Any]) -> tuple[list[dict[str, A
             own.append(i)
     if any("run.recipe" in layer for layer in (*layers, overrides)):
         raise LookforwardError(
-            'run.recipe is where settings start from: give it as --recipe, or as base = "…" in a recipe file.',
+            'run.recipe cannot be set: give the recipe as --recipe, or as base = "…" in a recipe file.',
             code="recipe-as-setting",
         )
     return layers, own, families
@@ -118,7 +118,7 @@ def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         path = find_recipe(str(path.parent / base) if base.endswith(".toml") else base)
         if path.resolve() in seen:
             names = ", ".join(p.name for p in seen)
-            raise LookforwardError(f"{path} is its own base, by way of {names}.", code="recipe-base")
+            raise LookforwardError(f"{path} is its own base, through {names}.", code="recipe-base")
         seen.append(path.resolve())
 
 
@@ -162,7 +162,7 @@ def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
     }
     if given.get("evaluation.every") == 0:
         raise LookforwardError(
-            "--until-best measures the run to know its end, and evaluation.every = 0 measures never: leave it out.",
+            "--until-best measures the run to know its end, but evaluation.every = 0 turns measuring off: remove it.",
             code="settings-conflict",
         )
     return with_values(settings, {name: value for name, value in own.items() if name not in given})
@@ -173,7 +173,7 @@ def require_followed(settings: Settings, given: Mapping[str, Any]) -> None:
     if "objective.reward" in given and not settings.follows_reward:
         raise LookforwardError(
             f"objective.reward = {settings.objective.reward!r} would change nothing: recipe {settings.run.recipe} does "
-            "not follow a reward. Take look-forward, state-action or best, or set critic.name and critic.weight.",
+            "not follow a reward. Use look-forward, state-action or best, or set critic.name and critic.weight.",
             code="reward-unused",
         )
 

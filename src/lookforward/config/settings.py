@@ -1,4 +1,4 @@
-"""What a run is asked for: all groups of settings together, and each setting by its dotted name.
+"""All settings of a run, in groups and by dotted name.
 
 The command line (`--critic.weight 0.5`), recipes (a TOML table for each group) and docs/settings.md read FIELDS.
 """
@@ -23,7 +23,7 @@ from lookforward.config.spec import Spec
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything one run is asked for. Rates are per step, weights without unit, lengths in pixels."""
+    """All settings of one run. Rates are per step, weights have no unit, lengths are in pixels."""
 
     subject: SubjectSettings = SubjectSettings()  # noqa: RUF009
     data: DataSettings = DataSettings()  # noqa: RUF009

@@ -1,4 +1,4 @@
-"""What is known about one setting: its default, range and help, declared where its group is."""
+"""Metadata of one setting: its default, range and help."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,9 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known about one setting beside its name, kind and default.
+    """Metadata of one setting, apart from its name, kind and default.
 
-    within: the interval that numbers lie in, as in mathematics. machine_only: only place, time and memory depend on
+    within: the interval of valid numbers, such as "(0, 1]". machine_only: only place, time and memory depend on
     it, not the result. free: a resumed run may be given another value. of_cell: it may differ between the subjects
     and seeds of one benchmark method. headline: every model card shows it. only_with: what all
     must hold, or else this one changes nothing. choices: the values it can take, if its kind does not say so.
@@ -45,11 +45,19 @@ def setting(default: Any, help: str, within: str = "", **about: Any) -> Any:
     )
 
 
+def range_in_words(interval: str) -> str:
+    """ "(0, inf)" as "greater than 0" and "[2, inf)" as "at least 2"; a bounded one as "in (0, 1]"."""
+    low, high = interval[1:-1].split(", ")
+    if high != "inf":
+        return f"in {interval}"
+    return f"{'greater than' if interval[0] == '(' else 'at least'} {low}"
+
+
 def in_words(need: Need, mark: str = "") -> str:
     """ "critic.name = residual or state-action". mark: around names and values, as Markdown's."""
     name, wanted = need
     if name in FACTS:
         return FACTS[name]
     if isinstance(wanted, str):
-        return f"{mark}{name}{mark} in {wanted}"
+        return f"{mark}{name}{mark} {range_in_words(wanted)}"
     return f"{mark}{name}{mark} = " + " or ".join(f"{mark}{str(one).lower()}{mark}" for one in wanted)

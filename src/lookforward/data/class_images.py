@@ -1,4 +1,4 @@
-"""Class images: what the untouched model draws for the class noun, drawn once and kept in a cache."""
+"""Class images: images of the class noun, generated once by the base model and cached."""
 
 import hashlib
 import os

@@ -75,8 +75,8 @@ def require_photos(folder: Path, photos: Sequence[Path], entries: Iterable[Path]
     words = f" with --identifier {named[1]}" + (f' --class-noun "{named[2]}"' if named[2] else "") if named else ""
     words = words.replace('"', "") if named and named[2] and " " not in named[2] else words
     raise LookforwardError(
-        f"{folder} has no photos of its own, but folders with some: {found}. Give one of them, {within[0]}{words}; "
-        "several subjects take a TOML list.",
+        f"{folder} has no photos of its own, but folders with some: {found}. Use one of them, {within[0]}{words}; "
+        "for several subjects, use a TOML list.",
         "photos-missing",
     )
 

@@ -112,9 +112,9 @@ def _find_photos(photos: Path | str | Sequence[Path | str]) -> tuple[str, list[P
         paths = [one for one in entries if is_photo(one) and not is_mask(one) and not one.name.startswith(".")]
         require_photos(place, paths, entries)
     elif len(paths) == 1 and not os.path.lexists(paths[0]):
-        raise LookforwardError(f"{paths[0]} does not exist: give a folder of photos, or photos.", "photos-missing")
+        raise LookforwardError(f"{paths[0]} does not exist: give a folder of photos, or photo files.", "photos-missing")
     elif not paths:
-        raise LookforwardError("There are no photos: give a folder of photos, or photos.", "photos-missing")
+        raise LookforwardError("There are no photos: give a folder of photos, or photo files.", "photos-missing")
     if len(paths) > MAX_PHOTOS:
         raise LookforwardError(
             f"{_count(folder, len(paths))}, over {MAX_PHOTOS}: {ADVICE} of one subject.", "photos-many"

@@ -180,7 +180,7 @@ def read_prompt_file(path: Path) -> list[str]:
             )
         templates.append(template)
     if not templates:
-        raise LookforwardError(f"{path} has no prompts: write one a line.", "prompts-empty")
+        raise LookforwardError(f"{path} has no prompts: write one per line.", "prompts-empty")
     return templates
 
 

@@ -82,7 +82,7 @@ def name_subjects(photos: Photos, settings: Mapping[str, Any]) -> dict[str, Any]
         return rest | {name: " ".join(v.split()) if isinstance(v, str) else v for name, v in named.items()}
     if any(named.values()):
         raise LookforwardError(
-            f"{photos} names its subjects itself: leave out the class noun and the identifier.", "subject-named-twice"
+            f"{photos} already names its subjects: leave out the class noun and the identifier.", "subject-named-twice"
         )
     first, *others = read_list(Path(str(photos)))
     further = "; ".join(f"{entry.identifier}={entry.class_noun}" for entry in others)

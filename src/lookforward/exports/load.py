@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest["format"] != 1 or manifest["adapter"] not in [spec.name for spec in ADAPTERS]:
         raise LookforwardError(
             f"{folder} holds an adapter {manifest['adapter']!r} in format {manifest['format']!r}, which this version "
-            "of lookforward does not know: take the version that wrote it.",
+            "of lookforward does not know: use the version that wrote it.",
             code="export-version",
         )
     return manifest
@@ -93,16 +93,16 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
     model = manifest["model"]
     if manifest.get("model_is_folder") and not os.path.isdir(model):
         raise LookforwardError(
-            f"This was trained on the folder {model}, which is not there from here. Go to where it is, or draw by "
-            "lookforward generate FOLDER PROMPT --adapter EXPORT.",
+            f"This was trained on the folder {model}, which does not exist from here. Change to the folder "
+            "that contains it, or use lookforward generate FOLDER PROMPT --adapter EXPORT.",
             code="model-missing",
         )
     pipeline = build_pipeline(model, device)
     known = manifest.get("model_hash")
     if known and known != model_hash(pipeline):
         raise LookforwardError(
-            f"This was trained on {model} when that had other weights, and would draw something else on today's. Train "
-            f"it again; or draw with these weights anyway: lookforward generate {model} PROMPT --adapter EXPORT.",
+            f"The weights of {model} have changed since this was trained on it, so its images would differ. Train it "
+            f"again, or use the current weights anyway: lookforward generate {model} PROMPT --adapter EXPORT.",
             code="model-changed",
         )
     return pipeline
@@ -117,7 +117,7 @@ def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: floa
     load = find_spec(ADAPTERS, read_manifest(folder)["adapter"], "adapter").load
     if load is None:
         raise LookforwardError(
-            f"{folder} holds a whole model, which cannot be put into another: give it first, adapters beside it.",
+            f"{folder} holds a full model, which cannot be loaded into another: give it first, adapters after it.",
             code="model-second",
         )
     load(pipeline, folder, strength)

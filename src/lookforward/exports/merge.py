@@ -88,13 +88,13 @@ def _require_mergeable(source: Source, is_first: bool) -> None:
     spec = find_spec(ADAPTERS, source.manifest["adapter"], "adapter")
     if spec.unmergeable:
         raise LookforwardError(
-            f"{source.given} holds an adapter {spec.name!r}, which no plain pipeline folder can hold, because "
-            f"{spec.unmergeable}. Draw with it by `lookforward generate`.",
+            f"{source.given} holds an adapter {spec.name!r}, which a pipeline folder cannot hold, because "
+            f"{spec.unmergeable}. Use it with `lookforward generate`.",
             code="adapter-unmergeable",
         )
     if spec.is_whole_model and not is_first:
         raise LookforwardError(
-            f"{source.given} is a whole model, and two of them cannot be combined: give it first, adapters after it.",
+            f"{source.given} is a full model, and two of them cannot be combined: give it first, adapters after it.",
             code="model-second",
         )
 

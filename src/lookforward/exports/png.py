@@ -105,7 +105,7 @@ def read_metadata(path: str | Path) -> PngMetadata:
         raise LookforwardError(f"{path} cannot be read as a PNG file: check the path.", "png-unreadable") from error
     except Exception as error:  # Pillow raises SyntaxError and others for damaged files
         raise LookforwardError(
-            f"{path} does not record how it was drawn: give an image of `lookforward generate` as it was written.",
+            f"{path} has no generation metadata: give an unchanged PNG file from `lookforward generate`.",
             "png-metadata",
         ) from error
 

@@ -83,7 +83,7 @@ class Source:
             LookforwardError: it is a plain model.
         """
         if self.folder is None:
-            raise LookforwardError(f"{self.given} is a plain model: give a run folder or an export.", "source-plain")
+            raise LookforwardError(f"{self.given} is a base model: give a run folder or an export.", "source-plain")
         return self.folder
 
 
@@ -152,7 +152,7 @@ def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
             f"{given}: write EXPORT:STRENGTH with a number, such as {name}:0.8.", "strength-number"
         ) from None
     if not -10 <= strength <= 10:  # nan too
-        raise LookforwardError(f"{given}: the strength must lie in [-10, 10].", "strength-range")
+        raise LookforwardError(f"{given}: the strength must be in [-10, 10].", "strength-range")
     return find_source(name), strength
 
 

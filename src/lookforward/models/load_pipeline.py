@@ -77,7 +77,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
     index = folder / "model_index.json"
     if not index.is_file():
         raise LookforwardError(
-            f"{folder} has no model_index.json: it is no pipeline folder. Give the folder that diffusers' "
+            f"{folder} has no model_index.json: it is not a pipeline folder. Give the folder that diffusers' "
             "save_pretrained wrote, such as RUN/export.",
             code="model-index-missing",
         )
@@ -118,7 +118,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
         module.requires_grad_(False).eval()
     if problem := family.kind_problem(pipeline):
         raise LookforwardError(
-            f"{folder} is no text-to-image model of the kind of {family.label}: {problem}. Give such a one.",
+            f"{folder} is not a text-to-image model like {family.label}: {problem}. Use a model of that family.",
             code="model-kind",
         )
     return pipeline.to(device)

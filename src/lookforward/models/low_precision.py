@@ -46,7 +46,7 @@ class LowPrecision:
             )
         if self.weights == "nf4" and not torch.cuda.is_available():
             raise LookforwardError(
-                "model.weights = 'nf4' needs a CUDA GPU: take int8, which runs anywhere.", code="device-unusable"
+                "model.weights = 'nf4' needs a CUDA GPU: use int8, which runs anywhere.", code="device-unusable"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Draw images with a pipeline: the same seed gives the same image, whatever else is drawn beside it."""
+"""Generate images with a pipeline: the same seed gives the same image in any batch."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def draw_images(
     check_numbers(seeds=seeds, guidance=guidance)
     if negative and guidance <= 1:
         raise LookforwardError(
-            f"A negative prompt says nothing at guidance = {guidance:g}: set guidance above 1, or leave it out.",
+            f"A negative prompt has no effect at guidance = {guidance:g}: set guidance above 1, or leave it out.",
             code="negative-without-guidance",
         )
     images = []
@@ -80,25 +80,25 @@ def check_steps(pipeline: Any, steps: int, name: str = "steps") -> None:
     """Raise LookforwardError for more sampler steps than the model has timesteps, or none; name: of the setting."""
     most = pipeline.scheduler.config["num_train_timesteps"] - 1
     if not 1 <= steps <= most:
-        raise LookforwardError(f"{name} = {steps} must lie in [1, {most}].", code="steps-out-of-range")
+        raise LookforwardError(f"{name} = {steps} must be in [1, {most}].", code="steps-out-of-range")
 
 
 def check_numbers(*, seeds: Sequence[int] = (), guidance: float | None = None) -> None:
     """Raise LookforwardError for numbers that no model can draw with; None is one that was not given."""
     if seeds and not 0 <= min(seeds) <= max(seeds) < 2**63:
-        raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must lie in [0, 2^63).", code="seed-out-of-range")
+        raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must be in [0, 2^63).", code="seed-out-of-range")
     if guidance is not None and not 1 <= guidance <= MOST_GUIDANCE:  # below 1 it would draw as 1; nan is refused too
         raise LookforwardError(
-            f"guidance = {guidance:g} must lie in [1, {MOST_GUIDANCE}]; 1 is none.", code="guidance-range"
+            f"guidance = {guidance:g} must be in [1, {MOST_GUIDANCE}]; 1 turns it off.", code="guidance-range"
         )
 
 
 def check_count(count: int, name: str = "count") -> None:
     """Raise LookforwardError for a number of images that is none, or more than anybody looks at."""
     if count < 1:
-        raise LookforwardError(f"{name} = {count}: ask for at least one image.", code="count-too-small")
+        raise LookforwardError(f"{name} = {count}: generate at least one image.", code="count-too-small")
     if count > MOST_IMAGES:
-        raise LookforwardError(f"{name} = {count}: ask for at most {MOST_IMAGES}.", code="count-too-large")
+        raise LookforwardError(f"{name} = {count}: generate at most {MOST_IMAGES}.", code="count-too-large")
 
 
 def check_size(pipeline: Any, resolution: int | None) -> None:
@@ -107,7 +107,7 @@ def check_size(pipeline: Any, resolution: int | None) -> None:
     if resolution is not None and (resolution < unit or resolution % unit):
         near = max(unit, round(resolution / unit) * unit)
         raise LookforwardError(
-            f"resolution = {resolution} does not fit this model: take a multiple of {unit}, such as {near}.",
+            f"resolution = {resolution} does not fit this model: use a multiple of {unit}, such as {near}.",
             code="resolution-does-not-fit",
         )
 

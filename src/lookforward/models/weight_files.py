@@ -68,7 +68,7 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
         )
     if not _could_be_hub_id(name):
         return LookforwardError(
-            f"there is no model folder {name}. Check the path, or give a hub id of the form owner/name.",
+            f"there is no model folder {name}. Check the path, or give a hub ID of the form owner/name.",
             code="model-missing",
         )
     if isinstance(error, RepositoryNotFoundError):

@@ -1,4 +1,4 @@
-"""What a page consists of, whatever it is written as. All text is plain: the templates escape it."""
+"""The blocks of a page, for every output format. All text is plain: the templates escape it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

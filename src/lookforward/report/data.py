@@ -1,4 +1,4 @@
-"""What a report is made of: tables of the finished cells and of their images, and what was planned."""
+"""Data of a report: tables of the finished cells and their images, and the planned cells."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a transition may be rewarded for, one small file each; docs/rewards.md has the table."""
+"""The rewards, one small file each; docs/rewards.md has the table."""
 
 from lookforward.core.specs import RewardSpec, installed
 from lookforward.rewards.clip_image import CLIP_IMAGE

@@ -7,7 +7,7 @@ from lookforward.core.protocols import Reward
 from lookforward.core.types import Transition
 from lookforward.errors import LookforwardError
 
-RESUME = "Then give the same command again: it goes on from the last checkpoint."
+RESUME = "Then run the same command again to continue from the last checkpoint."
 
 
 class CheckedReward:

@@ -91,7 +91,7 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise LookforwardError(
-                f"Another process trains in {self.folder}: wait for it, or give another --output.", "run-locked"
+                f"Another process is training in {self.folder}: wait for it, or give another --output.", "run-locked"
             ) from error
         except OSError:  # a file system without locks; if it cannot be written, the first file will say so
             pass

@@ -1,4 +1,4 @@
-"""A finished run that is made longer: which settings may differ, and where its earlier export goes."""
+"""Extend a finished run: which settings may differ, and where its earlier export goes."""
 
 from pathlib import Path
 

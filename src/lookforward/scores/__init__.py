@@ -1,4 +1,4 @@
-"""How finished images are measured, one small file each; docs/scores.md says what each means."""
+"""The scores, one small file each; docs/scores.md explains them."""
 
 from lookforward.bundle import find_bundle
 from lookforward.core.specs import ScoreSpec, installed

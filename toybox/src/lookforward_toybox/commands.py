@@ -1,4 +1,4 @@
-"""Commands about the bundled world and its models."""
+"""Commands for the bundled world and its models."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +17,20 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def photos(subject: str, output: Path | None = None, count: int = 5, edition: Literal[64, 128] = 64) -> None:
-    """Write the photos of one of the held-out subjects, to train on.
+    """Write photos of a held-out subject, to train on.
 
     Args:
-        subject: Its name, such as teapot-0; any wrong name lists them all.
-        output: Folder; photos/SUBJECT if not given.
-        count: How many photos.
-        edition: Side of the photos.
+        subject: Name, such as teapot-0. An unknown name lists all subjects.
+        output: Folder. Default: photos/SUBJECT.
+        count: Number of photos.
+        edition: Width and height of the photos in pixels.
     """
     from lookforward_toybox.subjects import find_subject, write_photos
     from lookforward_toybox.world.scenes import SCENES
 
     if not 1 <= count <= len(SCENES):
         raise LookforwardError(
-            f"--count {count} must lie in [1, {len(SCENES)}]: each photo is in a scene of its own.", code="option-range"
+            f"--count {count} must be in [1, {len(SCENES)}]: each photo shows another scene.", code="option-range"
         )
     noun = find_subject(subject).class_noun
     quoted = f'"{noun}"' if " " in noun else noun
@@ -47,21 +47,21 @@ def draw(
     workers: int = 2,
     edition: Literal[64, 128] = 64,
 ) -> None:
-    """Draw the pictures that the models are trained on.
+    """Render the images that the models are trained on.
 
     Args:
-        count: How many.
-        folder: Training folder; the pictures go into its folder data.
-        seed: The same seed draws the same pictures.
-        workers: Processes.
-        edition: Which edition of the world, by the side of its pictures.
+        count: Number of images.
+        folder: Training folder; the images go into its subfolder data.
+        seed: Random seed. The same seed renders the same images.
+        workers: Number of processes.
+        edition: Edition of the world: width and height of its images in pixels.
     """
     from lookforward_toybox.draw import draw_world
     from lookforward_toybox.world.edition import EDITIONS
 
     with track("drawing", count, console) as show:
         draw_world(folder / "data", count, seed=seed, workers=workers, edition=EDITIONS[edition], show=show)
-    console.print(f"{count} pictures in {folder / 'data'}")
+    console.print(f"{count} images in {folder / 'data'}")
 
 
 def train_stage(
@@ -74,18 +74,18 @@ def train_stage(
     init: Path | None = None,
     edition: Literal[64, 128] = 64,
 ) -> None:
-    """Train one stage, or all in order; the same command goes on where it was stopped. Exports to FOLDER/export.
+    """Train one stage, or all in order, and export to FOLDER/export. Run the same command again to resume.
 
     Args:
-        stage: One of them, or all in this order; unet (64 pixels) needs vae and clip, transformer (128) dino too.
+        stage: Stage to train, or all in this order. unet (64 pixels) needs vae and clip; transformer (128 pixels) also
+            needs dino.
         folder: Training folder, with data from `lookforward toybox draw`.
-        minutes: Training time of the stage; that of the shipped models where not given.
-        seed: Seed of the stage.
-        device: cpu, cuda or mps; auto takes what there is.
-        real_photos: Folder of real photos to mix into the autoencoder's batches.
-        init: Earlier exports (pipeline, clip, dino) to start from; random weights by default; 64 pixels only.
-        edition: Side of the pictures that the models are for: 64 trains a Stable Diffusion 1, 128 a flow
-            transformer.
+        minutes: Training time of the stage. Default: that of the shipped models.
+        seed: Random seed of the stage.
+        device: cpu, cuda, mps, or auto for an accelerator if there is one.
+        real_photos: Folder of real photos to mix into the batches of the autoencoder.
+        init: Folder with earlier exports (pipeline, clip, dino) to start from; 64 pixels only. Default: random weights.
+        edition: Image size in pixels: 64 trains a Stable Diffusion 1 UNet, 128 a flow transformer.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
@@ -126,14 +126,14 @@ def check(
     weights: Path | None = None,
     edition: Literal[64, 128] = 64,
 ) -> None:
-    """Measure the bundled models, or ones of your own training, and print each figure beside its goal.
+    """Measure the bundled models, or your own, and print each result with its goal.
 
     Args:
-        images: How many images to draw for the judged figures; a quarter of it each for accessories and for properties.
-        seed: Seed of their prompts and noise.
-        real_photos: Folder with a folder of photos for each of some subjects, to restore as well.
-        weights: Folder of other models to measure: the export of `lookforward toybox train`.
-        edition: Side of the pictures that the models are for; of 128 pixels, a half-trained export will do.
+        images: Number of images to generate; accessories and property changes use a quarter of it each.
+        seed: Random seed of the prompts and the noise.
+        real_photos: Folder with a subfolder of real photos per subject; also measures how well they are restored.
+        weights: Folder of other models to measure, an export of `lookforward toybox train`.
+        edition: Image size of the models in pixels. For 128, a partly trained export works too.
     """
     from lookforward_toybox import SHIPPED, Weights
     from lookforward_toybox.measure import measure
@@ -142,7 +142,7 @@ def check(
     chosen = Weights(weights) if weights else SHIPPED
     if edition == 128 and weights is None:
         raise LookforwardError(
-            "--edition 128 needs --weights, the export of a training: none is bundled yet.",
+            "--edition 128 needs --weights, an export of `lookforward toybox train`: no such model is bundled yet.",
             code="toybox-weights-missing",
         )
 
@@ -161,11 +161,11 @@ def check(
 
 
 def sheet(output: Path = Path("toybox.png"), edition: Literal[64, 128] = 64) -> None:
-    """Draw the held-out subjects, a row of photos each, on one sheet.
+    """Write a contact sheet of the held-out subjects, one row of photos each.
 
     Args:
-        output: The picture to write.
-        edition: Side of the photos.
+        output: Image file to write.
+        edition: Width and height of the photos in pixels.
     """
     from lookforward.report import contact_sheet
     from lookforward_toybox.subjects import reference_photos
@@ -183,13 +183,13 @@ def sheet(output: Path = Path("toybox.png"), edition: Literal[64, 128] = 64) -> 
 def samples(
     output: Path = Path("samples.png"), seed: int = 0, weights: Path | None = None, edition: Literal[64, 128] = 64
 ) -> None:
-    """Draw what the bundled model, or one of your own training, makes of every class and kind of prompt.
+    """Generate a sheet of images of every class and prompt kind, with the bundled model or your own.
 
     Args:
-        output: The picture to write.
+        output: Image file to write.
         seed: Seed of the first image.
-        weights: Folder of other models to draw with: the export of `lookforward toybox train`.
-        edition: Side of the pictures that the models are for.
+        weights: Folder of other models to use, an export of `lookforward toybox train`.
+        edition: Image size of the models in pixels.
     """
     from lookforward.models.load_pipeline import build_pipeline
     from lookforward_toybox import SHIPPED, Weights
@@ -211,11 +211,11 @@ def samples(
 
 
 def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png")) -> None:
-    """Plot how the loss of every stage fell while it was trained.
+    """Plot the training loss of every stage.
 
     Args:
         folder: Training folder.
-        output: The picture to write.
+        output: Image file to write.
     """
     from lookforward.files import read_json_lines
     from lookforward.report.curves import curves as plot
@@ -225,7 +225,9 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
     logs = {stage: folder / stage / "metrics.jsonl" for stage in MINUTES}
     rows = {stage: read_json_lines(path, dict[str, float]) for stage, path in logs.items() if path.is_file()}
     if not rows:
-        raise LookforwardError(f"{folder} has no stage's metrics.jsonl; train one first.", code="toybox-state-missing")
+        raise LookforwardError(
+            f"{folder} has no metrics.jsonl of any stage: train one first.", code="toybox-state-missing"
+        )
     shown = {"vae": ("l1",), "decoder": ("l1",), "clip": ("loss",), "dino": ("distillation", "contrast")}
     panels = {
         f"{stage}: {', '.join(names)}": {
@@ -240,7 +242,7 @@ def curves(folder: Path = Path("build/toybox"), output: Path = Path("curves.png"
 
 
 def _require_place(output: Path, kinds: tuple[str, ...] = PICTURES) -> None:
-    """Find what is wrong with the name of a picture before it is drawn, and make its folder."""
+    """Check the suffix of an image file before the work starts, and make its folder."""
     if output.suffix.lower() not in kinds:
         raise LookforwardError(f"--output {output}: give a name that ends in {', '.join(kinds)}.", code="output-suffix")
     with writing(output):

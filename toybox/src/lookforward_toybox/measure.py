@@ -49,7 +49,7 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     if count < 1:
         raise LookforwardError(f"--images {count}: draw 1 image or more.", code="option-range")
     if not 0 <= seed < 2**32:
-        raise LookforwardError(f"--seed {seed} must lie in [0, 2^32).", code="option-range")
+        raise LookforwardError(f"--seed {seed} must be in [0, 2^32).", code="option-range")
     for folder in (weights.pipeline, weights.clip, weights.dino, weights.identity, weights.judge):
         require_weights(folder)
     photos = None if real_photos is None else _read_real(real_photos)  # an error in it is reported at once

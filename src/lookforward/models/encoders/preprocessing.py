@@ -1,4 +1,4 @@
-"""From images to what an encoder looks at: as its preprocessor_config.json says, and arrays to tensors and back."""
+"""Preprocess images for an encoder, as its preprocessor_config.json says; arrays to tensors and back."""
 
 import json
 from dataclasses import dataclass

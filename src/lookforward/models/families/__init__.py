@@ -57,7 +57,7 @@ def find_family(*pipeline_classes: str) -> Family:
             return family
     known = ", ".join(f"{family.label} ({family.pipeline_class})" for family in FAMILIES)
     raise LookforwardError(
-        f"A {pipeline_classes[0]} is of no model family that lookforward knows. It knows {known}.",
+        f"A {pipeline_classes[0]} is not a supported pipeline. lookforward supports {known}.",
         code="family-unknown",
     )
 

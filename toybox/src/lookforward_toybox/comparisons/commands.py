@@ -33,19 +33,19 @@ def compare(
     *,
     settings: GridOptions,
 ) -> None:
-    """Train every recipe with every adapter on every subject from every seed, and print scores with 95% intervals.
+    """Train every recipe with every adapter on every subject for each seed, and print scores with 95% intervals.
 
-    Given again, the command continues a comparison that was stopped; no finished cell runs again.
+    Run the same command again to continue an interrupted comparison; finished cells are kept.
 
     Args:
-        subjects: Held-out subjects such as vase-0; the ten development subjects if not given.
-        recipes: Recipes to compare, by name or TOML file; NAME@ADAPTER has that adapter alone. The untouched model is
-            always shown.
-        adapters: What is trained: full, lora, dora, custom-diffusion, textual-inversion, p-plus, neti.
-        seeds: How many seeds, from 0.
-        prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
-        images: Images for each prompt.
-        output: Folder of the comparison.
+        subjects: Held-out subjects, such as vase-0. Default: the ten development subjects.
+        recipes: Names or TOML files of recipes. NAME@ADAPTER uses only that adapter. The base model is always included.
+        adapters: Adapters for every recipe: full, lora, dora, custom-diffusion, textual-inversion, p-plus, neti.
+        seeds: Number of seeds, starting at 0.
+        prompts: Number of prompts out of the benchmark's 25, alternating between scenes, accessories and
+            property modifications.
+        images: Number of images for each prompt.
+        output: Output folder.
     """
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan
@@ -57,11 +57,11 @@ def compare(
 
 
 def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
-    """The main job in one picture: DreamBooth, Look Forward and best on a subject the model has never seen.
+    """Train DreamBooth, Look Forward and best on a subject that the model has never seen, and compare their images.
 
     Args:
         output: Folder for sheet.png and table.md.
-        subject: One of Toybox's held-out subjects.
+        subject: Held-out subject of Toybox.
     """
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan
@@ -84,19 +84,20 @@ def ablate(
     *,
     settings: GridOptions,
 ) -> None:
-    """Vary one thing over one recipe: a table, a sheet of the same noise, and how the critic learned.
+    """Vary one setting of a recipe, and write a score table, a contact sheet from the same noise, and critic metrics.
 
-    Given again, the command continues an ablation that was stopped; no finished cell runs again.
+    Run the same command again to continue an interrupted ablation; finished cells are kept.
 
     Args:
         name: discount, critic-weight, target, transition, critic, reward, scale or frozen.
-        values: Other numbers to try, such as 0.9 0.99; for discount, critic-weight and scale.
-        recipe: Another recipe to start from, by name or TOML file.
-        subjects: Held-out subjects such as vase-0; the ten development subjects if not given.
-        seeds: How many seeds, from 0.
-        prompts: How many of the benchmark's 25 prompts: scenes, accessories and property modifications in turn.
-        images: Images for each prompt.
-        output: Folder of the ablation; runs/ablate-NAME if not given.
+        values: Numbers to try, such as 0.9 0.99. Only for discount, critic-weight and scale.
+        recipe: Name or TOML file of another recipe to start from.
+        subjects: Held-out subjects, such as vase-0. Default: the ten development subjects.
+        seeds: Number of seeds, starting at 0.
+        prompts: Number of prompts out of the benchmark's 25, alternating between scenes, accessories and
+            property modifications.
+        images: Number of images for each prompt.
+        output: Output folder. Default: runs/ablate-NAME.
     """
     from lookforward_toybox.comparisons.ablations import find_ablation, plan_ablation, with_values
     from lookforward_toybox.comparisons.pages import write_ablation
