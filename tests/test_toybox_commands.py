@@ -34,7 +34,7 @@ from lookforward_toybox.training.state import load_settings, load_state, save_st
 def test_all_stages_by_one_command_and_what_they_export_is_measured(command_line: Command, tmp_path: Path) -> None:
     folder = str(tmp_path)
     status, out, _ = command_line("toybox", "draw", "--count", "20", "--workers", "1", "--folder", folder)
-    assert (status, "20 pictures" in out) == (0, True)
+    assert (status, "20 images" in out) == (0, True)
     shortest = ("toybox", "train", "--stage", "all", "--folder", folder, "--minutes", "0.0001")  # one step each
     status, out, err = command_line(*shortest)
     assert (status, err) == (0, "")
