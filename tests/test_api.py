@@ -260,17 +260,17 @@ def test_two_processes_do_not_train_in_one_folder(train: Any, photos: Path, tmp_
         next(iter(begun))
 
 
-def test_python_is_told_what_the_command_line_prints(photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+def test_python_warns_of_what_the_command_line_prints(photos: Path, tmp_path: Path, tiny_model: Path) -> None:
     dog = tmp_path / "dog"
     shutil.copytree(photos, dog)
     (dog / "clip.mov").write_bytes(b"moov")
     given = {**SETTINGS, "run.steps": 1, "model.name": str(tiny_model), "adapter.rank": 4}
     with pytest.warns(UserWarning, match="not used") as warned:
         result = personalize(dog, "teapot", recipe="dreambooth", output=tmp_path / "run", settings=given)
-    told = [str(one.message) for one in warned if one.filename == __file__]
-    assert tuple(told) == result.notes
-    assert any("not used: clip.mov" in note for note in told)
-    assert any("adapter.rank = 4 changes nothing" in note for note in told)
+    expected = [str(one.message) for one in warned if one.filename == __file__]
+    assert tuple(expected) == result.notes
+    assert any("not used: clip.mov" in note for note in expected)
+    assert any("adapter.rank = 4 changes nothing" in note for note in expected)
 
 
 @pytest.mark.parametrize(

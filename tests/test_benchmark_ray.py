@@ -150,7 +150,7 @@ def test_killed_command_goes_on(plan: Plan, folder: Path, ledger: Path, cluster:
 
 @pytest.mark.slow
 @needs_ray
-def test_machine_that_does_not_see_the_folder_is_told(
+def test_machine_that_does_not_see_the_folder_is_reported(
     plan: Plan, folder: Path, ledger: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "touch", lambda *_: None)  # the mark is made where only this process sees it
@@ -227,7 +227,7 @@ def test_cluster_without_any_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "expected"),
     [
         ("ray://head:10001", "with --ray auto"),
         ("head", "give HOST:PORT"),
@@ -235,11 +235,11 @@ def test_cluster_without_any_room() -> None:
         ("", "give HOST:PORT"),
     ],
 )
-def test_wrong_address(address: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_wrong_address(address: str, expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["benchmark", "--output", str(tmp_path / "out"), "--ray", address])
     assert stopped.value.code == 2
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert expected in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
 
 

@@ -323,7 +323,7 @@ def test_command_reports_failures_and_exits_with_3(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--images", "0"], "--images must be at least 1"),
         (["--prompts", "0"], "--prompts must be at least 1"),
@@ -334,11 +334,11 @@ def test_command_reports_failures_and_exits_with_3(
         (["--images", "5000"], "too many for one cell"),
     ],
 )
-def test_wrong_words(words: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_wrong_words(words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["benchmark", "--output", str(tmp_path / "out"), *words])
     assert stopped.value.code == 2
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert expected in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
 
 

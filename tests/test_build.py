@@ -84,23 +84,23 @@ def test_a_function_and_the_residual_critic_get_a_note(
 ) -> None:
     (tmp_path / "noted_of_test_build.py").write_text("def f(images, prompts):\n    return [0.0] * len(images)\n")
     monkeypatch.chdir(tmp_path)
-    for recipe, told in (("look-forward", True), ("state-action", False)):
+    for recipe, expected in (("look-forward", True), ("state-action", False)):
         notes = check(settings(recipe, **{"objective.reward": "noted_of_test_build:f"}), subject)
-        assert any("recipe state-action" in note for note in notes) is told
+        assert any("recipe state-action" in note for note in notes) is expected
 
 
 @pytest.mark.parametrize(
-    ("critic", "bins", "told"), [("residual", 20, True), ("residual", 1, False), ("state-action", 20, False)]
+    ("critic", "bins", "expected"), [("residual", 20, True), ("residual", 1, False), ("state-action", 20, False)]
 )
 def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
-    subject: Subject, critic: str, bins: int, told: bool
+    subject: Subject, critic: str, bins: int, expected: bool
 ) -> None:
     notes = check(settings("dino", **{"critic.name": critic, "critic.bins": bins}), subject)
-    assert any("does not see the timestep" in note for note in notes) == told
+    assert any("does not see the timestep" in note for note in notes) == expected
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "expected"),
     [
         ({"objective.transition": "policy"}, "transition = 'policy' changes nothing"),
         ({"objective.transition": "policy", "critic.target": "bootstrap", "critic.bins": 1}, ""),
@@ -118,10 +118,10 @@ def test_a_critic_that_does_not_see_what_its_returns_are_scaled_by(
         ({}, ""),
     ],
 )
-def test_settings_that_change_nothing_are_told(subject: Subject, overrides: dict[str, Any], told: str) -> None:
+def test_settings_that_change_nothing_are_named(subject: Subject, overrides: dict[str, Any], expected: str) -> None:
     notes = [note for note in check(settings(**overrides), subject, overrides) if "changes nothing" in note]
-    assert len(notes) == bool(told)
-    assert all(told in note for note in notes)
+    assert len(notes) == bool(expected)
+    assert all(expected in note for note in notes)
 
 
 def test_the_discount_of_the_direct_route_does_not_depend_on_a_target_that_nothing_learns(subject: Subject) -> None:
@@ -244,7 +244,7 @@ def test_the_direct_route_wants_a_gradient(subject: Subject, tmp_path: Path, mon
     parts = [result.terms["reward/ssim"], result.terms["reward/noise"]]
     assert result.terms["reward"] == pytest.approx(parts[0] + 2 * parts[1], rel=1e-5)
     name = "my_rewards_of_test_build:brightness"
-    for wrong in (direct, {"baseline.name": "draft"}):  # told before anything is drawn
+    for wrong in (direct, {"baseline.name": "draft"}):  # reported before anything is drawn
         with raises("reward-not-differentiable", name, "critic"):
             trainer_of(subject, "dreambooth", **{"objective.reward": f"ssim + {name}"}, **wrong)
     (result,) = train(
@@ -326,7 +326,7 @@ def test_a_schedule_that_ends_in_noise_alone_is_refused_where_eq_7_divides_by_ze
         ({"cross_attention_dim": 1024}, "reads words of 1024 numbers, and the text encoder's have 128"),
     ],
 )
-def test_models_of_another_kind_are_told_apart(
+def test_models_of_another_kind_are_distinguished(
     change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untouched = build_pipeline("toybox", "cpu")
@@ -348,10 +348,10 @@ def test_numbers_that_would_fail_later_are_found_first(subject: Subject, name: s
         check(settings(**{name: value}), subject)
 
 
-def test_a_critic_that_nobody_listens_to_is_told_of(subject: Subject) -> None:
-    told = "critic.weight is 0, so that the reward changes nothing"
-    assert any(told in note for note in check(settings("dreambooth", **{"critic.name": "residual"}), subject))
-    assert not any(told in note for note in check(settings("dreambooth"), subject))
+def test_a_critic_that_nobody_listens_to_is_reported(subject: Subject) -> None:
+    expected = "critic.weight is 0, so that the reward changes nothing"
+    assert any(expected in note for note in check(settings("dreambooth", **{"critic.name": "residual"}), subject))
+    assert not any(expected in note for note in check(settings("dreambooth"), subject))
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dora"])

@@ -50,8 +50,8 @@ def test_a_card_tells_the_reward_where_it_was_followed(tmp_path: Path) -> None:
 
 def test_what_a_card_tells(tmp_path: Path) -> None:
     card = card_of(tmp_path, **{"optimizer.learning_rate": 3e-4, "objective.discount": 0.9})
-    told = front_matter(card)
-    assert told == {
+    expected = front_matter(card)
+    assert expected == {
         "license": "other",
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
@@ -175,7 +175,7 @@ def test_samples_travel_with_it(tmp_path: Path) -> None:
     assert SAMPLES not in (tmp_path / CARD).read_text()
 
 
-def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path: Path) -> None:
+def test_every_setting_of_training_is_shown_where_it_is_not_the_default(tmp_path: Path) -> None:
     silent = {
         "subject.photos", "model.device", "model.gradient_checkpointing", "baseline.dpok_micro_batch",
         "run.checkpoint_every", "evaluation.sample_every", "run.export_every", "data.allow_few",
@@ -189,8 +189,8 @@ def test_every_setting_of_training_is_told_where_it_is_not_the_default(tmp_path:
         heard = {"critic.name": "residual", "critic.weight": 1.0} if name == "objective.reward" else {}
         card = unescaped(card_of(tmp_path, **{name: other, **heard}))
         shown = str(other).lower() if isinstance(other, bool) else str(other)
-        told = name not in silent and (other != one.default or name in always)
-        assert (f"| `{name}` | {shown} |" in card) == told, name
+        expected = name not in silent and (other != one.default or name in always)
+        assert (f"| `{name}` | {shown} |" in card) == expected, name
 
 
 def test_words() -> None:

@@ -633,16 +633,16 @@ def test_a_full_disk_after_training(
 
 
 def test_a_bug_keeps_its_traceback(run: Command, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what the user can do something about is told in one sentence."""
+    """Only what the user can do something about is reported in one sentence."""
 
     def refuse(*_: Any) -> None:
-        raise LookforwardError("told", code="test")
+        raise LookforwardError("reported", code="test")
 
     monkeypatch.setattr("lookforward.assembly.training.load_newest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*command)
     monkeypatch.setattr("lookforward.assembly.training.load_newest", refuse)
-    assert_refused(run(*command), "told")
+    assert_refused(run(*command), "reported")
 
 
 def test_recipes_join_a_comparison_later_without_another_untouched_model() -> None:

@@ -1,4 +1,4 @@
-"""Where a photo was taken, told in its prompt."""
+"""Where a photo was taken, expected in its prompt."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ SETTINGS = {
 
 @pytest.fixture
 def vase(tmp_path: Path) -> Path:
-    """Photos of a held-out vase in three scenes that are told apart at a glance."""
+    """Photos of a held-out vase in three scenes that are expected apart at a glance."""
     rng = np.random.default_rng(0)
     for i, scene in enumerate(("snow", "beach", "jungle")):
         assert scene in SCENES
@@ -88,9 +88,9 @@ def test_each_photo_is_trained_on_with_its_place_and_without(vase: Path) -> None
 
 def test_a_caption_of_ones_own_stays(vase: Path) -> None:
     (vase / "1.txt").write_text("a {} by the sea")
-    told = describe(load_subject(vase, class_noun="vase", resolution=64), load_settings("best", SETTINGS), "cpu")
-    assert [photo.place for photo in told.photos] == ["in the snow", "", "in the jungle"]
-    views = make_views(told)
+    expected = describe(load_subject(vase, class_noun="vase", resolution=64), load_settings("best", SETTINGS), "cpu")
+    assert [photo.place for photo in expected.photos] == ["in the snow", "", "in the jungle"]
+    views = make_views(expected)
     assert [view.prompt for view in views][2:4] == ["a sks vase by the sea"] * 2
     assert len(views) == 6  # two of each photo, so that all are drawn equally often
 
@@ -102,7 +102,7 @@ def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
 
 
 @pytest.mark.parametrize("job", [check, build])
-def test_a_clip_that_is_not_there_is_told_before_anything_is_drawn(
+def test_a_clip_that_is_not_there_is_reported_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
@@ -120,6 +120,6 @@ def test_dpok_refuses_it(vase: Path) -> None:
         check(settings, load_subject(vase, class_noun="vase", resolution=64))
 
 
-def test_places_are_told_once_and_follow_a_noun() -> None:
+def test_places_are_named_once_and_follow_a_noun() -> None:
     assert len(set(PLACES)) == len(PLACES)
     assert all(place.split()[0] in {"on", "in", "at", "by", "among"} for place in PLACES)

@@ -131,8 +131,8 @@ def test_several_are_merged_at_their_own_strengths(run: Command, exports: dict[s
     words = (exports["full"], f"{exports['lora']}:0.5", exports["textual-inversion"])
     status, _, err = run("merge", *words, "--output", "merged")
     assert (status, err) == (0, "")
-    told = [(a["name"], a["strength"]) for a in read_manifest(Path("merged"))["merged"]]
-    assert told == [("whole", 1.0), ("lora", 0.5), ("word", 1.0)]
+    expected = [(a["name"], a["strength"]) for a in read_manifest(Path("merged"))["merged"]]
+    assert expected == [("whole", 1.0), ("lora", 0.5), ("word", 1.0)]
     status, _, err = run(
         "generate",
         exports["full"],

@@ -225,7 +225,7 @@ def test_nothing_that_was_drawn_otherwise_is_overwritten(run: Command, teapot: P
     assert (status, out) == (0, "2 images and sheet-2.png in images\n")
 
 
-def test_the_end_of_a_prompt_that_is_not_read_is_told(run: Command, teapot: Path) -> None:
+def test_the_end_of_a_prompt_that_is_not_read_is_reported(run: Command, teapot: Path) -> None:
     status, out, _ = run(teapot, "a sks teapot " + 80 * "very ", "--count", 1, "--steps", 1)
     assert status == 0
     assert re.search(

@@ -1,4 +1,4 @@
-"""Inputs that could be lost without a word: each is used, or the user is told (tests/data/inputs.toml)."""
+"""Inputs that could be lost without a word: each is used, or the user gets a message (tests/data/inputs.toml)."""
 
 import tomllib
 from pathlib import Path
@@ -29,8 +29,8 @@ HEAD = """\
 
 # Inputs that could be misread
 
-Every file, word and setting that you give is used, or you are told. This page lists inputs of the kinds that go wrong
-without a word elsewhere. Each row is a test.
+Every file, word and setting that you give is used, or a message says that it is not. This page lists inputs that are
+easily misread or ignored. Each row is a test.
 """
 
 

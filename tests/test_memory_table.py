@@ -230,7 +230,7 @@ def test_the_memory_of_every_adapter_is_known(spec: Any, tiny_model: Path) -> No
         assert parts["activations"] > 0
 
 
-def test_a_folder_that_is_no_model_is_told(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_reported(tiny_model: Path, tmp_path: Path) -> None:
     folder = in_folder(tiny_model, tmp_path / "model", "sd15")
     (folder / "vae" / "config.json").unlink()
     with raises("model-incomplete", folder, "config.json"):

@@ -115,7 +115,7 @@ def test_without_a_plan_the_larger_group_counts(tmp_path: Path) -> None:
     assert ("can-0", "dreambooth", 0) in benchmark.missing
 
 
-def test_subjects_are_told_apart(tmp_path: Path) -> None:
+def test_subjects_are_distinguished(tmp_path: Path) -> None:
     write_cell(tmp_path, "vase-0", "dreambooth")
     assert "1 development subjects (recipes were tuned on them" in read_benchmark(tmp_path).dataset
     write_cell(tmp_path, "clock-0", "dreambooth")

@@ -105,7 +105,7 @@ def test_an_answer_for_one_image_needs_a_shape_too() -> None:
         reward(lambda *_: 0.5)(with_images(pictures(1)))
 
 
-def test_an_exception_is_told_with_its_place_and_kept(here: Path) -> None:
+def test_an_exception_is_reported_with_its_place_and_kept(here: Path) -> None:
     (here / "broken.py").write_text("def f(images, prompts):\n    x = 1\n    return [x / 0 for _ in prompts]\n")
     function = load_callable("broken:f")
     with raises("reward-failed", "broken:f", "ZeroDivisionError: division by zero (broken.py, line 3)") as caught:

@@ -159,7 +159,7 @@ def test_ssim_needs_room_for_its_window() -> None:
 
 
 @pytest.mark.usefixtures("packages")
-def test_lpips_is_told_that_pixels_are_in_0_to_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lpips_is_given_that_pixels_are_in_0_to_1(capsys: pytest.CaptureFixture[str]) -> None:
     reward = LPIPS.build("lpips", Resources(Encoders({}), pictures(1)))
     image, photo = pictures(), pictures(seed=5)
     expected = -(4 * (image - photo) ** 2).mean(dim=(1, 2, 3))
@@ -169,7 +169,7 @@ def test_lpips_is_told_that_pixels_are_in_0_to_1(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.usefixtures("packages")
 def test_dreamsim_of_one_image(capsys: pytest.CaptureFixture[str]) -> None:
-    """The real one returns a number without a shape where it is not told to normalise."""
+    """The real one returns a number without a shape where it is not set to normalise."""
     reward = DREAMSIM.build("dreamsim", Resources(Encoders({}), pictures(1)))
     image, photo = pictures(1), pictures(1, seed=5)
     value = reward(with_images(image, photo))

@@ -26,7 +26,7 @@ SSIM_REWARD = PhotoReward("ssim", ssim)
 
 
 class Fixed:
-    """A reward that says what it was told to."""
+    """A reward that says what it is configured to."""
 
     needs_image = False
 

@@ -212,7 +212,7 @@ def test_all_extra_scores_beside_the_usual(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--extra-scores", "dinov3"], "Did you mean dinov2?"),
         (["--extra-scores", "dinov2,diversity"], "LPIPS needs the package lpips, which is not installed. Run `pip"),
@@ -220,8 +220,8 @@ def test_all_extra_scores_beside_the_usual(folders: dict[str, Path]) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["benchmark", "score"])
-def test_what_an_extra_score_lacks_is_told_before_anything_runs(
-    command: str, words: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+def test_what_an_extra_score_lacks_is_reported_before_anything_runs(
+    command: str, words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, "lpips", None)
@@ -230,7 +230,7 @@ def test_what_an_extra_score_lacks_is_told_before_anything_runs(
     with pytest.raises(SystemExit) as stopped:
         main([command, *asked, *words])
     assert stopped.value.code == 2
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert expected in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
 
 

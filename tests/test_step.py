@@ -204,7 +204,7 @@ def test_critic_moves_the_action_and_not_itself() -> None:
     assert critic.state_dict() == before
 
 
-def test_class_images_are_told_from_photos() -> None:
+def test_class_images_are_kept_apart_from_photos() -> None:
     policy = TinyPolicy()
     class_images = batch_of(3, seed=1)
     batch = batch_of(2, class_images=class_images)

@@ -85,8 +85,8 @@ def test_clip_finds_the_caption_of_a_held_out_subject() -> None:
     assert len(pictures) == len(captions) == 600
     chosen = np.random.default_rng(1).permutation(600)[:100]
     clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
-    told = [captions[i] for i in chosen]
-    assert named_right(clip.image(to_unit(pictures[chosen])), clip.text(told), told).mean() > 0.85
+    expected = [captions[i] for i in chosen]
+    assert named_right(clip.image(to_unit(pictures[chosen])), clip.text(expected), expected).mean() > 0.85
 
 
 def test_named_right_takes_equal_captions_for_each_others() -> None:
@@ -109,7 +109,7 @@ def test_a_figure_tells_how_well_it_is_known() -> None:
 
 def test_retrieval_is_among_one_picture_of_each_subject() -> None:
     owners, classes = np.repeat(np.arange(3), 2), np.repeat(["cat", "cat", "vase"], 2)
-    # Subject 1's second picture looks like subject 0; all else is told apart
+    # Subject 1's second picture looks like subject 0; all else is distinguished
     embeddings = torch.eye(3)[[0, 0, 1, 0, 2, 2]]
     found = retrieval(embeddings, owners, classes)
     assert found["top1"].tolist() == [1.0, 0.0, 1.0]  # by its first one it finds subject 2's or 0's, by its second 0's

@@ -98,9 +98,9 @@ def test_a_seed_draws_the_same_picture(noun: str) -> None:
 
 def test_the_held_out_subjects_are_these_for_good() -> None:
     """Another version of numpy, or a change of the world, must not change whom every result was measured on."""
-    told = [f"{name} {' '.join(s.key)} {s.second_colour} {s.variant}" for name, s in held_out().items()]
-    assert told[0] == SUBJECT_0
-    assert hashlib.sha256("\n".join(told).encode()).hexdigest()[:16] == SUBJECTS_HASH
+    expected = [f"{name} {' '.join(s.key)} {s.second_colour} {s.variant}" for name, s in held_out().items()]
+    assert expected[0] == SUBJECT_0
+    assert hashlib.sha256("\n".join(expected).encode()).hexdigest()[:16] == SUBJECTS_HASH
 
 
 def test_the_pictures_are_these_everywhere() -> None:
@@ -151,12 +151,12 @@ def test_captions_tell_what_is_seen_and_never_what_no_words_describe() -> None:
     for subject in held_out().values():
         for scene, words in SCENES.items():
             view = draw_view(rng, scene)
-            told = caption(rng, subject, view)
-            assert subject.class_noun in told
-            assert subject.emblem not in told.replace("cube shaped", "").split()
-            assert all(other not in told for other in SCENES.values() if other != words)
-            assert not any(f" {look} " in told for look in LOOKS)
-            assert not any(outfit in told for outfit in OUTFITS.values())
+            expected = caption(rng, subject, view)
+            assert subject.class_noun in expected
+            assert subject.emblem not in expected.replace("cube shaped", "").split()
+            assert all(other not in expected for other in SCENES.values() if other != words)
+            assert not any(f" {look} " in expected for look in LOOKS)
+            assert not any(outfit in expected for outfit in OUTFITS.values())
             for outfit, worn in OUTFITS.items():
                 assert worn in caption(rng, subject, dressed(view, outfit=outfit))
             assert " wet " in caption(rng, subject, dressed(view, look="wet"))
@@ -204,9 +204,9 @@ def test_labels_cover_what_is_drawn(tmp_path: Path) -> None:
     draw_world(tmp_path, 30, seed=1, workers=1)
     for fact in json.loads((tmp_path / "subjects.json").read_text()):
         ids = label_ids(fact)
-        told = [LABELS[part.start + i] for part, i in zip(GROUPS.values(), ids, strict=True)]
-        assert told[0] == f"class_noun: {fact['class_noun']}"
-        assert told[4] == f"look: {fact['look'] or 'none'}"
+        expected = [LABELS[part.start + i] for part, i in zip(GROUPS.values(), ids, strict=True)]
+        assert expected[0] == f"class_noun: {fact['class_noun']}"
+        assert expected[4] == f"look: {fact['look'] or 'none'}"
 
 
 def test_references_show_the_subject_and_the_card_gives_its_drawing(tmp_path: Path) -> None:

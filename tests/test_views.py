@@ -180,7 +180,7 @@ def test_masks_are_no_photos_and_weigh_nothing_where_the_background_counts_in_fu
     assert latent_weights(make_views(load(dog, captions=False)), 8, 8, 0.0) is not None
 
 
-def test_a_mask_of_no_photo_is_told_of(dog: Path) -> None:
+def test_a_mask_of_no_photo_is_reported(dog: Path) -> None:
     for name in ("0.mask.png", "1.png.mask.png", "2.MASK.PNG", ".3.mask.png", "4.mask.png"):
         mask(dog / name, (0, 0, 96, 48))
     subject = load(dog, crops=2)

@@ -30,7 +30,7 @@ PROMPTS = ("a photo of a red dog", "a teapot in the jungle", "a vase in the snow
 
 
 def with_images(image: Tensor, photo: Tensor | None = None, prompts: Sequence[str] = PROMPTS) -> Transition:
-    """A decision whose foretold end looks like `image`, (b, 3, h, w)."""
+    """A decision whose predicted final image looks like `image`, (b, 3, h, w)."""
     count = len(image)
     drawn = random_transition(seeded(), count, size=4)
     return replace(drawn, image=image, photo=photo, prompts=tuple(prompts[:count]))

@@ -1,9 +1,9 @@
-"""Does the gradient of a critic that predicts a reward raise that reward? docs/algorithm.md has the table.
+"""Does the gradient of a critic that predicts a reward raise that reward? docs/history.md has the table.
 
 python tools/critic_gradient.py [--transitions 1600] [--passes 9]
 
-Transitions of Toybox's untouched policy on one subject are collected once; a state-action critic learns their reward;
-then unseen actions are moved along its gradient, and the true reward is asked again.
+It collects transitions of Toybox's base model on one subject, trains a state-action critic on their rewards, moves
+unseen actions along the critic's gradient, and computes the true reward before and after.
 """
 
 import argparse

@@ -54,12 +54,12 @@ def write_comfyui(folder: Path, path: Path, trigger: str, family: Family) -> Non
     alphas = {part: settings[f"{part}.lora_alpha"] for part in family.comfyui if f"{part}.lora_alpha" in settings}
     tensors = to_comfyui(layers, alphas, family)
     ranks = {len(t) for name, t in layers.items() if _SUFFIXES.get(_suffix(name)) == "lora_down.weight"}
-    told = set(alphas.values()) if is_kohya(family) else ranks  # within the matrices, alpha is the rank
+    named = set(alphas.values()) if is_kohya(family) else ranks  # within the matrices, alpha is the rank
     metadata = {
         "format": "pt",
         "ss_network_module": "networks.lora",
         "ss_network_dim": ", ".join(map(str, sorted(ranks))),
-        "ss_network_alpha": ", ".join(str(float(alpha)) for alpha in sorted(told)),
+        "ss_network_alpha": ", ".join(str(float(alpha)) for alpha in sorted(named)),
     }
     metadata |= about_the_base(tensors) | ({"modelspec.trigger_phrase": trigger} if trigger else {})
     with writing(path):

@@ -1,6 +1,6 @@
 """What LoHa, LoKr and OFT share: peft's layers in the model, and an export in peft's own layout.
 
-An export has a folder for each component, "unet" or "text_encoder", with the two files that
+An export has a folder for each component, under the pipeline's own name for it, with the two files that
 `PeftModel.from_pretrained` reads.
 """
 

@@ -125,7 +125,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
 
 
 def _variant(part: Path) -> dict[str, str]:
-    """What `from_pretrained` must be told of a part whose weights are there in half precision alone."""
+    """The arguments of `from_pretrained` for a part whose folder has weights in half precision only."""
     names = [path.name for suffix in ("safetensors", "bin") for path in part.glob(f"*.{suffix}")]
     halves = [name for name in names if ".fp16." in name]
     return {"variant": "fp16"} if halves and len(halves) == len(names) else {}
