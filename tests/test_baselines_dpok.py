@@ -205,9 +205,9 @@ def test_parts_of_an_update_sum_to_it() -> None:
         settings = replace(settings, reference_act=LinePolicy(0.5).act)
         (parts,) = settings.losses(SamplingInputs(policy, paying(Near()), batch(4), words, None, seeded()))
         losses, terms = [], {}
-        for loss, found in parts:
+        for loss, metrics in parts:
             losses.append(loss)
-            terms = {name: terms.get(name, 0.0) + found.get(name, 0.0) for name in terms.keys() | found.keys()}
+            terms = {name: terms.get(name, 0.0) + metrics.get(name, 0.0) for name in terms.keys() | metrics.keys()}
         assert len(losses) == -(-11 // micro_batch)
         gradient = torch.autograd.grad(torch.stack(losses).sum(), policy.line)[0]
         found.append((torch.stack(losses).sum().item(), gradient, terms))
