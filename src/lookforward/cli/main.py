@@ -12,6 +12,7 @@ from typing import Any
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
 from lookforward.errors import LookforwardError
 from lookforward.launch import process_count, speaks_for_all
+from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    keep_streams_open()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _require_shareable(words)
@@ -126,7 +128,7 @@ def _require_shareable(words: Sequence[str]) -> None:
 
 def _exit(status: int, message: str) -> None:
     if speaks_for_all():
-        print(f"lookforward: {message}", file=sys.stderr)
+        print(f"lookforward: {visible(message, MOST_OF_MESSAGE, lines=True)}", file=sys.stderr)
     _leave(status)
 
 

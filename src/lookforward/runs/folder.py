@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
+from lookforward.runs.lock import LockHeld, locked
 from lookforward.runs.longer import may_differ, set_aside, steps_of
 from lookforward.runs.photo_lines import photo_files, what_differs
 
@@ -82,24 +81,21 @@ class Run:
         """Make the folder and keep other processes from training in it. The system releases it if this one is killed.
 
         Raises:
-            LookforwardError: another process trains here, or the folder cannot be made.
+            LookforwardError: another process trains here, the lock cannot be taken, or the folder cannot be made. Only
+                a file system without locks is entered without one.
         """
         self._make_folder()
-        path = self.folder / LOCK
-        lock = FileLock(path, thread_local=False)
+        held = locked(self.folder / LOCK)
         try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
+            held.__enter__()
+        except LockHeld as error:
             raise LookforwardError(
                 f"Another process is training in {self.folder}: wait for it, or give another --output.", "run-locked"
             ) from error
-        except OSError:  # a file system without locks; if it cannot be written, the first file will say so
-            pass
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is held: filelock knows that the lock of a deleted file is none
-            lock.release()
+            held.__exit__(None, None, None)
 
     def make_longer(self) -> None:
         """Set the export of a finished run aside if it is to take further steps. Raises LookforwardError as `begin`."""
