@@ -1,15 +1,21 @@
 """The blind study: what raters are shown, what is kept of their answers, and what is counted."""
 
 import dataclasses
+import json
 import re
+import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
 
 from errors import raises
+from jobs import SETTINGS, Command, as_options
 from lookforward.study.create import as_png
 from lookforward.study.findings import study_sections, unreliable_raters, win_counts
 from lookforward.study.plan import plan_places
@@ -167,7 +173,7 @@ def test_a_rater_who_contradicts_themselves_is_listed_apart(tmp_path: Path) -> N
     assert unreliable_raters(rows) == {2}
     assert not failed_repeats([False, False])
     text = " ".join(str(block) for section in study_sections(PLAN, rows) for block in section.blocks)
-    assert "8 answers of 1 raters" in text
+    assert "Answers: 8, raters: 1, pairs of images: 8" in text
     assert "not counted" in text
     assert "55.1%" in text
     assert "100.0%" in text
@@ -255,3 +261,55 @@ class TestPages:
         client = self.client(study)
         client.cookies.set("rater", "made up")
         assert "I agree" in client.get("/pair").text
+
+
+def test_from_runs_to_a_report(
+    command_line: Command, photos: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = json.loads((tiny_model / "text_encoder" / "config.json").read_text())
+    shutil.copytree(tiny_model / "tokenizer", "clip")
+    torch.manual_seed(0)
+    vision = {**sizes, "intermediate_size": 32, "image_size": 32, "patch_size": 8, "initializer_range": 0.2}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained("clip")
+    train = ["train", photos, "--class-noun", "teapot", "--model", tiny_model, *as_options(SETTINGS)]
+    for recipe in ("look-forward", "dreambooth"):
+        status, _, err = command_line(*train, "--recipe", recipe, "--output", recipe)
+        assert (status, err) == (0, "")
+    create = ["study", "create", "look-forward", "dreambooth", "--candidates", 2, "--clip", "clip", "--repeats", 1]
+    status, out, err = command_line(*create, "--prompt-count", 3)
+    assert (status, err) == (0, "")
+    assert "6 images of look-forward, dreambooth, the best of 2 by CLIP-T" in out
+    before = Path("study.sqlite").read_bytes()
+    assert command_line(*create, "--prompt-count", 3)[0] == 0
+    assert Path("study.sqlite").read_bytes() == before
+    status, _, err = command_line(*create, "--prompt-count", 2)
+    assert status == 2
+    assert "--output" in err
+
+    study = StudyFile(Path("study.sqlite"))
+    assert study.require_ready().methods == ["look-forward", "dreambooth"]
+    key = study.begin()
+    question = study.next_question(key)
+    assert question is not None
+    assert "sks" not in question.prompt
+    assert "teapot" in question.prompt
+    assert len(question.references) == 5
+    assert b"dreambooth" not in (study.picture(question.left) or b"")
+    study.answer(key, 1, "left", "similar")
+    status, out, err = command_line("study", "report", "study.sqlite", "--answers", "answers.csv")
+    assert (status, err) == (0, "")
+    assert "55.1%" in out
+    assert len(Path("answers.csv").read_text().splitlines()) == 2
+    assert "Follows the prompt better" in Path("study.html").read_text()
+
+    status, _, err = command_line("study", "create", "look-forward", "--output", "other.sqlite")
+    assert status == 2
+    assert "two methods" in err
+    status, _, err = command_line(*create[:4], "look-forward", "--output", "other.sqlite")
+    assert status == 2
+    assert "give one of them" in err
+    status, _, err = command_line("study", "serve", "missing.sqlite")
+    assert status == 2
+    assert "study create" in err

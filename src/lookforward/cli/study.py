@@ -21,6 +21,7 @@ def create(
     shown: int = 0,
     repeats: int = 3,
     seed: int = 0,
+    clip: str | None = None,
     output: Path = Path("study.sqlite"),
 ) -> None:
     """Draw pairs of images with finished runs and write a study as one SQLite file.
@@ -36,6 +37,7 @@ def create(
         shown: Number of pairs that one rater sees; 0 for all.
         repeats: Number of pairs that each rater sees twice, to check whether they agree with themselves.
         seed: Seed of the first image, and of the choice of prompts and sides.
+        clip: Folder or hub ID of another CLIP.
         output: File of the study.
     """
     import numpy as np
@@ -64,10 +66,11 @@ def create(
     names = [one.run.folder.resolve().name for one in found]
     plan = StudyPlan(methods, names, asked, candidates, seed, shown, repeats, __version__)
     total = len(methods) * sum(map(len, asked.values()))
-    console.print(f"{total} images of {', '.join(methods)}, the best of {candidates} drawn for each prompt")
+    picked = f"the best of {candidates} by CLIP-T" if candidates > 1 else "the first one"
+    console.print(f"{total} images of {', '.join(methods)}, {picked} for each prompt")
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        create_study(StudyFile(output), plan, found, lambda: console.print(".", end=""))
+        create_study(StudyFile(output), plan, found, clip=clip, on_image=lambda: console.print(".", end=""))
     console.print(f"\n{output} is ready: `lookforward study serve {output}`")
 
 

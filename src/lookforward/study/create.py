@@ -71,7 +71,8 @@ def find_runs(folders: Sequence[Path], methods: Sequence[str] = ()) -> tuple[lis
                 "study-run-twice",
             )
         found[subject, method] = StudyRun(run, subject, method)
-    chosen = list(methods) or sorted({method for _, method in found})
+    # The baseline last, as in the paper's table
+    chosen = list(methods) or sorted({method for _, method in found}, key=lambda name: (name == "dreambooth", name))
     if len(chosen) < 2:
         raise LookforwardError(
             f"A study compares two methods or more, and these runs have {', '.join(chosen) or 'none'}: give runs of "
@@ -89,11 +90,16 @@ def find_runs(folders: Sequence[Path], methods: Sequence[str] = ()) -> tuple[lis
 
 
 def create_study(
-    study: StudyFile, plan: StudyPlan, runs: Sequence[StudyRun], on_image: Callable[[], None] = lambda: None
+    study: StudyFile,
+    plan: StudyPlan,
+    runs: Sequence[StudyRun],
+    *,
+    clip: str | None = None,
+    on_image: Callable[[], None] = lambda: None,
 ) -> None:
     """Draw and store what is missing, then open the study. An interrupted call goes on where it stopped.
 
-    on_image: called after each stored image.
+    clip: folder or hub id of another CLIP to pick images by. on_image: called after each stored image.
 
     Raises:
         LookforwardError: the file is another study, a run cannot be loaded, or the disk is full.
@@ -102,7 +108,7 @@ def create_study(
     for one in runs:
         wanted = [p for p in plan.prompts[one.subject] if not study.has_image(one.subject, p, one.method)]
         if wanted:
-            _draw(study, plan, one, wanted, on_image)
+            _draw(study, plan, one, wanted, clip, on_image)
     words = {one.subject: one.run.settings.subject for one in runs}
     pairs = [
         (subject, prompt, clip_text(prompt, words[subject].identifier, words[subject].class_noun), first, second)
@@ -114,12 +120,19 @@ def create_study(
 
 
 def _draw(
-    study: StudyFile, plan: StudyPlan, one: StudyRun, prompts: Sequence[str], on_image: Callable[[], None]
+    study: StudyFile,
+    plan: StudyPlan,
+    one: StudyRun,
+    prompts: Sequence[str],
+    clip: str | None,
+    on_image: Callable[[], None],
 ) -> None:
     """Draw the candidates of each prompt with one run, and store the one to show."""
     from lookforward.api import load_personalized
-    from lookforward.assembly import build_evaluators, build_scores
+    from lookforward.assembly.evaluators import Evaluators, build_scores, encoder_sources
     from lookforward.data.subjects import photos_of, read_subject
+    from lookforward.models.encoders import Encoders
+    from lookforward.models.load_pipeline import find_device
     from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images
 
@@ -129,7 +142,8 @@ def _draw(
     one.run.require_photos(subject.digests)
     references = np.stack([photo.pixels for photo in subject.photos])
     study.add_references(one.subject, [as_png(pixels, {}) for pixels in references[:_PHOTOS]])
-    scores = build_scores(build_evaluators(settings.model.name), references)
+    source = encoder_sources(settings.model.name, clip=clip)["clip"]
+    scores = build_scores(Evaluators(Encoders({"clip": source}, find_device("auto"), published=True)), references)
     by_clip = [score for score in scores if score.name == "CLIP-T"]
     noun = subject.class_noun if subject.noun_in_prompt else ""
     for prompt in prompts:

@@ -63,11 +63,11 @@ def _about(plan: StudyPlan, counted: Sequence[Row], unreliable: set[int]) -> str
     raters, pairs = {row["rater"] for row in counted}, {row["pair"] for row in counted}
     picked = f"the best by CLIP-T of {plan.candidates}" if plan.candidates > 1 else "the first image drawn"
     text = (
-        f"{len(counted)} answers of {len(raters)} raters about {len(pairs)} pairs of images of {len(plan.prompts)} "
-        f"subjects. Of each method and prompt raters saw {picked}, from the same noise. Sides were random."
+        f"Answers: {len(counted)}, raters: {len(raters)}, pairs of images: {len(pairs)}, subjects: "
+        f"{len(plan.prompts)}. Of each method and prompt raters saw {picked}, from the same noise. Sides were random."
     )
     if unreliable:
-        text += f" Not counted: {len(unreliable)} raters who contradicted themselves on repeated pairs."
+        text += f" Raters who contradicted themselves on repeated pairs and are not counted: {len(unreliable)}."
     return text
 
 
@@ -114,12 +114,13 @@ def _agreement(rows: Sequence[Row]) -> str:
 
 
 def _strength_table(methods: Sequence[str], rows: Sequence[Row]) -> Table:
-    strengths = {question: bradley_terry(win_counts(methods, rows, question)) for question in QUESTIONS}
-    order = np.argsort(-strengths["subject_choice"], kind="stable")
+    strengths = [bradley_terry(win_counts(methods, rows, question)) for question in QUESTIONS]
+    order = np.argsort(-strengths[0], kind="stable")
+    body = [[str(methods[i])] + [f"{one[i]:+.2f}" for one in strengths] for i in map(int, order)]
     return Table(
         "Strength by the Bradley–Terry model: a difference of 1 is odds of 2.7 to 1; the mean is 0",
         ("method", *QUESTIONS.values()),
-        [[methods[i], *(f"{strengths[question][i]:+.2f}" for question in QUESTIONS)] for i in order],
+        body,
     )
 
 
@@ -136,7 +137,7 @@ def win_counts(methods: Sequence[str], rows: Sequence[Row], question: str) -> np
 
 
 def _rater_table(answers: Sequence[Row], unreliable: set[int]) -> Table:
-    rows = []
+    rows: list[list[str]] = []
     for rater in sorted({row["rater"] for row in answers}):
         same = _same(answers, rater)
         own = sum(row["rater"] == rater and not row["repeated"] for row in answers)
