@@ -1,4 +1,4 @@
-"""JSON and TOML from files, checked as they are read: the kind of each value, its finiteness, the file's size and depth.
+"""JSON and TOML from files, checked as they are read: kinds of values, finite numbers, the file's size and depth.
 
 pydantic checks the kinds. It comes with transformers, and it names every field that is wrong.
 """

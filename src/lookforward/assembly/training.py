@@ -92,7 +92,7 @@ class TrainingJob:
         self.resumed_at = trainer.step
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
-            run.forget_after(trainer.step)
+            self.notes += run.forget_after(trainer.step)  # after the checkpoint was found
             if best is not None:
                 best.forget_after(run, trainer.step)
             self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this

@@ -1,6 +1,5 @@
 """A finished cell of a grid and its files: `cells/NAME.json`, and `images/NAME.png` with its images in one strip."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,11 +11,19 @@ from PIL import Image
 
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.recorded import full_settings
+from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
-from lookforward.files import atomic_file, write_json
+from lookforward.files import atomic_file, read_json, write_json
 
 CURVE_WINDOW = 10  # steps that one point of a cell's curves averages
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file may raise
+UNREADABLE = (
+    LookforwardError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)  # what reading a damaged file may raise
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,8 @@ def write_cell(folder: Path, cell: Cell, images: np.ndarray) -> None:
 
 
 def read_cell(path: Path) -> Cell:
-    """A finished cell. Raises one of UNREADABLE where the file does not hold one."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    cell = Cell(**values)
-    cell_name(cell.key)
-    return cell
+    """A finished cell. Raises one of UNREADABLE where the file does not hold one; it names the field."""
+    return read_json(path, Cell)
 
 
 def cell_files(folder: Path) -> list[Path]:
@@ -128,11 +132,11 @@ def read_strip(folder: Path, name: str, count: int | None = None) -> np.ndarray:
     """
     path = folder / "images" / f"{name}.png"
     try:
-        with Image.open(path) as strip:
+        with opened_image(path, ("PNG",)) as strip:
             pixels = np.asarray(strip.convert("RGB"))
         side = pixels.shape[1] if count is None else pixels.shape[0] // count
         return pixels.reshape(-1 if count is None else count, side, *pixels.shape[1:])
-    except (OSError, ValueError) as error:
+    except (ImageError, ValueError) as error:
         raise LookforwardError(
             f"{path} cannot be read. Delete {folder / 'cells' / f'{name}.json'} to run the cell again.",
             code="images-unreadable",

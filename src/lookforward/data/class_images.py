@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lookforward.data.image_files import ImageError, opened_image
 from lookforward.data.photo import Pixels
 from lookforward.data.photos import load_photos
 from lookforward.files import atomic_file, writing
@@ -63,9 +64,9 @@ def read_class_images(folder: Path, resolution: int) -> Pixels:
 def _read(path: Path, resolution: int) -> Pixels | None:
     """A cached image; None if it is missing or damaged."""
     try:
-        with Image.open(path) as image:
+        with opened_image(path, ("PNG",)) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError):  # Pillow raises either for a damaged PNG
+    except ImageError:
         return None
     return pixels if pixels.shape == (resolution, resolution, 3) else None
 

@@ -136,6 +136,11 @@ def _plain(text: Any) -> Any:
     """Text without effect in Markdown: one line, its signs escaped. Markup is what a macro has escaped already."""
     if isinstance(text, Markup):
         return text
-    text = visible(" ".join(str(text).split()), MOST_OF_MESSAGE).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = (
+        visible(" ".join(str(text).split()), MOST_OF_MESSAGE)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
     text = re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
     return re.sub(r"^([#+-]|\d+\.)(?=\s)", r"\\\1", text)

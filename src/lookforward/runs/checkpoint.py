@@ -4,6 +4,7 @@ A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors` and 
 it continues to the same bits.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -61,9 +62,22 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in `folder`, oldest first."""
-    found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+    """Complete checkpoints in `folder`, oldest first; none where there is no such folder.
+
+    Raises:
+        LookforwardError: the folder cannot be listed, so that nobody knows whether it has some.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LookforwardError(
+            f"{folder} cannot be listed: {error.strerror}. The run is as it was: correct the permissions, then run the "
+            "same command again.",
+            "checkpoints-unreadable",
+        ) from error
+    return [folder / name for name in sorted((n for n in names if _NAME.fullmatch(n)), key=lambda n: int(n[5:]))]
 
 
 def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:

@@ -2,7 +2,7 @@
 
 RUN/settings.toml   every setting, resolved
 RUN/photos.json     digests of the photos it learns from
-RUN/metrics.jsonl   one line a step
+RUN/metrics.jsonl   one line a step; metrics-damaged.jsonl: lines that could not be read
 RUN/evaluations.jsonl   what was measured while training
 RUN/candidates/     weights of the steps that may be the best
 RUN/samples/        images drawn while training
@@ -15,7 +15,7 @@ RUN/exports/        exports of earlier steps, where asked for
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from typing import Any
 from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
-from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
+from lookforward.files import PARTIAL, REMEDY, write_json, write_text, writing
+from lookforward.records import check_json_lines, read_bytes, read_json, read_json_lines, unreadable
 from lookforward.runs.lock import LockHeld, locked
+from lookforward.runs.log import DAMAGED, LogRow, log_notes
 from lookforward.runs.longer import may_differ, set_aside, steps_of
 from lookforward.runs.photo_lines import photo_files, what_differs
 
@@ -85,17 +87,15 @@ class Run:
                 a file system without locks is entered without one.
         """
         self._make_folder()
-        held = locked(self.folder / LOCK)
-        try:
-            held.__enter__()
-        except LockHeld as error:
-            raise LookforwardError(
-                f"Another process is training in {self.folder}: wait for it, or give another --output.", "run-locked"
-            ) from error
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.folder / LOCK))
+            except LockHeld as error:
+                raise LookforwardError(
+                    f"Another process is training in {self.folder}: wait for it, or give another --output.",
+                    "run-locked",
+                ) from error
             yield
-        finally:
-            held.__exit__(None, None, None)
 
     def make_longer(self) -> None:
         """Set the export of a finished run aside if it is to take further steps. Raises LookforwardError as `begin`."""
@@ -153,15 +153,32 @@ class Run:
         with writing(self.folder, REMEDY), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Delete the lines of steps after `step`, which will be taken, and logged, again."""
-        rows = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
-        if self.metrics.is_file():
-            write_text(self.metrics, "".join(rows))
+    def forget_after(self, step: int) -> tuple[str, ...]:
+        """Delete the lines of steps after `step`, which will be taken, and logged, again; returns notes for the user.
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged steps, oldest first."""
-        return read_json_lines(self.metrics, dict[str, Any]) if self.metrics.is_file() else []
+        Lines that cannot be read are kept in metrics-damaged.jsonl, and a note names each. Call it once the checkpoint
+        is found: an earlier call would cut the log of a run that can still be continued.
+
+        Raises:
+            LookforwardError: the log cannot be read or written.
+        """
+        if not self.metrics.is_file():
+            return ()
+        rows, damaged = check_json_lines(self.metrics, LogRow)
+        if damaged:
+            kept = self.metrics.with_name(DAMAGED)
+            before = read_bytes(kept).decode("utf-8", "backslashreplace") if kept.is_file() else ""
+            write_text(kept, before + "".join(f"{one.text}\n" for one in damaged))
+        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+        return log_notes(self.metrics.name, [int(row["step"]) for row in rows], damaged, step)
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The logged steps, oldest first.
+
+        Raises:
+            LookforwardError: a line cannot be read; the message names it and its field.
+        """
+        return read_json_lines(self.metrics, LogRow) if self.metrics.is_file() else []
 
     def _make_folder(self) -> None:
         with writing(self.folder, REMEDY):
