@@ -25,7 +25,10 @@ _SHOWN = 60  # characters of a wrong value in a message
 
 
 class DamagedLine(NamedTuple):
-    """A line of a file that is not what it should be. number: from 1. problem: what is wrong, and with which field."""
+    """A line of a file that is not what it should be.
+
+    number: from 1. text: with its line break. problem: what is wrong, and with which field.
+    """
 
     number: int
     text: str
@@ -90,7 +93,7 @@ def read_json_lines(path: Path, shape: type[T]) -> list[T]:
         LookforwardError: as `read_json` does; the message names the line too.
     """
     rows, damaged = check_json_lines(path, shape)
-    if damaged and not damaged[-1].text.endswith("\n") and not damaged[-1].text.rstrip().endswith("}"):
+    if damaged and not damaged[-1].text.endswith("\n"):
         damaged.pop()
     if damaged:
         raise _damaged(f"{path}, line {damaged[0].number},", damaged[0].problem)
@@ -105,7 +108,7 @@ def check_json_lines(path: Path, shape: type[T]) -> tuple[list[T], list[DamagedL
     """
     rows: list[T] = []
     damaged: list[DamagedLine] = []
-    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+    for number, line in enumerate(read_bytes(path).splitlines(keepends=True), start=1):
         if not line.strip():
             continue
         try:

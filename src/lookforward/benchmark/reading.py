@@ -52,7 +52,8 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
     mixed, bundle = chosen.other_settings, find_bundle()
     kept = {cell.key: cell for cell in chosen.kept}
-    unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, list(subjects))]
+    shown = list(dict.fromkeys(cell.subject for cell in chosen.kept))
+    unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, shown)]
     return benchmark_of(
         chosen.kept,
         methods,

@@ -41,6 +41,8 @@ def opened_image(
             image.load()
         except (ImageError, MemoryError):
             raise
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{path} has too many pixels to read.", "image-large") from error
         except Exception as error:  # Pillow raises nearly anything on damaged files, SyntaxError included
             raise ImageError(f"{path} is no image that can be read ({error}).", "image-damaged") from error
     with image:

@@ -154,13 +154,9 @@ class Run:
             file.write(json.dumps(row) + "\n")
 
     def forget_after(self, step: int) -> tuple[str, ...]:
-        """Delete the lines of steps after `step`, which will be taken, and logged, again; returns notes for the user.
+        """Delete the lines of steps after `step`, which will be logged again; returns notes. Raises LookforwardError.
 
-        Lines that cannot be read are kept in metrics-damaged.jsonl, and a note names each. Call it once the checkpoint
-        is found: an earlier call would cut the log of a run that can still be continued.
-
-        Raises:
-            LookforwardError: the log cannot be read or written.
+        Lines that cannot be read are kept in metrics-damaged.jsonl. Call it once the checkpoint of `step` is loaded.
         """
         if not self.metrics.is_file():
             return ()
@@ -168,16 +164,12 @@ class Run:
         if damaged:
             kept = self.metrics.with_name(DAMAGED)
             before = read_bytes(kept).decode("utf-8", "backslashreplace") if kept.is_file() else ""
-            write_text(kept, before + "".join(f"{one.text}\n" for one in damaged))
+            write_text(kept, before + "".join(one.text.rstrip("\r\n") + "\n" for one in damaged))
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
         return log_notes(self.metrics.name, [int(row["step"]) for row in rows], damaged, step)
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The logged steps, oldest first.
-
-        Raises:
-            LookforwardError: a line cannot be read; the message names it and its field.
-        """
+        """The logged steps, oldest first. Raises LookforwardError, which names a damaged line and its field."""
         return read_json_lines(self.metrics, LogRow) if self.metrics.is_file() else []
 
     def _make_folder(self) -> None:

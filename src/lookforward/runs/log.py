@@ -1,7 +1,7 @@
 """The lines of RUN/metrics.jsonl: what one has, and what a user is told of those that cannot be read or are missing."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -18,7 +18,7 @@ def _numbered(row: dict[str, float]) -> dict[str, float]:
     return {**row, "step": int(step)}
 
 
-LogRow = Annotated[dict[str, float], AfterValidator(_numbered)]
+LogRow: Any = Annotated[dict[str, float], AfterValidator(_numbered)]
 """A line: "step", and every term by its name. All are finite numbers."""
 
 
