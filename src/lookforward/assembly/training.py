@@ -25,7 +25,7 @@ from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
-from lookforward.runs.checkpoint import load_newest, save_checkpoint
+from lookforward.runs.checkpoint import load_newest, save_checkpoint, set_damaged_aside
 from lookforward.runs.folder import MANIFEST, Run, prepare
 
 CLASS_SHEET = "class-images.png"
@@ -92,6 +92,7 @@ class TrainingJob:
         self.resumed_at = trainer.step
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
+            set_damaged_aside(run.checkpoints, trainer.step)
             run.forget_after(trainer.step)
             if best is not None:
                 best.forget_after(run, trainer.step)

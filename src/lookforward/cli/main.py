@@ -4,13 +4,15 @@ import ast
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, LookforwardWarning
 from lookforward.launch import process_count, speaks_for_all
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
@@ -42,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    show = warnings.showwarning
     try:
         _require_shareable(words)
+        warnings.showwarning = partial(_show_note, show)
         if words[:1] == ["toybox"]:
             _run(require_bundle().commands(), words[1:], "lookforward toybox")
         else:
@@ -64,6 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if process_count() > 1 and not speaks_for_all():
             _leave(1)
         raise
+    finally:
+        warnings.showwarning = show
+
+
+def _show_note(show: Callable[..., None], message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+    """A warning for the user is a note on one line; others are shown as Python does."""
+    if not issubclass(category, LookforwardWarning):
+        show(message, category, *where, **more)
+    elif speaks_for_all():
+        print(f"Note: {message}", file=sys.stderr)
 
 
 def find_command(name: str) -> Command:

@@ -15,6 +15,7 @@ from lookforward.files import read_json
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
+from lookforward.whole import require_whole
 
 # Key of the manifest to setting
 _KEYS = {
@@ -49,7 +50,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an export.
 
     Raises:
-        LookforwardError: the folder is no export.
+        LookforwardError: the folder is no export, or a file of it is damaged.
     """
     try:
         manifest = read_json(folder / MANIFEST, dict[str, Any])
@@ -64,6 +65,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "of lookforward does not know: use the version that wrote it.",
             code="export-version",
         )
+    remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
+    require_whole(folder, "The export", remedy, expected="digests" in manifest)
     return manifest
 
 

@@ -25,7 +25,17 @@ from filelock import FileLock, Timeout
 from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
-from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
+from lookforward.files import (
+    PARTIAL,
+    REMEDY,
+    make_folder,
+    read_json,
+    read_json_lines,
+    unreadable,
+    write_json,
+    write_text,
+    writing,
+)
 from lookforward.runs.longer import may_differ, set_aside, steps_of
 from lookforward.runs.photo_lines import photo_files, what_differs
 
@@ -169,7 +179,7 @@ class Run:
 
     def _make_folder(self) -> None:
         with writing(self.folder, REMEDY):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
 
     def _photos(self) -> list[str] | None:
         try:

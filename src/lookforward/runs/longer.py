@@ -5,7 +5,7 @@ from pathlib import Path
 from lookforward.config.reading import read_toml
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
-from lookforward.files import REMEDY, writing
+from lookforward.files import REMEDY, make_folder, sync, writing
 
 
 def may_differ(before: Settings, now: Settings) -> tuple[str, ...]:
@@ -33,5 +33,7 @@ def set_aside(export: Path, exports: Path, steps: int) -> None:
         LookforwardError: the folder cannot be written.
     """
     with writing(exports, REMEDY):
-        exports.mkdir(exist_ok=True)
+        make_folder(exports)
         export.rename(exports / f"step-{steps:06d}")
+        sync(exports)
+        sync(exports.parent)
