@@ -1,8 +1,8 @@
 """Digests beside and within files, so that a changed byte is noticed when they are read.
 
 A folder (a checkpoint, an export) has a file SHA256SUMS: the SHA-256 of each of its files, in the format that
-`sha256sum --check` reads. Its last line is the SHA-256 of the lines before it. A single file (of a cache) has a seal: the
-SHA-256 of all of its other bytes, within it.
+`sha256sum --check` reads. Its last line is the SHA-256 of the lines before it. A single file (of a cache) has a seal:
+the SHA-256 of all of its other bytes, within it.
 """
 
 import hashlib
@@ -133,7 +133,8 @@ def require_whole(folder: Path, what: str, remedy: str, *, expected: bool) -> No
         raise LookforwardError(f"{what} {folder} is damaged: {'; '.join(check.problems)}. {remedy}", "damaged")
     if check.state == "unknown":
         warn(f"{what} {folder} has no {SUMS}: an earlier version wrote it, so damage to it cannot be noticed.")
-    elif check.state == "edited":
+        return
+    if check.state == "edited":
         warn(f"{folder}: {'; '.join(check.problems)} since it was written. Its images do not depend on that.")
     _KNOWN[folder] = signature
 

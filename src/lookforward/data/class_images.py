@@ -91,6 +91,5 @@ def _write(image: Pixels, path: Path) -> None:
     with writing(path, remedy):
         make_folder(path.parent)
     with atomic_file(path, remedy, shared=True) as partial:
-        buffer = BytesIO()
-        Image.fromarray(image).save(buffer, format="PNG")
-        partial.write_bytes(seal_png(buffer.getvalue()))
+        Image.fromarray(image).save(partial, format="PNG")
+        partial.write_bytes(seal_png(partial.read_bytes()))
