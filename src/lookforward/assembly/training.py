@@ -26,7 +26,8 @@ from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.report import contact_sheet
 from lookforward.runs.checkpoint import load_newest, save_checkpoint, set_damaged_aside
-from lookforward.runs.folder import MANIFEST, Run, prepare
+from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
+from lookforward.runs.longer import as_made
 
 CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
@@ -56,16 +57,18 @@ class TrainingJob:
     run: Run = field(init=False)
     notes: tuple[str, ...] = field(init=False)
     resumed_at: int = field(init=False, default=0)
+    _kept: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        self.run, self.notes = self._prepare(), self.subject.notes
+        self.settings, self._kept = as_made(self.settings, self.folder / SETTINGS, self.given)
+        self.run, self.notes = self._prepare(), self._with_kept(self.subject.notes)
 
     def __iter__(self) -> Generator[StepResult]:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
             return
         components = build(self.settings, self.subject, self.pipeline, self.given, self.processes)
-        self.notes = components.notes
+        self.notes = self._with_kept(components.notes)
         # After building, so that what cannot be built leaves no run behind
         with self.run.hold() if self.processes.main else nullcontext():
             finished = self._prepare().finished
@@ -76,6 +79,9 @@ class TrainingJob:
                 self.run.make_longer()
                 self.run.begin(self._digests)
             yield from self._train(components)
+
+    def _with_kept(self, notes: tuple[str, ...]) -> tuple[str, ...]:
+        return (self._kept, *notes) if self._kept else notes
 
     def _prepare(self) -> Run:
         """Raises if another process began another run in the folder meanwhile."""

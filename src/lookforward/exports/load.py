@@ -29,6 +29,7 @@ _KEYS = {
     "sample_steps": "evaluation.sampler_steps",
     "guidance": "evaluation.guidance",
 }
+MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
 _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
 
 
@@ -70,14 +71,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def check_strength(strength: float, what: str = "") -> None:
+    """Raise LookforwardError unless an adapter can be used at this strength; what: how the message begins."""
+    if not -MOST_STRENGTH <= strength <= MOST_STRENGTH:  # nan too
+        raise LookforwardError(
+            f"{f'{what}: ' if what else ''}strength = {strength:g} must be in [-{MOST_STRENGTH}, {MOST_STRENGTH}].",
+            code="strength-range",
+        )
+
+
 def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
     """The pipeline of an export: the pipeline folder itself, or its base model with the adapter put in.
 
     strength: of an adapter; a full export has none.
 
     Raises:
-        LookforwardError: the folder is no export, or its base model cannot be loaded.
+        LookforwardError: the folder is no export, its base model cannot be loaded, or the strength is not in [-10, 10].
     """
+    check_strength(strength)
     manifest = read_manifest(folder)
     if find_spec(ADAPTERS, manifest["adapter"], "adapter").is_whole_model:
         return build_pipeline(str(folder), device)
@@ -115,8 +126,10 @@ def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: floa
     """Put the adapter of an export into a pipeline, beside those that it holds already.
 
     Raises:
-        LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline.
+        LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline; or the
+            strength is not in [-10, 10].
     """
+    check_strength(strength)
     load = find_spec(ADAPTERS, read_manifest(folder)["adapter"], "adapter").load
     if load is None:
         raise LookforwardError(

@@ -12,7 +12,7 @@ from lookforward.adapters.specs import FULL
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
-from lookforward.exports.load import build_base
+from lookforward.exports.load import build_base, check_strength
 from lookforward.exports.source import Source, notes_on
 from lookforward.exports.write import require_finite_weights, require_new, write_manifest
 from lookforward.models.policy import DiffusionPolicy
@@ -25,8 +25,11 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     A whole model at a strength is interpolated between its base model (0) and itself (1).
 
     Raises:
-        LookforwardError: one cannot be baked in or does not fit, or `folder` is taken or cannot be written.
+        LookforwardError: one cannot be baked in or does not fit, a strength is not in [-10, 10], or `folder` is taken
+            or cannot be written.
     """
+    for source, weight in sources:
+        check_strength(weight, source.given)
     require_new(folder)
     (first, strength), *others = sources
     for source, _ in sources:

@@ -36,7 +36,7 @@ from lookforward.files import (
     write_text,
     writing,
 )
-from lookforward.runs.longer import may_differ, set_aside, steps_of
+from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
 from lookforward.runs.photo_lines import photo_files, what_differs
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
@@ -145,6 +145,7 @@ class Run:
         before, now = self.settings.flat(), settings.flat()
         differing = [
             f"{name} was {before[name]!r}, now {now[name]!r}"
+            + (why_not(self.settings, settings) if name == "run.steps" else "")
             for name, one in FIELDS.items()
             if not one.spec.free and before[name] != now[name] and name not in may_differ(self.settings, settings)
         ]
