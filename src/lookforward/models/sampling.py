@@ -72,6 +72,12 @@ def draw_images(
                 output_type="np",
                 return_dict=False,
             )[0]
+            if not np.isfinite(drawn).all():
+                raise LookforwardError(
+                    "The model draws images that are not finite: its weights are ruined, or the precision is too low. "
+                    "Use an earlier export, or fp32.",
+                    code="not-finite",
+                )
             images.append((np.asarray(drawn) * 255).round().astype(np.uint8))  # as diffusers does for PIL
     return np.concatenate(images)
 
