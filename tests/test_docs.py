@@ -71,6 +71,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for command_name in main.COMMANDS:
         monkeypatch.setitem(main.COMMANDS, command_name, noting(command_name, main.find_command(command_name)))
+    for group, (_, modules) in main.COMMAND_GROUPS.items():
+        for command_name, module in modules.items():
+            called_as = f"{group} {command_name}"
+            monkeypatch.setitem(modules, command_name, noting(called_as, main.find_command(command_name, module)))
     noted = {command_name: noting(command_name, command) for command_name, command in TOYBOX_COMMANDS.items()}
     monkeypatch.setattr("lookforward_toybox.bundle.commands", lambda: noted)
     return called
@@ -84,7 +88,9 @@ def test_commands_are_found() -> None:
 def test_command_parses(page: str, line: str, parsed: list[str]) -> None:
     words = shlex.split(line, comments=True)[1:]
     named = words[1] if words[0] == "toybox" and len(words) > 1 else words[0].rstrip(",")
-    known = {"COMMAND", "toybox"} | set(main.COMMANDS) | set(TOYBOX_COMMANDS)
+    named = " ".join(words[:2]) if words[0] in main.COMMAND_GROUPS else named
+    grouped = {f"{group} {one}" for group, (_, modules) in main.COMMAND_GROUPS.items() for one in modules}
+    known = {"COMMAND", "toybox"} | set(main.COMMANDS) | set(TOYBOX_COMMANDS) | grouped
     assert named in known or named == "--help", page
     complete = len(words) > 1 and not {"…", "COMMAND"} & set(words)
     if complete and any(word.startswith("-") for word in words):  # else a bare mention

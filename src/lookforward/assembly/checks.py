@@ -24,6 +24,7 @@ from lookforward.models.sampling import check_size, check_steps
 from lookforward.rewards.terms import parse_terms
 
 _MANY_TOKENS = 3  # in a word
+_FEW_STEPS = 10  # of a sampler; distilled models take 1 to 9
 
 
 def check_run(
@@ -39,7 +40,7 @@ def check_run(
     learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
     notes += [note for one in subject.together for note in one.notes]
     notes += _check_words(subject, policy, learned)
-    _check_model(settings, policy)
+    notes += _check_model(settings, policy)
     check_reward(settings)
     if trains_on_own(settings):
         notes.append(
@@ -98,7 +99,8 @@ def _unheeded(settings: Settings) -> list[str]:
     return notes
 
 
-def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
+def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
+    """Notes of a distilled model's sampler; raises where the model does not fit the settings."""
     further = settings.data.bucket_resolutions if settings.data.buckets else ""
     for resolution in read_resolutions(settings.data.resolution, further):
         check_size(policy.pipeline, resolution)
@@ -124,6 +126,14 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> None:
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
         )
+    asked = settings.evaluation
+    if base and (asked.sampler_steps > _FEW_STEPS or asked.guidance > 1):
+        return [
+            f"{settings.model.name} was distilled to sample in a few steps, but images are drawn in "
+            f"{asked.sampler_steps} at guidance {asked.guidance:g}: give what its model card names as "
+            "evaluation.sampler_steps, data.class_image_steps and evaluation.guidance, such as 4, 4 and 1 (no guidance)"
+        ]
+    return []
 
 
 def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> list[str]:

@@ -28,6 +28,12 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "report": "report",
     "demo": TOYBOX,
 }
+COMMAND_GROUPS = {  # of commands, with a line about each and the module of each command
+    "study": (
+        "A blind study: people compare images of two methods.",
+        {"create": "study", "serve": "study", "report": "study"},
+    ),
+}
 Command = Callable[..., Any]
 
 _TAKE_LESS = {
@@ -50,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         warnings.showwarning = partial(_show_note, show)
         if words[:1] == ["toybox"]:
             _run(require_bundle().commands(), words[1:], "lookforward toybox")
+        elif words[:1] and words[0] in COMMAND_GROUPS:
+            _run(COMMAND_GROUPS[words[0]][1], words[1:], f"lookforward {words[0]}")
         else:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
@@ -80,11 +88,12 @@ def _show_note(show: Callable[..., None], message: Any, category: type[Warning],
         print(f"Note: {message}", file=sys.stderr)
 
 
-def find_command(name: str) -> Command:
-    """The function of a command."""
-    if COMMANDS[name] == TOYBOX:
+def find_command(name: str, module: str = "") -> Command:
+    """The function of a command. module: that of a command of a group."""
+    module = module or COMMANDS[name]
+    if module == TOYBOX:
         return require_bundle().comparisons()[name]
-    return getattr(import_module(f"lookforward.cli.{COMMANDS[name]}"), name)
+    return getattr(import_module(f"lookforward.cli.{module}"), name)
 
 
 def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str) -> None:
@@ -106,12 +115,13 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
     check_given_once(rest, repeatable={"adapter.name"} if name == "generate" else ())
     check_switches(rest)
     found = commands[name]
-    tyro.cli(find_command(name) if isinstance(found, str) else found, prog=f"{prog} {name}", args=rest)
+    tyro.cli(find_command(name, found) if isinstance(found, str) else found, prog=f"{prog} {name}", args=rest)
 
 
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
     lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or find_bundle()}
     if commands is COMMANDS:
+        lines |= {name: line for name, (line, _) in COMMAND_GROUPS.items()}
         lines["toybox"] = "The bundled model: photos of its subjects, measurements, training."
     print(f"usage: {prog} COMMAND …\n\nPersonalise a text-to-image model with a few photos of your subject.\n")
     for name, line in lines.items():

@@ -13,7 +13,7 @@ import docstring_parser
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import find_bundle
-from lookforward.cli.main import COMMANDS, Command, find_command, summary
+from lookforward.cli.main import COMMAND_GROUPS, COMMANDS, Command, find_command, summary
 from lookforward.cli.options import GridOptions, RunOptions, shown_default
 from lookforward.config.reading import flatten, read_toml, toml_value
 from lookforward.config.recipe import RECIPES, recipe_names
@@ -46,6 +46,12 @@ def cli_page() -> str:
         _EXIT_CODES,
         *(_command_section("##", f"lookforward {name}", name, command) for name, command in commands.items()),
     ]
+    for group, (about, modules) in COMMAND_GROUPS.items():
+        parts.append(f"## {group}\n\n{about}\n")
+        parts += [
+            _command_section("###", f"lookforward {group} {name}", f"{group} {name}", find_command(name, module))
+            for name, module in modules.items()
+        ]
     if (bundle := find_bundle()) is not None:
         parts.append("## toybox\n\nCommands for the bundled model.\n")
         parts += [

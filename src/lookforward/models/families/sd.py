@@ -61,7 +61,11 @@ class StableDiffusion:
         return ""
 
     def distilled(self, pipeline: Any) -> str:
-        return ""
+        """See `samples_in_few_steps`. The text encoder's width says whether its base is Stable Diffusion 1 or 2."""
+        if not samples_in_few_steps(pipeline):
+            return ""
+        wide = pipeline.text_encoder.config.hidden_size >= 1024
+        return "stabilityai/stable-diffusion-2-1" if wide else "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
     def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
         from lookforward.core.path import variance_preserving
@@ -80,10 +84,13 @@ class StableDiffusion:
         """A `LayeredWordPipeline` has l tokens for each of its layers, and may leave part of the work to the UNet."""
         from lookforward.core.types import Conditioning
 
-        return Conditioning(pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float())
+        tokens = pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float()
+        return Conditioning(tokens, extra=guidance_of(pipeline, tokens))
 
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
-        return denoiser(state.x_t, state.timestep, state.conditioning.tokens, return_dict=False)[0]
+        words = state.conditioning
+        shown = guidance_embedding(denoiser, words.extra.get("guidance"))
+        return denoiser(state.x_t, state.timestep, words.tokens, timestep_cond=shown, return_dict=False)[0]
 
     def encode_images(self, vae: Any, images: Tensor) -> CachedLatents:
         from lookforward.models.families.kl import encode_kl
@@ -109,8 +116,10 @@ class StableDiffusion:
         from diffusers import DDIMScheduler
 
         config = pipeline.scheduler.config
-        unsaid = {name: value for name, value in _SAMPLER.items() if name not in config}
-        pipeline.scheduler = DDIMScheduler.from_config(config, **{**unsaid, "clip_sample": False})
+        said = {name: value for name, value in _SAMPLER.items() if name not in config}
+        if samples_in_few_steps(pipeline):  # the first of few steps must begin at noise alone
+            said["timestep_spacing"] = "trailing"
+        pipeline.scheduler = DDIMScheduler.from_config(config, **{**said, "clip_sample": False})
 
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
         return {"guidance_scale": guidance} | ({"negative_prompt": list(negative)} if negative else {})
@@ -121,6 +130,34 @@ class StableDiffusion:
     def signature(self, pipeline: Any) -> list[Any]:
         schedule = {name: pipeline.scheduler.config.get(name) or None for name in _NOISE}
         return [schedule, pipeline.vae.config["scaling_factor"], pipeline.tokenizer.get_vocab()]
+
+
+def samples_in_few_steps(pipeline: Any) -> bool:
+    """Whether a model with a UNet was distilled to sample in a few steps, by its scheduler or its UNet.
+
+    Latent consistency models have a scheduler of their own, or a UNet that reads the guidance. SD-Turbo, SDXL-Turbo
+    and SDXL-Lightning differ from their bases in the spacing of their scheduler's timesteps alone: "trailing", which
+    otherwise only models whose noise levels end in pure noise use (Lin et al., 2024).
+    """
+    config = pipeline.scheduler.config
+    trailing = config.get("timestep_spacing") == "trailing" and not config.get("rescale_betas_zero_snr")
+    consistent = type(pipeline.scheduler).__name__ in ("LCMScheduler", "TCDScheduler")
+    return trailing or consistent or pipeline.unet.config.get("time_cond_proj_dim") is not None
+
+
+def guidance_of(pipeline: Any, like: Tensor) -> dict[str, Tensor]:
+    """What a UNet that was distilled to read the guidance is shown of it, (b,), 1 throughout; else nothing."""
+    reads = pipeline.unet.config.get("time_cond_proj_dim") is not None
+    return {"guidance": like.new_ones(len(like))} if reads else {}
+
+
+def guidance_embedding(denoiser: Any, guidance: Tensor | None) -> Tensor | None:
+    """The guidance, (b,), as such a UNet reads it, (b, d): waves of 1000 (w - 1), as the pipelines make them."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    if guidance is None:
+        return None
+    return get_timestep_embedding(1000 * (guidance - 1), denoiser.config["time_cond_proj_dim"], downscale_freq_shift=1)
 
 
 SD = StableDiffusion()

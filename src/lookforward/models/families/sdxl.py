@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lookforward.models.families.sd import StableDiffusion
+from lookforward.models.families.sd import StableDiffusion, guidance_embedding, guidance_of, samples_in_few_steps
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _ATTENTION = ("k_proj", "out_proj", "q_proj", "v_proj")
 _SIZES = 6  # height and width of the original image, top and left of its crop, height and width of the target
-_BASE = "give the model that it was made from, such as stabilityai/stable-diffusion-xl-base-1.0"
+_BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -62,20 +62,12 @@ class StableDiffusionXL(StableDiffusion):
         sizes = unet["projection_class_embeddings_input_dim"] - second.projection_dim
         if sizes != _SIZES * unet["addition_time_embed_dim"]:
             return "its UNet reads other numbers than sizes and crop, as the refiner does"
-        if unet.get("time_cond_proj_dim") is not None:
-            return f"it was distilled, to read the guidance; {_BASE}"
-        return self._scheduler_problem(pipeline) or self._latents_problem(latents)
-
-    def _scheduler_problem(self, pipeline: Any) -> str:
-        kind, config = type(pipeline.scheduler).__name__, pipeline.scheduler.config
-        few_steps = kind in ("LCMScheduler", "TCDScheduler")
-        # Stable Diffusion XL Turbo differs from its base in nothing else
-        turbo = kind == "EulerAncestralDiscreteScheduler" and config.get("timestep_spacing") == "trailing"
-        if few_steps or (turbo and pipeline.unet.config["sample_size"] <= 64):
-            return f"it was distilled, to draw in a few steps; {_BASE}"
         if not hasattr(pipeline.scheduler, "alphas_cumprod"):
-            return f"its noise levels, of {kind}, are on no variance-preserving path"
-        return ""
+            return f"its noise levels, of {type(pipeline.scheduler).__name__}, are on no variance-preserving path"
+        return self._latents_problem(latents)
+
+    def distilled(self, pipeline: Any) -> str:
+        return _BASE if samples_in_few_steps(pipeline) else ""
 
     def _latents_problem(self, latents: Any) -> str:
         if latents.get("latents_mean") is not None or latents.get("latents_std") is not None:
@@ -98,7 +90,7 @@ class StableDiffusionXL(StableDiffusion):
             said = torch.tensor([[float(text != "")] for text in texts], device=tokens.device)
             tokens, pooled = tokens * said[:, None], pooled * said
         pixels = torch.full((len(texts), 1), float(pipeline.vae_scale_factor), device=tokens.device)
-        return Conditioning(tokens, pooled=pooled, extra={"pixels": pixels})
+        return Conditioning(tokens, pooled=pooled, extra={"pixels": pixels, **guidance_of(pipeline, tokens)})
 
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         import torch
@@ -107,8 +99,11 @@ class StableDiffusionXL(StableDiffusion):
         pixels = words.extra["pixels"]  # of a latent's side, (b, 1)
         size = pixels * pixels.new_tensor(state.x_t.shape[-2:])  # (b, 2): height and width
         sizes = torch.cat([size, torch.zeros_like(size), size], dim=1)
-        given = {"text_embeds": words.pooled, "time_ids": sizes}
-        return denoiser(state.x_t, state.timestep, words.tokens, added_cond_kwargs=given, return_dict=False)[0]
+        given = {
+            "added_cond_kwargs": {"text_embeds": words.pooled, "time_ids": sizes},
+            "timestep_cond": guidance_embedding(denoiser, words.extra.get("guidance")),
+        }
+        return denoiser(state.x_t, state.timestep, words.tokens, **given, return_dict=False)[0]
 
     def signature(self, pipeline: Any) -> list[Any]:
         shown = [pipeline.tokenizer_2.get_vocab(), pipeline.config["force_zeros_for_empty_prompt"]]
