@@ -1,166 +1,145 @@
-"""Damage inside files is noticed: one changed byte in a checkpoint, an export or a cached image."""
+"""Every changed byte is noticed: in folders with digests, and in sealed files."""
 
-import json
-import shutil
-import warnings
+import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from conftest import save_image
 from errors import raises
-from exports import make_export
-from jobs import SETTINGS
-from lookforward import personalize
-from lookforward.data.class_images import class_images
+from lookforward.algorithm.trainer import train
 from lookforward.errors import LookforwardWarning
-from lookforward.exports.load import load_export
-from lookforward.files import write_json
-from lookforward.runs.checkpoint import list_checkpoints
-from lookforward.whole import (
-    SUMS,
-    check_folder,
-    check_whole,
-    png_state,
-    require_whole,
-    seal_png,
-    tensors_state,
-    whole_folder,
-    write_sealed_tensors,
-    write_sums,
-)
+from lookforward.runs.checkpoint import load_newest, save_checkpoint, set_damaged_aside
+from lookforward.whole import SUMS, check_whole, png_state, require_whole, seal_png, whole_folder, write_sealed_tensors
+from tiny import tiny_trainer
 
 
-def flip(path: Path, place: float, bit: int = 0) -> None:
-    """Change one bit of a file, at a share of its length."""
+def flip(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
-    data[int(place * (len(data) - 1))] ^= 1 << bit
+    data[place] ^= 1 << (place % 8)
     path.write_bytes(data)
 
 
-@pytest.fixture(scope="module")
-def lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_export(tmp_path_factory.mktemp("lora") / "lora", tiny_model, "lora")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with whole_folder(tmp_path / "export") as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub" / "weights.bin").write_bytes(bytes(range(200)))
+        (partial / "README.md").write_text("A card.")
+    return tmp_path / "export"
 
 
-def test_every_flipped_bit_of_a_folder_is_noticed(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "some") as partial:
-        (partial / "a.txt").write_text("first")
-        (partial / "deep").mkdir()
-        (partial / "deep" / "b.bin").write_bytes(bytes(range(40)))
-    assert check_folder(tmp_path / "some").state == "whole"
-    rng, names = np.random.default_rng(0), ["a.txt", "deep/b.bin", SUMS]
-    for number in range(120):
-        path = tmp_path / "some" / names[number % 3]
+def test_a_whole_folder_passes_and_an_edited_card_is_a_note(folder: Path) -> None:
+    assert [one.state for one in check_whole(folder)] == ["whole"]
+    (folder / "README.md").write_text("Another card.")
+    with pytest.warns(LookforwardWarning, match=r"README\.md"):
+        require_whole(folder, "The export", "", expected=True)
+
+
+@pytest.mark.parametrize("name", ["sub/weights.bin", SUMS])
+def test_every_flip_is_noticed(folder: Path, name: str) -> None:
+    before = (folder / name).read_bytes()
+    for place in range(len(before)):
+        flip(folder / name, place)
+        assert [one.state for one in check_whole(folder)] == ["damaged"], place
+        (folder / name).write_bytes(before)
+    (folder / name).unlink()
+    with raises("damaged", folder, Path(name).name):
+        require_whole(folder, "The export", "", expected=True)
+
+
+def test_a_folder_of_an_earlier_version_is_a_note(folder: Path) -> None:
+    (folder / SUMS).unlink()
+    with pytest.warns(LookforwardWarning, match=SUMS):
+        require_whole(folder, "The export", "", expected=False)
+
+
+def test_sealed_files_notice_every_flip_and_every_cut(tmp_path: Path) -> None:
+    image, tensors = tmp_path / "encoded" / "a.png", tmp_path / "encoded" / "a.safetensors"
+    image.parent.mkdir()
+    Image.new("RGB", (8, 8), "red").save(image)
+    assert png_state(image.read_bytes()) == "unknown"
+    image.write_bytes(seal_png(image.read_bytes()))
+    write_sealed_tensors(tensors, {"a": torch.arange(9.0)}, {"about": "x"})
+    assert [one.state for one in check_whole(tmp_path)] == ["whole", "whole"]
+    for path in (image, tensors):
         before = path.read_bytes()
-        flip(path, rng.random(), int(rng.integers(8)))
-        assert check_folder(tmp_path / "some").state == "damaged", (path, number)
-        path.write_bytes(before[: int(rng.integers(len(before)))])
-        assert check_folder(tmp_path / "some").state == "damaged", (path, number)
-        path.write_bytes(before)
-    assert check_folder(tmp_path / "some").state == "whole"
+        for place in range(len(before)):
+            flip(path, place)
+            assert check_whole(path)[0].state != "whole", place
+            path.write_bytes(before[:place])
+            assert check_whole(path)[0].state != "whole", place
+            path.write_bytes(before)
 
 
-@pytest.mark.parametrize("kind", ["png", "safetensors"])
-def test_every_flipped_bit_of_a_cached_file_is_noticed(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / f"one.{kind}"
-    if kind == "png":
-        path.write_bytes(seal_png(save_image(path, size=8).read_bytes()))
-    else:
-        write_sealed_tensors(path, {"x": torch.arange(6.0)}, {"made": "here"})
-    before, rng = path.read_bytes(), np.random.default_rng(0)
-
-    def state() -> str:
-        return png_state(path.read_bytes()) if kind == "png" else tensors_state(path)
-
-    assert state() == "whole"
-    for _ in range(150):
-        flip(path, rng.random(), int(rng.integers(8)))
-        assert state() != "whole"
-        path.write_bytes(before)
-    assert state() == "whole"
-
-
-def test_a_changed_export_is_refused(lora: Path, tmp_path: Path) -> None:
-    (weights,) = lora.glob("*.safetensors")
-    for number, name in enumerate((weights.name, "lookforward.json")):
-        damaged = shutil.copytree(lora, tmp_path / str(number))
-        flip(damaged / name, 0.9)
-        with raises("damaged", name):
-            load_export(damaged, "cpu")
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json", SUMS])
+def test_a_flipped_byte_in_the_newest_checkpoint_takes_the_one_before(tmp_path: Path, file: str) -> None:
+    trainer = tiny_trainer(critic="adam")
+    list(train(trainer, 2))
+    save_checkpoint(trainer, tmp_path)
+    list(train(trainer, 4))
+    newer = save_checkpoint(trainer, tmp_path)
+    before = (newer / file).read_bytes()
+    for place in random.Random(0).sample(range(len(before)), 12):
+        flip(newer / file, place)
+        again = tiny_trainer(critic="adam")
+        with pytest.warns(LookforwardWarning, match="step-000004 was passed over"):
+            assert load_newest(again, tmp_path)
+        assert again.step == 2
+        (newer / file).write_bytes(before)
+    set_damaged_aside(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged-step-000004", "step-000002"]
 
 
-def test_a_card_may_be_edited_and_an_export_without_digests_is_told(lora: Path, tmp_path: Path) -> None:
-    edited = shutil.copytree(lora, tmp_path / "edited")
-    (edited / "README.md").write_text("mine")
-    with pytest.warns(LookforwardWarning, match="README.md was changed"):
-        require_whole(edited, "The export", "", expected=True)
-    (edited / SUMS).unlink()
-    with pytest.warns(LookforwardWarning, match="an earlier version wrote it"):
-        require_whole(edited, "The export", "", expected=False)
-    with raises("damaged", SUMS):
-        require_whole(edited, "The export", "", expected=True)
+@pytest.mark.parametrize("damage", ["nan", "renamed", "list", "hash"])
+def test_a_bad_checkpoint_without_digests_is_passed_over(tmp_path: Path, damage: str) -> None:
+    """As an earlier version wrote them: what the digests would have noticed is noticed by what it holds."""
+    trainer = tiny_trainer()
+    for steps in (2, 4):
+        list(train(trainer, steps))
+        newer = save_checkpoint(trainer, tmp_path, "a1")
+        (newer / SUMS).unlink()
+        record = newer / "state.json"
+        record.write_text(record.read_text().replace('"format": 5', '"format": 4'))
+    match damage:
+        case "list":
+            record.write_text("[]")
+        case "hash":
+            record.write_text(record.read_text().replace("a1", "b1"))
+        case _:
+            tensors = load_file(newer / "state.safetensors")
+            key = "optimizer/0/exp_avg"
+            if damage == "nan":
+                tensors[key].view(-1)[0] = float("nan")
+            else:
+                tensors["optimizer/0/exp_avh"] = tensors.pop(key)
+            save_file(tensors, newer / "state.safetensors")
+    again = tiny_trainer()
+    with pytest.warns(LookforwardWarning, match="step-000004 was passed over"):
+        assert load_newest(again, tmp_path, "a1")
+    assert again.step == 2
+    list(train(again, 3))
 
 
-def test_a_damaged_class_image_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOKFORWARD_CACHE", str(tmp_path))
-    drawn: list[int] = []
-
-    def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
-        drawn.extend(seeds)
-        return np.stack([np.full((8, 8, 3), 10 * seed, np.uint8) for seed in seeds])
-
-    first = class_images(draw, "a dog", 3, resolution=8, key="k")
-    path = sorted(tmp_path.rglob("*.png"))[1]
-    flip(path, 0.5)
-    with pytest.warns(LookforwardWarning, match="is drawn again"):
-        again = class_images(draw, "a dog", 3, resolution=8, key="k")
-    np.testing.assert_array_equal(first, again)
-    assert len(drawn) > 4  # with the images that it was drawn beside
+def test_a_checkpoint_under_another_step_is_refused(tmp_path: Path) -> None:
+    trainer = tiny_trainer()
+    list(train(trainer, 1))
+    save_checkpoint(trainer, tmp_path).rename(tmp_path / "step-000002")
+    with raises("checkpoint-unusable", "step 1"):
+        load_newest(tiny_trainer(), tmp_path)
 
 
-def train(photos: Path, model: Path, output: Path, **more: object) -> None:
-    personalize(photos, "teapot", output=output, settings={"model.name": str(model), **SETTINGS, **more})
-
-
-def test_a_damaged_newest_checkpoint_is_passed_over(
-    photos: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Flipped, of another step, with `[]` as state, or with a NaN: the one before it is taken, to the same weights."""
-    train(photos, tiny_model, tmp_path / "run", **{"run.checkpoint_every": 2})
-    run = tmp_path / "run"
-    expected = {p.name: p.read_bytes() for p in sorted((run / "export").rglob("*.safetensors"))}
-    assert len(list_checkpoints(run / "checkpoints")) == 2
-
-    def flipped(newest: Path) -> None:
-        flip(newest / "state.safetensors", 0.7)
-
-    def of_another_step(newest: Path) -> None:
-        record = json.loads((newest / "state.json").read_text())
-        write_json(newest / "state.json", record | {"step": record["step"] + 7})
-        write_sums(newest)
-
-    def no_state(newest: Path) -> None:
-        (newest / "state.json").write_text("[]")
-        write_sums(newest)
-
-    for number, harm in enumerate((flipped, of_another_step, no_state)):
-        copy = shutil.copytree(run, tmp_path / f"run-{number}")
-        shutil.rmtree(copy / "export")
-        newest = list_checkpoints(copy / "checkpoints")[-1]
-        harm(newest)
-        with pytest.warns(UserWarning, match="was passed over"):
-            train(photos, tiny_model, copy, **{"run.checkpoint_every": 2})
-        assert {p.name: p.read_bytes() for p in sorted((copy / "export").rglob("*.safetensors"))} == expected
-        assert [p.name for p in (copy / "checkpoints").glob("damaged-*")] == [f"damaged-{newest.name}"]
-
-
-def test_a_whole_run_is_found_whole(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        train(photos, tiny_model, tmp_path / "run")
-    checks = check_whole(tmp_path / "run")
-    assert {check.path.name for check in checks} >= {"export"}
-    assert {check.state for check in checks} == {"whole"}
+@pytest.mark.parametrize("rate", [1e30, float("nan")])
+def test_ruined_weights_stop_the_training_and_are_not_saved(tmp_path: Path, rate: float) -> None:
+    trainer = tiny_trainer(critic="none")
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = rate
+    with raises("diverged", "Step 1"):
+        list(train(trainer, 1))
+    with torch.no_grad():
+        next(iter(trainer.parameters.values())).fill_(float("nan"))
+    with raises("not-finite", "policy/"):
+        save_checkpoint(trainer, tmp_path)
+    assert not list(tmp_path.iterdir())

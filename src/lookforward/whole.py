@@ -82,9 +82,8 @@ def check_whole(folder: Path) -> tuple[Check, ...]:
     marks = {"lookforward.json", "state.json", SUMS}
     found = {path.parent for path in folder.rglob("*") if path.name in marks}
     folders = sorted(one for one in found if not any(part.startswith(PARTIAL) for part in one.parts))
-    sealed = [
-        path for kind in ("candidates", "class-images", "encoded") for path in sorted(folder.glob(f"{kind}/**/*"))
-    ]
+    kinds = ("candidates", "class-images", "encoded")
+    sealed = [path for kind in kinds for path in sorted(folder.glob(f"{kind}/**/*.*"))]
     files = [path for path in sealed if path.is_file() and not path.name.startswith(".")]
     return (*(check_folder(one) for one in folders), *(_check_file(path) for path in files))
 

@@ -67,7 +67,7 @@ def _read(path: Path, resolution: int) -> Pixels | None:
     """A cached image; None if it is missing or damaged. One of an earlier version, which has no digest, gets one."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
         data = b""
