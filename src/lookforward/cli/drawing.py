@@ -1,10 +1,12 @@
 """Generate images into PNG files with metadata; never overwrite an image that has other metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lookforward import stopping
 from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
@@ -41,7 +43,7 @@ def draw_into(
     ]
     names = _file_names(drawings, folder)
     images: list[np.ndarray] = []
-    with writing(folder):
+    with writing(folder), _kept(folder, images, len(pairs)), stopping.finishing():
         for start in range(0, len(pairs), _AT_ONCE):  # what was drawn is kept if the next is interrupted
             some = drawings[start : start + _AT_ONCE]
             texts, numbers = [d.prompt for d in some], [d.seed for d in some]
@@ -56,6 +58,16 @@ def draw_into(
         sheet = write_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
     console.print(f"{count} and {sheet.name} in {folder}")
+
+
+@contextmanager
+def _kept(folder: Path, images: "Sequence[np.ndarray]", count: int) -> Iterator[None]:
+    """Say which images there are if a signal asks for a stop."""
+    try:
+        yield
+    except stopping.Stopped as stopped:
+        message = f"stopped after {len(images)} of {count} images, in {folder}. Run the same command again for all."
+        raise stopping.Stopped(stopped.number, message) from None
 
 
 def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:

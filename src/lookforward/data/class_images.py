@@ -11,7 +11,9 @@ from PIL import Image
 from lookforward.data.image_files import ImageError, opened_image
 from lookforward.data.photo import Pixels
 from lookforward.data.photos import load_photos
-from lookforward.files import atomic_file, writing
+from lookforward.errors import warn
+from lookforward.files import atomic_file, make_folder, writing
+from lookforward.whole import png_state, seal_png
 
 Draw = Callable[[list[str], list[int]], Pixels]  # prompts and seeds to images (n, resolution, resolution, 3)
 
@@ -62,18 +64,32 @@ def read_class_images(folder: Path, resolution: int) -> Pixels:
 
 
 def _read(path: Path, resolution: int) -> Pixels | None:
-    """A cached image; None if it is missing or damaged."""
+    """A cached image; None if it is missing or damaged. One of an earlier version, which has no digest, gets one."""
     try:
-        with opened_image(path, ("PNG",)) as image:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        data = b""
+    state, pixels = png_state(data), None
+    try:
+        with opened_image(path, ("PNG",), data=data) as image:
             pixels = np.asarray(image.convert("RGB"))
     except ImageError:
+        state = "damaged"
+    if state == "damaged" or pixels is None or pixels.shape != (resolution, resolution, 3):
+        warn(f"The class image {path} is damaged: it is drawn again.")
         return None
-    return pixels if pixels.shape == (resolution, resolution, 3) else None
+    if state == "unknown":
+        warn(f"The class image {path} has no digest: an earlier version drew it. It is used, and has one from now on.")
+        _write(pixels, path)
+    return pixels
 
 
 def _write(image: Pixels, path: Path) -> None:
     remedy = "Free disk space, or set LOOKFORWARD_CACHE to a folder that can be written."
     with writing(path, remedy):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     with atomic_file(path, remedy, shared=True) as partial:
         Image.fromarray(image).save(partial, format="PNG")
+        partial.write_bytes(seal_png(partial.read_bytes()))

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from lookforward.errors import LookforwardError
-from lookforward.files import structure
+from lookforward.files import atomic_file, structure
 
 _SETTINGS = "lookforward"  # our own text chunk, JSON
 _SHEET = "lookforward sheet"  # a hash of how the sheet's images were drawn
@@ -65,19 +65,20 @@ def write_png(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> N
     """Write an image, (h, w, 3) uint8, with its metadata. The same image and metadata give the same bytes.
 
     Raises:
-        OSError: the disk is full or cannot be written.
+        LookforwardError: the disk is full or cannot be written.
     """
     chunks = PngInfo()
     chunks.add_text(_SETTINGS, json.dumps({"format": 1, **asdict(metadata)}))  # JSON escapes all but ASCII
     chunks.add_text(_PARAMETERS, metadata.parameters())
-    Image.fromarray(pixels).save(path, format="PNG", pnginfo=chunks)
+    with atomic_file(path, shared=True) as partial:
+        Image.fromarray(pixels).save(partial, format="PNG", pnginfo=chunks)
 
 
 def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata]) -> Path:
     """Write a sheet of images; returns its path, with a number if `path` has another sheet.
 
     Raises:
-        OSError: the disk is full or cannot be written.
+        LookforwardError: the disk is full or cannot be written.
     """
     drawn = json.dumps([asdict(replace(one, version="")) for one in metadata])
     digest = hashlib.sha256(drawn.encode()).hexdigest()
@@ -87,7 +88,8 @@ def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata])
     while place.exists() and _sheet_digest(place) != digest:
         number += 1
         place = path.with_name(f"{path.stem}-{number}.png")
-    sheet.save(place, format="PNG", pnginfo=chunks)
+    with atomic_file(place, shared=True) as partial:
+        sheet.save(partial, format="PNG", pnginfo=chunks)
     return place
 
 

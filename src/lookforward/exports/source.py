@@ -18,7 +18,7 @@ from lookforward.config.groups import EvaluationSettings
 from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import subject_of
-from lookforward.exports.load import apply_export, load_export, read_manifest
+from lookforward.exports.load import apply_export, check_strength, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.families import family_named
 from lookforward.models.load_pipeline import build_pipeline, find_device
@@ -151,8 +151,7 @@ def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
         raise LookforwardError(
             f"{given}: write EXPORT:STRENGTH with a number, such as {name}:0.8.", "strength-number"
         ) from None
-    if not -10 <= strength <= 10:  # nan too
-        raise LookforwardError(f"{given}: the strength must be in [-10, 10].", "strength-range")
+    check_strength(strength, given)
     return find_source(name), strength
 
 
