@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lookforward.errors import LookforwardError
+from lookforward.seals import KEY, unsealed
 from lookforward.texts import visible
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ def read_json(path: Path, shape: type[T]) -> T:
             "file-damaged"); the message names the file and the field.
     """
     try:
-        value = parse_json(read_bytes(path))
+        data, _ = unsealed(read_bytes(path))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    try:
+        value = parse_json(data)
     except ValueError as error:
         raise _damaged(path, f"it is not JSON ({error})") from error
     return structure(value, shape, path)
@@ -103,16 +108,21 @@ def read_json_lines(path: Path, shape: type[T]) -> list[T]:
 def check_json_lines(path: Path, shape: type[T]) -> tuple[list[T], list[DamagedLine]]:
     """The lines of a JSONL file that are a `shape`, and those that are not. Blank lines count as neither.
 
+    Where some have a seal, all must.
+
     Raises:
         LookforwardError: the file cannot be read.
     """
     rows: list[T] = []
     damaged: list[DamagedLine] = []
-    for number, line in enumerate(read_bytes(path).splitlines(keepends=True), start=1):
-        if not line.strip():
-            continue
+    lines = [line for line in enumerate(read_bytes(path).splitlines(keepends=True), start=1) if line[1].strip()]
+    with_seals = any(f'"{KEY}": '.encode() in line for _, line in lines)
+    for number, line in lines:
         try:
-            rows.append(_structured(parse_json(line), shape, "$", False))
+            text, sealed = unsealed(line)
+            if with_seals and not sealed:
+                raise ValueError(f"it has no {KEY} at its end, as other lines have")
+            rows.append(_structured(parse_json(text), shape, "$", False))
         except ValueError as error:
             text = line.decode("utf-8", "backslashreplace")
             damaged.append(DamagedLine(number, text, _reason(error)))

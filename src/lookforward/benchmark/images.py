@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from lookforward.benchmark.cell import UNREADABLE, Cell, read_strip
+from lookforward.benchmark.cell import UNREADABLE, Cell, opened_strip, read_strip
 from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.plan import CellKey
 from lookforward.data.image_files import ImageError, opened_image
@@ -71,7 +71,7 @@ def broken_strips(folder: Path, stems: Mapping[CellKey, str], cells: Mapping[Cel
         path = folder / "images" / f"{stems[key]}.png"
         try:
             if path.is_file():
-                with opened_image(path, ("PNG",)):
+                with opened_strip(path):
                     pass
         except ImageError as error:
             problems.append(Problem(path.name, f"its images cannot be shown: {error}"))

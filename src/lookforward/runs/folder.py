@@ -12,7 +12,6 @@ RUN/export/         what other tools load
 RUN/exports/        exports of earlier steps, where asked for
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from lookforward.runs.lock import LockHeld, locked
 from lookforward.runs.log import DAMAGED, LogRow, log_notes
 from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
 from lookforward.runs.photo_lines import photo_files, what_differs
+from lookforward.seals import sealed_json
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
@@ -152,7 +152,7 @@ class Run:
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl. Raises LookforwardError if it cannot be written."""
         with writing(self.folder, REMEDY), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(sealed_json(row) + "\n")
 
     def forget_after(self, step: int) -> tuple[str, ...]:
         """Delete the lines of steps after `step`, which will be logged again; returns notes. Raises LookforwardError.
@@ -166,7 +166,7 @@ class Run:
             kept = self.metrics.with_name(DAMAGED)
             before = read_bytes(kept).decode("utf-8", "backslashreplace") if kept.is_file() else ""
             write_text(kept, before + "".join(one.text.rstrip("\r\n") + "\n" for one in damaged))
-        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+        write_text(self.metrics, "".join(sealed_json(row) + "\n" for row in rows if row["step"] <= step))
         return log_notes(self.metrics.name, [int(row["step"]) for row in rows], damaged, step)
 
     def read_metrics(self) -> list[dict[str, float]]:

@@ -11,12 +11,12 @@ A harmonic mean is low where either is low, so neither can be bought with the ot
 steps by one too). It is smoothed over neighbouring measurements, 1 : 2 : 1, since one of them moves by chance.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lookforward.files import read_json_lines, write_text
+from lookforward.seals import sealed_json
 
 
 @dataclass(frozen=True)
@@ -121,4 +121,4 @@ def read_evaluations(path: Path) -> list[Evaluation]:
 
 def write_evaluations(path: Path, rows: Sequence[Evaluation]) -> None:
     """Write them all, atomically. Raises LookforwardError where that fails."""
-    write_text(path, "".join(json.dumps(asdict(one)) + "\n" for one in rows))
+    write_text(path, "".join(sealed_json(asdict(one)) + "\n" for one in rows))
