@@ -34,8 +34,6 @@ def main() -> int:
     started = time.monotonic()
     for key, value in (("OMP_NUM_THREADS", "1"), ("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_OFFLINE", "1")):
         os.environ[key] = value
-    import lookforward.api
-    import lookforward.cli
     from torture.outcome import problems, table
     from torture.world import make_world
 

@@ -157,26 +157,36 @@ def _cells(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
 
 def _logs(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
     """Lines that were changed are named and kept aside; steps that are missing are named."""
+    from lookforward.assembly.best_step import BestStep
+    from lookforward.config.reading import structure
     from lookforward.config.settings import Settings
     from lookforward.runs.folder import Run
-    from lookforward.runs.step_choice import Evaluation, read_evaluations, write_evaluations
+    from lookforward.runs.step_choice import Evaluation, Scale, read_evaluations, write_evaluations
 
     run, work = Run(place / "run", Settings()), Run(place / "work", Settings())
     run.folder.mkdir()
     shutil.copy(world.whole / "metrics.jsonl", run.metrics)
     rows = [Evaluation(step, 0.1 + step / 10, 0.3 - step / 100, 1 / (1 + step)) for step in range(5)]
     write_evaluations(run.evaluations, rows)
+    settings = structure({"evaluation": {"every": 1}, "run": {"steps": len(rows) - 1}}, "settings")
+    best = BestStep(settings, SimpleNamespace(scale=lambda one: Scale((one.identity, 1.0), (one.prompt, 0.1))))
     last = len(run.read_metrics())
 
     def read() -> tuple[Any, bool]:
         shutil.rmtree(work.folder, ignore_errors=True)
         shutil.copytree(run.folder, work.folder)
-        notes = work.forget_after(last)
+        notes = list(work.forget_after(last))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            best.choice(Run(work.folder, Settings()), len(rows) - 1)
+        cut = any("lacks the measurements" in str(one.message) for one in caught)
         logged = work.read_metrics()
         measured = read_evaluations(work.evaluations)
         whole = {row["step"]: row for row in originals}
         kept = [whole[row["step"]] if row == whole.get(row["step"]) else row for row in logged]
-        return (kept if len(kept) == last else _filled(kept, originals, bool(notes)), measured), bool(notes)
+        return (kept if len(kept) == last else _filled(kept, originals, bool(notes)), rows if cut else measured), bool(
+            notes
+        ) or cut
 
     originals: list[dict[str, float]] = run.read_metrics()
     return [run.metrics, run.evaluations], read, None

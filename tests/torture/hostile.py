@@ -79,14 +79,18 @@ def _bomb(rng: random.Random) -> bytes:
 
 
 def _read_all(paths: list[Path]) -> None:
-    from lookforward.data.image_files import ImageError, opened_image
+    from lookforward.data.image_files import ImageError
     from lookforward.data.photo import PhotoError, load_photo
-    from lookforward.exports.png import read_metadata
     from lookforward.errors import LookforwardError
+    from lookforward.exports.png import read_metadata
 
     warnings.simplefilter("ignore")
     for number, path in enumerate(paths):
-        for read, refusal in ((lambda p: load_photo(p, 64), PhotoError), (_load, ImageError), (read_metadata, LookforwardError)):
+        for read, refusal in (
+            (lambda p: load_photo(p, 64), PhotoError),
+            (_load, ImageError),
+            (read_metadata, LookforwardError),
+        ):
             try:
                 read(path)
             except refusal:
@@ -120,7 +124,9 @@ def names(world: World, seed: int, count: int) -> list[Outcome]:
             (folder / "secret.txt").symlink_to("/etc/passwd")
         named = ["train", folder, "--class-noun", "teapot", "--model", world.folder / "model"]
         ended = in_fork(command(*named, "--data.resolution", 32, "--dry-run", "--output", place / "run"))
-        hidden = sorted({c for c in ended.text if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c in "\u202e\u2028"})
+        hidden = sorted(
+            {c for c in ended.text if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c in "\u202e\u2028"}
+        )
         leaked = "root:x:" in ended.text
         good = ended.status in (0, 2) and not hidden and not leaked
         note = f"{ended.status} {hidden} {ended.text[-400:]!r}"

@@ -4,6 +4,8 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from lookforward.runs.checkpoint import list_checkpoints
 from torture.forked import Ended, in_fork
@@ -19,7 +21,7 @@ def kills(world: World, seed: int, count: int) -> list[Outcome]:
     rng, outcomes, pending = random.Random(seed), list[Outcome](), list[Outcome]()
     place = world.new(f"kills-{seed}")
     while len(outcomes) + len(pending) < count:
-        aimed = len(outcomes) % 3 == len(pending) % 3
+        aimed = (len(outcomes) + len(pending)) % 3 == 0
         ended = _killed(world, place, aimed, rng)
         if ended.status == -signal.SIGKILL:
             pending.append(_after_kill(place, "kill while saving" if aimed else "kill at any time", ended))
@@ -32,20 +34,16 @@ def kills(world: World, seed: int, count: int) -> list[Outcome]:
     return outcomes + _finish(world, place, pending)
 
 
-def _killed(world: World, place: os.PathLike[str], aimed: bool, rng: random.Random) -> Ended:
-    from pathlib import Path
-
-    where = Path(place)
+def _killed(world: World, place: Path, aimed: bool, rng: random.Random) -> Ended:
     if aimed:
-        number = rng.randint(1, world.changes)
-        return in_fork(lambda: train(world, where, die_before=number))
-    return in_fork(lambda: train(world, where), after=rng.uniform(0, world.seconds))
+        left = world.changes // 2 if (place / "run" / "checkpoints").exists() else world.changes
+        number = rng.randint(1, left)
+        return in_fork(lambda: train(world, place, die_before=number))
+    return in_fork(lambda: train(world, place), after=rng.uniform(0, world.seconds))
 
 
-def _after_kill(place: os.PathLike[str], fault: str, ended: Ended) -> Outcome:
-    from pathlib import Path
-
-    run = Path(place) / "run"
+def _after_kill(place: Path, fault: str, ended: Ended) -> Outcome:
+    run = place / "run"
     found = list_checkpoints(run / "checkpoints")
     saved = int(found[-1].name.removeprefix("step-")) if found else 0
     done = len(logged(run)) if (run / "metrics.jsonl").is_file() else 0
@@ -53,13 +51,10 @@ def _after_kill(place: os.PathLike[str], fault: str, ended: Ended) -> Outcome:
     return Outcome(fault, lost=lost, traceback=ended.traceback, note=f"{done} steps done, {saved} saved")
 
 
-def _finish(world: World, place: os.PathLike[str], pending: list[Outcome]) -> list[Outcome]:
-    from dataclasses import replace
-    from pathlib import Path
+def _finish(world: World, place: Path, pending: list[Outcome]) -> list[Outcome]:
 
-    where = Path(place)
-    ended = in_fork(lambda: train(world, where))
-    differs = ended.text[-500:] if ended.status else same_result(world, where)
+    ended = in_fork(lambda: train(world, place))
+    differs = ended.text[-500:] if ended.status else same_result(world, place)
     if not differs:
         return pending
     return [replace(one, survived=False, lost=True, traceback=ended.traceback, note=differs) for one in pending]
@@ -85,6 +80,8 @@ def two_users(world: World, seed: int, count: int) -> list[Outcome]:
         differs = same_result(world, place) if status == 0 else f"the first ended with {status}"
         note = f"{second.status}: {second.text[-300:]} {differs}"
         outcomes.append(
-            Outcome("two users in one folder", kept_out, kept_out and not differs, bool(differs), second.traceback, note)
+            Outcome(
+                "two users in one folder", kept_out, kept_out and not differs, bool(differs), second.traceback, note
+            )
         )
     return outcomes

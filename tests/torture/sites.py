@@ -40,11 +40,11 @@ def _critic_moment(trainer: Any) -> None:
 
 
 def _photos(trainer: Any) -> None:
-    trainer.references.images.mean.fill_(NAN)
+    trainer.references.latents.mean.fill_(NAN)
 
 
 def _class_images(trainer: Any) -> None:
-    trainer.class_images.images.mean.fill_(NAN)
+    trainer.class_images.latents.mean.fill_(NAN)
 
 
 SITES: dict[str, Callable[[Any], None]] = {

@@ -165,7 +165,7 @@ class TrainingJob:
     def _export_result(self, components: RunComponents) -> None:
         """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
         run, best, last = self.run, components.best_step, components.trainer.step
-        choice = best.choice(run) if best is not None else None
+        choice = best.choice(run, last) if best is not None else None
         if best is None or choice is None:
             _export(self.subject, components, run, last, run.export)
             return
