@@ -1,4 +1,4 @@
-"""A seal at the end of a JSON object in one line: the CRC-32 of what stands before it, so that a changed byte is noticed.
+"""A seal at the end of a JSON object in one line: the CRC-32 of the rest, so that a changed byte is noticed.
 
 {"step": 1, "loss": 0.5, "crc32": 2774253362}
 """

@@ -62,7 +62,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of what is hit, and when")
     asked = parser.parse_args()
     if asked.only:
-        for name, (number, _) in NUMBERS.items():
+        for name in NUMBERS:
             if f"--{name}" not in sys.argv:
                 setattr(asked, name, NONE if name == "calls" else 0)
     return asked

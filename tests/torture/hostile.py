@@ -24,8 +24,8 @@ ODD = (
     b"P6 99999 99999 255\n", b"RIFF\xff\xff\xff\xffWEBPVP8X", b"\0\0\0\x20ftypheic",
 )  # fmt: skip
 PIECES = (
-    b"\x1b]0;owned\x07", b"\x1b[2J", b"\x9b31m", b"caf\xe9", b"\xff\xfe", "\u202egnp".encode(), "\u2028".encode(), b"\n",
-    b"\r", b"\t", b"%s%n", b"{0.__class__}", b"$(id)", b"`id`", b"<script>", b"[bold]", b"--output", b"'\"", b"*?[",
+    b"\x1b]0;owned\x07", b"\x1b[2J", b"\x9b31m", b"caf\xe9", b"\xff\xfe", "\u202egnp".encode(), "\u2028".encode(),
+    b"\n", b"\r", b"\t", b"%s%n", b"{0.__class__}", b"$(id)", b"`id`", b"<script>", b"[bold]", b"--output", b"'\"", b"*?[",
     "ﬀ犬👩‍🚀".encode(), b" ", b"~", b"\\", b"\x7f", b"..", b"COM1", b"a" * 180,
 )  # fmt: skip
 
