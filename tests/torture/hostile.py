@@ -25,8 +25,8 @@ ODD = (
 )  # fmt: skip
 PIECES = (
     b"\x1b]0;owned\x07", b"\x1b[2J", b"\x9b31m", b"caf\xe9", b"\xff\xfe", "\u202egnp".encode(), "\u2028".encode(),
-    b"\n", b"\r", b"\t", b"%s%n", b"{0.__class__}", b"$(id)", b"`id`", b"<script>", b"[bold]", b"--output", b"'\"", b"*?[",
-    "ﬀ犬👩‍🚀".encode(), b" ", b"~", b"\\", b"\x7f", b"..", b"COM1", b"a" * 180,
+    b"\n", b"\r", b"\t", b"%s%n", b"{0.__class__}", b"$(id)", b"`id`", b"<script>", b"[bold]", b"--output", b"'\"",
+    b"*?[", "ﬀ犬👩‍🚀".encode(), b" ", b"~", b"\\", b"\x7f", b"..", b"COM1", b"a" * 180,
 )  # fmt: skip
 
 

@@ -3,13 +3,13 @@
 An entry's `class_data_dir` is not read: as everywhere here, class images are drawn by the model that is trained.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, require_names
 from lookforward.data.prompts import LIVE_CLASSES, read_prompt_file
 from lookforward.errors import LookforwardError
+from lookforward.records import parse_json, read_bytes
 
 INDEX = "dataset.json"
 _NEEDED = ("class_prompt", "instance_data_dir", "prompt_filename")
@@ -45,8 +45,8 @@ def read_custom_concept(folder: Path) -> Dataset:
 
 def _read_entries(path: Path) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        entries = parse_json(read_bytes(path))
+    except (LookforwardError, ValueError) as error:
         raise LookforwardError(f"{path} cannot be read as JSON: {error}.", code="dataset-broken") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         text = f"{path} must hold a list of entries, each with {', '.join(_KNOWN)}."
