@@ -1,7 +1,6 @@
 """Names, texts and JSON from outside: shown with backslashes, bounded, and named where they are wrong."""
 
 import errno
-import io
 import json
 import os
 import subprocess
@@ -10,12 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from errors import raises
 from lookforward.config.settings import Settings
-from lookforward.data.captions import read_beside
-from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
 from lookforward.records import DEEPEST, check_json_lines, parse_json, read_bytes, read_json
 from lookforward.report.blocks import Section, Table, Text
@@ -201,44 +197,6 @@ def test_checkpoints_that_cannot_be_listed_are_not_none(
     monkeypatch.setattr("lookforward.runs.checkpoint.os.listdir", fail)
     with raises("checkpoints-unreadable", tmp_path, os.strerror(number)):
         list_checkpoints(tmp_path)
-
-
-def test_a_caption_that_links_out_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("password")
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "01.txt").symlink_to("../secret")
-    with raises("link-outside", "01.txt") as caught:
-        read_beside(folder / "01.txt")
-    assert "password" not in str(caught.value)
-    (folder / "a.txt").write_text("a dog")
-    (folder / "02.txt").symlink_to("a.txt")
-    assert read_beside(folder / "02.txt") == b"a dog"
-    (folder / "03.txt").symlink_to("03.txt")
-    with raises("photo-unreadable", "03.txt"):
-        read_beside(folder / "03.txt")
-
-
-def png(width: int, height: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("1", (width, height)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (png(20_000, 20_000), "image-large"), (b"", "image-damaged"), (b"GIF89a", "image-damaged"),
-        (png(3000, 3000)[:500], "image-damaged"), (b"%!PS-Adobe-3.0 EPSF-3.0", "image-damaged"),
-    ],
-    ids=["bomb", "empty", "cut", "cut PNG", "PostScript"],
-)  # fmt: skip
-def test_images_of_no_use_are_one_error(tmp_path: Path, content: bytes, code: str) -> None:
-    (tmp_path / "image.png").write_bytes(content)
-    with pytest.raises(ImageError) as caught, opened_image(tmp_path / "image.png"):
-        pytest.fail("it was opened")
-    assert caught.value.code == code
-    assert str(tmp_path / "image.png") in str(caught.value)
 
 
 def test_records_are_json_again() -> None:

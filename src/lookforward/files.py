@@ -119,6 +119,14 @@ def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[
         _sort_metadata(path)
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether `path` is no longer in `folder` once its links and `..` are followed; links in a circle lead out."""
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return True
+
+
 def digest_file(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal. Raises OSError."""
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.plan import CellKey
 from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
+from lookforward.files import leads_out
 from lookforward.report.data import Problem
 
 MOST_PHOTOS = 8
@@ -41,6 +42,8 @@ def photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[s
         photos = []
         for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
             try:
+                if leads_out(path, folder):
+                    continue
                 with opened_image(path) as photo:
                     photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
             except (ImageError, *UNREADABLE):
@@ -56,6 +59,8 @@ def broken_photos(folder: Path, listed: Mapping[str, Sequence[Path]], names: Seq
     for name in names:
         for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
             try:
+                if leads_out(path, folder):
+                    raise ImageError(f"{path} is not in the benchmark's folder.", "link-outside")
                 if path.is_file():
                     with opened_image(path):
                         pass

@@ -9,6 +9,7 @@ from typing import Any
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, require_names
 from lookforward.data.prompts import LIVE_CLASSES, read_prompt_file
 from lookforward.errors import LookforwardError
+from lookforward.files import leads_out
 from lookforward.records import parse_json, read_bytes
 
 INDEX = "dataset.json"
@@ -28,6 +29,9 @@ def read_custom_concept(folder: Path) -> Dataset:
     for number, entry in enumerate(entries, start=1):
         noun, where, prompts = (_text(entry, name, path, number) for name in _NEEDED)
         photos = folder / where
+        if outside := next((one for one in (photos, folder / prompts) if leads_out(one, folder)), None):
+            text = f"{path}, entry {number}: {outside} is not in {folder}. Copy it there."
+            raise LookforwardError(text, code="link-outside")
         asked = tuple(dict.fromkeys(read_prompt_file(folder / prompts)))
         if bad := [template for template in asked if "{class_noun}" not in template]:
             text = f"{folder / prompts}: {bad[0]!r} does not say where the subject goes; write {{}}."
