@@ -65,6 +65,7 @@ def test_a_benchmark_shows_no_photo_from_elsewhere(tmp_path: Path) -> None:
     (folder / "own.png").write_bytes(png(64, 64))
     listed = {"dog": [folder / "link.png", folder / ".." / "private.png", folder / "own.png"]}
     assert len(photos_in(folder, listed)("dog")) == 1
+    assert len(photos_in(folder, {"dog": [tmp_path / "private.png"]})("dog")) == 1  # a data set elsewhere
     rows = [f"{one.where} {one.why}" for one in broken_photos(folder, listed, ["dog"])]
     assert ["link.png" in rows[0], "private.png" in rows[1], len(rows)] == [True, True, 2]
 

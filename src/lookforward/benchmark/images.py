@@ -42,7 +42,7 @@ def photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[s
         photos = []
         for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
             try:
-                if leads_out(path, folder):
+                if _escapes(path, folder):
                     continue
                 with opened_image(path) as photo:
                     photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
@@ -59,8 +59,8 @@ def broken_photos(folder: Path, listed: Mapping[str, Sequence[Path]], names: Seq
     for name in names:
         for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
             try:
-                if leads_out(path, folder):
-                    raise ImageError(f"{path} is not in the benchmark's folder.", "link-outside")
+                if _escapes(path, folder):
+                    raise ImageError(f"{path} leaves the benchmark's folder.", "link-outside")
                 if path.is_file():
                     with opened_image(path):
                         pass
@@ -81,6 +81,11 @@ def broken_strips(folder: Path, stems: Mapping[CellKey, str], cells: Mapping[Cel
         except ImageError as error:
             problems.append(Problem(path.name, f"its images cannot be shown: {error}"))
     return problems
+
+
+def _escapes(path: Path, folder: Path) -> bool:
+    """Whether a path below the benchmark's folder leaves it by a link or by `..`. A data set elsewhere is not below."""
+    return path.is_relative_to(folder) and leads_out(path, folder)
 
 
 def photo_folder(folder: Path, name: str) -> Path:
