@@ -194,9 +194,9 @@ def test_a_damaged_record_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_the_command_ends_with_one_message_and_its_own_status(
-    run: Command, tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: Command, tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["train", photos, "--class-noun", "teapot", "--model", tiny_model, "--output", "run"]
+    command = ["train", photos, "--class-noun", "teapot", "--model", tiny_model, "--output", tmp_path / "run"]
     own = DiffusionPolicy.act
 
     def act(self: DiffusionPolicy, state: State) -> Tensor:
@@ -206,14 +206,14 @@ def test_the_command_ends_with_one_message_and_its_own_status(
 
     monkeypatch.setattr(DiffusionPolicy, "act", act)
     monkeypatch.setattr("lookforward.assembly.out_of_memory.device_memory", lambda device: (3 * 2**29, 2**28))
-    status, _, err = run(*command, *as_options(GIVEN))
+    status, _, err = command_line(*command, *as_options(GIVEN))
     assert status == 4
     assert "Traceback" not in err
-    facts = ["Step 5", "4 photos", "DefaultCPUAllocator", "step-000004", "denoiser", "activations", "1.50 GiB"]
+    facts = ["Step 5", "4 photos", "DefaultCPUAllocator", "step-000004", "gradients", "activations", "1.50 GiB"]
     facts += ["0.25 GiB", "--batch-size 1", "--run.accumulate 4", "--auto-batch"]
     assert [fact for fact in facts if fact not in err] == []
     monkeypatch.setattr(DiffusionPolicy, "act", own)
-    assert run(*command, *as_options(GIVEN))[0] == 0  # it goes on
+    assert command_line(*command, *as_options(GIVEN))[0] == 0  # it goes on
 
 
 def test_settings_that_fit_are_the_least_costly(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
