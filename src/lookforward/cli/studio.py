@@ -36,7 +36,8 @@ def studio(
     try:
         import uvicorn
 
-        from lookforward.studio.app import build_app, open_studio
+        from lookforward.studio.app import build_app
+        from lookforward.studio.state import open_studio
         from lookforward.studio.workspace import Workspace
 
         opened = open_studio(Workspace(folder.resolve(), tuple(dict.fromkeys(models)) or (TOYBOX,)))

@@ -1,7 +1,6 @@
 """The application: Gradio's tabs behind the guard, and a route for the images of runs."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +8,11 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from lookforward.studio.guard import Guard
-from lookforward.studio.runner import Runner
-from lookforward.studio.store import Store
-from lookforward.studio.workspace import Workspace
+from lookforward.studio.state import Studio
 
 _UPLOAD = "100mb"  # of one file; the reader of photos refuses more than 100 megapixels
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "monospace")
-
-
-@dataclass(frozen=True)
-class Studio:
-    """What the tabs work with."""
-
-    workspace: Workspace
-    store: Store
-    runner: Runner
-
-
-def open_studio(workspace: Workspace) -> Studio:
-    """The studio of a folder, its queue not started yet.
-
-    Raises:
-        LookforwardError: the folder cannot be written.
-    """
-    workspace.prepare()
-    store = Store(workspace.own / "studio.sqlite")
-    return Studio(workspace, store, Runner(workspace, store))
 
 
 def quiet_gradio(uploads: Path) -> Any:

@@ -1,12 +1,11 @@
-"""The photos of a subject: added, looked at, captioned, masked and removed, all read by the reader of runs."""
+"""The photos of a subject: added, looked at, captioned and removed, all read by the reader of runs."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,14 +14,14 @@ from lookforward.data.boxes import central_box, central_square
 from lookforward.data.buckets import bucket_sizes, nearest_bucket
 from lookforward.data.captions import Caption, find_captions, with_caption
 from lookforward.data.folder import is_photo, list_folder
-from lookforward.data.masks import MASK_SUFFIX, find_masks, is_mask, with_mask
+from lookforward.data.masks import find_masks, is_mask
 from lookforward.data.photo import Photo, PhotoError, cut_photo, load_photo
 from lookforward.data.photos import MAX_PHOTOS, load_photos
 from lookforward.errors import LookforwardError
-from lookforward.files import atomic_file, write_text, writing
+from lookforward.files import atomic_file, digest_file, write_text, writing
 
 THUMBNAIL = 320  # pixels of the longer side
-_REMEDY = "Earlier files are unchanged: free disk space, or check the permissions of the folder."
+REMEDY = "Earlier files are unchanged: free disk space, or check the permissions of the folder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +75,10 @@ def add_photos(folder: Path, files: Sequence[Path]) -> tuple[list[str], list[str
             refused.append(f"{file.name} is there already.")
             continue
         known.add(digest)
-        with writing(folder, _REMEDY):
+        with writing(folder, REMEDY):
             folder.mkdir(parents=True, exist_ok=True)
         place = _free(folder, name)
-        with atomic_file(place, _REMEDY) as partial:
+        with atomic_file(place, REMEDY) as partial:
             partial.write_bytes(file.read_bytes())
         added.append(place.name)
     return added, refused
@@ -134,7 +133,7 @@ def set_caption(folder: Path, name: str, text: str) -> None:
         raise LookforwardError(f"The caption of {name} is a line of {listed[0]}: change it there.", "caption-listed")
     files = [one.path for one in of.get(path, ())]
     if not text:
-        with writing(path, _REMEDY):
+        with writing(path, REMEDY):
             for file in files:
                 file.unlink(missing_ok=True)
         return
@@ -142,60 +141,16 @@ def set_caption(folder: Path, name: str, text: str) -> None:
         with_caption(_nothing(path), [Caption(path.with_suffix(".txt"), text)])
     except PhotoError as error:
         raise LookforwardError(f"{name} {error}.", error.code) from error
-    write_text(files[0] if files else path.with_suffix(".txt"), text + "\n", _REMEDY)
+    write_text(files[0] if files else path.with_suffix(".txt"), text + "\n", REMEDY)
 
 
-def set_mask(folder: Path, name: str, mask: Image.Image | None) -> None:
-    """Write the mask of a photo beside it, white on the subject; None deletes it.
-
-    Raises:
-        LookforwardError: it does not fit the photo, or is empty where the photo is used.
-    """
+def read_caption(folder: Path, name: str) -> str:
+    """The caption of a photo as it is in its file; "" if there is none."""
     path = find_photo(folder, name)
-    before = find_masks([path], list_folder(folder)).get(path)
-    if mask is None:
-        with writing(path, _REMEDY):
-            if before is not None:
-                before.unlink(missing_ok=True)
-        return
-    place = before or path.with_name(f"{path.stem}{MASK_SUFFIX}")
-    try:
-        with atomic_file(place, _REMEDY) as partial:
-            mask.save(partial, format="PNG")
-            with_mask(load_photo(path, 64), partial, 1)
-    except PhotoError as error:
-        raise LookforwardError(f"{name} {error}.".replace(f".partial-{place.name}", place.name), error.code) from error
-
-
-def upload_mask(folder: Path, name: str, file: Path) -> None:
-    """Take a PNG file as the mask of a photo. Raises LookforwardError as `set_mask`, and for what is no PNG."""
-    path = find_photo(folder, name)
-    try:
-        with_mask(load_photo(path, 64), file, 1)  # before it is decoded for anything else
-        with Image.open(file, formats=("PNG",)) as image:
-            set_mask(folder, name, image.copy())
-    except PhotoError as error:
-        raise LookforwardError(f"{name} {error}.", error.code) from error
-
-
-def painted_mask(folder: Path, name: str, layers: Sequence[Any]) -> None:
-    """Take what was painted over a photo as its mask.
-
-    layers: (h, w, 4) uint8, opaque where something was painted; of any size with the photo's shape.
-
-    Raises:
-        LookforwardError: nothing was painted, or `set_mask` refuses it.
-    """
-    path = find_photo(folder, name)
-    try:
-        size = load_photo(path, 64).upright_size
-    except PhotoError as error:
-        raise LookforwardError(f"{name} {error}.", error.code) from error
-    painted = [np.asarray(layer)[..., 3] for layer in layers if np.asarray(layer).ndim == 3]
-    if not any(one.any() for one in painted):
-        raise LookforwardError("Nothing is painted yet: paint over the subject first.", "mask-empty")
-    white = np.max(painted, axis=0) > 127
-    set_mask(folder, name, Image.fromarray(white.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST))
+    for one in find_captions(photo_paths(folder), list_folder(folder)).of.get(path, ()):
+        text = one.path.read_text(encoding="utf-8", errors="replace") if one.text is None else one.text
+        return " ".join(text.split())
+    return ""
 
 
 def remove_photo(folder: Path, name: str) -> None:
@@ -204,21 +159,10 @@ def remove_photo(folder: Path, name: str) -> None:
     entries = list_folder(folder)
     captions = find_captions([path], entries).of.get(path, ())
     mask = find_masks([path], entries).get(path)
-    with writing(path, _REMEDY):
+    with writing(path, REMEDY):
         for file in (path, mask, *(one.path for one in captions if one.text is None)):
             if file is not None:
                 file.unlink(missing_ok=True)
-
-
-def canvas(folder: Path, name: str, side: int = 640) -> Image.Image:
-    """A photo to paint on: upright, whole, its longer side `side` pixels at most."""
-    path = find_photo(folder, name)
-    try:
-        width, height = load_photo(path, 64).upright_size
-        scale = min(1.0, side / max(width, height))
-        return Image.fromarray(cut_photo(path, (max(1, round(width * scale)), max(1, round(height * scale))))[0])
-    except PhotoError as error:
-        raise LookforwardError(f"{name} {error}.", error.code) from error
 
 
 def _look_at(
@@ -261,12 +205,10 @@ def _is_about(note: str, name: str) -> bool:
 
 def _nothing(path: Path) -> Photo:
     pixels = np.zeros((1, 1, 3), np.uint8)
-    return replace(Photo(path, pixels, "", (1, 1), (1, 1), (pixels,)))
+    return Photo(path, pixels, "", (1, 1), (1, 1), (pixels,))
 
 
 def _digest(path: Path) -> str:
-    from lookforward.files import digest_file
-
     try:
         return digest_file(path)
     except OSError:

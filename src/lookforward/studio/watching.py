@@ -155,9 +155,10 @@ def runs_table(workspace: Workspace, store: Store) -> tuple[list[str], list[list
 
 def _state(run: Run, job: Job | None) -> tuple[str, str]:
     if job is not None and job.state in ("running", "stopping", "waiting"):
-        return {"running": "training"}.get(job.state, job.state), ""
+        working = "scoring" if job.words[0] == "score" else "training"
+        return working if job.state == "running" else job.state, ""
     if run.finished:
-        return "finished", ""
+        return "finished", job.message if job is not None else ""
     if _at_work(run):
         return "training", "It was started from the command line."
     if job is not None and job.state == "failed":

@@ -20,7 +20,8 @@ def answered(gr: Any, others: int) -> Callable[..., Any]:
             try:
                 return handler(*values)
             except LookforwardError as error:
-                return (message(str(error), "error"), *[gr.skip()] * others) if others else message(str(error), "error")
+                said = message(str(error), "error")
+                return (said, *[gr.skip()] * others) if others else said
 
         return answer
 

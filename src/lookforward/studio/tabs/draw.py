@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 from lookforward.errors import LookforwardError
-from lookforward.exports.png import read_metadata
+from lookforward.exports.png import PngMetadata, read_metadata
 from lookforward.runs.folder import open_run
-from lookforward.studio.app import Studio
 from lookforward.studio.drawing import VARIABLES, Grid, GridRequest, draw_grid, numbers, sources
+from lookforward.studio.state import Studio
 from lookforward.studio.tabs.common import ANY, answered
 from lookforward.studio.text import message, render
 from lookforward.studio.watching import list_exports
@@ -49,6 +50,14 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     settings = gr.HTML()
     form = [source, prompts, seeds, guidance, steps, scheduler, negative, size, rows, columns]
 
+    parts = SimpleNamespace(
+        form=form, source=source, draw=draw, stop=stop, said=said, shown=shown, dropped=dropped,
+        filled=[settings, prompts, seeds, guidance, steps, scheduler, negative, size],
+    )  # fmt: skip
+    _connect(gr, studio, tab, page, parts)
+
+
+def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespace) -> None:
     def listing(now: list[str] | None) -> Any:
         found = list_sources(studio)
         kept = [one for one in now or () if one in found.values()]
@@ -65,33 +74,46 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     @answered(gr, 8)
     def read(file: str | None) -> tuple[Any, ...]:
         if not file:
-            return ("", "", *[gr.skip()] * 7)
-        path = Path(file)
-        try:
-            if path.stat().st_size > _LARGEST:
-                raise LookforwardError("That file is too large for an image of lookforward.", "png-metadata")
-            found = read_metadata(path)
-        except LookforwardError as error:
-            text = str(error).replace(str(path), path.name)
-            raise LookforwardError(text, error.code) from error
-        finally:
-            path.unlink(missing_ok=True)
-        values = {"prompt": found.prompt, "seed": found.seed, "sampler steps": found.steps,
-                  "guidance": f"{found.guidance:g}", "sampler": found.scheduler, "size": found.size,
-                  "negative prompt": found.negative, "model": found.model, "model hash": found.model_hash,
-                  "adapters": ", ".join(str(one.get("name", "")) for one in found.adapters)}  # fmt: skip
-        html = render("settings", values={name: value for name, value in values.items() if value != ""})
+            return (gr.skip(),) * 9
+        found = read_back(Path(file))
+        sampler = [found.scheduler] if found.scheduler in _SAMPLERS else []
         return (
-            message("Its settings are in the form.", "good"), html, found.prompt, str(found.seed),
-            f"{found.guidance:g}", str(found.steps), [found.scheduler] if found.scheduler in _SAMPLERS else [],
-            found.negative, found.size,
+            message("Its settings are in the form.", "good"), show_settings(found), found.prompt, str(found.seed),
+            f"{found.guidance:g}", str(found.steps), sampler, found.negative, found.size,
         )  # fmt: skip
 
-    page.load(listing, source, source, **ANY)
-    tab.select(listing, source, source, **ANY)
-    drawing = draw.click(drawn, form, [said, shown], **ANY)
-    stop.click(lambda: message("Stopped. What is drawn is kept."), None, said, cancels=[drawing], **ANY)
-    dropped.upload(read, dropped, [said, settings, prompts, seeds, guidance, steps, scheduler, negative, size], **ANY)
+    for event in (page.load, tab.select):
+        event(listing, parts.source, parts.source, **ANY)
+    drawing = parts.draw.click(drawn, parts.form, [parts.said, parts.shown], **ANY)
+    stopped = message("Stopped. What is drawn is kept.")
+    parts.stop.click(lambda: stopped, None, parts.said, cancels=[drawing], **ANY)
+    parts.dropped.upload(read, parts.dropped, [parts.said, *parts.filled], **ANY)
+
+
+def read_back(path: Path) -> PngMetadata:
+    """How an uploaded image was drawn. The upload is deleted.
+
+    Raises:
+        LookforwardError: it is not an image of lookforward, or is too large for one.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise LookforwardError("That file is too large for an image of lookforward.", "png-metadata")
+        return read_metadata(path)
+    except LookforwardError as error:
+        raise LookforwardError(str(error).replace(str(path), path.name), error.code) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def show_settings(found: PngMetadata) -> str:
+    """The settings of an image as HTML."""
+    values = {
+        "prompt": found.prompt, "seed": found.seed, "sampler steps": found.steps, "guidance": f"{found.guidance:g}",
+        "sampler": found.scheduler, "size": found.size, "negative prompt": found.negative, "model": found.model,
+        "model hash": found.model_hash, "adapters": ", ".join(str(one.get("name", "")) for one in found.adapters),
+    }  # fmt: skip
+    return render("settings", values={name: value for name, value in values.items() if value != ""})
 
 
 def list_sources(studio: Studio) -> dict[str, str]:

@@ -1,19 +1,19 @@
 """The tab Train: model, recipe and adapter, what they cost, and the queue of runs."""
 
 import shlex
+from types import SimpleNamespace
 from typing import Any
 
 from lookforward.assembly.memory import memory_table
 from lookforward.errors import LookforwardError
 from lookforward.runs.folder import open_run
-from lookforward.studio.app import Studio
+from lookforward.studio.state import Studio
 from lookforward.studio.store import OPEN
 from lookforward.studio.tabs.common import ANY, answered, choose
 from lookforward.studio.text import duration, message, render
 from lookforward.studio.training import (
     Request,
     adapter_notes,
-    default_run,
     estimate_time,
     prepare,
     recipe_notes,
@@ -27,6 +27,12 @@ _SHOWN = 8  # jobs of the queue that have ended
 
 def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     """Put the components of the tab into the open context, and connect them."""
+    parts = _lay_out(gr, studio)
+    _connect_form(gr, studio, parts)
+    _connect_queue(gr, studio, tab, page, parts)
+
+
+def _lay_out(gr: Any, studio: Studio) -> SimpleNamespace:
     recipes, adapters = recipe_notes(), adapter_notes()
     with gr.Row():
         subject = gr.Dropdown([], label="Subject", min_width=200)
@@ -59,27 +65,36 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
         resume = gr.Button("Resume", min_width=110)
     timer = gr.Timer(2.0)
     form = [subject, recipe, adapter, model, identifier, steps, resolution, seed, measure, until_best, more, output]
+    return SimpleNamespace(
+        subject=subject, recipe=recipe, adapter=adapter, form=form, check=check, start=start, said=said,
+        outlook=outlook, queue=queue, run=run, stop=stop, resume=resume, timer=timer,
+    )  # fmt: skip
 
-    def request(values: tuple[Any, ...]) -> Request:
-        name, recipe, adapter, model, identifier, steps, resolution, seed, measure, until_best, more, output = values
-        if not name:
-            raise LookforwardError("Choose a subject first, or make one on the tab Subject.", "subject-missing")
-        return Request(
-            name, studio.store.subject(name).class_noun, recipe, adapter, model, identifier, int(steps or 0),
-            int(resolution or 0), int(seed or 0), bool(measure), bool(until_best), more or "", (output or "").strip(),
-        )  # fmt: skip
+
+def _connect_form(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
+    recipes, adapters = recipe_notes(), adapter_notes()
 
     @answered(gr, 1)
     def checked(*values: Any) -> tuple[Any, ...]:
-        return "", show_outlook(studio, request(values))
+        return "", show_outlook(studio, read_form(studio, *values))
 
     @answered(gr, 2)
     def started(*values: Any) -> tuple[Any, ...]:
-        prepared = prepare(request(values), studio.workspace, studio.store)
+        prepared = prepare(read_form(studio, *values), studio.workspace, studio.store)
         studio.store.add_job(prepared.run, prepared.words)
         text = message(f"{prepared.run} is in the queue. Watch it on the tab Watch.", "good")
         return text, show_queue(studio), choose(gr, _runs(studio), prepared.run)
 
+    def noted(notes: dict[str, str]) -> Any:
+        return lambda name: gr.update(info=notes.get(name, ""))
+
+    parts.recipe.change(noted(recipes), parts.recipe, parts.recipe, **ANY)
+    parts.adapter.change(noted(adapters), parts.adapter, parts.adapter, **ANY)
+    parts.check.click(checked, parts.form, [parts.said, parts.outlook], **ANY)
+    parts.start.click(started, parts.form, [parts.said, parts.queue, parts.run], **ANY)
+
+
+def _connect_queue(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespace) -> None:
     @answered(gr, 1)
     def stopped(name: str | None) -> tuple[Any, ...]:
         if not name or not studio.runner.stop(name):
@@ -90,26 +105,32 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     def resumed(name: str | None) -> tuple[Any, ...]:
         return message(f"{name} is in the queue again.", "good"), resume_run(studio, name)
 
-    def refreshed(subject_now: str | None, run_now: str | None) -> tuple[Any, ...]:
-        return (
-            choose(gr, studio.workspace.subjects(), subject_now),
-            choose(gr, _runs(studio), run_now),
-            show_queue(studio),
-        )
+    def refreshed(subject: str | None, run: str | None) -> tuple[Any, ...]:
+        return choose(gr, studio.workspace.subjects(), subject), choose(gr, _runs(studio), run), show_queue(studio)
 
     def ticked(before: str) -> Any:
         now = show_queue(studio)
         return gr.skip() if now == before else now
 
-    page.load(refreshed, [subject, run], [subject, run, queue], **ANY)
-    tab.select(refreshed, [subject, run], [subject, run, queue], **ANY)
-    recipe.change(lambda name: gr.update(info=recipes.get(name, "")), recipe, recipe, **ANY)
-    adapter.change(lambda name: gr.update(info=adapters.get(name, "")), adapter, adapter, **ANY)
-    check.click(checked, form, [said, outlook], **ANY)
-    start.click(started, form, [said, queue, run], **ANY)
-    stop.click(stopped, run, [said, queue], **ANY)
-    resume.click(resumed, run, [said, queue], **ANY)
-    timer.tick(ticked, queue, queue, **ANY)
+    for event in (page.load, tab.select):
+        event(refreshed, [parts.subject, parts.run], [parts.subject, parts.run, parts.queue], **ANY)
+    parts.stop.click(stopped, parts.run, [parts.said, parts.queue], **ANY)
+    parts.resume.click(resumed, parts.run, [parts.said, parts.queue], **ANY)
+    parts.timer.tick(ticked, parts.queue, parts.queue, **ANY)
+
+
+def read_form(
+    studio: Studio, name: str | None, recipe: str, adapter: str, model: str, identifier: str | None,
+    steps: float | None, resolution: float | None, seed: float | None, measure: bool, until_best: bool,
+    more: str | None, output: str | None,
+) -> Request:  # fmt: skip
+    """What the form asks for. Raises LookforwardError where no subject is chosen."""
+    if not name:
+        raise LookforwardError("Choose a subject first, or make one on the tab Subject.", "subject-missing")
+    return Request(
+        name, studio.store.subject(name).class_noun, recipe, adapter, model, identifier or "", int(steps or 0),
+        int(resolution or 0), int(seed or 0), bool(measure), bool(until_best), more or "", (output or "").strip(),
+    )  # fmt: skip
 
 
 def show_outlook(studio: Studio, request: Request) -> str:
@@ -169,6 +190,3 @@ def resume_run(studio: Studio, name: str | None) -> str:
 def _runs(studio: Studio) -> list[str]:
     """Every run by name, those of the queue first."""
     return list(dict.fromkeys([*(job.run for job in studio.store.jobs(*OPEN)), *studio.workspace.run_names()]))
-
-
-__all__ = ["TITLE", "build", "default_run", "resume_run", "show_outlook", "show_queue"]

@@ -1,11 +1,12 @@
 """The tab Watch: a run while it trains, its samples, the chosen step, and the choice of another."""
 
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 from lookforward.errors import LookforwardError
-from lookforward.studio.app import Studio
 from lookforward.studio.charts import chart
+from lookforward.studio.state import Studio
 from lookforward.studio.tabs.common import ANY, answered, choose
 from lookforward.studio.text import duration, message, render
 from lookforward.studio.watching import RunView, charts, view_run
@@ -24,7 +25,13 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
         export = gr.Dropdown([], label="Use this step for drawing", info="The run's own choice comes first")
         pick = gr.Button("Pick it", min_width=110, scale=0)
     timer = gr.Timer(2.0)
+    parts = SimpleNamespace(
+        run=run, said=said, shown=shown, slider=slider, sample=sample, export=export, pick=pick, timer=timer
+    )
+    _connect(gr, studio, tab, page, parts)
 
+
+def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespace) -> None:
     def names() -> list[str]:
         jobs = [job.run for job in studio.store.jobs("running", "waiting", "stopping")]
         return list(dict.fromkeys([*jobs, *studio.workspace.run_names()]))
@@ -60,17 +67,16 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
         if chosen not in dict(view.exports):
             raise LookforwardError("Choose an exported step first; a run has one when it ends.", "export-missing")
         studio.store.pick(view.name, chosen)
-        return message(f"The tab Draw now begins with step {dict(view.exports)[chosen]} of {view.name}.", "good"), (
-            show_run(view_run(view.name, studio.workspace, studio.store))
-        )
+        text = message(f"The tab Draw now begins with step {dict(view.exports)[chosen]} of {view.name}.", "good")
+        return text, show_run(view_run(view.name, studio.workspace, studio.store))
 
-    everything = [said, shown, slider, sample, export]
-    page.load(listing, run, run, **ANY)
-    tab.select(listing, run, run, **ANY)
-    run.change(opened, run, everything, **ANY)
-    timer.tick(ticked, [run, shown, slider, export], everything, **ANY)
-    slider.input(slid, [run, slider], sample, **ANY)
-    pick.click(picked, [run, export], [said, shown], **ANY)
+    everything = [parts.said, parts.shown, parts.slider, parts.sample, parts.export]
+    for event in (page.load, tab.select):
+        event(listing, parts.run, parts.run, **ANY)
+    parts.run.change(opened, parts.run, everything, **ANY)
+    parts.timer.tick(ticked, [parts.run, parts.shown, parts.slider, parts.export], everything, **ANY)
+    parts.slider.input(slid, [parts.run, parts.slider], parts.sample, **ANY)
+    parts.pick.click(picked, [parts.run, parts.export], [parts.said, parts.shown], **ANY)
 
 
 def show_run(view: RunView) -> str:
