@@ -63,7 +63,7 @@ def view_run(name: str, workspace: Workspace, store: Store) -> RunView:
     except LookforwardError as error:
         if job is None:
             raise
-        message = job.message or ("" if error.code == "run-missing" else str(error))
+        message = job.message or ("" if error.code == "run-missing" else workspace.relative(str(error)))
         state = job.state if job.state != "running" else "training"
         return RunView(name, state, message, 0, 0, "", "", "", "", 0.0, 0, "", [], [])
     settings, step = run.settings, int(rows[-1]["step"]) if rows else 0

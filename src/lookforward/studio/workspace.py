@@ -44,6 +44,10 @@ class Workspace:
     def own(self) -> Path:
         return self.folder / ".studio"
 
+    def relative(self, text: str) -> str:
+        """A message with paths as seen from the folder: where that lies is not the browser's business."""
+        return text.replace(f"{self.folder}/", "").replace(str(self.folder), "the studio's folder")
+
     def prepare(self) -> None:
         """Make the studio's own folder. Raises LookforwardError where that cannot be done."""
         with writing(self.own):

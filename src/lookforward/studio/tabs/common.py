@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lookforward.errors import LookforwardError
+from lookforward.studio.state import Studio
 from lookforward.studio.text import message
 
 ANY = {"queue": True, "api_visibility": "private", "show_progress": "hidden"}
 """Options of every event."""
 
 
-def answered(gr: Any, others: int) -> Callable[..., Any]:
+def answered(gr: Any, studio: Studio, others: int) -> Callable[..., Any]:
     """A handler whose first output is a message: what is wrong becomes one, and the `others` outputs stay."""
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,7 +21,7 @@ def answered(gr: Any, others: int) -> Callable[..., Any]:
             try:
                 return handler(*values)
             except LookforwardError as error:
-                said = message(str(error), "error")
+                said = message(studio.workspace.relative(str(error)), "error")
                 return (said, *[gr.skip()] * others) if others else said
 
         return answer

@@ -69,9 +69,9 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
             for grid in draw_grid(read_form(*values), studio.workspace):
                 yield message("Done.", "good") if grid.sheet[1] else message("Drawing …"), show_grid(grid)
         except LookforwardError as error:
-            yield message(str(error), "error"), gr.skip()
+            yield message(studio.workspace.relative(str(error)), "error"), gr.skip()
 
-    @answered(gr, 8)
+    @answered(gr, studio, 8)
     def read(file: str | None) -> tuple[Any, ...]:
         if not file:
             return (gr.skip(),) * 9

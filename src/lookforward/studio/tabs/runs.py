@@ -47,23 +47,23 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
         headers, rows = runs_table(studio.workspace, studio.store)
         return render("runs", headers=headers, rows=rows), choose(gr, [row[0] for row in rows], now)
 
-    @answered(gr, 1)
+    @answered(gr, studio, 1)
     def opened(name: str | None) -> tuple[Any, ...]:
         found = open_run(studio.workspace.run(_chosen(name)))
         return "", gr.update(value=describe_settings(found), visible=True, label=f"Settings of {name}")
 
-    @answered(gr, 0)
+    @answered(gr, studio, 0)
     def scored(name: str | None) -> str:
         queue_score(studio, name)
         return message(f"{name} will be scored after what is in the queue. Then open this tab again.", "good")
 
-    @answered(gr, 3)
+    @answered(gr, studio, 3)
     def ask(name: str | None) -> tuple[Any, ...]:
         require_idle(studio, name)
         text = f"Delete {name} with its export, checkpoints and images? This cannot be undone."
         return "", gr.update(visible=True), message(text, "error"), name
 
-    @answered(gr, 4)
+    @answered(gr, studio, 4)
     def confirmed(name: str) -> tuple[Any, ...]:
         delete_run(studio, name)
         return message(f"{name} is deleted."), gr.update(visible=False), "", *refreshed(None)

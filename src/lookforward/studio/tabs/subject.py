@@ -75,26 +75,26 @@ def _connect_subject(gr: Any, studio: Studio, tab: Any, page: Any, parts: Simple
     def listing(now: str | None) -> Any:
         return choose(gr, studio.workspace.subjects(), now)
 
-    @answered(gr, 4)
+    @answered(gr, studio, 4)
     def opened(*values: Any) -> tuple[Any, ...]:
         record = studio.store.subject(values[0] or "")
         return gr.skip(), *_shown(gr, studio, *values), record.class_noun, bool(record.consent)
 
-    @answered(gr, 2)
+    @answered(gr, studio, 2)
     def looked(*values: Any) -> tuple[Any, ...]:
         return gr.skip(), *_shown(gr, studio, *values)
 
-    @answered(gr, 2)
+    @answered(gr, studio, 2)
     def created(name: str | None) -> tuple[Any, ...]:
         made = check_name(name or "", "name of the subject")
         studio.workspace.subject(made).mkdir(parents=True, exist_ok=True)
         return message(f"{made} is there: drop its photos in."), choose(gr, studio.workspace.subjects(), made), ""
 
-    @answered(gr, 3)
+    @answered(gr, studio, 3)
     def dropped(files: list[str] | None, *values: Any) -> tuple[Any, ...]:
         return add(studio, values[0], files), *_shown(gr, studio, *values), None
 
-    @answered(gr, 0)
+    @answered(gr, studio, 0)
     def known(name: str | None, noun: str | None, agreed: bool) -> str:
         return remember(studio, name, noun or "", agreed)
 
@@ -113,19 +113,19 @@ def _connect_photo(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
     seen = [parts.subject, parts.resolution, parts.buckets, parts.photo]
     shown = [parts.said, parts.listed, parts.photo]
 
-    @answered(gr, 2)
+    @answered(gr, studio, 2)
     def chosen(name: str | None, one: str | None) -> tuple[Any, ...]:
         if not name or not one:
             return gr.skip(), "", None
         folder = studio.workspace.subject(name)
         return gr.skip(), photos.read_caption(folder, one), masks.canvas(folder, one)
 
-    @answered(gr, 1)
+    @answered(gr, studio, 1)
     def suggested(name: str | None, one: str | None, noun: str | None) -> tuple[Any, ...]:
         return message("A suggestion: change it as you like, then save it."), suggestion(studio, name, one, noun or "")
 
     def edit(change: Callable[[Path, str, Any], str]) -> Any:
-        @answered(gr, 2)
+        @answered(gr, studio, 2)
         def edited(value: Any, *values: Any) -> tuple[Any, ...]:
             name, one = values[0], values[3]
             if not name or not one:

@@ -37,8 +37,9 @@ def _lay_out(gr: Any, studio: Studio) -> SimpleNamespace:
     with gr.Row():
         subject = gr.Dropdown([], label="Subject", min_width=200)
         model = gr.Dropdown(list(studio.workspace.models), value=studio.workspace.models[0], label="Model")
-        recipe = gr.Dropdown(list(recipes), value="look-forward", label="Recipe", info=recipes["look-forward"])
-        adapter = gr.Dropdown(list(adapters), value="full", label="Adapter", info=adapters["full"])
+        recipe = gr.Dropdown(list(recipes), value="look-forward", label="Recipe")
+        adapter = gr.Dropdown(list(adapters), value="full", label="Adapter")
+    about = gr.HTML(about_choice("look-forward", "full"))
     with gr.Accordion("What each recipe and adapter is good for", open=False):
         gr.HTML(f'<div class="lf-wrap">{render("choices", what="recipe", notes=recipes)}'
                 f"{render('choices', what='adapter', notes=adapters)}</div>")  # fmt: skip
@@ -66,42 +67,37 @@ def _lay_out(gr: Any, studio: Studio) -> SimpleNamespace:
     timer = gr.Timer(2.0)
     form = [subject, recipe, adapter, model, identifier, steps, resolution, seed, measure, until_best, more, output]
     return SimpleNamespace(
-        subject=subject, recipe=recipe, adapter=adapter, form=form, check=check, start=start, said=said,
+        subject=subject, recipe=recipe, adapter=adapter, form=form, about=about, check=check, start=start, said=said,
         outlook=outlook, queue=queue, run=run, stop=stop, resume=resume, timer=timer,
     )  # fmt: skip
 
 
 def _connect_form(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
-    recipes, adapters = recipe_notes(), adapter_notes()
-
-    @answered(gr, 1)
+    @answered(gr, studio, 1)
     def checked(*values: Any) -> tuple[Any, ...]:
         return "", show_outlook(studio, read_form(studio, *values))
 
-    @answered(gr, 2)
+    @answered(gr, studio, 2)
     def started(*values: Any) -> tuple[Any, ...]:
         prepared = prepare(read_form(studio, *values), studio.workspace, studio.store)
         studio.store.add_job(prepared.run, prepared.words)
         text = message(f"{prepared.run} is in the queue. Watch it on the tab Watch.", "good")
         return text, show_queue(studio), choose(gr, _runs(studio), prepared.run)
 
-    def noted(notes: dict[str, str]) -> Any:
-        return lambda name: gr.update(info=notes.get(name, ""))
-
-    parts.recipe.change(noted(recipes), parts.recipe, parts.recipe, **ANY)
-    parts.adapter.change(noted(adapters), parts.adapter, parts.adapter, **ANY)
+    chosen = [parts.recipe, parts.adapter]
+    gr.on([parts.recipe.change, parts.adapter.change], about_choice, chosen, parts.about, **ANY)
     parts.check.click(checked, parts.form, [parts.said, parts.outlook], **ANY)
     parts.start.click(started, parts.form, [parts.said, parts.queue, parts.run], **ANY)
 
 
 def _connect_queue(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespace) -> None:
-    @answered(gr, 1)
+    @answered(gr, studio, 1)
     def stopped(name: str | None) -> tuple[Any, ...]:
         if not name or not studio.runner.stop(name):
             raise LookforwardError("That run is neither waiting nor training here.", "job-missing")
         return message(f"{name} stops after its step, which it saves. Resume goes on from there."), show_queue(studio)
 
-    @answered(gr, 1)
+    @answered(gr, studio, 1)
     def resumed(name: str | None) -> tuple[Any, ...]:
         return message(f"{name} is in the queue again.", "good"), resume_run(studio, name)
 
@@ -133,6 +129,12 @@ def read_form(
     )  # fmt: skip
 
 
+def about_choice(recipe: str | None, adapter: str | None) -> str:
+    """What a recipe and an adapter are, as HTML."""
+    found = {recipe: recipe_notes().get(recipe or "", ""), adapter: adapter_notes().get(adapter or "", "")}
+    return render("about", notes=found)
+
+
 def show_outlook(studio: Studio, request: Request) -> str:
     """What a run would cost, as HTML. Raises LookforwardError for what is wrong in the form."""
     prepared = prepare(request, studio.workspace, studio.store)
@@ -151,7 +153,7 @@ def show_outlook(studio: Studio, request: Request) -> str:
     return render(
         "outlook", steps=settings.run.steps, resolution=settings.data.resolution, time=duration(time.seconds),
         source=time.source, prompt=f"a photo of {name}", peak=table.peak / 2**30, rows=rows, unknown=table.unknown,
-        notes=prepared.notes, command=shlex.join(["lookforward", *prepared.words]),
+        notes=map(studio.workspace.relative, prepared.notes), command=shlex.join(["lookforward", *prepared.words]),
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
     def listing(now: str | None) -> Any:
         return choose(gr, names(), now)
 
-    @answered(gr, 4)
+    @answered(gr, studio, 4)
     def opened(name: str | None) -> tuple[Any, ...]:
         if not name:
             return "", _NONE, gr.skip(), gr.skip(), choose(gr, [], None)
@@ -47,7 +47,7 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
         last = max(0, len(view.samples) - 1)
         return "", show_run(view), _slider(gr, view, last), show_sample(view, last), _exports(gr, view, view.picked)
 
-    @answered(gr, 4)
+    @answered(gr, studio, 4)
     def ticked(name: str | None, before: str, place: float, now: str | None) -> tuple[Any, ...]:
         if not name:
             return (gr.skip(),) * 5
@@ -57,11 +57,11 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
             return (gr.skip(),) * 5
         return gr.skip(), html, *_followed(gr, view, int(place)), _exports(gr, view, now)
 
-    @answered(gr, 0)
+    @answered(gr, studio, 0)
     def slid(name: str | None, place: float) -> Any:
         return show_sample(view_run(name, studio.workspace, studio.store), int(place)) if name else ""
 
-    @answered(gr, 1)
+    @answered(gr, studio, 1)
     def picked(name: str | None, chosen: str | None) -> tuple[Any, ...]:
         view = view_run(name or "", studio.workspace, studio.store)
         if chosen not in dict(view.exports):
