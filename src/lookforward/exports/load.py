@@ -36,9 +36,11 @@ _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came
 def manifest_of(settings: Settings, model_hash: str = "") -> dict[str, Any]:
     """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
     is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
-    later = {"model_is_folder": True} if is_folder else {}
+    later: dict[str, Any] = {"model_is_folder": True} if is_folder else {}
     digest = {"model_hash": model_hash} if model_hash else {}
     values = settings.flat()
+    if values["adapter.vectors"] > 1:  # a pipeline that does not write its word out is given all its tokens
+        later["vectors"] = values["adapter.vectors"]
     return {"format": 1, **{key: values[name] for key, name in _KEYS.items()}, **later, **digest}
 
 

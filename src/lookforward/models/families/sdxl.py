@@ -31,7 +31,8 @@ class StableDiffusionXL(StableDiffusion):
     text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
     tokenizers: tuple[str, ...] = ("tokenizer", "tokenizer_2")
     load_options: Mapping[str, Any] = {"add_watermarker": False}  # else it depends on what else is installed
-    capabilities: frozenset[str] = frozenset({"cross-attention"})  # two encoders: no word that one of them learns
+    capabilities: frozenset[str] = frozenset({"cross-attention", "learned-words"})
+    word_files: Mapping[str, str] = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_sdxl of diffusers adapts
         "unet": ("to_k", "to_out.0", "to_q", "to_v"),
         "text_encoder": _ATTENTION,
