@@ -135,7 +135,7 @@ def _put_word(pipeline: Any, encoder: Any, tokenizer: Any, word: Word, rows: Ten
         encoder.resize_token_embeddings(len(tokenizer) + len(rows), mean_resizing=False)
     rows, longer = rows.to(embedding.weight.dtype), encoder.get_input_embeddings()
     if loads_words(pipeline):
-        pipeline.load_textual_inversion(rows, token=word.identifier, tokenizer=tokenizer, text_encoder=encoder)
+        pipeline.load_textual_inversion(rows, word.identifier, tokenizer, encoder)
     else:
         tokenizer.add_tokens(word.tokens)
         longer.weight.data[tokenizer.convert_tokens_to_ids(word.tokens)] = rows.to(longer.weight.device)
