@@ -18,6 +18,7 @@ from lookforward.adapters.pivotal import PivotalAdapter, merge_pivotal
 from lookforward.adapters.textual_inversion import TextualInversionAdapter, load_words
 from lookforward.adapters.words import Word, add_words
 from lookforward.assembly.placement import frozen_parts
+from lookforward.cli.export import merge
 from lookforward.config.recipe import load_settings
 from lookforward.exports.card import CARD, loading_code
 from lookforward.exports.convert import convert
@@ -129,11 +130,13 @@ def test_both_encoders_learn_the_word_and_it_is_one_file(
 
 
 def test_a_merged_model_draws_what_the_adapter_draws(
-    trained: dict[tuple[str, str], tuple[Path, np.ndarray]], models: dict[str, Path], tmp_path: Path
+    trained: dict[tuple[str, str], tuple[Path, np.ndarray]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for (family, adapter), (export, _) in trained.items():
         if (family, adapter) in (("sdxl", "pivotal"), ("sd3", "textual-inversion")):
-            convert(find_source(export.parent), "merged", tmp_path / family)
+            merge((str(export),), tmp_path / family)
+            kind = {"sdxl": "StableDiffusionXLPipeline", "sd3": "StableDiffusion3Pipeline"}[family]
+            assert f"{kind}.from_pretrained(" in capsys.readouterr().out
             prompt = prompt_of(adapter)
             one, other = load_export(export, "cpu"), build_pipeline(str(tmp_path / family), "cpu")
             assert np.abs(draw(one, prompt) - draw(other, prompt)).max() <= 1

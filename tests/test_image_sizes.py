@@ -113,7 +113,7 @@ def test_scaled_views_count_in_their_own_pixels(folder: Path) -> None:
 
 def trainer_of(folder: Path, **given: Any) -> Trainer:
     values = {"subject.class_noun": "teapot", "model.name": "none", "adapter.name": "lora", "critic.name": "none"}
-    values |= {"objective.preservation": "none", "objective.prior_weight": 0.0}
+    values |= {"objective.prior_weight": 0.0}
     settings = load_settings("dreambooth", SHORT | values | given)
     return build(settings, read_subject(folder, settings), make_sdxl()).trainer
 
