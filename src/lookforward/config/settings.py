@@ -113,6 +113,7 @@ SHORT = {
     "seed": "run.seed",
     "device": "model.device",
     "precision": "model.precision",
+    "report_to": "run.report_to",
 }
 
 
