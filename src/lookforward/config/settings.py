@@ -98,6 +98,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     device: str | None
     precision: str | None
+    auto_batch: bool | None
 
 
 SHORT = {
@@ -114,6 +115,7 @@ SHORT = {
     "device": "model.device",
     "precision": "model.precision",
     "report_to": "run.report_to",
+    "auto_batch": "run.auto_batch",
 }
 
 
