@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly.processes import join_processes
@@ -41,7 +41,7 @@ class Personalized:
     """
 
     source: Source
-    pipeline: StableDiffusionPipeline
+    pipeline: DiffusionPipeline
     notes: tuple[str, ...] = ()
 
     @property

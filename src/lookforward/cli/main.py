@@ -28,6 +28,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "ablate": TOYBOX,
     "benchmark": "benchmark",
     "report": "report",
+    "studio": "studio",
     "demo": TOYBOX,
 }
 COMMAND_GROUPS = {  # of commands, with a line about each and the module of each command
