@@ -125,7 +125,7 @@ class TrainingJob:
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
             set_damaged_aside(run.checkpoints, trainer.step)
-            run.forget_after(trainer.step)
+            self.notes += run.forget_after(trainer.step)  # after the checkpoint was found
             if best is not None:
                 best.forget_after(run, trainer.step)
             self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
@@ -179,7 +179,7 @@ class TrainingJob:
     def _export_result(self, components: RunComponents) -> None:
         """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
         run, best, last = self.run, components.best_step, components.trainer.step
-        choice = best.choice(run) if best is not None else None
+        choice = best.choice(run, last) if best is not None else None
         if best is None or choice is None:
             _export(self.subject, components, run, last, run.export)
             return
