@@ -114,7 +114,7 @@ class BestStep:
             last,
             len(rows) - 1,
             {name: (getattr(of_step[step], name), getattr(of_step[last], name)) for name in ("identity", "prompt")},
-            _curve(scale, rows, step),
+            _curve(scale, rows, step, "held-out photos" if self.settings.evaluation.held_out else "photos"),
         )
 
     @contextmanager
@@ -149,15 +149,15 @@ class BestStep:
             run.candidates.rmdir()
 
 
-def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int) -> Figure:
+def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int, photos: str) -> Figure:
     """Both parts and their mean against the step, each from 0, the untouched model, to 1; and the denoising loss."""
     steps = [one.step for one in rows]
     identity, prompt = zip(*map(scale.parts, rows), strict=True)
     lines: dict[str, Line] = {"identity": (steps, identity), "prompt": (steps, prompt)}
     lines["both"] = (steps, [scale.total(one) for one in rows])
     loss: dict[str, Line] = {"loss": (steps, [one.loss for one in rows])}
-    panels = {"identity and prompt following": lines, "denoising loss on the photos": loss}
-    return curves(panels, "step", columns=2, note=f"step {chosen} was chosen")
+    panels = {"identity and prompt following": lines, f"denoising loss on the {photos}": loss}
+    return curves(panels, "step", columns=2, note=f"step {chosen} was chosen", mark=chosen)
 
 
 def _weights(run: Run, step: int) -> Path:

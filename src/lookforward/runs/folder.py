@@ -54,6 +54,10 @@ class Run:
     def samples(self) -> Path:
         return self.folder / "samples"
 
+    def sample_sheet(self, step: int) -> Path:
+        """Where the images that were drawn after a step are."""
+        return self.samples / f"step-{step:06d}.png"
+
     @property
     def export(self) -> Path:
         return self.folder / "export"
