@@ -12,8 +12,9 @@ import numpy as np
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
-from lookforward.assembly.class_images import class_image_digests
+from lookforward.assembly.class_images import class_image_digests, trains_on_own
 from lookforward.assembly.components import result_weights
+from lookforward.assembly.marking import marked, run_origin, watermark_notes
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
@@ -24,6 +25,7 @@ from lookforward.exports.load import manifest_of
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
+from lookforward.provenance.save import save_image
 from lookforward.report import contact_sheet
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward.runs.folder import MANIFEST, Run, prepare
@@ -65,7 +67,9 @@ class TrainingJob:
         if self._prepare().finished:
             return
         components = build(self.settings, self.subject, self.pipeline, self.given, self.processes)
-        self.notes = components.notes
+        evaluation = self.settings.evaluation
+        drawn = evaluation.watermark and evaluation.sample_every > 0
+        self.notes = (*components.notes, *watermark_notes(self.settings.data.resolution, drawn))
         # After building, so that what cannot be built leaves no run behind
         with self.run.hold() if self.processes.main else nullcontext():
             finished = self._prepare().finished
@@ -175,7 +179,12 @@ def _keep_class_images(components: RunComponents, run: Run) -> None:
     path = run.folder / CLASS_SHEET
     if components.class_images is not None and not path.is_file():
         with atomic_file(path) as partial_file:
-            components.class_images.sheet().save(partial_file, format="PNG")
+            origin = run_origin(
+                "class images", run.settings, run=run.folder.name, model_hash=components.model_hash,
+                prompts=list(dict.fromkeys(components.class_images.examples.prompts)),
+            )  # fmt: skip
+            own = trains_on_own(run.settings)  # photos, or whatever else the user has
+            save_image(components.class_images.sheet(), partial_file, None if own else origin, format="PNG")
 
 
 def _sample_prompts(settings: Settings) -> list[str]:
@@ -204,9 +213,14 @@ def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: i
             guidance=run.settings.evaluation.guidance,
             resolution=run.settings.data.resolution,
         )
+    images, watermarked = marked(list[np.ndarray](images), run.settings.evaluation.watermark)
     cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
-    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=min(len(templates), _COLUMNS), cell=cell)
+    sheet = contact_sheet(images, prompts, columns=min(len(templates), _COLUMNS), cell=cell)
     with writing(run.samples, REMEDY):
         run.samples.mkdir(exist_ok=True)
     with atomic_file(path) as partial_file:
-        sheet.save(partial_file, format="PNG")
+        origin = run_origin(
+            "samples", run.settings, run=run.folder.name, model_hash=components.model_hash, prompts=prompts,
+            seeds=list(range(len(prompts))), more={"training step": step}, watermark=watermarked,
+        )  # fmt: skip
+        save_image(sheet, partial_file, origin, format="PNG")

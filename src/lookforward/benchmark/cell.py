@@ -14,6 +14,8 @@ from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.recorded import full_settings
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, write_json
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 
 CURVE_WINDOW = 10  # steps that one point of a cell's curves averages
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file may raise
@@ -56,8 +58,22 @@ def write_cell(folder: Path, cell: Cell, images: np.ndarray) -> None:
     """
     name = cell_name(cell.key)
     with atomic_file(folder / "images" / f"{name}.png", shared=True) as partial:
-        Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial)
+        save_image(images.reshape(-1, *images.shape[2:]), partial, _origin(cell), format="PNG")
     write_json(folder / "cells" / f"{name}.json", asdict(cell), indent=None)
+
+
+def _origin(cell: Cell) -> Origin:
+    """Of the strip of a cell's images. They carry no watermark, since they are what was scored."""
+    config = cell.settings.get("config", {})
+    names = ("evaluation.sampler_steps", "evaluation.guidance", "data.resolution", "adapter.name", "run.steps")
+    return Origin(
+        "benchmark images",
+        model=Path(str(config.get("model.name", ""))).name,
+        model_hash=cell.provenance.get("model_hash", ""),
+        run=cell_name(cell.key),
+        prompts=list(cell.settings.get("prompts", ())),
+        settings={name: config[name] for name in names if name in config},
+    )
 
 
 def read_cell(path: Path) -> Cell:

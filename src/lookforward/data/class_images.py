@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from lookforward.data.photo import Pixels
 from lookforward.data.photos import load_photos
 from lookforward.files import atomic_file, writing
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 
 Draw = Callable[[list[str], list[int]], Pixels]  # prompts and seeds to images (n, resolution, resolution, 3)
 
@@ -26,11 +29,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookforward"
 
 
-def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: str) -> Pixels:
+def class_images(
+    draw: Draw, prompt: str, count: int, *, resolution: int, key: str, origin: Origin | None = None
+) -> Pixels:
     """`count` images of `prompt`, (count, resolution, resolution, 3) uint8; draws those that the cache lacks.
 
     Image i comes from seed i, so that a larger count adds to a smaller one. key: whatever else the images depend on,
-    such as the model's weights and the sampler's settings; images of another key are kept apart.
+    such as the model's weights and the sampler's settings; images of another key are kept apart. origin: of
+    the images, without prompt and seed. They carry no watermark, since a model is trained on them.
 
     Raises:
         LookforwardError: the cache cannot be written.
@@ -45,8 +51,9 @@ def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: s
         batch = [image for image in cached if image is not None]
         if len(batch) < len(cached):
             batch = list(draw([prompt] * _BATCH, seeds))
-            for image, path in zip(batch, paths, strict=True):
-                _write(image, path)
+            for image, path, seed in zip(batch, paths, seeds, strict=True):
+                whole = replace(origin or Origin("class image"), prompts=[prompt], seeds=[seed])
+                _write(image, path, whole)
         images += batch
     return np.stack(images[:count])
 
@@ -70,9 +77,9 @@ def _read(path: Path, resolution: int) -> Pixels | None:
     return pixels if pixels.shape == (resolution, resolution, 3) else None
 
 
-def _write(image: Pixels, path: Path) -> None:
+def _write(image: Pixels, path: Path, origin: Origin) -> None:
     remedy = "Free disk space, or set LOOKFORWARD_CACHE to a folder that can be written."
     with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, remedy, shared=True) as partial:
-        Image.fromarray(image).save(partial, format="PNG")
+        save_image(image, partial, origin, format="PNG")
