@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+_HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
 Command = Callable[..., tuple[int, str, str]]
 SETTINGS: dict[str, Any] = {
     "run.steps": 6,
@@ -66,7 +67,11 @@ def server() -> ForkServerContext:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         patch.setenv("TRANSFORMERS_VERBOSITY", "error")
+        # Tests may run where signals are ignored, as under nohup; what they start must not
+        before = {one: signal.signal(one, handler) for one, handler in _HANDLERS.items()}
         multiprocessing.forkserver.ensure_running()  # pyright: ignore[reportAttributeAccessIssue]
+        for one, handler in before.items():
+            signal.signal(one, handler)
     return context
 
 
@@ -98,6 +103,8 @@ def _main(
 
     if cache is not None:
         os.environ["LOOKFORWARD_CACHE"] = str(cache)
+    for one, handler in _HANDLERS.items():
+        signal.signal(one, handler)
     said = sys.stderr = io.StringIO()
     changes = 0
 

@@ -109,7 +109,7 @@ def test_only_the_newest_two_are_kept_and_the_same_step_may_be_saved_again(tmp_p
     for steps in (1, 2, 3, 3):
         run_to(trainer, steps)
         written = save_checkpoint(trainer, tmp_path / "checkpoints")
-        assert sorted(path.name for path in written.iterdir()) == ["state.json", "state.safetensors"]
+        assert sorted(path.name for path in written.iterdir()) == ["SHA256SUMS", "state.json", "state.safetensors"]
     found = list_checkpoints(tmp_path / "checkpoints")
     assert [path.name for path in found] == ["step-000002", "step-000003"]
     assert found == sorted((tmp_path / "checkpoints").iterdir())  # and nothing else

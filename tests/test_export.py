@@ -44,9 +44,9 @@ def test_plain_diffusers_draws_the_same_image_to_the_bit(teapot: Personalized, t
 
 def test_nothing_but_safetensors_json_text_and_a_picture(teapot: Personalized) -> None:
     files = exported(teapot.run.folder)
-    assert {Path(name).suffix for name in files} <= {".safetensors", ".json", ".txt", ".md", ".png"}
+    assert {Path(name).suffix for name in files} <= {"", ".safetensors", ".json", ".txt", ".md", ".png"}
     assert {Path(name).parts[0] for name in files} == {
-        "README.md", "lookforward.json", "model_index.json", "samples.png",
+        "README.md", "SHA256SUMS", "lookforward.json", "model_index.json", "samples.png",
         "scheduler", "text_encoder", "tokenizer", "unet", "vae",
     }  # fmt: skip
     index = json.loads(files["model_index.json"])

@@ -29,6 +29,7 @@ from lookforward.models.families.sd import SD
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.runs.folder import MANIFEST, Run, open_run
+from lookforward.whole import write_sums
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -195,6 +196,7 @@ def test_the_layout_is_that_of_the_family(run: Command, exports: dict[str, Path]
     manifest = json.loads((other / MANIFEST).read_text())
     for name, said in (("flux", "FLUX.1"), ("deep", "no family 'deep'")):
         (other / MANIFEST).write_text(json.dumps(manifest | {"family": name}))
+        write_sums(other)
         status, _, err = run("export", other, "--format", "comfyui", "--output", "out")
         assert (status, said in err) == (2, True), err
         assert not Path("out").exists()

@@ -357,7 +357,7 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--negative", "b", "--guidance", "1"], "set guidance above 1"),
         (["{teapot}", "a", "--adapter", "{teapot}"], "holds a full model, which cannot be loaded into another"),
         (["{teapot}", "a", "--adapter", "{lora}:much"], "write EXPORT:STRENGTH with a number, such as .*style:0.8"),
-        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"the strength must be in \[-10, 10\]"),
+        (["{teapot}", "a", "--adapter", "{lora}:nan"], r"strength = nan must be in \[-10, 10\]"),
         (["{teapot}", "a", "--adapter", "{model}"], "is a base model: give a run folder or an export"),
         (["{teapot}", "--like", "no.png"], r"no\.png cannot be read as a PNG"),
         (["nowhere", "a"], "There is no run folder nowhere"),

@@ -28,6 +28,7 @@ from lookforward.models.sampling import draw_images
 
 TORCHAO = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="needs the extra memory")
 LOW = ["bf16", pytest.param("int8", marks=TORCHAO), pytest.param("fp8", marks=TORCHAO)]
+KINDS = {"bf16": "Parameter", "int8": "Int8Tensor", "fp8": "Float8Tensor"}  # of a frozen weight
 # Largest error of x̂_0, of its largest number, against single precision; docs/memory.md states them
 WITHIN = {"bf16": 0.01, "int8": 0.002, "fp8": 0.02}
 
@@ -61,8 +62,7 @@ def test_a_lora_in_single_precision_trains_over_weights_in_low_precision(
     asked = {"model__weights": weights, "model__precision": precision_of(weights), "adapter__train_text_encoder": text}
     components = build(*subject_of(**asked))
     layer = components.pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.base_layer
-    kinds = {"bf16": "Parameter", "int8": "Int8Tensor", "fp8": "Float8Tensor"}
-    assert type(layer.weight).__name__ == kinds[weights]
+    assert type(layer.weight).__name__ == KINDS[weights]
     assert weights != "bf16" or layer.weight.dtype == torch.bfloat16
     before = {name: parameter.detach().clone() for name, parameter in components.trainer.parameters.items()}
     after = trained(components)
@@ -73,6 +73,21 @@ def test_a_lora_in_single_precision_trains_over_weights_in_low_precision(
     assert any("lora_B" in name for name in moved)
     assert any(name.startswith("text_encoder") for name in moved) == text
     assert all(not parameter.requires_grad for parameter in components.pipeline.vae.parameters())
+
+
+@pytest.mark.parametrize("adapter", ["loha", "lokr", "oft"])
+@pytest.mark.parametrize("weights", LOW)
+def test_adapters_of_peft_train_in_single_precision_over_low(weights: str, adapter: str, subject_of: Any) -> None:
+    asked = {"model__weights": weights, "model__precision": precision_of(weights), "adapter__name": adapter}
+    components = build(*subject_of(**asked, adapter__train_text_encoder=True))
+    layer = components.pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.base_layer
+    assert layer.weight.dtype == torch.bfloat16 if weights == "bf16" else type(layer.weight).__name__ == KINDS[weights]
+    before = {name: parameter.detach().clone() for name, parameter in components.trainer.parameters.items()}
+    after = trained(components)
+    assert {value.dtype for value in (*before.values(), *after.values())} == {torch.float32}
+    assert all(bool(torch.isfinite(value).all()) for value in after.values())
+    moved = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert moved == {"unet", "text_encoder"}
 
 
 @pytest.mark.parametrize("weights", LOW)
@@ -215,6 +230,9 @@ def test_what_is_frozen_follows_from_the_adapter(subject_of: Any) -> None:
     for name, text, expected in (
         ("lora", True, both),
         ("dora", False, both),
+        ("loha", True, both),
+        ("lokr", True, both),
+        ("oft", True, both),
         ("full", True, set()),
         ("full", False, {"text_encoder"}),
         ("textual-inversion", True, {"unet"}),

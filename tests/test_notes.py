@@ -12,15 +12,18 @@ from PIL import Image
 
 from conftest import make_pipeline, save_image
 from errors import raises
-from jobs import SETTINGS, Command, exported, logged
+from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward import Personalized, load_personalized, load_settings, personalize
 from lookforward.adapters.textual_inversion import write_single_words
 from lookforward.assembly import build
+from lookforward.benchmark.methods import grid_methods, unread_notes
 from lookforward.data.prompts import clip_text, cut_note, names_subject, overlap, spelled
 from lookforward.data.subjects import read_subject
 from lookforward.exports.card import CARD
 from lookforward.exports.convert import convert
-from lookforward.exports.source import Source, find_source, notes_on
+from lookforward.exports.load import apply_export, load_export
+from lookforward.exports.merge import merge
+from lookforward.exports.source import Source, find_adapter, find_source, notes_on
 from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward.scores.measure import MeasureScore
@@ -108,8 +111,47 @@ def test_a_finished_run_is_made_longer(train: Any, tmp_path: Path) -> None:
 
 def test_a_run_whose_rate_falls_to_its_end_stays_as_long(train: Any) -> None:
     train("run", 2, **{"optimizer.decay": 0.5})
-    with raises("run-differs", "run.steps was 2, now 4"):
+    with raises("run-differs", "run.steps was 2, now 4", "optimizer.decay", "adapter.start"):
         train("run", 4, **{"optimizer.decay": 0.5})
+
+
+def test_a_finished_run_keeps_its_steps(
+    train: Any, photos: Path, tiny_model: Path, tmp_path: Path, command_line: Command
+) -> None:
+    train("run", 2)
+    before = tree(tmp_path / "run")
+    given = {**SETTINGS, "model.name": str(tiny_model)}
+    del given["run.steps"]
+    words = ["train", photos, "--class-noun", "teapot", "--recipe", "dreambooth", "--output", tmp_path / "run"]
+    status, out, err = command_line(*words, *as_options(given))
+    assert (status, err) == (0, "")
+    assert all(fact in out for fact in ("already finished", "run.steps = 2", "--steps"))
+    assert tree(tmp_path / "run") == before
+    again = personalize(photos, "teapot", output=tmp_path / "run", recipe="dreambooth", settings=given)
+    assert again.run.settings.run.steps == 2
+
+
+def test_settings_that_no_method_of_a_grid_reads() -> None:
+    given = {"critic.weight": 5.0, "objective.stride": 50}
+    alone = unread_notes(grid_methods(("dreambooth",), ("full",), given), given)
+    assert any("critic.weight = 5.0" in note for note in alone)
+    both = unread_notes(grid_methods(("dreambooth", "look-forward"), ("full",), given), given)
+    assert not any("critic.weight" in note for note in both)
+    assert any("objective.stride = 50" in note for note in both)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -11])
+def test_strengths_at_every_door(strength: float, tmp_path: Path) -> None:
+    one = source("a")
+    for use in (
+        lambda: merge([(one, strength)], tmp_path / "out"),
+        lambda: load_export(tmp_path, strength=strength),
+        lambda: apply_export(None, tmp_path, strength),  # pyright: ignore[reportArgumentType]
+        lambda: find_adapter("a", strength),
+        lambda: find_adapter(f"a:{strength}"),
+    ):
+        with raises("strength-range", strength):
+            use()
 
 
 def test_renamed_photos_are_the_same_in_another_order(tiny_model: Path, photos: Path, tmp_path: Path) -> None:

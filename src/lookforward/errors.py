@@ -1,4 +1,6 @@
-"""The one exception that users see: a sentence that says what is wrong and what to do about it."""
+"""The one exception that users see: a sentence that says what is wrong and what to do about it. And warnings."""
+
+import warnings
 
 
 class LookforwardError(Exception):
@@ -12,3 +14,12 @@ class LookforwardError(Exception):
     def __init__(self, message: str = "", code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+class LookforwardWarning(UserWarning):
+    """Something that the user should know, and that stops nothing. The command line prints it as a note."""
+
+
+def warn(message: str) -> None:
+    """Warn the user: `LookforwardWarning`."""
+    warnings.warn(message, LookforwardWarning, stacklevel=3)

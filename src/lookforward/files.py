@@ -44,6 +44,7 @@ def atomic_file(path: Path, remedy: str = REMEDY, *, shared: bool = False) -> It
             yield partial
             sync(partial)
             partial.replace(path)
+            sync(path.parent)
     except BaseException:
         _discard(partial)
         raise
@@ -62,18 +63,24 @@ def atomic_folder(folder: Path, remedy: str = REMEDY, *, shared: bool = False) -
     try:
         with writing(folder, remedy):
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            make_folder(partial)
             yield partial
             for path in partial.rglob("*"):
                 if not path.is_symlink():
                     sync(path)
             sync(partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-            sync(folder.parent)
+            _put_in_place(partial, folder)
     except BaseException:
         _discard(partial)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, and flush the names of those that are new. Raises OSError."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync(path.parent)
 
 
 def write_text(path: Path, text: str, remedy: str = REMEDY) -> None:
@@ -97,13 +104,18 @@ def write_tensors(
     Raises:
         LookforwardError: the disk is full or cannot be written.
     """
+    with atomic_file(path, shared=shared) as partial:
+        save_tensors(partial, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file in place, for use within `atomic_file`. Raises OSError or SafetensorError."""
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_file(path, shared=shared) as partial:
-        save_file(contiguous, partial, dict(metadata))
-        if metadata:
-            _sort_metadata(partial)
+    save_file(contiguous, path, dict(metadata))
+    if metadata:
+        _sort_metadata(path)
 
 
 def read_json(path: Path, shape: type[T]) -> T:
@@ -180,10 +192,13 @@ def digest_folder(folder: Path, pattern: str = "*") -> str:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
+    """Flush a file or a folder to the disk; a folder only where its file system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
@@ -227,6 +242,22 @@ def _damaged(where: object, problem: str) -> LookforwardError:
 
 def _partial(path: Path, shared: bool) -> Path:
     return path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}" if shared else f"{PARTIAL}{path.name}")
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Rename a finished folder. What was there goes only after that, so that a power cut leaves one of them."""
+    before = _partial(folder.with_name(f"replaced-{folder.name}"), True)
+    _discard(before)
+    if os.path.lexists(folder):
+        folder.rename(before)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if os.path.lexists(before):
+            before.rename(folder)
+        raise
+    sync(folder.parent)
+    _discard(before)
 
 
 def _discard(partial: Path) -> None:

@@ -58,7 +58,10 @@ class PeftAdapter:
                 module = policy.components[part]
                 _inject(self.kind(target_modules=layers, **self.options), module)
                 module.train(module.training)  # its new layers too
-                parameters |= {f"{part}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
+                learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
+                for parameter in learned.values():  # peft gives them the frozen layer's format
+                    parameter.data = parameter.data.float()
+                parameters |= {f"{part}.{name}": p for name, p in learned.items()}
         return parameters
 
     def detach(self, policy: DiffusionPolicy) -> None:

@@ -21,6 +21,8 @@ from lookforward.core.types import Batch, StepResult, Transition
 from lookforward.critics.value import ScaledCritic
 from lookforward.errors import LookforwardError
 
+MOST_GROWTH = 1000.0  # of the norm of the trained weights, beyond which a training has diverged
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -99,6 +101,27 @@ class Trainer:
     fused: bool = False
     step: int = 0
 
+    def __post_init__(self) -> None:
+        self._largest_norm = MOST_GROWTH * max(self._weight_norm(), 1.0)
+
+    def require_sound_weights(self) -> None:
+        """Raise LookforwardError if a trained weight is not finite, or their norm is beyond MOST_GROWTH of its start.
+
+        A start below 1, as of an adapter that begins at zero, counts as 1.
+        """
+        norm = self._weight_norm()
+        if not norm <= self._largest_norm:  # nan too
+            raise LookforwardError(
+                f"the norm of the trained weights is {norm:.3g}, beyond {self._largest_norm:.3g}: the training "
+                "diverged. Nothing of this step is saved. Start another run with a lower learning_rate.",
+                code="diverged",
+            )
+
+    @torch.no_grad()
+    def _weight_norm(self) -> float:
+        norms = torch._foreach_norm([p.detach() for p in self.parameters.values()])
+        return torch.stack([norm.double().to(norms[0].device) for norm in norms]).norm().item() if norms else 0.0
+
     def draw(self, examples: Examples | Buckets, generator: torch.Generator, count: int | None = None) -> Batch:
         """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""
         return self.processes.share(examples.draw(count or self.batch_size, self.policy.path, generator))
@@ -141,6 +164,7 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
         started = time.perf_counter()
         try:
             metrics = trainer.processes.mean(trainer.take_step(trainer))
+            trainer.require_sound_weights()
         except LookforwardError as error:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}", code=error.code) from error
         trainer.step += 1

@@ -14,7 +14,7 @@ from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import ChosenStep
-from lookforward.files import REMEDY, write_tensors, writing
+from lookforward.files import REMEDY, make_folder, writing
 from lookforward.report.curves import Line, curves
 from lookforward.runs.folder import Run
 from lookforward.runs.step_choice import (
@@ -27,6 +27,7 @@ from lookforward.runs.step_choice import (
     read_evaluations,
     write_evaluations,
 )
+from lookforward.whole import tensors_state, write_sealed_tensors
 
 
 class BestStep:
@@ -51,8 +52,8 @@ class BestStep:
                 found = self.validation.measure(trainer)
                 if found.step > 0:  # before the line that says so
                     with writing(run.candidates, REMEDY):
-                        run.candidates.mkdir(exist_ok=True)
-                    write_tensors(_weights(run, found.step), dict(trainer.parameters), {})
+                        make_folder(run.candidates)
+                    write_sealed_tensors(_weights(run, found.step), dict(trainer.parameters), {})
             rows.append(found)
             write_evaluations(run.evaluations, rows)
         if (scale := self.scale(rows)) is None:
@@ -119,6 +120,8 @@ class BestStep:
         """
         path = _weights(run, choice.step)
         try:
+            if tensors_state(path) == "damaged":
+                raise ValueError("its digest does not fit")
             values = load_file(path)
             device = next(iter(trainer.parameters.values())).device
             moved = {name: values[name].to(device) for name in trainer.parameters}

@@ -24,6 +24,7 @@ from lookforward.models.sampling import check_size, check_steps
 from lookforward.rewards.terms import parse_terms
 
 _MANY_TOKENS = 3  # in a word
+_ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "our", "their", "this", "that", "one", "some"])
 _FEW_STEPS = 10  # of a sampler; distilled models take 1 to 9
 
 
@@ -151,6 +152,11 @@ def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> li
         if tokens > _MANY_TOKENS * len(noun.split()):
             notes.append(
                 f"class noun {noun!r} is {tokens} tokens, so that the model may not know it: see the class images"
+            )
+        if noun.split()[0].casefold() in _ARTICLES and len(noun.split()) > 1:
+            notes.append(
+                f"class noun {noun!r} begins with {noun.split()[0]!r}, so that prompts say '{identifier} {noun}': "
+                f"give {' '.join(noun.split()[1:])!r}"
             )
         if learned:  # an identifier such as <dog> becomes a token of its own
             continue

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lookforward import stopping
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
@@ -20,6 +21,7 @@ from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
 from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
+from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card, ChosenStep
 from lookforward.exports.load import manifest_of
 from lookforward.exports.write import export
@@ -27,8 +29,9 @@ from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
 from lookforward.provenance.save import save_image
 from lookforward.report import contact_sheet
-from lookforward.runs.checkpoint import load_newest, save_checkpoint
-from lookforward.runs.folder import MANIFEST, Run, prepare
+from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint, set_damaged_aside
+from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
+from lookforward.runs.longer import as_made
 
 CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
@@ -58,9 +61,11 @@ class TrainingJob:
     run: Run = field(init=False)
     notes: tuple[str, ...] = field(init=False)
     resumed_at: int = field(init=False, default=0)
+    _kept: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        self.run, self.notes = self._prepare(), self.subject.notes
+        self.settings, self._kept = as_made(self.settings, self.folder / SETTINGS, self.given)
+        self.run, self.notes = self._prepare(), self._with_kept(self.subject.notes)
 
     def __iter__(self) -> Generator[StepResult]:
         """Yield each missing step after it was logged and, where due, saved."""
@@ -69,7 +74,8 @@ class TrainingJob:
         components = build(self.settings, self.subject, self.pipeline, self.given, self.processes)
         evaluation = self.settings.evaluation
         drawn = evaluation.watermark and evaluation.sample_every > 0
-        self.notes = (*components.notes, *watermark_notes(self.settings.data.resolution, drawn))
+        unmarked = watermark_notes(self.settings.data.resolution, drawn)
+        self.notes = self._with_kept((*components.notes, *unmarked))
         # After building, so that what cannot be built leaves no run behind
         with self.run.hold() if self.processes.main else nullcontext():
             finished = self._prepare().finished
@@ -79,7 +85,10 @@ class TrainingJob:
             if self.processes.main:
                 self.run.make_longer()
                 self.run.begin(self._digests)
-            yield from self._train(components)
+            yield from self._train_or_stop(components)
+
+    def _with_kept(self, notes: tuple[str, ...]) -> tuple[str, ...]:
+        return (self._kept, *notes) if self._kept else notes
 
     def _prepare(self) -> Run:
         """Raises if another process began another run in the folder meanwhile."""
@@ -89,6 +98,26 @@ class TrainingJob:
     def _digests(self) -> list[str]:
         return [*self.subject.digests, *class_image_digests(self.settings, self.subject)]
 
+    def _train_or_stop(self, components: RunComponents) -> Iterator[StepResult]:
+        """Train; if a signal asks for a stop, or a step fails, say what is kept. A stop is saved first."""
+        run, trainer = self.run, components.trainer
+        try:
+            with stopping.finishing():
+                yield from self._train(components)
+        except stopping.Stopped as stopped:
+            path = run.checkpoints / f"step-{trainer.step:06d}"
+            if self.processes.main and trainer.step > 0 and not path.is_dir():
+                save_checkpoint(trainer, run.checkpoints, components.model_hash)
+            what = f"after step {trainer.step}, which is saved" if trainer.step else "before the first step"
+            message = f"stopped {what}. Run the same command again to continue."
+            raise stopping.Stopped(stopped.number, message) from None
+        except LookforwardError as error:
+            if error.code not in ("diverged", "not-finite"):
+                raise
+            saved = list_checkpoints(run.checkpoints)
+            kept = f"The last whole checkpoint is {saved[-1]}." if saved else "No checkpoint was saved before it."
+            raise LookforwardError(f"{error} {kept}", error.code) from error
+
     def _train(self, components: RunComponents) -> Iterator[StepResult]:
         run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
         main, of_main = self.processes.main, self.processes.of_main
@@ -96,6 +125,7 @@ class TrainingJob:
         self.resumed_at = trainer.step
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
+            set_damaged_aside(run.checkpoints, trainer.step)
             run.forget_after(trainer.step)
             if best is not None:
                 best.forget_after(run, trainer.step)
@@ -108,6 +138,8 @@ class TrainingJob:
                 yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
                 if enough:
                     break
+                if of_main(stopping.requested()):
+                    raise stopping.Stopped(stopping.number())
         if main:
             self._export_result(components)
         self.processes.wait()  # so that all can read the export

@@ -15,6 +15,15 @@ from lookforward.rewards.terms import parse_terms
 
 def unused_settings(settings: Settings, given: Mapping[str, Any], subject: Subject) -> list[str]:
     """Notes of settings that change nothing. given: what the user wrote, by dotted names."""
+    return unread_settings(settings, given) + [
+        f"{name} = {_shown(settings.flat()[name])} changes nothing: {reason}"
+        for name, reason in _of_photos(settings, subject)
+        if name in given
+    ]
+
+
+def unread_settings(settings: Settings, given: Mapping[str, Any]) -> list[str]:
+    """As `unused_settings`, of those that change nothing whatever the photos are."""
     values = settings.flat() | _facts(settings)
     notes = []
     for name in (name for name in FIELDS if name in given):
@@ -26,11 +35,7 @@ def unused_settings(settings: Settings, given: Mapping[str, Any], subject: Subje
         if missing:
             needs = " and ".join(map(in_words, missing))
             notes.append(f"{name} = {_shown(values[name])} changes nothing: it needs {needs}")
-    return notes + [
-        f"{name} = {_shown(values[name])} changes nothing: {reason}"
-        for name, reason in _of_photos(settings, subject)
-        if name in given
-    ]
+    return notes
 
 
 def _facts(settings: Settings) -> dict[str, bool]:

@@ -128,10 +128,12 @@ def _undisturbed(trainer: Trainer) -> Iterator[None]:
     """Put the random streams back afterwards: an adapter may draw from its own in a forward pass."""
     streams = (trainer.generator, trainer.critic_generator, trainer.adapter_generator)
     before = [stream.get_state() for stream in streams]
-    with torch.random.fork_rng(devices=[]):
-        yield
-    for stream, state in zip(streams, before, strict=True):
-        stream.set_state(state)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:  # a stop may end a measurement
+        for stream, state in zip(streams, before, strict=True):
+            stream.set_state(state)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,9 +8,10 @@ import torch
 
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.environment import check_reward
+from lookforward.assembly.unused import unread_settings
 from lookforward.benchmark.plan import UNTOUCHED, method_label
 from lookforward.bundle import TOYBOX
-from lookforward.config.recipe import load_settings
+from lookforward.config.recipe import load_settings, written_settings
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
 
@@ -46,6 +47,26 @@ def grid_methods(
             raise LookforwardError(text, code="method-name-twice")
         methods[name] = (recipe, given)
     return methods
+
+
+def unread_notes(methods: Mapping[str, tuple[str, Mapping[str, Any]]], given: Mapping[str, Any]) -> list[str]:
+    """Notes of settings that no method of a grid reads, and of those of a user's own recipe that it does not read.
+
+    given: what the user gave for all methods, by dotted names.
+    """
+    notes: list[str] = []
+    trained = {name: method for name, method in methods.items() if name != UNTOUCHED}
+    unread = {
+        name: unread_settings(load_settings(recipe, overrides), written_settings(recipe, overrides))
+        for name, (recipe, overrides) in trained.items()
+    }
+    for setting in given:
+        of_each = [[note for note in some if note.startswith(f"{setting} = ")] for some in unread.values()]
+        if of_each and all(of_each):
+            notes.append(f"no method reads a setting: {of_each[0][0]}")
+    for name, some in unread.items():
+        notes += [f"{name}: {note}" for note in some if note.split(" = ")[0] not in given]
+    return notes
 
 
 def require_shared(settings: Settings, model: str = TOYBOX) -> None:

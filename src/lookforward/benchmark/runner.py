@@ -100,7 +100,7 @@ def run_grid(plan: Plan, folder: Path, executor: Executor, pause: float = PAUSE)
     missing: deque[CellKey] = deque()
     for key in plan.cells():
         cell = finished_cell(plan, folder, key)
-        if cell is None:
+        if cell is None or _lock_of(folder, key).exists():  # a kill may leave the lock of a finished cell
             missing.append(key)
         else:
             yield Outcome(key, "finished", False, cell)
@@ -153,13 +153,17 @@ def _dispatch(plan: Plan, folder: Path, executor: Executor, waiting: deque[CellK
                 locked[key] = time.monotonic() + pause
 
 
+def _lock_of(folder: Path, key: CellKey) -> Path:
+    return folder / "locks" / f"{cell_name(key)}.lock"
+
+
 def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outcome | None:
     """Run a cell unless it is finished; None if another process is running it.
 
     Raises:
         LookforwardError: it was run before with other settings.
     """
-    lock = folder / "locks" / f"{cell_name(key)}.lock"
+    lock = _lock_of(folder, key)
     try:
         with FileLock(lock, timeout=0):
             try:

@@ -71,7 +71,7 @@ def benchmark(
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.datasets.find import find_dataset
     from lookforward.benchmark.executors import InProcess, Processes
-    from lookforward.benchmark.methods import grid_methods
+    from lookforward.benchmark.methods import grid_methods, unread_notes
     from lookforward.benchmark.plan import Plan, Scoring
     from lookforward.benchmark.ray_cluster import RayCluster, require_ray
 
@@ -90,6 +90,7 @@ def benchmark(
             "Nothing to compare: give at least one recipe and one adapter.", code="nothing-to-compare"
         )
     methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
+    print_notes(unread_notes(methods, flatten(settings)))
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
     for note in data.notes:

@@ -1,11 +1,13 @@
 """Generate images into PNG files with metadata; never overwrite an image that has other metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lookforward.cli.console import console
+from lookforward import stopping
+from lookforward.cli.console import console, print_notes
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
 
@@ -16,23 +18,34 @@ _AT_ONCE = 8
 
 
 def draw_into(
-    folder: Path, pipeline: Any, pairs: list[tuple[str, int]], settings: dict[str, Any], record: dict[str, Any]
+    folder: Path,
+    pipeline: Any,
+    pairs: list[tuple[str, int]],
+    settings: dict[str, Any],
+    record: dict[str, Any],
+    *,
+    watermark: bool = True,
 ) -> None:
     """Draw each pair of prompt and seed into a file of its own in `folder`, and all of them onto a sheet.
 
-    settings: of the sampler. record: of the model, for the files.
+    settings: of the sampler. record: of the model, for the files. watermark: whether images carry the invisible
+    one, if they are large enough and its package is there.
 
     Raises:
         LookforwardError: the disk is full or cannot be written, or a setting is out of range.
     """
     from lookforward import __version__
+    from lookforward.assembly.marking import marked, needs_watermark, watermark_notes
     from lookforward.exports.png import PngMetadata, write_png, write_sheet
     from lookforward.models.families import family_of
     from lookforward.models.sampling import draw_images
+    from lookforward.provenance.watermark import is_available
     from lookforward.report import contact_sheet
 
     size = settings["resolution"] or family_of(pipeline).native_size(pipeline)
-    sampling = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
+    print_notes(watermark_notes(size, watermark))
+    sampling: dict[str, Any] = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
+    sampling["watermark"] = watermark and is_available() and needs_watermark(size)
     drawings = [
         PngMetadata(
             text, seed, size=size, negative=settings["negative"] or "", version=__version__, **sampling, **record
@@ -41,11 +54,12 @@ def draw_into(
     ]
     names = _file_names(drawings, folder)
     images: list[np.ndarray] = []
-    with writing(folder):
+    with writing(folder), _kept(folder, images, len(pairs)), stopping.finishing():
         for start in range(0, len(pairs), _AT_ONCE):  # what was drawn is kept if the next is interrupted
             some = drawings[start : start + _AT_ONCE]
             texts, numbers = [d.prompt for d in some], [d.seed for d in some]
-            for drawing, pixels in zip(some, draw_images(pipeline, texts, numbers, **settings), strict=True):
+            drawn, _ = marked(list(draw_images(pipeline, texts, numbers, **settings)), watermark)
+            for drawing, pixels in zip(some, drawn, strict=True):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_png(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
                 images.append(pixels)
@@ -56,6 +70,16 @@ def draw_into(
         sheet = write_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
     console.print(f"{count} and {sheet.name} in {folder}")
+
+
+@contextmanager
+def _kept(folder: Path, images: "Sequence[np.ndarray]", count: int) -> Iterator[None]:
+    """Say which images there are if a signal asks for a stop."""
+    try:
+        yield
+    except stopping.Stopped as stopped:
+        message = f"stopped after {len(images)} of {count} images, in {folder}. Run the same command again for all."
+        raise stopping.Stopped(stopped.number, message) from None
 
 
 def _file_names(drawings: Sequence[Any], folder: Path) -> dict[str, str]:

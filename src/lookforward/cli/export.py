@@ -27,6 +27,7 @@ def export(
     """
     from lookforward.exports.convert import convert
     from lookforward.exports.source import find_source
+    from lookforward.whole import SUMS
 
     source = find_source(run)
     folder = output or Path(run) / f"export-{format}"
@@ -35,7 +36,7 @@ def export(
             f"{run} is not a run folder: give the output folder with --output FOLDER.", code="output-missing"
         )
     convert(source, format, folder, strength)
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    files = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
     console.print(f"{folder}: {', '.join(files)}")
 
 

@@ -4,13 +4,16 @@ import ast
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lookforward import stopping
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, LookforwardWarning
 from lookforward.launch import process_count, speaks_for_all
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
@@ -43,13 +46,20 @@ _USE_LESS = "Close other programs that use it, or choose a smaller model or reso
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 0, with 2 if the request was wrong, or 3 if parts of it failed."""
+    """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 128 + a signal."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with stopping.listening():
+        _main(words)
+
+
+def _main(words: list[str]) -> None:
+    show = warnings.showwarning
     try:
         _require_shareable(words)
+        warnings.showwarning = partial(_show_note, show)
         if words[:1] == ["toybox"]:
             _run(require_bundle().commands(), words[1:], "lookforward toybox")
         elif words[:1] and words[0] in COMMAND_GROUPS:
@@ -65,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[0]
         _exit(2, f"the accelerator is out of memory. {remedy} ({detail})")
+    except stopping.Stopped as stopped:
+        _exit(128 + stopped.number, stopped.message or "stopped. Run the same command again to continue.")
     except KeyboardInterrupt:
         print(file=sys.stderr)
         _exit(130, "stopped. Run the same command again to continue.")
@@ -72,6 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if process_count() > 1 and not speaks_for_all():
             _leave(1)
         raise
+    finally:
+        warnings.showwarning = show
+
+
+def _show_note(show: Callable[..., None], message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+    """A warning for the user is a note on one line; others are shown as Python does."""
+    if not issubclass(category, LookforwardWarning):
+        show(message, category, *where, **more)
+    elif os.environ.get("RANK", "0") == "0":
+        print(f"Note: {message}", file=sys.stderr)
 
 
 def find_command(name: str, module: str = "") -> Command:

@@ -59,7 +59,9 @@ def train(
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
+    resolved = job.settings
     if job.run.finished:
+        print_notes(note for note in job.notes if note not in subject.notes)
         console.print(f"{folder} is already finished. Generate images with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, written, processes)

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from PIL import Image
 
 from lookforward.data.photo import Pixels
 from lookforward.data.photos import load_photos
-from lookforward.files import atomic_file, writing
+from lookforward.errors import warn
+from lookforward.files import atomic_file, make_folder, writing
 from lookforward.provenance.origin import Origin
 from lookforward.provenance.save import save_image
+from lookforward.whole import png_state, seal_png
 
 Draw = Callable[[list[str], list[int]], Pixels]  # prompts and seeds to images (n, resolution, resolution, 3)
 
@@ -68,18 +71,32 @@ def read_class_images(folder: Path, resolution: int) -> Pixels:
 
 
 def _read(path: Path, resolution: int) -> Pixels | None:
-    """A cached image; None if it is missing or damaged."""
+    """A cached image; None if it is missing or damaged. One of an earlier version, which has no digest, gets one."""
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError):  # Pillow raises either for a damaged PNG
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return pixels if pixels.shape == (resolution, resolution, 3) else None
+    except OSError:
+        data = b""
+    state, pixels = png_state(data), None
+    try:
+        with Image.open(BytesIO(data), formats=["PNG"]) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError):  # Pillow raises any of them for a damaged PNG
+        state = "damaged"
+    if state == "damaged" or pixels is None or pixels.shape != (resolution, resolution, 3):
+        warn(f"The class image {path} is damaged: it is drawn again.")
+        return None
+    if state == "unknown":
+        warn(f"The class image {path} has no digest: an earlier version drew it. It is used, and has one from now on.")
+        _write(pixels, path, Origin("class image"))
+    return pixels
 
 
 def _write(image: Pixels, path: Path, origin: Origin) -> None:
     remedy = "Free disk space, or set LOOKFORWARD_CACHE to a folder that can be written."
     with writing(path, remedy):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     with atomic_file(path, remedy, shared=True) as partial:
         save_image(image, partial, origin, format="PNG")
+        partial.write_bytes(seal_png(partial.read_bytes()))

@@ -106,6 +106,8 @@ def load_subject(
         buckets=buckets,
     )
     few = f"{loaded.counted}: {ADVICE}"
+    if isinstance(photos, str | Path) and Path(photos).is_file():
+        few = f"{photos} is one photo and not a folder: give the folder that it is in, {Path(photos).parent}"
     if len(loaded.photos) < FEW_PHOTOS and not allow_few:
         raise LookforwardError(
             f"{few}, or train on fewer with --data.allow-few (in Python, data.allow_few).", "photos-few"

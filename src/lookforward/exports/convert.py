@@ -10,9 +10,9 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import SAMPLES, Card
 from lookforward.exports.merge import merge
 from lookforward.exports.source import Source
-from lookforward.exports.write import require_new
-from lookforward.files import atomic_folder
+from lookforward.exports.write import require_finite_weights, require_new
 from lookforward.models.families import FAMILIES
+from lookforward.whole import whole_folder
 
 _REMEDY = "The export is intact: make room, or give another --output."
 
@@ -42,7 +42,7 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
     if layout == "merged":
         merge([(source, 1.0 if strength is None else strength)], folder)
         return
-    with atomic_folder(folder, _REMEDY) as partial:
+    with whole_folder(folder, _REMEDY) as partial:
         if layout == "diffusers":
             shutil.copytree(export, partial, dirs_exist_ok=True)
             return
@@ -55,3 +55,4 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
         if word and source.manifest["noun_in_prompt"]:
             word += f" {source.manifest['class_noun']}"
         Card(source.manifest, settings, samples=export / SAMPLES, loading=loading, word=word).write(partial)
+        require_finite_weights(partial)

@@ -15,6 +15,7 @@ from lookforward.files import read_json
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
+from lookforward.whole import require_whole
 
 # Key of the manifest to setting
 _KEYS = {
@@ -28,6 +29,7 @@ _KEYS = {
     "sample_steps": "evaluation.sampler_steps",
     "guidance": "evaluation.guidance",
 }
+MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
 _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
 
 
@@ -49,7 +51,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an export.
 
     Raises:
-        LookforwardError: the folder is no export.
+        LookforwardError: the folder is no export, or a file of it is damaged.
     """
     try:
         manifest = read_json(folder / MANIFEST, dict[str, Any])
@@ -64,7 +66,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "of lookforward does not know: use the version that wrote it.",
             code="export-version",
         )
+    remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
+    require_whole(folder, "The export", remedy, expected="digests" in manifest)
     return manifest
+
+
+def check_strength(strength: float, what: str = "") -> None:
+    """Raise LookforwardError unless an adapter can be used at this strength; what: how the message begins."""
+    if not -MOST_STRENGTH <= strength <= MOST_STRENGTH:  # nan too
+        raise LookforwardError(
+            f"{f'{what}: ' if what else ''}strength = {strength:g} must be in [-{MOST_STRENGTH}, {MOST_STRENGTH}].",
+            code="strength-range",
+        )
 
 
 def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
@@ -73,8 +86,9 @@ def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> St
     strength: of an adapter; a full export has none.
 
     Raises:
-        LookforwardError: the folder is no export, or its base model cannot be loaded.
+        LookforwardError: the folder is no export, its base model cannot be loaded, or the strength is not in [-10, 10].
     """
+    check_strength(strength)
     manifest = read_manifest(folder)
     if find_spec(ADAPTERS, manifest["adapter"], "adapter").is_whole_model:
         return build_pipeline(str(folder), device)
@@ -112,8 +126,10 @@ def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: floa
     """Put the adapter of an export into a pipeline, beside those that it holds already.
 
     Raises:
-        LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline.
+        LookforwardError: the folder is no export, or the export of a whole model, or does not fit the pipeline; or the
+            strength is not in [-10, 10].
     """
+    check_strength(strength)
     load = find_spec(ADAPTERS, read_manifest(folder)["adapter"], "adapter").load
     if load is None:
         raise LookforwardError(

@@ -12,11 +12,11 @@ from lookforward.adapters.specs import FULL
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
-from lookforward.exports.load import build_base
+from lookforward.exports.load import build_base, check_strength
 from lookforward.exports.source import Source, notes_on
-from lookforward.exports.write import require_new, write_manifest
-from lookforward.files import atomic_folder
+from lookforward.exports.write import require_finite_weights, require_new, write_manifest
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.whole import whole_folder
 
 
 def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "auto") -> tuple[str, ...]:
@@ -25,8 +25,11 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     A whole model at a strength is interpolated between its base model (0) and itself (1).
 
     Raises:
-        LookforwardError: one cannot be baked in or does not fit, or `folder` is taken or cannot be written.
+        LookforwardError: one cannot be baked in or does not fit, a strength is not in [-10, 10], or `folder` is taken
+            or cannot be written.
     """
+    for source, weight in sources:
+        check_strength(weight, source.given)
     require_new(folder)
     (first, strength), *others = sources
     for source, _ in sources:
@@ -43,10 +46,11 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     manifest = {**named.manifest, "adapter": FULL.name, "merged": [s.describe(w) for s, w in sources if s.folder]}
     merged = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
     settings = named.run.settings if named.run and len(sources) == 1 else None
-    with atomic_folder(folder, "Make room, or give another --output.") as partial:
+    with whole_folder(folder, "Make room, or give another --output.") as partial:
         save_pipeline(DiffusionPolicy(pipeline), partial)
         Card(manifest, settings, merged=merged).write(partial)
         write_manifest(partial, manifest)
+        require_finite_weights(partial)
     return notes_on(first, others)
 
 

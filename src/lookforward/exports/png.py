@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from lookforward.errors import LookforwardError
-from lookforward.files import structure
+from lookforward.files import atomic_file, structure
 from lookforward.provenance.origin import Origin
 from lookforward.provenance.save import save_image
 
@@ -92,16 +92,17 @@ def write_png(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> N
     """Write an image, (h, w, 3) uint8, with its metadata. The same image and metadata give the same bytes.
 
     Raises:
-        OSError: the disk is full or cannot be written.
+        LookforwardError: the disk is full or cannot be written.
     """
-    save_image(pixels, path, metadata.origin(), format="PNG", text=metadata.text())
+    with atomic_file(path, shared=True) as partial:
+        save_image(pixels, partial, metadata.origin(), format="PNG", text=metadata.text())
 
 
 def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata]) -> Path:
     """Write a sheet of images; returns its path, with a number if `path` has another sheet.
 
     Raises:
-        OSError: the disk is full or cannot be written.
+        LookforwardError: the disk is full or cannot be written.
     """
     drawn = json.dumps([asdict(replace(one, version="")) for one in metadata])
     digest = hashlib.sha256(drawn.encode()).hexdigest()
@@ -109,7 +110,8 @@ def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata])
     while place.exists() and _sheet_digest(place) != digest:
         number += 1
         place = path.with_name(f"{path.stem}-{number}.png")
-    save_image(sheet, place, sheet_origin("sheet", metadata), format="PNG", text={_SHEET: digest})
+    with atomic_file(place, shared=True) as partial:
+        save_image(sheet, partial, sheet_origin("sheet", metadata), format="PNG", text={_SHEET: digest})
     return place
 
 

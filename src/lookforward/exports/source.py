@@ -17,8 +17,8 @@ from lookforward.bundle import TOYBOX
 from lookforward.config.groups import EvaluationSettings
 from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
-from lookforward.exports.card import subject_of
-from lookforward.exports.load import apply_export, load_export, read_manifest
+from lookforward.exports.card import base_name, subject_of
+from lookforward.exports.load import apply_export, check_strength, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.families import family_named
 from lookforward.models.load_pipeline import build_pipeline, find_device
@@ -87,6 +87,21 @@ class Source:
         return self.folder
 
 
+def drawn_with(source: Source, digest: str, others: Sequence[tuple[Source, float]] = ()) -> dict[str, Any]:
+    """What the metadata of images record of the model that draws them. digest: `model_hash` of its pipeline.
+
+    others: further adapters with their strengths.
+    """
+    whole = source.manifest["adapter"] == FULL.name
+    adapters = [*others] if whole else [(source, 1.0), *others]
+    return {
+        "model": source.name if whole else base_name(source.manifest["model"]),
+        "model_hash": digest,
+        "adapters": [other.describe(strength) for other, strength in adapters],
+        "run": source.run.folder.resolve().name if source.run else source.name if source.folder else "",
+    }
+
+
 def device_of(source: Source) -> str:
     """Where to draw with it: on the device of its run, or on the best one if this machine has no such device."""
     if source.run is None:
@@ -151,8 +166,7 @@ def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
         raise LookforwardError(
             f"{given}: write EXPORT:STRENGTH with a number, such as {name}:0.8.", "strength-number"
         ) from None
-    if not -10 <= strength <= 10:  # nan too
-        raise LookforwardError(f"{given}: the strength must be in [-10, 10].", "strength-range")
+    check_strength(strength, given)
     return find_source(name), strength
 
 

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from lookforward.core.protocols import Adapter
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
-from lookforward.files import atomic_folder, unreadable, write_json
+from lookforward.files import unreadable, write_json
 from lookforward.runs.folder import MANIFEST
+from lookforward.whole import SUMS, whole_folder
 
 
 def export(adapter: Adapter, policy: Any, folder: Path, manifest: Mapping[str, Any], card: Card | None = None) -> None:
@@ -20,16 +23,31 @@ def export(adapter: Adapter, policy: Any, folder: Path, manifest: Mapping[str, A
     Raises:
         LookforwardError: the disk is full or cannot be written; an earlier export stays as it is.
     """
-    with atomic_folder(folder) as partial:
+    with whole_folder(folder) as partial:
         adapter.export(policy, partial)
         if card is not None:
             card.write(partial)
         write_manifest(partial, manifest)
+        require_finite_weights(partial)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `lookforward.json`, which makes a folder an export."""
-    write_json(folder / MANIFEST, dict(manifest))
+    write_json(folder / MANIFEST, {**manifest, "digests": SUMS})
+
+
+def require_finite_weights(folder: Path) -> None:
+    """Raise LookforwardError (code "not-finite") if a weight in the safetensors files of a folder is no number."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(name)
+                if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                    raise LookforwardError(
+                        f"The weight {name} is not finite, so nothing is exported: the training diverged. Lower the "
+                        "learning rate, or use an earlier checkpoint.",
+                        "not-finite",
+                    )
 
 
 def require_new(folder: Path) -> None:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from lookforward.core.types import CachedLatents, Conditioning
 from lookforward.data.class_images import cache_folder
-from lookforward.files import write_tensors, writing
+from lookforward.errors import warn
+from lookforward.files import make_folder, writing
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.whole import tensors_state, write_sealed_tensors
 
 _REMEDY = "Free disk space, set LOOKFORWARD_CACHE to a folder that can be written, or leave model.cache out."
 
@@ -78,11 +80,21 @@ class EncodingCache:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, float]] | None:
     """Tensors and numbers of a file; None if it is missing or damaged."""
     try:
+        state = tensors_state(path)
+        if state == "damaged":
+            warn(f"{path} is damaged: it is made again.")
+            return None
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return {name: _laid_out(tensors[name], about["strides"][name]) for name in tensors}, about["numbers"]
+        found = {name: _laid_out(tensors[name], about["strides"][name]) for name in tensors}, about["numbers"]
+        if state == "unknown":
+            warn(f"{path} has no digest: an earlier version wrote it, so damage to it cannot be noticed.")
+        return found
+    except FileNotFoundError:
+        return None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        warn(f"{path} is damaged: it is made again.")
         return None
 
 
@@ -93,7 +105,7 @@ def _laid_out(tensor: Tensor, strides: Sequence[int]) -> Tensor:
 
 def _write(path: Path, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
     with writing(path, _REMEDY):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     strides = {name: tensor.stride() for name, tensor in tensors.items()}
     about = json.dumps({"numbers": numbers, "strides": strides})
-    write_tensors(path, tensors, {"about": about}, shared=True)
+    write_sealed_tensors(path, tensors, {"about": about}, shared=True)

@@ -24,6 +24,7 @@ from lookforward.models.weight_files import (
     local_folder,
     no_progress_bars,
 )
+from lookforward.whole import SUMS, require_whole
 
 
 def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None) -> Any:
@@ -74,6 +75,8 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
         LookforwardError: it is of no known family, a part is missing or unreadable, or the hub cannot be reached.
     """
     folder = local_folder(source, _fetch_pipeline)
+    if (folder / SUMS).is_file():
+        require_whole(folder, "The model", "Copy or export it again.", expected=True)
     index = folder / "model_index.json"
     if not index.is_file():
         raise LookforwardError(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lookforward import stopping
 from lookforward.errors import LookforwardError
 from lookforward.models.digests import weight_digests
 from lookforward.models.families import family_of
@@ -57,7 +58,12 @@ def draw_images(
     images = []
     family = family_of(pipeline)
     large = (resolution or family.native_size(pipeline)) >= LARGE
-    with _sampling(pipeline, scheduler), _one_by_one(pipeline, large), _in_its_precision(pipeline):
+    with (
+        _sampling(pipeline, scheduler),
+        _one_by_one(pipeline, large),
+        _in_its_precision(pipeline),
+        _stoppable(pipeline),
+    ):
         for start in range(0, len(prompts), batch):
             chosen = slice(start, start + batch)
             # One for each image: a scheduler that adds noise at each step draws that of an image from its own too
@@ -72,6 +78,12 @@ def draw_images(
                 output_type="np",
                 return_dict=False,
             )[0]
+            if not np.isfinite(drawn).all():
+                raise LookforwardError(
+                    "The model draws images that are not finite: its weights are ruined, or the precision is too low. "
+                    "Use an earlier export, or fp32.",
+                    code="not-finite",
+                )
             images.append((np.asarray(drawn) * 255).round().astype(np.uint8))  # as diffusers does for PIL
     return np.concatenate(images)
 
@@ -133,6 +145,17 @@ def _in_its_precision(pipeline: Any) -> AbstractContextManager[object]:
     if any(part is not None and has_low_precision(part) for part in parts):
         return torch.autocast(pipeline.device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+@contextmanager
+def _stoppable(pipeline: Any) -> Iterator[None]:
+    """Look for a stop before each step of the sampler."""
+    denoiser: torch.nn.Module = getattr(pipeline, family_of(pipeline).denoiser)
+    hook = denoiser.register_forward_pre_hook(lambda *_: stopping.check())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

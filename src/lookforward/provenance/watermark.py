@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SMALLEST = 256  # pixels a side: the network cannot hide 32 bits in less
-LARGEST = 1024  # pixels a side that are read at full size: a larger image is made smaller, which spares memory
+LARGEST = 768  # pixels a side that the network sees: of a larger image it sees a smaller copy, which spares time and memory
 ENOUGH = 26  # bits of 32 that must be right. docs/provenance.md has the rates at this threshold
 MISSING = (
     "Images carry no invisible watermark, since its package is not installed: pip install lookforward[watermark], or "
@@ -48,14 +48,22 @@ def is_available() -> bool:
 def embed(pixels: Pixels, method: str = METHOD) -> Pixels:
     """The image with the watermark: (h, w, 3) uint8, as it was given where a side is under 256 pixels.
 
-    The image is also as it was where the package is missing; `is_available` says so. method: of the package.
+    What the network changes of a smaller copy is enlarged and added to a large image. The image is as it was where the
+    package is missing, too; `is_available` says so. method: of the package.
     """
     library = _library()
     if library is None or min(pixels.shape[:2]) < SMALLEST:
         return pixels
+    small = pixels
+    while max(small.shape[:2]) > LARGEST and min(small.shape[:2]) >= 2 * SMALLEST:
+        small = _scaled(small, 0.5)
     encoder = library.WatermarkEncoder()
     encoder.set_watermark("bits", _MESSAGE.tolist())
-    return np.ascontiguousarray(encoder.encode(_reversed(pixels), method)[..., ::-1])
+    found = encoder.encode(_reversed(small), method)[..., ::-1]
+    if small is pixels:
+        return np.ascontiguousarray(found)
+    changes = [_enlarged(change, pixels.shape[:2]) for change in np.moveaxis(found.astype(np.float32) - small, 2, 0)]
+    return np.clip(np.rint(pixels + np.stack(changes, axis=2)), 0, 255).astype(np.uint8)
 
 
 def detect(pixels: Pixels, method: str = METHOD) -> Detection | None:
@@ -76,20 +84,20 @@ def detect(pixels: Pixels, method: str = METHOD) -> Detection | None:
 
 
 def _views(pixels: Pixels) -> Iterator[Pixels]:
-    """The image as it is, at half its size, and at twice its size if it is small; none under 256 pixels a side."""
-    while max(pixels.shape[:2]) > 2 * LARGEST:
-        pixels = _scaled(pixels, 0.5)
-    if max(pixels.shape[:2]) <= LARGEST:
-        yield _padded(pixels)
-    if max(pixels.shape[:2]) >= 2 * SMALLEST:
-        yield _padded(_scaled(pixels, 0.5))
-    if max(pixels.shape[:2]) < 2 * SMALLEST:
-        yield _padded(_scaled(pixels, 2))
+    """The image as it is, at half its size and so on, and at twice its size, so far as the network takes them."""
+    for factor in (1.0, 0.5, 0.25, 0.125, 2.0):
+        if SMALLEST <= round(max(pixels.shape[:2]) * factor) <= LARGEST:
+            yield _padded(pixels if factor == 1 else _scaled(pixels, factor))
 
 
 def _scaled(pixels: Pixels, factor: float) -> Pixels:
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _enlarged(change: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """One channel, (h, w) float32, at another size."""
+    return np.asarray(Image.fromarray(change).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def _padded(pixels: Pixels) -> Pixels:

@@ -1,7 +1,7 @@
 """Save and resume: everything that a training step reads or changes, written whole or not at all.
 
-A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors` and `state.json`. A run that is resumed from
-it continues to the same bits.
+A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors`, `state.json` and the digests of both. A run
+that is resumed from it continues to the same bits. One that is damaged is passed over and kept aside.
 """
 
 import re
@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
-from lookforward.errors import LookforwardError
-from lookforward.files import atomic_folder, read_json, write_json
+from lookforward.errors import LookforwardError, warn
+from lookforward.files import REMEDY, read_json, sync, write_json, writing
+from lookforward.whole import require_whole, whole_folder
 
-FORMAT = 4
+FORMAT = 5
+WITHOUT_DIGESTS = 4  # the format of before
 KEEP = 2  # the newest, and the one before it in case a disk only claims to have written
 _NAME = re.compile(r"step-(\d{6,})")
 _GENERATORS = ("generator", "critic_generator", "adapter_generator")
@@ -42,59 +44,107 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
     model_hash: of the model that was untouched when the run began, "" where unknown.
 
     Raises:
-        LookforwardError: the disk is full or cannot be written; earlier checkpoints stay as they are.
+        LookforwardError: the disk is full or cannot be written, or the state is not finite; earlier checkpoints stay as
+            they are.
     """
     target = folder / f"step-{trainer.step:06d}"
     # Cloned where tensors share memory (tied weights), which safetensors refuses
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(trainer).items()}
+    if bad := _not_finite(tensors):
+        raise LookforwardError(
+            f"Step {trainer.step} is not saved: {bad} is not finite. Lower the learning rate.", "not-finite"
+        )
     record = Record(trainer.step, FORMAT, trainer.critic_updater is not None, model_hash)
-    with atomic_folder(target) as partial:
+    with whole_folder(target) as partial:
         save_file(tensors, partial / "state.safetensors")
         write_json(partial / "state.json", vars(record))
     found = list_checkpoints(folder)
-    # A later one could not be read, or this run would have resumed from it
-    kept = found[: found.index(target) + 1][-KEEP:]
-    for other in found:
-        if other not in kept:
-            shutil.rmtree(other, ignore_errors=True)
+    for other in found[: max(0, found.index(target) + 1 - KEEP)]:
+        shutil.rmtree(other, ignore_errors=True)
     return target
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints in `folder`, oldest first."""
     found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+    return sorted(found, key=_step_of)
 
 
 def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
     """Restore the newest readable checkpoint; False if there is none. model_hash: of the model as it is now.
 
+    Warns of those that were passed over.
+
     Raises:
         LookforwardError: there are checkpoints, but none can be read or fits this run, or the run began on other
             weights of its base model.
     """
-    problems = []
+    problems: dict[Path, Exception] = {}
     for path in reversed(list_checkpoints(folder)):
         try:
-            record = read_json(path / "state.json", Record)
-            if model_hash and record.model_hash not in ("", model_hash):
-                raise LookforwardError(
-                    f"{folder.parent} began on other weights of its base model than these. Restore those weights, or "
-                    "delete the run folder to start again.",
-                    "model-changed",
-                )
-            _restore(trainer, record, load_file(path / "state.safetensors"))
-            return True
+            _load(trainer, path, model_hash)
         except (LookforwardError, OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            if isinstance(error, LookforwardError) and error.code == "model-changed":
-                raise
-            problems.append(f"{path.name}: {error}")
+            problems[path] = error
+            continue
+        for bad, error in problems.items():
+            warn(f"{bad} was passed over ({error}): the run goes on from {path.name}.")
+        return True
+    changed = [error for error in problems.values() if getattr(error, "code", "") == "model-changed"]
+    if changed and len(changed) == len(problems):
+        raise changed[0]
     if problems:
+        reasons = "; ".join(f"{path.name}: {error}" for path, error in problems.items())
         raise LookforwardError(
-            f"No checkpoint in {folder} can be used ({'; '.join(problems)}). Delete the run folder to start again.",
+            f"No checkpoint in {folder} can be used ({reasons}). Delete the run folder to start again.",
             "checkpoint-unusable",
         )
     return False
+
+
+def set_damaged_aside(folder: Path, step: int) -> None:
+    """Rename the checkpoints after `step`, which a run that goes on from there could not read.
+
+    Raises:
+        LookforwardError: they cannot be renamed.
+    """
+    with writing(folder, REMEDY):
+        for path in list_checkpoints(folder):
+            if _step_of(path) > step:
+                place, number = path.with_name(f"damaged-{path.name}"), 1
+                while place.exists():
+                    number += 1
+                    place = path.with_name(f"damaged-{path.name}-{number}")
+                path.rename(place)
+                sync(folder)
+
+
+def _load(trainer: Trainer, path: Path, model_hash: str) -> None:
+    """Restore one checkpoint; any error leaves the trainer as it was, unless its optimizer refuses what is there."""
+    record = read_json(path / "state.json", Record)
+    remedy = "The checkpoint before it takes its place."
+    require_whole(path, "The checkpoint", remedy, expected=record.format != WITHOUT_DIGESTS)
+    if record.step != _step_of(path):
+        raise ValueError(f"it is of step {record.step}")
+    if model_hash and record.model_hash not in ("", model_hash):
+        raise LookforwardError(
+            f"{path.parent.parent} began on other weights of its base model than these. Restore those weights, or "
+            "delete the run folder to start again.",
+            "model-changed",
+        )
+    tensors = load_file(path / "state.safetensors")
+    if bad := _not_finite(tensors):
+        raise ValueError(f"{bad} is not finite")
+    _restore(trainer, record, tensors)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of a tensor that holds a NaN or an infinity; "" if none does."""
+    floats = (item for item in tensors.items() if item[1].is_floating_point())
+    return next((name for name, tensor in floats if not bool(tensor.isfinite().all())), "")
 
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
@@ -119,12 +169,15 @@ def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> No
     saved, wanted = groups["policy"], trainer.parameters
     if saved.keys() != wanted.keys() or any(saved[n].shape != p.shape for n, p in wanted.items()):
         raise ValueError("it has other parameters than this run trains")
-    if record.format != FORMAT:
+    if record.format not in (FORMAT, WITHOUT_DIGESTS):
         raise ValueError(f"it has format {record.format} of another version of lookforward")
     if record.has_critic != (trainer.critic_updater is not None):
         raise ValueError("a run with another critic wrote it")
     if ("average" in groups) != (trainer.averages is not None):
         raise ValueError("a run with another optimizer.ema wrote it")
+    _check_moments(trainer.optimizer, groups.get("optimizer", {}))
+    if trainer.critic_updater is not None:
+        _check_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(saved[name])
@@ -151,6 +204,19 @@ def _flat(prefix: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]
             yield from _flat(f"{prefix}{name}/", value)
         elif isinstance(value, Tensor | int):
             yield f"{prefix}{name}", value if isinstance(value, Tensor) else torch.tensor(value)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless each parameter has the moments that a step of AdamW or Adam needs, of its shape."""
+    if type(optimizer) not in (torch.optim.AdamW, torch.optim.Adam) or not flat:
+        return  # of others, what is kept depends on the size of a parameter
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for place in sorted({int(key.partition("/")[0]) for key in flat}):
+        moments = {key.partition("/")[2]: value for key, value in flat.items() if key.startswith(f"{place}/")}
+        if place >= len(parameters) or moments.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"the optimizer's state {place} is {', '.join(sorted(moments))}")
+        if any(moments[name].shape != parameters[place].shape for name in ("exp_avg", "exp_avg_sq")):
+            raise ValueError(f"the optimizer's state {place} has another shape")
 
 
 def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:

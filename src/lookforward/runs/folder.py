@@ -25,8 +25,18 @@ from filelock import FileLock, Timeout
 from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
-from lookforward.files import PARTIAL, REMEDY, read_json, read_json_lines, unreadable, write_json, write_text, writing
-from lookforward.runs.longer import may_differ, set_aside, steps_of
+from lookforward.files import (
+    PARTIAL,
+    REMEDY,
+    make_folder,
+    read_json,
+    read_json_lines,
+    unreadable,
+    write_json,
+    write_text,
+    writing,
+)
+from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
 from lookforward.runs.photo_lines import photo_files, what_differs
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
@@ -135,6 +145,7 @@ class Run:
         before, now = self.settings.flat(), settings.flat()
         differing = [
             f"{name} was {before[name]!r}, now {now[name]!r}"
+            + (why_not(self.settings, settings) if name == "run.steps" else "")
             for name, one in FIELDS.items()
             if not one.spec.free and before[name] != now[name] and name not in may_differ(self.settings, settings)
         ]
@@ -169,7 +180,7 @@ class Run:
 
     def _make_folder(self) -> None:
         with writing(self.folder, REMEDY):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
 
     def _photos(self) -> list[str] | None:
         try:

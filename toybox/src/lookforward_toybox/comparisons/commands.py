@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from lookforward.cli.console import console, split_words
+from lookforward.cli.console import console, print_notes, split_words
 from lookforward.cli.grid import print_blocks, shown_outcomes
 from lookforward.cli.options import GridOptions
 from lookforward.config.reading import flatten
@@ -47,12 +47,13 @@ def compare(
         images: Number of images for each prompt.
         output: Output folder.
     """
-    from lookforward.benchmark.methods import grid_methods
+    from lookforward.benchmark.methods import grid_methods, unread_notes
     from lookforward.benchmark.plan import Plan
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = flatten(settings)
     methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
+    print_notes(unread_notes(methods, overrides))
     _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
 
 
@@ -99,6 +100,7 @@ def ablate(
         images: Number of images for each prompt.
         output: Output folder. Default: runs/ablate-NAME.
     """
+    from lookforward.benchmark.methods import unread_notes
     from lookforward_toybox.comparisons.ablations import find_ablation, plan_ablation, with_values
     from lookforward_toybox.comparisons.pages import write_ablation
 
@@ -108,6 +110,7 @@ def ablate(
     plan = plan_ablation(
         ablation, subjects or development_subjects(), range(seeds), flatten(settings), images=images, count=prompts
     )
+    print_notes(unread_notes(plan.methods, flatten(settings)))
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)
     print_blocks(write_ablation(cells, plan, ablation, folder))
