@@ -2,9 +2,9 @@
 
 python tools/measure_watermark.py FOLDER --size 256 --output watermark-256.jsonl
 
-FOLDER: photos, searched in all its folders. To them come photos of Toybox's world, enlarged. Every image makes one line of
-JSON, with the bits of 32 that were right after each change; an interrupted measurement goes on where it was. At the end,
-rates with 95% intervals (Wilson) are printed. docs/provenance.md has the results.
+FOLDER: photos, searched in all its folders. To them come photos of Toybox's world, enlarged. Every image makes one
+line of JSON, with the bits of 32 that were right after each change; an interrupted measurement goes on where it was. At
+the end, rates with 95% intervals (Wilson) are printed. docs/provenance.md has the results.
 """
 
 import argparse

@@ -101,9 +101,7 @@ class Personalized:
             "scheduler": scheduler,
         }
         seeds = list(range(seed, seed + count))
-        drawn = draw_images(
-            self.pipeline, [text] * count, seeds, resolution=size, negative=negative, **sampling
-        )
+        drawn = draw_images(self.pipeline, [text] * count, seeds, resolution=size, negative=negative, **sampling)
         images, is_marked = marked(list(drawn), watermark)
         sampling["scheduler"] = scheduler or next(iter(family_of(self.pipeline).schedulers))
         whole = PngMetadata(
@@ -127,6 +125,7 @@ def personalize(
     on_step: Callable[[StepResult], None] | None = None,
     settings: Mapping[str, Any] | None = None,
     until_best: bool = False,
+    consent: str = "",
     **options: Unpack[Options],
 ) -> Personalized:
     """Train a model on the photos, or continue a training that was interrupted, and load the result.
@@ -137,7 +136,8 @@ def personalize(
     step. options: the settings that change most often (model, reward, adapter, identifier, steps, batch_size,
     learning_rate, resolution, seed, device, precision). settings: any others by their dotted names, such as
     {"critic.weight": 0.5}; docs/settings.md lists them. until_best: end when identity and prompt following no
-    longer gain, and load the best step; no number of steps is needed.
+    longer gain, and load the best step; no number of steps is needed. consent: who took the photos, and that they and
+    whoever is shown agree; run and model card record it, and photos of people need it.
 
     What the command line prints as notes is warned of (`UserWarning`), and in the result's `notes`.
 
@@ -152,7 +152,7 @@ def personalize(
     subject = read_subject(photos, resolved)
     folder = Path(output) if output is not None else default_output(resolved)
     processes = join_processes(resolved.model.device)
-    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback

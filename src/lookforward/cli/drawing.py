@@ -103,6 +103,7 @@ def _shows_another(path: Path, drawing: Any) -> bool:
     from lookforward.exports.png import read_metadata
 
     try:
-        return path.exists() and replace(read_metadata(path), version="") != replace(drawing, version="")
+        blank = {"version": "", "run": ""}  # which earlier versions did not record
+        return path.exists() and replace(read_metadata(path), **blank) != replace(drawing, **blank)
     except LookforwardError:
         return True

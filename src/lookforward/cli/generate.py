@@ -30,7 +30,7 @@ def generate(
     watermark: bool = True,
     output: Path | None = None,
 ) -> None:
-    """Generate images and a contact sheet. Each PNG file stores that it is generated, with its prompt, seed and settings.
+    """Generate images and a contact sheet. Each PNG file says that it is generated, with prompt, seed and settings.
 
     Args:
         run: Run folder, export, pipeline folder or hub ID.

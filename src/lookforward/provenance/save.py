@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -20,8 +21,8 @@ class GeneratedImage(Image.Image):
     What Pillow makes of it, such as a smaller copy, is a plain image: it keeps the watermark only.
     """
 
-    origin: Origin
-    text: Mapping[str, str]
+    origin: Origin | None = None  # of a copy that Python makes of it, such as copy.deepcopy's
+    text: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def of(cls, pixels: np.ndarray, origin: Origin, text: Mapping[str, str] | None = None) -> "GeneratedImage":
@@ -37,8 +38,8 @@ class GeneratedImage(Image.Image):
         Raises:
             OSError, ValueError: as Pillow.
         """
-        kind = _format(fp, format)
-        super().save(fp, format, **{**_metadata(kind, self.origin.xmp(), self.text), **params})
+        ours = _metadata(_format(fp, format), self.origin.xmp(), self.text) if self.origin else {}
+        super().save(fp, format, **{**ours, **params})
 
 
 def save_image(
@@ -52,9 +53,9 @@ def save_image(
 ) -> None:
     """Write an image with its metadata; the same image and origin give the same bytes.
 
-    image: of Pillow, or (h, w, 3) uint8. origin: "generated" and its like say no more than that; None
-    is for photos, of which nothing is said. format: of Pillow, by
-    the file's name if None. text: further text chunks of a PNG file. options: of Pillow's writer.
+    image: of Pillow, or (h, w, 3) uint8. origin: "generated" and its like say no more than that; None is for photos,
+    of which nothing is said. format: of Pillow, by the file's name if None. text: further text chunks of a PNG file.
+    options: of Pillow's writer.
 
     Raises:
         OSError: the disk is full or cannot be written. ValueError: Pillow has no such format.

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SMALLEST = 256  # pixels a side: the network cannot hide 32 bits in less
-LARGEST = 768  # pixels a side that the network sees: of a larger image it sees a smaller copy, which spares time and memory
+LARGEST = (
+    768  # pixels a side that the network sees: of a larger image it sees a smaller copy, which spares time and memory
+)
 ENOUGH = 26  # bits of 32 that must be right. docs/provenance.md has the rates at this threshold
 MISSING = (
     "Images carry no invisible watermark, since its package is not installed: pip install lookforward[watermark], or "

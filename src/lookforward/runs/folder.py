@@ -2,6 +2,7 @@
 
 RUN/settings.toml   every setting, resolved
 RUN/photos.json     digests of the photos it learns from
+RUN/consent.json    who says that whoever is shown agrees, if somebody does
 RUN/metrics.jsonl   one line a step
 RUN/evaluations.jsonl   what was measured while training
 RUN/candidates/     weights of the steps that may be the best
@@ -36,6 +37,7 @@ from lookforward.files import (
     write_text,
     writing,
 )
+from lookforward.runs.consent import CONSENT
 from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
 from lookforward.runs.photo_lines import photo_files, what_differs
 
@@ -44,7 +46,7 @@ SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
 OLD_SETTINGS = "config.toml"  # of versions whose settings had no groups
 
 # What a process may leave that is killed before its run has begun
-_BEGINNING = {PHOTOS, f"{PARTIAL}{PHOTOS}", f"{PARTIAL}{SETTINGS}", LOCK}
+_BEGINNING = {LOCK, *(f"{mark}{name}" for name in (PHOTOS, CONSENT, SETTINGS) for mark in ("", PARTIAL))}
 
 
 @dataclass(frozen=True)
