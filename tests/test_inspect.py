@@ -35,7 +35,7 @@ def test_a_run_its_consent_its_card_and_damage_in_it(
     asked = ["--class-noun", "teapot", "--model", tiny_model, "--output", run, *as_options(short)]
     code, output, problem = command_line("train", photos, *asked, *CONSENT)
     assert (code, problem) == (0, "")
-    assert "consent" not in output  # nothing to note
+    assert "statement of consent" not in output  # nothing to note
     recorded = read_json(run / "consent.json", dict[str, str])
     assert recorded["statement"] == CONSENT[1]
     assert len(recorded["photos"]) == 64

@@ -33,7 +33,7 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found. what: it is. facts: name and value. checks: of digests, one for each folder and file with some."""
+    """What was found. what: it is. facts: name and value. checks: of each folder and file with digests."""
 
     path: Path
     what: str
@@ -83,7 +83,7 @@ def _image(path: Path) -> Inspection:
         raise LookforwardError(f"{path} cannot be read as an image: {error}.", "inspect-image") from error
     facts = [("size", f"{pixels.shape[1]} x {pixels.shape[0]} pixels")]
     facts += [("origin", _KINDS.get(source, source) if source else "its metadata do not say")]
-    facts += _origin_facts(record) + [("watermark", _watermark(pixels))]
+    facts += [*_origin_facts(record), ("watermark", _watermark(pixels))]
     state = png_state(data) if path.suffix.lower() == ".png" else "unknown"
     return Inspection(path, "an image", facts, () if state == "unknown" else (Check(path, state),))
 
