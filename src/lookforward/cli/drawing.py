@@ -14,6 +14,8 @@ from lookforward.files import writing
 if TYPE_CHECKING:
     import numpy as np
 
+    from lookforward.models.safety import SafetyChecker
+
 _AT_ONCE = 8
 
 
@@ -25,11 +27,12 @@ def draw_into(
     record: dict[str, Any],
     *,
     watermark: bool = True,
+    checker: "SafetyChecker | None" = None,
 ) -> None:
     """Draw each pair of prompt and seed into a file of its own in `folder`, and all of them onto a sheet.
 
     settings: of the sampler. record: of the model, for the files. watermark: whether images carry the invisible
-    one, if they are large enough and its package is there.
+    one, if they are large enough and its package is there. checker: blackens images that it flags.
 
     Raises:
         LookforwardError: the disk is full or cannot be written, or a setting is out of range.
@@ -45,6 +48,7 @@ def draw_into(
     size = settings["resolution"] or family_of(pipeline).native_size(pipeline)
     print_notes(watermark_notes(size, watermark))
     sampling: dict[str, Any] = {name: settings[name] for name in ("steps", "guidance", "scheduler")}
+    sampling["safety_checker"] = checker is not None
     sampling["watermark"] = watermark and is_available() and needs_watermark(size)
     drawings = [
         PngMetadata(
@@ -54,11 +58,16 @@ def draw_into(
     ]
     names = _file_names(drawings, folder)
     images: list[np.ndarray] = []
+    flagged = 0
     with writing(folder), _kept(folder, images, len(pairs)), stopping.finishing():
         for start in range(0, len(pairs), _AT_ONCE):  # what was drawn is kept if the next is interrupted
             some = drawings[start : start + _AT_ONCE]
             texts, numbers = [d.prompt for d in some], [d.seed for d in some]
-            drawn, _ = marked(list(draw_images(pipeline, texts, numbers, **settings)), watermark)
+            drawn = list(draw_images(pipeline, texts, numbers, **settings))
+            if checker is not None:
+                drawn, more = checker(drawn)
+                flagged += more
+            drawn, _ = marked(drawn, watermark)
             for drawing, pixels in zip(some, drawn, strict=True):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_png(folder / f"{names[drawing.prompt]}-{drawing.seed}.png", pixels, drawing)
@@ -70,6 +79,8 @@ def draw_into(
         sheet = write_sheet(folder / f"{name}.png", contact_sheet(images, labels, columns), drawings)
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
     console.print(f"{count} and {sheet.name} in {folder}")
+    if flagged:
+        console.print(f"Note: the safety checker flagged {flagged} of {len(images)} images, which are black.")
 
 
 @contextmanager

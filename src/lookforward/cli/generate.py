@@ -28,6 +28,7 @@ def generate(
     adapter: Adapters = (),
     like: Path | None = None,
     watermark: bool = True,
+    safety_checker: bool = False,
     output: Path | None = None,
 ) -> None:
     """Generate images and a contact sheet. Each PNG file says that it is generated, with prompt, seed and settings.
@@ -48,6 +49,8 @@ def generate(
         adapter: Additional LoRA or learned word, with a strength such as 0.8. Can be repeated.
         like: PNG file from this command. Reuses its prompt, seed and settings unless you give others.
         watermark: Put an invisible watermark into images from 256 pixels on. See docs/provenance.md.
+        safety_checker: Replace images that the base model's own safety checker flags by black ones. See
+            docs/provenance.md.
         output: Folder for the images. Default: RUN/images, or images if RUN is not a run folder.
     """
     from lookforward.assembly.prompts import prompt_notes
@@ -55,6 +58,7 @@ def generate(
     from lookforward.exports.png import read_metadata
     from lookforward.exports.source import add_adapters, device_of, drawn_with, find_adapter, find_source
     from lookforward.models.families import family_of
+    from lookforward.models.safety import load_safety_checker
     from lookforward.models.sampling import check_numbers, check_size
 
     check_numbers(seeds=seeds or (seed or 0,), guidance=guidance)
@@ -76,6 +80,7 @@ def generate(
         "resolution": _first(resolution, past and past.size, own["resolution"]),
     }
     check_size(pipeline, settings["resolution"])
+    checker = load_safety_checker(own["model"], pipeline.device) if safety_checker else None
     record = drawn_with(source, digest, others)
     print_notes((*repeats, *notes, *prompt_notes(pipeline, own, asked, settings["negative"] or "")))
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
@@ -84,7 +89,7 @@ def generate(
         )
     folder = output or (source.run.folder if source.run else Path()) / "images"
     pairs = [(text, number) for text in asked for number in chosen]
-    draw_into(folder, pipeline, pairs, settings, record, watermark=watermark)
+    draw_into(folder, pipeline, pairs, settings, record, watermark=watermark, checker=checker)
 
 
 def _require_words(prompt: str | None, file: Path | None, past: str | None) -> None:

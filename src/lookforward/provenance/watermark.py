@@ -20,8 +20,8 @@ LARGEST = (
 )
 ENOUGH = 26  # bits of 32 that must be right. docs/provenance.md has the rates at this threshold
 MISSING = (
-    "Images carry no invisible watermark, since its package is not installed: pip install lookforward[watermark], or "
-    "--no-watermark to silence this note. Their metadata say that they are generated."
+    "Images carry no invisible watermark, since its package is not installed: pip install lookforward[watermark]. "
+    "Their metadata say that they are generated. --no-watermark, or --evaluation.no-watermark in train, silences this note."
 )
 METHOD = "rivaGan"  # of the package's three; docs/provenance.md compares them
 _BITS = 32
