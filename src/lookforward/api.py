@@ -32,6 +32,7 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.exports.png import PngMetadata
 from lookforward.exports.source import Source, device_of, drawn_with, find_source
+from lookforward.launch import ending_others
 from lookforward.models.families import family_of
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.provenance.origin import own_version
@@ -156,7 +157,7 @@ def personalize(
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(job)) as results:
+    with ending_others(), closing(iter(job)) as results:
         for result in results:
             if not warned:  # before the first step, the job had not looked at the model yet
                 warned = _warn((*summaries, *job.notes))

@@ -15,6 +15,7 @@ from lookforward.assembly.class_images import class_image_digests
 from lookforward.assembly.components import result_weights
 from lookforward.assembly.consent import Agreement, agreement
 from lookforward.assembly.marking import watermark_notes
+from lookforward.assembly.out_of_memory import explained
 from lookforward.assembly.pictures import draw_samples, keep_class_images, samples_of
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
@@ -28,6 +29,7 @@ from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_chec
 from lookforward.runs.consent import read_consent
 from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
 from lookforward.runs.longer import as_made
+from lookforward.runs.micro_batches import read_micro_batches, write_micro_batches
 
 
 @dataclass
@@ -68,6 +70,7 @@ class TrainingJob:
         self.agreement = agreement(self.folder, self.subject, statement)
         self.notes = self._all_notes(self.subject.notes)
 
+    @explained
     def __iter__(self) -> Generator[StepResult]:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
@@ -126,7 +129,7 @@ class TrainingJob:
         run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
         main, of_main = self.processes.main, self.processes.of_main
         load_newest(trainer, run.checkpoints, components.model_hash)
-        self.resumed_at = trainer.step
+        self.resumed_at, trainer.smaller = trainer.step, read_micro_batches(run.folder)
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
             set_damaged_aside(run.checkpoints, trainer.step)
@@ -151,6 +154,7 @@ class TrainingJob:
     def _save(self, components: RunComponents, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
         """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
         run, trainer, best = self.run, components.trainer, components.best_step
+        write_micro_batches(run.folder, trainer.smaller)
         run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
         if due:
             save_checkpoint(trainer, run.checkpoints, components.model_hash)
