@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SMALLEST = 256  # pixels a side: the network cannot hide 32 bits in less
-LARGEST = (
-    768  # pixels a side that the network sees: of a larger image it sees a smaller copy, which spares time and memory
-)
+VIEWS = 160, 640  # pixels of the smaller side at which the watermark is looked for: from, to below
 ENOUGH = 26  # bits of 32 that must be right. docs/provenance.md has the rates at this threshold
 MISSING = (
     "Images carry no invisible watermark, since its package is not installed: pip install lookforward[watermark]. "
-    "Their metadata say that they are generated. --no-watermark, or --evaluation.no-watermark in train, silences this note."
+    "Their metadata say that they are generated. --no-watermark, in train --evaluation.no-watermark, silences this."
 )
 METHOD = "rivaGan"  # of the package's three; docs/provenance.md compares them
 _BITS = 32
@@ -50,14 +48,15 @@ def is_available() -> bool:
 def embed(pixels: Pixels, method: str = METHOD) -> Pixels:
     """The image with the watermark: (h, w, 3) uint8, as it was given where a side is under 256 pixels.
 
-    What the network changes of a smaller copy is enlarged and added to a large image. The image is as it was where the
-    package is missing, too; `is_available` says so. method: of the package.
+    What the network changes of a copy with 256 to 511 pixels on the smaller side is enlarged and added to a large
+    image: it survives more than what the network changes of the large one, and costs less. The image is as it was where
+    the package is missing, too; `is_available` says so. method: of the package.
     """
     library = _library()
     if library is None or min(pixels.shape[:2]) < SMALLEST:
         return pixels
     small = pixels
-    while max(small.shape[:2]) > LARGEST and min(small.shape[:2]) >= 2 * SMALLEST:
+    while min(small.shape[:2]) >= 2 * SMALLEST:
         small = _scaled(small, 0.5)
     encoder = library.WatermarkEncoder()
     encoder.set_watermark("bits", _MESSAGE.tolist())
@@ -86,9 +85,9 @@ def detect(pixels: Pixels, method: str = METHOD) -> Detection | None:
 
 
 def _views(pixels: Pixels) -> Iterator[Pixels]:
-    """The image as it is, at half its size and so on, and at twice its size, so far as the network takes them."""
-    for factor in (1.0, 0.5, 0.25, 0.125, 2.0):
-        if SMALLEST <= round(max(pixels.shape[:2]) * factor) <= LARGEST:
+    """The image at two of its sizes: as it is, halved or doubled until its smaller side is near that of the copy."""
+    for factor in (1.0, 0.5, 0.25, 0.125, 0.0625, 2.0):
+        if VIEWS[0] <= min(pixels.shape[:2]) * factor < VIEWS[1]:
             yield _padded(pixels if factor == 1 else _scaled(pixels, factor))
 
 
