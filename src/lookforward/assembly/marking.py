@@ -11,11 +11,11 @@ from lookforward.provenance.origin import Origin
 from lookforward.provenance.watermark import MISSING, SMALLEST, embed, is_available
 
 
-def run_origin(kind: str, settings: Settings, *, run: str = "", model_hash: str = "", **about: Any) -> Origin:
-    """The origin of images that a run draws. run: the name of its folder. about: further fields of `Origin`."""
+def run_origin(kind: str, settings: Settings, *, model_hash: str = "", **about: Any) -> Origin:
+    """The origin of images that a run draws: the same in whatever folder. about: further fields of `Origin`."""
     sampler = {"steps": settings.evaluation.sampler_steps, "guidance": settings.evaluation.guidance}
     chosen = {"adapter": settings.adapter.name, "size": settings.data.resolution, **sampler, **about.pop("more", {})}
-    return Origin(kind, model=base_name(settings.model.name), model_hash=model_hash, run=run, settings=chosen, **about)
+    return Origin(kind, model=base_name(settings.model.name), model_hash=model_hash, settings=chosen, **about)
 
 
 def marked(images: Sequence[np.ndarray], wanted: bool) -> tuple[list[np.ndarray], bool]:

@@ -31,7 +31,7 @@ def keep_class_images(components: RunComponents, run: Run) -> None:
     if components.class_images is not None and not path.is_file():
         with atomic_file(path) as partial_file:
             origin = run_origin(
-                "class images", run.settings, run=run.folder.name, model_hash=components.model_hash,
+                "class images", run.settings, model_hash=components.model_hash,
                 prompts=list(dict.fromkeys(components.class_images.examples.prompts)),
             )  # fmt: skip
             own = trains_on_own(run.settings)  # photos, or whatever else the user has
@@ -72,7 +72,7 @@ def draw_samples(subject: Subject, components: RunComponents, run: Run, step: in
         run.samples.mkdir(exist_ok=True)
     with atomic_file(path) as partial_file:
         origin = run_origin(
-            "samples", run.settings, run=run.folder.name, model_hash=components.model_hash, prompts=prompts,
+            "samples", run.settings, model_hash=components.model_hash, prompts=prompts,
             seeds=list(range(len(prompts))), more={"training step": step}, watermark=watermarked,
         )  # fmt: skip
         save_image(sheet, partial_file, origin, format="PNG")

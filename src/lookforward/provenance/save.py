@@ -72,7 +72,8 @@ def save_image(
 def _format(file: Any, given: str | None) -> str:
     if given:
         return given.upper()
-    suffix = Path(getattr(file, "name", file) if not isinstance(file, str | Path) else file).suffix.lower()
+    name = file if isinstance(file, str | Path) else getattr(file, "name", "")
+    suffix = Path(name).suffix.lower() if isinstance(name, str | Path) else ""
     Image.init()
     if suffix not in Image.EXTENSION:
         raise ValueError(f"unknown file extension: {suffix}")

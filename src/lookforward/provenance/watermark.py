@@ -86,7 +86,7 @@ def detect(pixels: Pixels, method: str = METHOD) -> Detection | None:
 
 def _views(pixels: Pixels) -> Iterator[Pixels]:
     """The image at two of its sizes: as it is, halved or doubled until its smaller side is near that of the copy."""
-    for factor in (1.0, 0.5, 0.25, 0.125, 0.0625, 2.0):
+    for factor in (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0):  # the size of the copy first, which is the likelier one
         if VIEWS[0] <= min(pixels.shape[:2]) * factor < VIEWS[1]:
             yield _padded(pixels if factor == 1 else _scaled(pixels, factor))
 
