@@ -46,7 +46,9 @@ def test_locks_agree_with_the_constraints_and_have_hashes(lock: Path) -> None:
     wanted = names(PROJECT["dependencies"])
     if lock.stem.endswith("-dev"):
         extras = PROJECT["optional-dependencies"]
-        wanted = set(CONSTRAINTS) | wanted.union(*(names(extras[one]) for one in ("dev", "docs", "benchmark", "audit")))
+        wanted = set(CONSTRAINTS) | wanted.union(
+            *(names(extras[one]) for one in ("dev", "docs", "benchmark", "browser", "audit"))
+        )
     assert wanted - found.keys() == set(), "run `make lock`"
     for entry in re.split(r"\n(?=\S)", text.strip()):
         name = plain(entry.split("==")[0])

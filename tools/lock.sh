@@ -21,5 +21,5 @@ for version in $(sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml); d
     compile "$oldest" --output-file "locks/python$version.txt"
     echo "hatchling hatch-vcs editables" | tr ' ' '\n' | # the build backend, as in install.sh
         compile "$oldest" --output-file "locks/python$version-dev.txt" \
-            --extra dev --extra docs --extra benchmark --extra audit -
+            --extra dev --extra docs --extra benchmark --extra browser --extra audit -
 done
