@@ -515,6 +515,7 @@ class TestPages:
         for path in (tmp_path / "secret.txt", studio.store.path, "/etc/passwd"):
             answer = client.get(f"/gradio_api/file={path}")
             assert answer.status_code in (403, 404)
+        assert client.get("/gradio_api/proxy=https://example.hf.space/x").status_code == 404
         assert client.get("/picture/..%2f..%2f/samples/x.png").status_code == 404
         assert client.get("/picture/a/samples/..%2f..%2fsettings.toml").status_code == 404
 
