@@ -85,10 +85,10 @@ def show_run(view: RunView) -> str:
     """The state of a run and its curves as HTML."""
     panels = charts(view)
     picked = dict(view.exports).get(view.picked)
-    return render(
-        "run", view=view, left=duration(view.left) if view.state == "training" and view.left > 0 else "",
-        charts=[chart({title: lines}, view.chosen) for title, lines in panels.items()], summary=_summary(view), picked=f"step {picked}" if picked else "",
-    )  # fmt: skip
+    left = duration(view.left) if view.state == "training" and view.left > 0 else ""
+    drawn = [chart({title: lines}, view.chosen) for title, lines in panels.items()]
+    chosen = f"step {picked}" if picked else ""
+    return render("run", view=view, left=left, charts=drawn, summary=_summary(view), picked=chosen)
 
 
 def show_sample(view: RunView, step: int) -> str:
@@ -101,7 +101,7 @@ def show_sample(view: RunView, step: int) -> str:
 
 
 def _followed(gr: Any, view: RunView, step: int) -> tuple[Any, Any]:
-    """Slider and sample after new samples came: at the newest if the last but one was shown, or else where they were."""
+    """Slider and sample after new ones came: the newest if the last but one was shown, or else what was shown."""
     steps = [step for step, _ in view.samples]
     if steps and step >= (steps[-2] if len(steps) > 1 else 0):
         return _slider(gr, view, steps[-1]), show_sample(view, steps[-1])
