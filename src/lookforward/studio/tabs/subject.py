@@ -40,7 +40,7 @@ def _lay_out(gr: Any) -> SimpleNamespace:
         resolution = gr.Number(
             64, label="Resolution", info="Pixels, as in training", precision=0, minimum=32, min_width=120
         )
-        buckets = gr.Checkbox(label="Keep each photo's shape", info="In training: data.buckets = true", min_width=160)
+    buckets = gr.Checkbox(label="Show buckets: each photo in its own shape", info="In training: data.buckets = true")
     consent = gr.Checkbox(label=CONSENT, info="Without this, the studio does not train on the photos.")
     photo = gr.Dropdown([], label="Photo to edit")
     caption = gr.Textbox(
