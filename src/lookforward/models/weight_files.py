@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, ModelInfo, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers.utils import logging as transformers_logging
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
 
 # One question to the hub, asked before any download: without a network each file would be retried for
 # half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
@@ -50,6 +50,8 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
     `source`: the folder or hub id that was asked for. `error`: what the loading library raised.
     """
     name = str(source)
+    if is_out_of_memory(error):
+        return out_of_memory(f"while {name} was loaded", error)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if Path(name).is_dir():
         return LookforwardError(
@@ -61,9 +63,9 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
     if name.lower().endswith((".safetensors", ".ckpt")):
         there = "is" if Path(name).is_file() else "is not here, and would be"
         return LookforwardError(
-            f"{name} {there} a single file, and models are read from folders. Of a Stable Diffusion make one with "
-            f"diffusers, in Python: StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'); then "
-            "give FOLDER.",
+            f"{name} {there} a single file, and models are read from folders. Make one with diffusers, in Python: "
+            f"StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'), or with the class of the "
+            "model's family, such as StableDiffusionXLPipeline; then give FOLDER.",
             code="model-single-file",
         )
     if not _could_be_hub_id(name):
