@@ -183,7 +183,8 @@ class TestPhotos:
 
     def test_the_canvas_is_the_whole_upright_photo(self, with_photos: Studio) -> None:
         folder = with_photos.workspace.subject("teapot")
-        assert masks.canvas(folder, "00.png").size == (64, 64)
+        Image.open(folder / "00.png").resize((128, 64)).save(folder / "00.png")
+        assert masks.canvas(folder, "00.png").size == (640, 320)
 
 
 class TestTraining:
