@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly.marking import marked, watermark_notes
@@ -38,6 +38,7 @@ from lookforward.models.sampling import SchedulerName, check_count, check_size, 
 from lookforward.provenance.origin import own_version
 from lookforward.provenance.save import GeneratedImage
 from lookforward.runs.folder import Run, default_output
+from lookforward.texts import MOST_OF_NOTE, visible
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Personalized:
     """
 
     source: Source
-    pipeline: StableDiffusionPipeline
+    pipeline: DiffusionPipeline
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,7 +96,7 @@ class Personalized:
         check_size(self.pipeline, size)
         side = size or family_of(self.pipeline).native_size(self.pipeline)
         for note in (*prompt_notes(self.pipeline, own, [text], negative or ""), *watermark_notes(side, watermark)):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=2)
         sampling: dict[str, Any] = {
             "steps": own["sample_steps"] if steps is None else steps,
             "guidance": own["guidance"] if guidance is None else guidance,
@@ -168,7 +169,7 @@ def personalize(
 
 def _warn(notes: Iterable[str]) -> bool:
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=3)
     return True
 
 

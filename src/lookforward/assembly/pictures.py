@@ -20,11 +20,6 @@ CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
 
 
-def samples_of(run: Run, step: int) -> Path:
-    """Where the sheet of a step is, or will be."""
-    return run.samples / f"step-{step:06d}.png"
-
-
 def keep_class_images(components: RunComponents, run: Run) -> None:
     """A sheet of the class images, since a model that draws them badly preserves nothing."""
     path = run.folder / CLASS_SHEET
@@ -47,7 +42,7 @@ def _sample_prompts(settings: Settings) -> list[str]:
 
 def draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
     """A sheet of images with the weights of a step, if it is not there yet. Raises as `atomic_file`."""
-    path = samples_of(run, step)
+    path = run.sample_sheet(step)
     if path.is_file():
         return
     templates = _sample_prompts(run.settings)

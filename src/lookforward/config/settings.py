@@ -88,6 +88,7 @@ class Options(TypedDict, total=False):
     """The settings that change most often, under the short names of the Python and command-line interfaces."""
 
     model: str | None
+    revision: str | None
     reward: str | None
     adapter: str | None
     identifier: str | None
@@ -103,6 +104,7 @@ class Options(TypedDict, total=False):
 
 SHORT = {
     "model": "model.name",
+    "revision": "model.revision",
     "reward": "objective.reward",
     "adapter": "adapter.name",
     "identifier": "subject.identifier",
@@ -114,6 +116,7 @@ SHORT = {
     "seed": "run.seed",
     "device": "model.device",
     "precision": "model.precision",
+    "report_to": "run.report_to",
     "auto_batch": "run.auto_batch",
 }
 
