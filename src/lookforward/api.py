@@ -28,6 +28,7 @@ from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
 from lookforward.exports.source import Source, device_of, find_source
+from lookforward.launch import ending_others
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 
@@ -135,7 +136,7 @@ def personalize(
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(job)) as results:
+    with ending_others(), closing(iter(job)) as results:
         for result in results:
             if not warned:  # before the first step, the job had not looked at the model yet
                 warned = _warn((*summaries, *job.notes))
