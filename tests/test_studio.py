@@ -183,7 +183,8 @@ class TestPhotos:
 
     def test_the_canvas_is_the_whole_upright_photo(self, with_photos: Studio) -> None:
         folder = with_photos.workspace.subject("teapot")
-        assert masks.canvas(folder, "00.png").size == (64, 64)
+        Image.open(folder / "00.png").resize((128, 64)).save(folder / "00.png")
+        assert masks.canvas(folder, "00.png").size == (640, 320)
 
 
 class TestTraining:
@@ -515,6 +516,7 @@ class TestPages:
         for path in (tmp_path / "secret.txt", studio.store.path, "/etc/passwd"):
             answer = client.get(f"/gradio_api/file={path}")
             assert answer.status_code in (403, 404)
+        assert client.get("/gradio_api/proxy=https://example.hf.space/x").status_code == 404
         assert client.get("/picture/..%2f..%2f/samples/x.png").status_code == 404
         assert client.get("/picture/a/samples/..%2f..%2fsettings.toml").status_code == 404
 

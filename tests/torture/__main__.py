@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import random
 import sys
 import tempfile
 import time
@@ -40,13 +41,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
         world = make_world(Path(name))
         context = multiprocessing.get_context("fork")
+        jobs, done = list(_jobs(asked, world)), {}
+        order = random.Random(asked.seed).sample(range(len(jobs)), len(jobs))  # so that a part has some of each kind
         with ProcessPoolExecutor(asked.workers, mp_context=context) as pool:
-            waiting = {pool.submit(work, *given): i for i, (work, given) in enumerate(_jobs(asked, world))}
-            done = {}
+            waiting = {pool.submit(jobs[i][0], *jobs[i][1]): i for i in order}
             for one in as_completed(waiting):
+                if one.cancelled():
+                    continue
                 done[waiting[one]] = one.result()
                 for line in problems(one.result()):
                     print(line, file=sys.stderr, flush=True)
+                if asked.minutes and time.monotonic() - started > 60 * asked.minutes:
+                    for other in waiting:
+                        other.cancel()
     outcomes = [one for i in sorted(done) for one in done[i]]
     print(table(outcomes))
     print(f"\n{time.monotonic() - started:.0f} s on {asked.workers} cores, seed {asked.seed}.")
@@ -57,6 +64,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     for name, (number, about) in NUMBERS.items():
         parser.add_argument(f"--{name}", type=int, default=number, help=f"{about} ({number})")
+    parser.add_argument("--minutes", type=float, default=0, help="begin nothing after so many; 0: try everything")
     parser.add_argument("--only", action="store_true", help="leave out whatever is not given a number")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
     parser.add_argument("--seed", type=int, default=0, help="of what is hit, and when")
@@ -71,7 +79,7 @@ def _parse() -> argparse.Namespace:
 def _jobs(asked: argparse.Namespace, world: Any) -> Iterator[Job]:
     from torture import damage, failing, hostile, kills, sites
 
-    for i, count in _parts(asked.kills, 10):
+    for i, count in _parts(asked.kills, 3):
         yield kills.kills, (world, 1000 * asked.seed + i, count)
     counts = failing.calls(world) if asked.calls != NONE else {}
     if not counts and asked.calls != NONE:
@@ -79,8 +87,8 @@ def _jobs(asked: argparse.Namespace, world: Any) -> Iterator[Job]:
     for kind, number in counts.items():
         chosen = list(range(1, number + 1))
         chosen = chosen if not asked.calls else chosen[:: max(1, -(-number // asked.calls))]
-        for start in range(0, len(chosen), 5):
-            yield failing.failing, (world, kind, chosen[start : start + 5])
+        for k in chosen:
+            yield failing.failing, (world, kind, [k])
     for kind, share in DAMAGED.items():
         for i, count in _parts(round(share * asked.damages), 50):
             yield damage.damage, (world, kind, 1000 * asked.seed + i, count)
@@ -88,9 +96,9 @@ def _jobs(asked: argparse.Namespace, world: Any) -> Iterator[Job]:
         yield sites.not_finite, (world, site)
     for work, number, size in (
         (hostile.images, asked.images, 25),
-        (hostile.names, asked.names, 10),
-        (hostile.models, asked.models, 10),
-        (kills.two_users, asked.users, 2),
+        (hostile.names, asked.names, 5),
+        (hostile.models, asked.models, 5),
+        (kills.two_users, asked.users, 1),
     ):
         for i, count in _parts(number, size):
             yield work, (world, 1000 * asked.seed + i, count)

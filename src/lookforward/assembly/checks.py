@@ -12,6 +12,7 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_images, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
+from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
@@ -143,6 +144,12 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
             "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
+        )
+    if settings.model.revision and (settings.model.name == TOYBOX or Path(settings.model.name).exists()):
+        raise LookforwardError(
+            f"model.revision = {settings.model.revision!r} is for a model on the hub, and {settings.model.name} is "
+            "here: leave it out.",
+            code="revision-unused",
         )
     asked = settings.evaluation
     if base and (asked.sampler_steps > _FEW_STEPS or asked.guidance > 1):

@@ -23,7 +23,7 @@ from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card, ChosenStep
-from lookforward.exports.load import manifest_of
+from lookforward.exports.load import manifest_of, write_model
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
@@ -84,6 +84,7 @@ class TrainingJob:
             if self.processes.main:
                 self.run.make_longer()
                 self.run.begin(self._digests)
+                write_model(self.run.folder, self.settings, components.model_hash, components.model_commit)
             yield from self._train_or_stop(components)
 
     def _with_kept(self, notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -203,8 +204,8 @@ def _export(
     """
     if (folder / MANIFEST).is_file():
         return
-    family = components.policy.family.name
-    manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
+    manifest = manifest_of(run.settings, components.model_hash, components.model_commit)
+    manifest |= {"family": components.policy.family.name, "step": step}
     count = sum(len(one.photos) for one in subject.together)
     card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)
     with components.trainer.averaged() if chosen is None else nullcontext():

@@ -109,6 +109,7 @@ class Card:
         toybox = "Toybox, the small model that comes with lookforward"
         facts = [
             ("Base model", toybox if manifest["model"] == TOYBOX else base_name(manifest["model"])),
+            *([("Its commit", commit)] if (commit := manifest.get("model_commit")) else []),
             ("What was trained", trained),
         ]
         if subject_of(manifest):
@@ -140,6 +141,8 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
         scheduler = next(iter(family.schedulers.values()))
         options = ", clip_sample=False" if scheduler == "DDIMScheduler" else ""
         base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
+        commit = manifest.get("model_commit")
+        base += f', revision="{commit}"' if commit else ""
         pipeline_options = f", {spec.pipeline_options}" if spec.pipeline_options else ""
         classes = [scheduler, "DiffusionPipeline"]
         lines = ["# MODEL: the folder that lookforward_toybox.MODEL names"] if model == TOYBOX else []

@@ -1,6 +1,7 @@
 """The run folder: what was asked for, what has been done, and which process may continue.
 
 RUN/settings.toml   every setting, resolved
+RUN/model.json      the base model: name, revision, commit, hash
 RUN/photos.json     digests of the photos it learns from
 RUN/metrics.jsonl   one line a step; metrics-damaged.jsonl: lines that could not be read
 RUN/micro-batches.json   where --auto-batch cut the batch

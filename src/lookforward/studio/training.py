@@ -73,7 +73,7 @@ def recipe_notes() -> dict[str, str]:
 
 def adapter_notes() -> dict[str, str]:
     """What each adapter trains, in a few words."""
-    return {spec.name: f"{spec.label}: trains {spec.help.removeprefix(f'{spec.label}: ')}" for spec in ADAPTERS}
+    return {spec.name: f"trains {spec.help.removeprefix(f'{spec.label}: ')}" for spec in ADAPTERS}
 
 
 def resolve(request: Request, workspace: Workspace) -> tuple[Settings, dict[str, Any]]:
