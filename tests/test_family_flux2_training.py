@@ -41,7 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable[..., Any],
     return {make: folder / make.__name__ for make in CLASSES}
 
 
-KINDS = [(make_klein, kind) for kind in RECIPES] + [(make_dev, "critic")]
+KINDS = [(make_klein, kind) for kind in RECIPES] + [(make_dev, "critic"), (make_dev, "full")]
 
 
 @pytest.mark.parametrize(("make", "kind"), KINDS, ids=[f"{make.__name__}-{kind}" for make, kind in KINDS])
