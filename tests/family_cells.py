@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from lookforward.assembly.fit import RESERVE, SIZES
 from lookforward.models.families import FAMILIES
 
 Tests = tuple[str, ...]
 COLUMNS = (
     "full", "LoRA", "DoRA", "Textual Inversion", "rewards", "critics", "diffusers", "ComfyUI", "merged",
 )  # fmt: skip
-FIT = ("8", "12", "16", "24")
 _RUNS, _MERGES = "test_it_trains_resumes_to_the_same_bits_and_exports", "merges_into_what_it_draws_beside_the_weights"
 _LAYOUTS = "tests/test_export_layouts.py::"
 # The published models of each family, by the names of their files in src/lookforward/models/sizes
@@ -87,17 +87,12 @@ CELLS: Mapping[str, Mapping[str, Tests]] = {
 }
 
 
-def fit_test(model: str) -> str:
-    """What computes the row of `--fit` of a published model anew."""
-    return f"tests/test_docs_families.py::test_what_fit_chooses_for_a_published_model[{model}]"
-
-
-def marks(fits: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The table of families. fits: what `--fit` chooses for each published model and size, "–" where nothing helps."""
-    lines = ["| family | " + " | ".join([*COLUMNS, *(f"{size} GB" for size in FIT)]) + " |"]
-    lines.append("|---" * (1 + len(COLUMNS) + len(FIT)) + "|")
+def marks(peaks: Mapping[str, float]) -> list[str]:
+    """The table of families. peaks: the least GiB that each published model needs, by docs/memory.md."""
+    lines = ["| family | " + " | ".join([*COLUMNS, *(f"{size} GB" for size in SIZES)]) + " |"]
+    lines.append("|---" * (1 + len(COLUMNS) + len(SIZES)) + "|")
     for family in FAMILIES:
         there = [bool(CELLS[family.name].get(column)) for column in COLUMNS]
-        there += [any(fits[model][size] != "–" for model in MODELS[family.name]) for size in FIT]
+        there += [any(peaks[model] <= size - RESERVE for model in MODELS[family.name]) for size in SIZES]
         lines.append(f"| {family.label} | " + " | ".join("✓" if one else "–" for one in there) + " |")
     return lines

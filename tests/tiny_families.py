@@ -10,7 +10,7 @@ from tiny_qwen import make_qwen_image, make_z_image
 from tiny_sd3 import make_sd3
 from tiny_sdxl import make_sdxl
 
-TINY: dict[str, Callable[[], Any]] = {
+TINY: dict[str, Callable[..., Any]] = {
     "sd": make_pipeline,
     "sdxl": make_sdxl,
     "sd3": make_sd3,

@@ -15,7 +15,7 @@ from conftest import CAPTIONS
 from lookforward_toybox.training.tokenizer import build_tokenizer
 
 
-def make_sd3(t5: bool = True, shift: float = 3.0) -> StableDiffusion3Pipeline:
+def make_sd3(t5: bool = True, shift: float = 3.0, heads: int = 2) -> StableDiffusion3Pipeline:
     """32-pixel images, 8×8 latents, and all parts of the real one, with random weights."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer(CAPTIONS)
@@ -30,7 +30,7 @@ def make_sd3(t5: bool = True, shift: float = 3.0) -> StableDiffusion3Pipeline:
     t5_config = T5Config(vocab_size=len(pieces), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     transformer = SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
-        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=24,
+        num_attention_heads=heads, joint_attention_dim=32, caption_projection_dim=8 * heads, pooled_projection_dim=24,
         pos_embed_max_size=16, dual_attention_layers=(0,), qk_norm="rms_norm",
     )  # fmt: skip
     for parameter in transformer.parameters():  # its last layer begins at zero, and would hide what comes before
