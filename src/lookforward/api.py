@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly.processes import join_processes
@@ -28,8 +28,10 @@ from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject
 from lookforward.errors import LookforwardError
 from lookforward.exports.source import Source, device_of, find_source
+from lookforward.launch import ending_others
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
+from lookforward.texts import MOST_OF_NOTE, visible
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Personalized:
     """
 
     source: Source
-    pipeline: StableDiffusionPipeline
+    pipeline: DiffusionPipeline
     notes: tuple[str, ...] = ()
 
     @property
@@ -83,7 +85,7 @@ class Personalized:
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
         for note in prompt_notes(self.pipeline, own, [text], negative or ""):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=2)
         images = draw_images(
             self.pipeline,
             [text] * count,
@@ -135,7 +137,7 @@ def personalize(
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(job)) as results:
+    with ending_others(), closing(iter(job)) as results:
         for result in results:
             if not warned:  # before the first step, the job had not looked at the model yet
                 warned = _warn((*summaries, *job.notes))
@@ -146,7 +148,7 @@ def personalize(
 
 def _warn(notes: Iterable[str]) -> bool:
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=3)
     return True
 
 

@@ -11,17 +11,19 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_images, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
+from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
 from lookforward.data.buckets import read_resolutions
 from lookforward.data.prompts import cut_note, names_subject, overlap, read_prompt_file
-from lookforward.data.subject import Subject, check_identifier
+from lookforward.data.subject import Subject, check_identifier, hold_out
 from lookforward.data.views import all_prompts_of, caption_notes
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import check_size, check_steps
 from lookforward.rewards.terms import parse_terms
+from lookforward.runs.trackers import require_tracker
 
 _MANY_TOKENS = 3  # in a word
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "our", "their", "this", "that", "one", "some"])
@@ -43,6 +45,11 @@ def check_run(
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)
     check_reward(settings)
+    require_tracker(settings.run.report_to)
+    _, held = hold_out(subject, settings.evaluation.held_out if settings.evaluation.every else 0)
+    if held is not None:
+        names = ", ".join(photo.path.name for one in held.together for photo in one.photos)
+        notes.append(f"held out of training, for the measured loss: {names}")
     if trains_on_own(settings):
         notes.append(
             f"{len(own_class_images(settings, subject))} class images are those of {settings.data.class_folder}"
@@ -126,6 +133,12 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
             "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
+        )
+    if settings.model.revision and (settings.model.name == TOYBOX or Path(settings.model.name).exists()):
+        raise LookforwardError(
+            f"model.revision = {settings.model.revision!r} is for a model on the hub, and {settings.model.name} is "
+            "here: leave it out.",
+            code="revision-unused",
         )
     asked = settings.evaluation
     if base and (asked.sampler_steps > _FEW_STEPS or asked.guidance > 1):

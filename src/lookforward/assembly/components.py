@@ -29,18 +29,20 @@ from lookforward.assembly.processes import check_processes, share_dropout
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
-from lookforward.data.subject import Subject
+from lookforward.data.subject import Subject, hold_out
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import fingerprint
+from lookforward.models.weight_files import hub_commit
 from lookforward.runs.folder import Run
 
 
 @dataclass(frozen=True)
 class RunComponents:
     """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model.
+    model_commit: of a model on the hub, "" of others.
 
     best_step: measures the run and chooses a step of it, if that is asked for.
     """
@@ -51,6 +53,7 @@ class RunComponents:
     trainer: Trainer
     notes: tuple[str, ...]
     model_hash: str = ""
+    model_commit: str = ""
     best_step: BestStep | None = None
     class_images: ClassImages | None = None
 
@@ -113,7 +116,9 @@ def build(
     digest = model_hash(pipeline)  # before anything is trained, as are the next lines
     cache = EncodingCache(policy, fingerprint(pipeline), settings.model.weights) if settings.model.cache else None
     baseline = build_baseline(settings, policy)
+    subject, held_subject = hold_out(subject, settings.evaluation.held_out if settings.evaluation.every else 0)
     references = build_references(settings, subject, policy, cache)
+    held = None if held_subject is None else build_references(settings, held_subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     drawn = None
     if preserved == "images":
@@ -123,12 +128,13 @@ def build(
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
-    share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
+    dropout = share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
     of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
-    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1:  # micro-batches encode fewer at once
+    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1 or settings.run.auto_batch:
+        # Micro-batches encode fewer at once
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
@@ -164,11 +170,14 @@ def build(
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
         untouched=untouched,
         accumulate=accumulate,
+        auto_batch=settings.run.auto_batch and baseline is None,
         fused=settings.optimizer.fused,
+        dropout=dropout,
     )
     best = None
     if settings.evaluation.every:
-        best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy)))
+        best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy), held))
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best, drawn)
+    commit = hub_commit(settings.model.name, settings.model.revision)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, commit, best, drawn)

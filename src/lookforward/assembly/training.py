@@ -15,6 +15,7 @@ from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
 from lookforward.assembly.class_images import class_image_digests
 from lookforward.assembly.components import result_weights
+from lookforward.assembly.out_of_memory import explained
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
@@ -22,7 +23,7 @@ from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card, ChosenStep
-from lookforward.exports.load import manifest_of
+from lookforward.exports.load import manifest_of, write_model
 from lookforward.exports.write import export
 from lookforward.files import REMEDY, atomic_file, writing
 from lookforward.models.sampling import draw_images
@@ -30,6 +31,8 @@ from lookforward.report import contact_sheet
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint, set_damaged_aside
 from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
 from lookforward.runs.longer import as_made
+from lookforward.runs.micro_batches import read_micro_batches, write_micro_batches
+from lookforward.runs.trackers import tracking
 
 CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
@@ -65,6 +68,7 @@ class TrainingJob:
         self.settings, self._kept = as_made(self.settings, self.folder / SETTINGS, self.given)
         self.run, self.notes = self._prepare(), self._with_kept(self.subject.notes)
 
+    @explained
     def __iter__(self) -> Generator[StepResult]:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
@@ -80,6 +84,7 @@ class TrainingJob:
             if self.processes.main:
                 self.run.make_longer()
                 self.run.begin(self._digests)
+                write_model(self.run.folder, self.settings, components.model_hash, components.model_commit)
             yield from self._train_or_stop(components)
 
     def _with_kept(self, notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,34 +119,44 @@ class TrainingJob:
             raise LookforwardError(f"{error} {kept}", error.code) from error
 
     def _train(self, components: RunComponents) -> Iterator[StepResult]:
-        run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
+        run, trainer, best = self.run, components.trainer, components.best_step
         main, of_main = self.processes.main, self.processes.of_main
         load_newest(trainer, run.checkpoints, components.model_hash)
-        self.resumed_at = trainer.step
+        self.resumed_at, trainer.smaller = trainer.step, read_micro_batches(run.folder)
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
             set_damaged_aside(run.checkpoints, trainer.step)
-            run.forget_after(trainer.step)
+            self.notes += run.forget_after(trainer.step)  # after the checkpoint was found
             if best is not None:
                 best.forget_after(run, trainer.step)
             self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
         if not of_main(main and best is not None and best.enough(run)):
-            for result in train(trainer, asked.steps):
-                due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
+            yield from self._steps(components)
+        if main:
+            self._export_result(components)
+        self.processes.wait()  # so that all can read the export
+
+    def _steps(self, components: RunComponents) -> Iterator[StepResult]:
+        """Take the missing steps, each logged and saved, until the last one, one that is enough, or a signal."""
+        main, of_main = self.processes.main, self.processes.of_main
+        steps, every = self.settings.run.steps, self.settings.run.checkpoint_every
+        with tracking(self.run, components.trainer.step) if main else nullcontext() as tracker:
+            for result in train(components.trainer, steps):
+                due = result.step == steps or result.step % every == 0
                 measured, enough = self._save(components, result, due) if main else ({}, False)
+                if tracker is not None:
+                    tracker.show(result, measured, self.run)
                 enough = of_main(enough)
                 yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
                 if enough:
                     break
                 if of_main(stopping.requested()):
                     raise stopping.Stopped(stopping.number())
-        if main:
-            self._export_result(components)
-        self.processes.wait()  # so that all can read the export
 
     def _save(self, components: RunComponents, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
         """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
         run, trainer, best = self.run, components.trainer, components.best_step
+        write_micro_batches(run.folder, trainer.smaller)
         run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
         if due:
             save_checkpoint(trainer, run.checkpoints, components.model_hash)
@@ -165,7 +180,7 @@ class TrainingJob:
     def _export_result(self, components: RunComponents) -> None:
         """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
         run, best, last = self.run, components.best_step, components.trainer.step
-        choice = best.choice(run) if best is not None else None
+        choice = best.choice(run, last) if best is not None else None
         if best is None or choice is None:
             _export(self.subject, components, run, last, run.export)
             return
@@ -189,16 +204,12 @@ def _export(
     """
     if (folder / MANIFEST).is_file():
         return
-    family = components.policy.family.name
-    manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
+    manifest = manifest_of(run.settings, components.model_hash, components.model_commit)
+    manifest |= {"family": components.policy.family.name, "step": step}
     count = sum(len(one.photos) for one in subject.together)
-    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step), chosen=chosen)
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)
     with components.trainer.averaged() if chosen is None else nullcontext():
         export(components.adapter, components.policy, folder, manifest, card)
-
-
-def _samples_of(run: Run, step: int) -> Path:
-    return run.samples / f"step-{step:06d}.png"
 
 
 def _keep_class_images(components: RunComponents, run: Run) -> None:
@@ -217,7 +228,7 @@ def _sample_prompts(settings: Settings) -> list[str]:
 
 
 def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
-    path = _samples_of(run, step)
+    path = run.sample_sheet(step)
     if path.is_file():
         return
     templates = _sample_prompts(run.settings)

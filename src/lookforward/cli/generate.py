@@ -26,6 +26,7 @@ def generate(
     guidance: float | None = None,
     resolution: int | None = None,
     adapter: Adapters = (),
+    revision: str = "",
     like: Path | None = None,
     output: Path | None = None,
 ) -> None:
@@ -45,6 +46,7 @@ def generate(
         guidance: Scale of classifier-free guidance; 1 turns it off. Default: the setting of the run.
         resolution: Width and height of the images in pixels. Default: the setting of the run.
         adapter: Additional LoRA or learned word, with a strength such as 0.8. Can be repeated.
+        revision: Branch, tag or commit of a hub ID.
         like: PNG file from this command. Reuses its prompt, seed and settings unless you give others.
         output: Folder for the images. Default: RUN/images, or images if RUN is not a run folder.
     """
@@ -59,7 +61,7 @@ def generate(
     check_numbers(seeds=seeds or (seed or 0,), guidance=guidance)
     past = read_metadata(like) if like else None
     _require_words(prompt, prompts, past.prompt if past else None)
-    source = find_source(run)
+    source = find_source(run, revision)
     own = source.manifest
     asked, repeats = _once(_prompts(prompt, prompts, past.prompt if past else None, own), prompts)
     chosen = _seeds(seeds, count, seed, past.seed if past else None)

@@ -4,6 +4,7 @@ import ast
 import difflib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,8 +14,9 @@ from typing import Any
 
 from lookforward import stopping
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
-from lookforward.errors import LookforwardError, LookforwardWarning
-from lookforward.launch import process_count, speaks_for_all
+from lookforward.errors import LookforwardError, LookforwardWarning, is_out_of_memory, out_of_memory
+from lookforward.launch import end_others, process_count, speaks_for_all
+from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
@@ -27,6 +29,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "ablate": TOYBOX,
     "benchmark": "benchmark",
     "report": "report",
+    "studio": "studio",
     "demo": TOYBOX,
 }
 COMMAND_GROUPS = {  # of commands, with a line about each and the module of each command
@@ -42,14 +45,18 @@ _TAKE_LESS = {
     "--precision bf16, a lower --resolution or --batch-size; or --device cpu.",
     "generate": "Generate fewer images at once (one PROMPT with --count 1), or use a lower --resolution.",
 }
+_NO_MEMORY = 4  # exit status
 _USE_LESS = "Close other programs that use it, or choose a smaller model or resolution."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 128 + a signal."""
+    """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 4 if memory ran out,
+    128 + a signal.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    keep_streams_open()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with stopping.listening():
         _main(words)
@@ -67,21 +74,19 @@ def _main(words: list[str]) -> None:
         else:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
-        _exit(2, str(error))
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch for it
-            if not speaks_for_all():
-                _leave(1)
-            raise
-        remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[0]
-        _exit(2, f"the accelerator is out of memory. {remedy} ({detail})")
+        _exit(_NO_MEMORY if is_out_of_memory(error) else 2, str(error))
     except stopping.Stopped as stopped:
         _exit(128 + stopped.number, stopped.message or "stopped. Run the same command again to continue.")
     except KeyboardInterrupt:
         print(file=sys.stderr)
         _exit(130, "stopped. Run the same command again to continue.")
-    except Exception:
-        if process_count() > 1 and not speaks_for_all():
+    except Exception as error:
+        if is_out_of_memory(error):
+            _exit(_NO_MEMORY, f"{out_of_memory('', error)} {_TAKE_LESS.get(words[0], _USE_LESS)}")
+        if process_count() > 1:
+            if speaks_for_all():
+                traceback.print_exc()
+                end_others()
             _leave(1)
         raise
     finally:
@@ -158,7 +163,9 @@ def _require_shareable(words: Sequence[str]) -> None:
 
 def _exit(status: int, message: str) -> None:
     if speaks_for_all():
-        print(f"lookforward: {message}", file=sys.stderr)
+        print(f"lookforward: {visible(message, MOST_OF_MESSAGE, lines=True)}", file=sys.stderr, flush=True)
+        if process_count() > 1 and status < 128:  # after a stop, which all know of, the others save
+            end_others()
     _leave(status)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
 from lookforward.config.spec import range_in_words
 from lookforward.errors import LookforwardError
+from lookforward.records import read_bytes
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -20,11 +21,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         LookforwardError: the file cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_bytes(path).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LookforwardError(f"{path} is not TOML: {error}.", code="toml-damaged") from error
-    except OSError as error:
-        raise LookforwardError(f"{path} cannot be read: {error.strerror}.", code="file-unreadable") from error
 
 
 def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +153,11 @@ def _check_together(settings: Settings) -> None:
         problem = (
             "optimizer.fused updates weights within each backward pass, so that no gradients can be summed: set "
             "run.accumulate to 1 and baseline.name to none, or optimizer.fused to false."
+        )
+    elif settings.optimizer.fused and settings.run.auto_batch:
+        problem = (
+            "run.auto_batch sums the gradients of smaller batches, and optimizer.fused has updated weights by then: "
+            "set one of them to false."
         )
     elif (
         objective.prior_weight > 0

@@ -88,6 +88,7 @@ class Options(TypedDict, total=False):
     """The settings that change most often, under the short names of the Python and command-line interfaces."""
 
     model: str | None
+    revision: str | None
     reward: str | None
     adapter: str | None
     identifier: str | None
@@ -98,10 +99,12 @@ class Options(TypedDict, total=False):
     seed: int | None
     device: str | None
     precision: str | None
+    auto_batch: bool | None
 
 
 SHORT = {
     "model": "model.name",
+    "revision": "model.revision",
     "reward": "objective.reward",
     "adapter": "adapter.name",
     "identifier": "subject.identifier",
@@ -113,6 +116,8 @@ SHORT = {
     "seed": "run.seed",
     "device": "model.device",
     "precision": "model.precision",
+    "report_to": "run.report_to",
+    "auto_batch": "run.auto_batch",
 }
 
 

@@ -3,13 +3,13 @@
 import hashlib
 import os
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from lookforward.data.photo import Pixels
+from lookforward.data.image_files import ImageError, opened_image
+from lookforward.data.photo import Photo, Pixels
 from lookforward.data.photos import load_photos
 from lookforward.errors import warn
 from lookforward.files import atomic_file, make_folder, writing
@@ -54,13 +54,13 @@ def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: s
     return np.stack(images[:count])
 
 
-def read_class_images(folder: Path, resolution: int) -> Pixels:
-    """A user's own class images, (n, resolution, resolution, 3) uint8: the photos of a folder, by file name.
+def read_class_images(folder: Path, resolution: int) -> tuple[Photo, ...]:
+    """A user's own class images: the photos of a folder, by file name.
 
     Raises:
         LookforwardError: the folder has none, or some cannot be used.
     """
-    return np.stack([photo.pixels for photo in load_photos(folder, resolution, captions=False).photos])
+    return load_photos(folder, resolution, captions=False).photos
 
 
 def _read(path: Path, resolution: int) -> Pixels | None:
@@ -73,9 +73,9 @@ def _read(path: Path, resolution: int) -> Pixels | None:
         data = b""
     state, pixels = png_state(data), None
     try:
-        with Image.open(BytesIO(data), formats=["PNG"]) as image:
+        with opened_image(path, ("PNG",), data=data) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):  # Pillow raises any of them for a damaged PNG
+    except ImageError:
         state = "damaged"
     if state == "damaged" or pixels is None or pixels.shape != (resolution, resolution, 3):
         warn(f"The class image {path} is damaged: it is drawn again.")

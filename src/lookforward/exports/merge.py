@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.full import save_pipeline
@@ -54,7 +54,7 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     return notes_on(first, others)
 
 
-def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> None:
+def bake(pipeline: DiffusionPipeline, source: Source, strength: float) -> None:
     """Change the pipeline's own weights, and its vocabulary where a word was learned, as the adapter would.
 
     Raises:
@@ -66,7 +66,7 @@ def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> 
 
 
 @torch.no_grad()
-def interpolate(base: StableDiffusionPipeline, trained: StableDiffusionPipeline, strength: float) -> None:
+def interpolate(base: DiffusionPipeline, trained: DiffusionPipeline, strength: float) -> None:
     """Bring the weights of `trained` to base + strength·(trained − base), in place.
 
     Rows that `trained` has beyond those of `base`, of learned words, stay as they are.

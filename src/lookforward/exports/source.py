@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.specs import FULL
@@ -32,12 +32,14 @@ _PLAIN = {"adapter": FULL.name, "identifier": "", "class_noun": "", "noun_in_pro
 
 @dataclass(frozen=True)
 class Source:
-    """A model or an adapter to use. folder: of the export, None for a plain model. run: None if it is not one."""
+    """A model or an adapter to use. folder: of the export, None for a plain model. run: None if it is not one.
+    revision: of a model on the hub, "" for the main branch."""
 
     given: str
     manifest: dict[str, Any]
     folder: Path | None
     run: Run | None = None
+    revision: str = ""
 
     @property
     def name(self) -> str:
@@ -55,14 +57,14 @@ class Source:
         """What prompts call the subject: "sks dog"; "" for a plain model."""
         return subject_of(self.manifest)
 
-    def load(self, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
+    def load(self, device: str = "auto", strength: float = 1.0) -> DiffusionPipeline:
         """The pipeline that draws with it.
 
         Raises:
             LookforwardError: something of it cannot be loaded.
         """
         if self.folder is None:
-            return build_pipeline(self.given, device)
+            return build_pipeline(self.given, device, revision=self.revision)
         return load_export(self.folder, device, strength)
 
     def describe(self, strength: float) -> dict[str, Any]:
@@ -97,15 +99,15 @@ def device_of(source: Source) -> str:
         return find_device("auto")
 
 
-def _plain_model(name: str) -> Source:
-    own = {} if name == TOYBOX else family_named(name).defaults.get("evaluation", {})
+def _plain_model(name: str, revision: str = "") -> Source:
+    own = {} if name == TOYBOX else family_named(name, revision).defaults.get("evaluation", {})
     sampling = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance}
     sampling |= {key: own[setting] for key, setting in _FAMILYS.items() if setting in own}
-    return Source(name, {"format": 1, **_PLAIN, **sampling, "model": name}, None)
+    return Source(name, {"format": 1, **_PLAIN, **sampling, "model": name}, None, revision=revision)
 
 
-def find_source(given: str | Path) -> Source:
-    """Find out what `given` names, without loading it.
+def find_source(given: str | Path, revision: str = "") -> Source:
+    """Find out what `given` names, without loading it. revision: of a hub id; the main branch if empty.
 
     Raises:
         LookforwardError: there is nothing of that name, or a run that is not finished.
@@ -113,7 +115,11 @@ def find_source(given: str | Path) -> Source:
     name = str(given)
     if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
         _require_no_typo(Path(name))
-        return _plain_model(name)
+        return _plain_model(name, revision)
+    if revision:
+        raise LookforwardError(
+            f"--revision is for a model on the hub, and {name} is here: leave it out.", code="revision-unused"
+        )
     folder = Path(name)
     if os.path.isfile(folder / MANIFEST):  # os.path answers False where Path raises
         return Source(name, read_manifest(folder), folder)
@@ -156,7 +162,7 @@ def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
 
 
 def add_adapters(
-    pipeline: StableDiffusionPipeline, first: Source, adapters: Sequence[tuple[Source, float]]
+    pipeline: DiffusionPipeline, first: Source, adapters: Sequence[tuple[Source, float]]
 ) -> tuple[str, ...]:
     """Load further adapters into the pipeline of `first`; returns notes for the user.
 

@@ -24,26 +24,27 @@ from lookforward.models.weight_files import (
     local_folder,
     no_progress_bars,
 )
+from lookforward.records import parse_json, read_bytes
 from lookforward.whole import SUMS, require_whole
 
 
-def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None) -> Any:
+def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None, revision: str = "") -> Any:
     """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler.
 
-    low: parts that are stored in less than single precision.
+    low: parts that are stored in less than single precision. revision: of a hub id; the main branch if empty.
     """
-    pipeline = load_pipeline(_source(model), find_device(device), low)
+    pipeline = load_pipeline(_source(model), find_device(device), low, revision)
     family_of(pipeline).set_sampler(pipeline)
     return pipeline
 
 
-def pipeline_folder(model: str) -> Path:
+def pipeline_folder(model: str, revision: str = "") -> Path:
     """The folder that holds a pipeline, fetched if need be.
 
     Raises:
         LookforwardError: as `load_pipeline`.
     """
-    return local_folder(_source(model), _fetch_pipeline)
+    return local_folder(_source(model), _fetch_pipeline, revision)
 
 
 def _source(model: str) -> str | Path:
@@ -67,14 +68,14 @@ def find_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | None = None) -> Any:
+def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | None = None, revision: str = "") -> Any:
     """The pipeline of a folder or a hub id, of any known family: no progress bar, weights in single precision but for
     the parts of `low`.
 
     Raises:
         LookforwardError: it is of no known family, a part is missing or unreadable, or the hub cannot be reached.
     """
-    folder = local_folder(source, _fetch_pipeline)
+    folder = local_folder(source, _fetch_pipeline, revision)
     if (folder / SUMS).is_file():
         require_whole(folder, "The model", "Copy or export it again.", expected=True)
     index = folder / "model_index.json"
@@ -85,7 +86,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
             code="model-index-missing",
         )
     try:
-        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        parts: dict[str, Any] = parse_json(read_bytes(index))
         family = find_family(parts["_class_name"])
     except (ValueError, KeyError, TypeError) as error:
         raise explain_load_error(folder, error) from error
@@ -155,13 +156,13 @@ def _assemble(folder: Path, family: Family, parts: dict[str, Any], absent: set[s
     return pipeline
 
 
-def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:
-    offline = found is None
-    index = Path(hf_hub_download(name, "model_index.json", local_files_only=offline))
+def _fetch_pipeline(name: str, found: ModelInfo | None, revision: str) -> Path:
+    offline, pinned = found is None, revision or None
+    index = Path(hf_hub_download(name, "model_index.json", revision=pinned, local_files_only=offline))
     find_family(json.loads(index.read_text(encoding="utf-8"))["_class_name"])  # before gigabytes are fetched
     # diffusers knows which of a repository's many weights a pipeline needs
     download: Any = diffusers.DiffusionPipeline.download
-    return Path(download(name, safety_checker=None, local_files_only=offline))
+    return Path(download(name, revision=pinned, safety_checker=None, local_files_only=offline))
 
 
 def forget_origin(folder: Path) -> None:

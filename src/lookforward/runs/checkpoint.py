@@ -4,6 +4,7 @@ A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors`, `st
 that is resumed from it continues to the same bits. One that is damaged is passed over and kept aside.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
-from lookforward.errors import LookforwardError, warn
+from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.files import REMEDY, read_json, sync, write_json, writing
 from lookforward.whole import require_whole, whole_folder
 
@@ -65,9 +66,22 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in `folder`, oldest first."""
-    found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
-    return sorted(found, key=_step_of)
+    """Complete checkpoints in `folder`, oldest first; none where there is no such folder.
+
+    Raises:
+        LookforwardError: the folder cannot be listed, so that nobody knows whether it has some.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LookforwardError(
+            f"{folder} cannot be listed: {error.strerror}. The run is as it was: correct the permissions, then run the "
+            "same command again.",
+            "checkpoints-unreadable",
+        ) from error
+    return sorted((folder / name for name in names if _NAME.fullmatch(name)), key=_step_of)
 
 
 def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
@@ -84,6 +98,8 @@ def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
         try:
             _load(trainer, path, model_hash)
         except (LookforwardError, OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):  # which says nothing of the checkpoint
+                raise
             problems[path] = error
             continue
         for bad, error in problems.items():
