@@ -11,6 +11,7 @@ COLUMNS = (
 )  # fmt: skip
 _RUNS, _MERGES = "test_it_trains_resumes_to_the_same_bits_and_exports", "merges_into_what_it_draws_beside_the_weights"
 _LAYOUTS = "tests/test_export_layouts.py::"
+_WORDS = "tests/test_adapters_two_encoders.py::"
 # The published models of each family, by the names of their files in src/lookforward/models/sizes
 MODELS: dict[str, tuple[str, ...]] = {
     "sd": ("sd15",),
@@ -75,10 +76,18 @@ def _stable_diffusion() -> dict[str, Tests]:
     }  # fmt: skip
 
 
+def _words(family: str) -> dict[str, Tests]:
+    """A word that two text encoders learn."""
+    begins = "test_a_word_begins_as_its_initial_word_and_strength_leads_back_to_it"
+    draws = "test_plain_diffusers_draws_the_same_with_the_lines_of_the_card"  # of both families
+    return {"Textual Inversion": (f"{_WORDS}{begins}[{family}]", f"{_WORDS}{draws}")}
+
+
 CELLS: Mapping[str, Mapping[str, Tests]] = {
     "sd": _stable_diffusion(),
-    "sd3": _cells("sd3", "tests/test_family_sd3.py"),
-    "sdxl": _cells("sdxl", "tests/test_family_sdxl_training.py", merges=f"test_an_adapter_of_both_encoders_{_MERGES}"),
+    "sd3": _cells("sd3", "tests/test_family_sd3.py") | _words("sd3"),
+    "sdxl": _cells("sdxl", "tests/test_family_sdxl_training.py", merges=f"test_an_adapter_of_both_encoders_{_MERGES}")
+    | _words("sdxl"),
     "flux": _cells("flux", "tests/test_family_flux_training.py"),
     "flux2": _cells("flux2", "tests/test_family_flux2_training.py", "make_klein-"),
     "flux2_dev": _cells("flux2_dev", "tests/test_family_flux2_training.py", "make_dev-"),

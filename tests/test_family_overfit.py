@@ -1,7 +1,8 @@
 """Every family learns one photo by heart: with Look Forward, with DINO through the critic, and with `best`.
 
 The tiny pipeline's weights are random, so its decoder is fitted to the photo first: from then on an image that is
-decoded near the photo's latents looks like the photo.
+decoded near the photo's latents looks like the photo. Latents are the mode of the posterior, which in a trained
+autoencoder is narrow, and here would be another photo in each draw.
 """
 
 from dataclasses import dataclass
@@ -26,14 +27,15 @@ from lookforward.models.encoders import load_dino
 from lookforward.models.families import FAMILIES, family_of
 from lookforward.models.latents import decode, encode
 from lookforward.models.policy import DiffusionPolicy
-from tiny import seeded
+from tiny import references_of, seeded
 from tiny_families import TINY
 from tiny_rewards import save_vit
 
-# By how much the loss of Eq. 1 and the distance of x̂_0's pixels fall. A model that predicts noise gets x̂_0 with an
-# error of (σ/a)², so that most of its distance is at the noisiest timesteps, where the loss hardly shows it.
-FACTORS = {"sd": (2.5, 1.1), "sdxl": (2.5, 1.1)}
-OTHERS = (2.5, 1.5)
+# By how much the distance of x̂_0's pixels falls, over all noise levels: most of it is at the noisiest, where a model that
+# predicts noise gets x̂_0 with an error of (σ/a)². A narrow decoder shows the photo before the latents are near, too.
+NEARER = {"sd": 1.5, "sdxl": 1.4, "sd3": 1.4, "flux": 1.2, "flux2": 1.15, "flux2_dev": 1.15, "z_image": 3.0,
+          "qwen_image": 1.05}  # fmt: skip
+LOSS = 3.0  # by how much the loss of Eq. 1 falls
 # A token of theirs has 2 × 2 × 4 numbers, for which a width of 16 has no room beside what its norms take away
 WIDER: dict[str, dict[str, Any]] = {
     "sd3": {"heads": 8},
@@ -94,7 +96,9 @@ def case(request: pytest.FixtureRequest, photos: Path, tmp_path_factory: pytest.
     folder = one_photo(photos, tmp_path_factory.mktemp("one") / "photo")
     pixels = np.asarray(Image.open(next(folder.glob("*.png"))).convert("RGB").resize((SIZE, SIZE))) / 255
     photo, pipeline = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None], TINY[request.param]()
-    x_0 = encode(pipeline, photo).sample(torch.zeros(1).long(), seeded())
+    latents = encode(pipeline, photo)
+    latents.std.zero_()
+    x_0 = latents.sample(torch.zeros(1).long(), seeded())
     fit_decoder(pipeline, x_0, photo)
     return Case(request.param, folder, photo, x_0, pipeline.vae.state_dict())
 
@@ -105,7 +109,7 @@ def test_every_family_is_here() -> None:
 
 @pytest.mark.parametrize("recipe", SLOW)
 def test_it_learns_one_photo_by_heart(recipe: str, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At fixed noise and timesteps the loss falls, and x̂_0 decoded gets nearer to the photo, by FACTORS."""
+    """At fixed noise and timesteps the loss falls, and x̂_0 decoded gets nearer to the photo, by LOSS and NEARER."""
     vit, (steps, more) = save_vit(tmp_path / "vit"), RECIPES[recipe]
     monkeypatch.setattr("lookforward.models.encoders.loaded.load_dino", lambda *_: load_dino(str(vit), "cpu"))
     settings = load_settings(recipe, SHORT | more | {
@@ -114,10 +118,10 @@ def test_it_learns_one_photo_by_heart(recipe: str, case: Case, tmp_path: Path, m
         "run.steps": steps, "run.batch_size": 4,
     })  # fmt: skip
     components = build(settings, read_subject(case.folder, settings), case.pipeline())
+    references_of(components.trainer).latents.std.zero_()
     before = case.measure(components.policy)
     rewards = [result.terms["reward"] for result in train(components.trainer, steps)]
     found = [was / now for was, now in zip(before, case.measure(components.policy), strict=True)]
-    print(f"RESULT {case.name} {recipe} {found} {np.mean(rewards[:20])} {np.mean(rewards[-20:])}")
-    assert np.greater(found, FACTORS.get(case.name, OTHERS)).all(), found
+    assert np.greater(found, (LOSS, NEARER[case.name])).all(), found
     if recipe != "dino":  # to the random encoder of this test, grey is as like the photo as most pictures
         assert np.mean(rewards[-20:]) > np.mean(rewards[:20])
