@@ -31,8 +31,8 @@ from tiny import references_of, seeded
 from tiny_families import TINY
 from tiny_rewards import save_vit
 
-# By how much the distance of x̂_0's pixels falls, over all noise levels: most of it is at the noisiest, where a model that
-# predicts noise gets x̂_0 with an error of (σ/a)². A narrow decoder shows the photo before the latents are near, too.
+# By how much the distance of x̂_0's pixels falls, over all noise levels. Most of it is at the noisiest, where a
+# model that predicts noise gets x̂_0 with an error of (σ/a)². Some decoders show the photo of latents far from it.
 NEARER = {"sd": 1.5, "sdxl": 1.4, "sd3": 1.4, "flux": 1.2, "flux2": 1.15, "flux2_dev": 1.15, "z_image": 3.0,
           "qwen_image": 1.05}  # fmt: skip
 LOSS = 3.0  # by how much the loss of Eq. 1 falls
