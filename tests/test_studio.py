@@ -232,8 +232,9 @@ class TestTraining:
         ],
     )
     def test_what_is_wrong_in_the_form_is_said(self, with_photos: Studio, change: dict[str, Any], code: str) -> None:
+        given: dict[str, Any] = {"subject": "teapot", "class_noun": "teapot"}
         with raises(code):
-            prepare(Request(**{"subject": "teapot", "class_noun": "teapot"} | change), *_of(with_photos))
+            prepare(Request(**given | change), *_of(with_photos))
 
     def test_the_estimate_shows_memory_time_and_command(self, with_photos: Studio) -> None:
         html = show_outlook(with_photos, Request("teapot", MARKUP, steps=100))
@@ -431,7 +432,8 @@ class TestDrawing:
         ],
     )
     def test_what_cannot_be_drawn_is_said(self, studio: Studio, change: dict[str, Any], code: str) -> None:
-        request = GridRequest(**{"sources": ("toybox",), "prompts": ("a dog",)} | change)
+        given: dict[str, Any] = {"sources": ("toybox",), "prompts": ("a dog",)}
+        request = GridRequest(**given | change)
         with raises(code):
             list(draw_grid(request, studio.workspace))
 
