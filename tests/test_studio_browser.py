@@ -239,7 +239,7 @@ def answer_pairs(page: Any, study: StudyFile, *, always_left: bool, pairs: int) 
         red = next(name for name in names[-2:] if _is_red(study.picture(name)))
         side = "left" if always_left or red == names[-2] else "right"
         page.locator(f"input[name=subject][value={side}]").check()
-        page.locator("input[name=prompt][value=similar]").check()
+        page.locator(f"input[name=prompt][value={'left' if always_left else 'similar'}]").check()
         page.locator("form:has(input[name=subject]) button").first.click()
         page.wait_for_load_state()
 
