@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subjects import other_subjects
 from lookforward.models.families import FAMILIES
 from lookforward.models.families.words import loads_words
+from lookforward.records import structure
+from lookforward.runs.consent import Consent
 
 CARD = "README.md"
 SAMPLES = "samples.png"
@@ -97,6 +99,7 @@ class Card:
             samples=SAMPLES if has_samples else "",
             seed=_SEED,
             settings=self._settings(),
+            consent=[replace(one, statement=escape(one.statement)) for one in consent_of(self.manifest)],
             chosen=self.chosen,
             curve=CURVE,
         )
@@ -127,6 +130,15 @@ class Card:
             if name not in _ELSEWHERE and not one.spec.free and (one.spec.headline or name in changed)
             if name != "objective.reward" or self.settings.follows_reward
         ]
+
+
+def consent_of(manifest: Mapping[str, Any]) -> list[Consent]:
+    """The statements of consent to the trainings behind an export.
+
+    Raises:
+        LookforwardError: they have another shape.
+    """
+    return structure(manifest.get("consent", []), list[Consent], "lookforward.json", root="$.consent")
 
 
 def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[str]:

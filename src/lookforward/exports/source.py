@@ -17,7 +17,7 @@ from lookforward.bundle import TOYBOX
 from lookforward.config.groups import EvaluationSettings
 from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
-from lookforward.exports.card import subject_of
+from lookforward.exports.card import base_name, subject_of
 from lookforward.exports.load import apply_export, check_strength, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.families import family_named
@@ -87,6 +87,21 @@ class Source:
         if self.folder is None:
             raise LookforwardError(f"{self.given} is a base model: give a run folder or an export.", "source-plain")
         return self.folder
+
+
+def drawn_with(source: Source, digest: str, others: Sequence[tuple[Source, float]] = ()) -> dict[str, Any]:
+    """What the metadata of images record of the model that draws them. digest: `model_hash` of its pipeline.
+
+    others: further adapters with their strengths.
+    """
+    whole = source.manifest["adapter"] == FULL.name
+    adapters = [*others] if whole else [(source, 1.0), *others]
+    return {
+        "model": source.name if whole else base_name(source.manifest["model"]),
+        "model_hash": digest,
+        "adapters": [other.describe(strength) for other, strength in adapters],
+        "run": source.run.folder.resolve().name if source.run else source.name if source.folder else "",
+    }
 
 
 def device_of(source: Source) -> str:

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from lookforward.bundle import bundle_of
 from lookforward.core.protocols import Family
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
 from lookforward.models.families import FAMILIES, family_of, find_family
 from lookforward.models.low_precision import LowPrecision
 from lookforward.models.weight_files import (
@@ -58,6 +58,8 @@ def find_device(device: str) -> str:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
+            if is_out_of_memory(error):  # other programs have all of it
+                raise out_of_memory(f"as {device} was opened", error) from error
             reason = str(error).splitlines()[0].rstrip(".")
             raise LookforwardError(
                 f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.", code="device-unusable"
