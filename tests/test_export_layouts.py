@@ -25,11 +25,11 @@ from lookforward.models.families.sd3 import SD3
 from lookforward.models.families.sdxl import SDXL
 from lookforward.models.families.z_image import Z_IMAGE
 from lookforward.models.policy import DiffusionPolicy
-from test_family_sd3 import make_sd3
 from tiny import seeded
 from tiny_flux import make_flux
 from tiny_flux2 import make_dev, make_klein
 from tiny_qwen import make_qwen_image, make_z_image
+from tiny_sd3 import make_sd3
 from tiny_sdxl import make_sdxl
 
 Layers = Iterator[tuple[str, int, int]]  # name, widths of what goes in and out

@@ -1,5 +1,6 @@
 """The studio and the blind study in a real Chromium: from photos to a grid, over a killed server, and three raters."""
 
+import io
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lookforward.exports.png import read_metadata
 from lookforward.study.store import StudyFile
@@ -23,6 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1400, "height": 1000}
 QUICK = """\
 evaluation.sample_every = 20
+evaluation.every = 20
 evaluation.images = 2
 evaluation.sampler_steps = 4
 data.class_images = 2
@@ -50,7 +53,8 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.words, self.process = words, self._start()
+        self.words = words
+        self.process = self._start()
 
     @property
     def url(self) -> str:
@@ -235,15 +239,11 @@ def answer_pairs(page: Any, study: StudyFile, *, always_left: bool, pairs: int) 
         red = next(name for name in names[-2:] if _is_red(study.picture(name)))
         side = "left" if always_left or red == names[-2] else "right"
         page.locator(f"input[name=subject][value={side}]").check()
-        page.locator("input[name=prompt][value=similar]").check()
+        page.locator(f"input[name=prompt][value={'left' if always_left else 'similar'}]").check()
         page.locator("form:has(input[name=subject]) button").first.click()
         page.wait_for_load_state()
 
 
 def _is_red(png: bytes | None) -> bool:
-    import io
-
-    from PIL import Image
-
     with Image.open(io.BytesIO(png or b"")) as image:
         return image.convert("RGB").getpixel((0, 0)) == (255, 0, 0)

@@ -8,7 +8,7 @@ from typing import Any
 from lookforward.errors import LookforwardError
 from lookforward.studio import masks, photos
 from lookforward.studio.state import Studio
-from lookforward.studio.subjects import CONSENT, add, forget, remember, show_photos, suggestion
+from lookforward.studio.subjects import CONSENT, add, forget, remember, remember_noun, show_photos, suggestion
 from lookforward.studio.tabs.common import ANY, answered, choose
 from lookforward.studio.text import message
 from lookforward.studio.workspace import check_name
@@ -96,8 +96,12 @@ def _connect_subject(gr: Any, studio: Studio, tab: Any, page: Any, parts: Simple
         return add(studio, values[0], files), *_shown(gr, studio, *values), None
 
     @answered(gr, studio, 0)
-    def known(name: str | None, noun: str | None, agreed: bool) -> str:
-        return remember(studio, name, noun or "", agreed)
+    def agreed(name: str | None, noun: str | None, yes: bool) -> str:
+        return remember(studio, name, noun or "", yes)
+
+    def named(name: str | None, noun: str | None) -> None:
+        if name in studio.workspace.subjects():
+            remember_noun(studio, name, noun or "")
 
     page.load(listing, parts.subject, parts.subject, **ANY)
     tab.select(listing, parts.subject, parts.subject, **ANY)
@@ -105,8 +109,9 @@ def _connect_subject(gr: Any, studio: Studio, tab: Any, page: Any, parts: Simple
     gr.on([parts.resolution.blur, parts.buckets.input], looked, seen, [parts.said, *photos_shown], **ANY)
     gr.on([parts.create.click, parts.new.submit], created, parts.new, [parts.said, parts.subject, parts.new], **ANY)
     parts.uploads.upload(dropped, [parts.uploads, *seen], [parts.said, *photos_shown, parts.uploads], **ANY)
-    words = [parts.subject, parts.noun, parts.consent]
-    gr.on([parts.noun.blur, parts.noun.submit, parts.consent.input], known, words, parts.said, **ANY)
+    words = [parts.subject, parts.noun]
+    gr.on([parts.noun.blur, parts.noun.submit], named, words, None, **ANY)
+    parts.consent.input(agreed, [*words, parts.consent], parts.said, **ANY)
 
 
 def _connect_photo(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
