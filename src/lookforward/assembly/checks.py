@@ -1,5 +1,6 @@
 """Check that settings, subject and model fit together, before anything is generated, trained or written."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_images, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
+from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
@@ -83,6 +85,7 @@ def check_run(
             "the residual critic does not see the timestep, so it cannot predict returns that have a scale of their "
             f"own in each of {settings.critic.bins} ranges of timesteps: critic.bins = 1 gives all of them one"
         )
+    notes += _sizes(subject, policy)
     notes += _unheeded(settings)
     notes += unused_settings(settings, settings.changed() if given is None else given, subject)
     if (
@@ -92,6 +95,15 @@ def check_run(
     ):
         notes.append("critic.weight is 0, so that the reward changes nothing that is trained")
     return (*notes, *caption_notes(subject))
+
+
+def _sizes(subject: Subject, policy: DiffusionPolicy) -> list[str]:
+    """A note of the sizes that a model is shown of the photos, if it is."""
+    if "sizes" not in policy.family.capabilities:
+        return []
+    sizes = sorted({photo.upright_size for one in subject.together for photo in one.photos}, key=math.prod)
+    span = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
+    return [f"{policy.family.label} is shown each photo's own size ({span} pixels) and where it is cropped"]
 
 
 def _unheeded(settings: Settings) -> list[str]:
@@ -132,6 +144,12 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
             "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
+        )
+    if settings.model.revision and (settings.model.name == TOYBOX or Path(settings.model.name).exists()):
+        raise LookforwardError(
+            f"model.revision = {settings.model.revision!r} is for a model on the hub, and {settings.model.name} is "
+            "here: leave it out.",
+            code="revision-unused",
         )
     asked = settings.evaluation
     if base and (asked.sampler_steps > _FEW_STEPS or asked.guidance > 1):

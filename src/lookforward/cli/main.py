@@ -22,6 +22,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "train": "train",
     "generate": "generate",
     "score": "score",
+    "inspect": "inspect",
     "export": "export",
     "merge": "export",
     "push": "push",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import tyro
 
+from lookforward.cli.consent import ask_consent
 from lookforward.cli.console import console, print_memory, print_notes
 from lookforward.cli.options import RunOptions
 
@@ -17,6 +18,7 @@ def train(
     dry_run: bool = False,
     fit: Literal[8, 12, 16, 24] | None = None,
     until_best: bool = False,
+    consent: str = "",
     *,
     settings: RunOptions,
 ) -> None:
@@ -32,6 +34,8 @@ def train(
         output: Run folder. Default: runs/PHOTOS-RECIPE, or runs/PHOTOS-RECIPE-ADAPTER with an adapter.
         until_best: Choose the number of steps: measure identity and prompt following during training, stop
             when they no longer improve, and export the best step.
+        consent: Who took the photos, and that they and whoever is shown agree to the training. The run and its model
+            card record the sentence. Without it, train asks in a terminal; see docs/provenance.md.
         dry_run: Check everything, print the resolved settings and the memory of each component, and exit.
         fit: Choose settings so that the run fits on a GPU with this many GB, and print them with the reasons.
     """
@@ -58,7 +62,7 @@ def train(
         console.quiet = True
     subject = read_subject(photos, resolved)
     folder = output or default_output(resolved)
-    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     resolved = job.settings
     if job.run.finished:
         print_notes(note for note in job.notes if note not in subject.notes)
@@ -67,10 +71,11 @@ def train(
         notes = check(resolved, subject, written, processes)
         _account(subject, "# ")
         console.print(to_toml(resolved), end="")
-        print_notes(notes)
+        print_notes((*notes, *job.agreement.notes))
         print_memory(memory_table(resolved))
         console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
+        ask_consent(job)
         last = _run_job(job, resolved.run.steps)
         if resolved.evaluation.every:
             step = read_manifest(job.run.export).get("step", last)
