@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and system calls that fail, are Linux's")
 def test_nothing_is_lost_and_nothing_goes_unnoticed() -> None:
     here = Path(__file__).parent
