@@ -68,13 +68,17 @@ def _main(words: list[str]) -> None:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
         _exit(2, str(error))
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch for it
+    except (RuntimeError, MemoryError) as error:
+        of_host = isinstance(error, MemoryError) or "can't allocate memory" in str(
+            error
+        )  # as torch says it of the CPU's
+        if type(error).__name__ != "OutOfMemoryError" and not of_host:  # torch's, without importing torch for it
             if not speaks_for_all():
                 _leave(1)
             raise
-        remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[0]
-        _exit(2, f"the accelerator is out of memory. {remedy} ({detail})")
+        remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[:1]
+        where = "this machine" if of_host else "the accelerator"
+        _exit(2, f"{where} is out of memory. {remedy} ({''.join(detail) or 'MemoryError'})")
     except stopping.Stopped as stopped:
         _exit(128 + stopped.number, stopped.message or "stopped. Run the same command again to continue.")
     except KeyboardInterrupt:

@@ -1,11 +1,13 @@
 """Train on photos."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from lookforward.cli.account import account, commented
 from lookforward.cli.console import console, print_memory, print_notes
 from lookforward.cli.options import RunOptions
 
@@ -48,7 +50,8 @@ def train(
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
     if fit is not None:
-        given |= _choose(recipe, name_subjects(photos, given), fit)
+        say = commented(console.print) if dry_run else console.print
+        given |= _choose(recipe, name_subjects(photos, given), fit, say)
     named = name_subjects(photos, given)
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
@@ -65,11 +68,12 @@ def train(
         console.print(f"{folder} is already finished. Generate images with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, written, processes)
-        _account(subject, "# ")
-        console.print(to_toml(resolved), end="")
-        print_notes(notes)
-        print_memory(memory_table(resolved))
-        console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
+        say = commented(console.print)  # so that the whole is TOML, which can be given as a recipe
+        for line in (*account(subject), *(f"Note: {note}" for note in notes)):
+            say(line)
+        console.print(f"\n{to_toml(resolved)}")
+        print_memory(memory_table(resolved), say)
+        say(f"\nWould train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
         last = _run_job(job, resolved.run.steps)
         if resolved.evaluation.every:
@@ -86,7 +90,8 @@ def _run_job(job: Any, steps: int) -> int:
 
     console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
     last = 0
-    _account(job.subject)
+    for line in account(job.subject):
+        console.print(line)
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -98,24 +103,15 @@ def _run_job(job: Any, steps: int) -> int:
     return last or job.resumed_at or steps  # of a run that was stopped before its export, no step is left
 
 
-def _account(subject: Any, mark: str = "") -> None:
-    """What is used of the photos' folders, and the prompts. mark: before each line, since a dry run prints TOML."""
-    for one in subject.together:
-        console.print(f"{mark}{one.summary}.")
-        captions = sum(bool(photo.caption) for photo in one.photos)
-        own = f", and {captions} captions in its place" if captions else ""
-        console.print(f"{mark}Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
-
-
-def _choose(recipe: str, given: dict[str, Any], gigabytes: int) -> dict[str, Any]:
+def _choose(recipe: str, given: dict[str, Any], gigabytes: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Settings to add so that the run fits, after they were shown."""
     from lookforward.assembly.fit import RESERVE, fit
 
     chosen = fit(recipe, given, gigabytes)
     needs = f"{chosen.table.peak / 2**30:.1f} GiB, and about {RESERVE:g} GiB beside it"
-    console.print(f"To fit {gigabytes} GB ({needs}):" if chosen.reasons else f"Fits {gigabytes} GB as it is ({needs}).")
+    say(f"To fit {gigabytes} GB ({needs}):" if chosen.reasons else f"Fits {gigabytes} GB as it is ({needs}).")
     for reason in chosen.reasons:
-        console.print(f"  {reason}", highlight=False)
+        say(f"  {reason}")
     return chosen.changes
 
 
