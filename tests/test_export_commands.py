@@ -73,15 +73,15 @@ def prompt_for(folder: Path) -> str:
 def test_every_adapter_has_its_formats() -> None:
     formats = {spec.name: spec.format_names for spec in ADAPTERS}
     assert formats == {
-        "full": ("diffusers", "merged"),
-        "lora": ("diffusers", "comfyui", "kohya", "merged"),
-        "dora": ("diffusers", "comfyui", "kohya", "merged"),
-        "loha": ("diffusers", "comfyui", "kohya", "merged"),
-        "lokr": ("diffusers", "comfyui", "kohya", "merged"),
-        "oft": ("diffusers", "merged"),
-        "pivotal": ("diffusers", "comfyui", "kohya", "merged"),
-        "custom-diffusion": ("diffusers", "merged"),
-        "textual-inversion": ("diffusers", "a1111", "merged"),
+        "full": ("diffusers", "merged", "checkpoint"),
+        "lora": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "dora": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "loha": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "lokr": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "oft": ("diffusers", "merged", "checkpoint"),
+        "pivotal": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "custom-diffusion": ("diffusers", "merged", "checkpoint"),
+        "textual-inversion": ("diffusers", "a1111", "merged", "checkpoint"),
         "p-plus": ("diffusers",),
         "neti": ("diffusers",),
     }
