@@ -127,7 +127,7 @@ def losses_on(folder: Path, pipelines: Iterable[Any], prompt: str = "a photo of 
         x_0 = encode(pipeline, image).sample(torch.zeros(32).long(), generator)
         noise, timestep = torch.randn(x_0.shape, generator=generator), torch.arange(32) * 30 + 50
         words = policy.encode_prompts([prompt]).expand(32)
-        state = State(add_noise(x_0, noise, *policy.path.at(timestep)), timestep, words)
+        state = State(add_noise(x_0, noise, *policy.path.of(x_0).at(timestep)), timestep, words)
         transition = act(policy, state, x_0, noise)
         losses.append(float(((transition.action - transition.target) ** 2).mean()))
     return losses

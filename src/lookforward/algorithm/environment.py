@@ -84,7 +84,7 @@ class Environment:
         steps = self.stride * (torch.ones_like(now.state.timestep) if strides is None else strides)
         alive = now.state.timestep >= steps  # (b,)
         timestep = (now.state.timestep - steps).clamp(min=0)
-        signal, noise_level = policy.path.at(timestep)
+        signal, noise_level = policy.path.of(now.x_0).at(timestep)
         with torch.no_grad():
             if self.transition == "reference":
                 noise = self.processes.sample(torch.randn, *now.x_0.shape, generator=generator).to(now.x_0.device)
@@ -114,7 +114,7 @@ def act_on(policy: Policy, batch: Batch, conditioning: Conditioning) -> tuple[Tr
     if batch.class_images is not None:
         x_0, noise = torch.cat([x_0, batch.class_images.x_0]), torch.cat([noise, batch.class_images.noise])
         timestep = torch.cat([timestep, batch.class_images.timestep])
-    x_t = add_noise(x_0, noise, *policy.path.at(timestep))  # Eq. 6
+    x_t = add_noise(x_0, noise, *policy.path.of(x_0).at(timestep))  # Eq. 6
     both, b = act(policy, State(x_t, timestep, conditioning), x_0, noise), len(batch.x_0)
     photos = replace(
         both.rows(slice(None, b)),
@@ -132,7 +132,7 @@ def act(policy: Policy, state: State, x_0: Tensor, noise: Tensor) -> Transition:
     Raises:
         LookforwardError: the action is not finite.
     """
-    signal, noise_level = policy.path.at(state.timestep)  # a_t, σ_t: (b,)
+    signal, noise_level = policy.path.of(x_0).at(state.timestep)  # a_t, σ_t: (b,)
     action = policy.act(state)  # o, Eq. 2
     require_finite(action, "action", "lower learning_rate, or use precision fp32")
     target = policy.prediction.target(x_0, noise, signal, noise_level)  # Eq. 1

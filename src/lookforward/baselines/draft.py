@@ -107,7 +107,7 @@ def _denoise_again(
     """The last step again, with gradient, from n noised copies of its result: each sample's copies in a row."""
     copies = torch.arange(len(end.x_next), device=end.x_next.device).repeat_interleave(settings.noises)
     x_0, timestep = end.x_next[copies], end.state.timestep[copies]  # (b n, c, h, w), (b n,)
-    x_t = add_noise(x_0, draw_noise(x_0, generator, processes), *policy.path.at(timestep))
+    x_t = add_noise(x_0, draw_noise(x_0, generator, processes), *policy.path.of(x_0).at(timestep))
     state = State(x_t, timestep, end.state.conditioning.rows(copies))
     if empty is not None and len(empty) > 1:
         empty = empty.rows(copies)

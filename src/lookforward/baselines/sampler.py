@@ -141,7 +141,7 @@ def ddim_step(
     policy: Policy, act: Act, state: State, later: Tensor, sampler: Sampler, empty: Conditioning | None
 ) -> SamplerStep:
     """One step to timestep `later` (b,), to its mean: DDIM's Eq. 12. act: the policy's, or another's."""
-    path, prediction = policy.path, policy.prediction
+    path, prediction = policy.path.of(state.x_t), policy.prediction
     output = guided(act, state, empty, sampler.guidance, sampler.guide)
     levels = path.at(state.timestep)
     s = deviation(path, state.timestep, later, sampler.eta)
@@ -199,7 +199,7 @@ def final_transition(policy: Policy, end: SamplerStep, start: Batch) -> Transiti
     start: the references that rewards compare with, as many as there are trajectories; its noise and timesteps are
     not looked at. The image is left to be decoded.
     """
-    signal, noise_level = policy.path.at(end.state.timestep)  # (b,)
+    signal, noise_level = policy.path.of(start.x_0).at(end.state.timestep)  # (b,)
     noise = noise_between(end.state.x_t, start.x_0, signal, noise_level)
     return Transition(
         state=end.state,

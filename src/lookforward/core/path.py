@@ -11,6 +11,7 @@ model computes in: (σ/a)² spans five orders of magnitude over Stable Diffusion
 carries through Eq. 7.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,8 @@ class NoisePath:
 
     density: of the timesteps to train at. "uniform"; "logit-normal": the sigmoid of a normal number, most in the
     middle (Esser et al., 2024); "shifted": uniform u moved towards noise, s u / (1 + (s-1) u) where s = shift.
+    by_size: the path of latents of another height and width, of a model that shifts its levels by the size of the
+    image; T and density are the same at every size.
     """
 
     signal: Tensor
@@ -33,6 +36,11 @@ class NoisePath:
     squares: tuple[Tensor, Tensor]
     density: Density = "uniform"
     shift: float = 1.0
+    by_size: Callable[[int, int], "NoisePath"] | None = None
+
+    def of(self, latents: Tensor) -> "NoisePath":
+        """The path of latents of this size, (b, c, h, w)."""
+        return self if self.by_size is None else self.by_size(*latents.shape[-2:])
 
     @property
     def timesteps(self) -> int:

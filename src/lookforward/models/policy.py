@@ -26,7 +26,7 @@ class DiffusionPolicy:
     Attributes:
         family: what differs from one architecture to another. denoiser: the network. text_encoders: those that the
         pipeline has, by its own names. placement: which parts rest in the CPU's memory. path, prediction: what the
-        model was trained on, and to predict.
+        model was trained on, and to predict; `path.of(latents)` at the size of those.
     """
 
     def __init__(self, pipeline: Any, precision: str = "fp32", resolution: int | None = None) -> None:
@@ -57,7 +57,7 @@ class DiffusionPolicy:
 
     def act(self, state: State) -> Tensor:
         """o, the model's own output: (b, c, h, w) float32."""
-        _, noise_level = self.path.at(state.timestep)
+        _, noise_level = self.path.of(state.x_t).at(state.timestep)
         with self._autocast(), keeping_weights() if self.offloaded else nullcontext():
             return self.family.denoise(self.denoiser, state, noise_level).float()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +30,19 @@ def sampled_path(scheduler: Any, mu: float | None) -> NoisePath:
     count = fresh.config["num_train_timesteps"]
     fresh.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
     return rectified_flow(fresh.sigmas[:-1].flip(0), density="uniform")
+
+
+def path_by_size(scheduler: Any, tokens: int, mu: Callable[[int], float], patch: int = 1) -> NoisePath:
+    """`sampled_path` of an image of so many tokens, and of latents of any other size.
+
+    mu: the logarithm of the shift for a number of tokens. patch: latents in a token's side.
+    """
+
+    @cache
+    def shifted(count: int) -> NoisePath:
+        return sampled_path(scheduler, mu(count))
+
+    return replace(shifted(tokens), by_size=lambda height, width: shifted((height // patch) * (width // patch)))
 
 
 def set_euler(pipeline: Any) -> None:

@@ -68,21 +68,20 @@ class Flux:
         return "" if pipeline.transformer.config["guidance_embeds"] else _BASE
 
     def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
-        """The levels of the pipeline's own trajectory at this resolution: larger images get more noise."""
+        """The levels of the pipeline's own trajectory at the size of the image: larger images get more noise."""
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-        from lookforward.models.families.flow import sampled_path
+        from lookforward.models.families.flow import path_by_size
 
         tokens = ((resolution or self.native_size(pipeline)) // self.size_unit(pipeline)) ** 2
         config = pipeline.scheduler.config
-        mu = calculate_shift(
-            tokens,
+        tokens_shifts = (
             config.get("base_image_seq_len", 256),
             config.get("max_image_seq_len", 4096),
             config.get("base_shift", 0.5),
             config.get("max_shift", 1.15),
         )
-        return sampled_path(pipeline.scheduler, mu)
+        return path_by_size(pipeline.scheduler, tokens, lambda count: calculate_shift(count, *tokens_shifts), _PATCH)
 
     def prediction(self, pipeline: Any) -> Prediction:
         from lookforward.core.prediction import Prediction

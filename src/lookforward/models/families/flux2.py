@@ -75,14 +75,14 @@ class Flux2Klein:
         return f"black-forest-labs/FLUX.2-klein-base-{size}"
 
     def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
-        """The levels of the pipeline's own trajectory at this resolution, shifted as those of its default 50 steps."""
+        """The levels of the pipeline's own trajectory at the size of the image, shifted as in its default 50 steps."""
         from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 
-        from lookforward.models.families.flow import sampled_path
+        from lookforward.models.families.flow import path_by_size
 
         tokens = ((resolution or self.native_size(pipeline)) // self.size_unit(pipeline)) ** 2
-        mu = compute_empirical_mu(tokens, self.defaults["evaluation"]["sampler_steps"])
-        return sampled_path(pipeline.scheduler, mu)
+        steps = self.defaults["evaluation"]["sampler_steps"]
+        return path_by_size(pipeline.scheduler, tokens, lambda count: compute_empirical_mu(count, steps))
 
     def prediction(self, pipeline: Any) -> Prediction:
         from lookforward.core.prediction import Prediction

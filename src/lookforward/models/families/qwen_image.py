@@ -73,13 +73,14 @@ class QwenImage:
         from diffusers import FlowMatchEulerDiscreteScheduler
         from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift
 
-        from lookforward.models.families.flow import sampled_path
+        from lookforward.models.families.flow import path_by_size
 
         config = pipeline.scheduler.config
         tokens = ((resolution or self.native_size(pipeline)) // self.size_unit(pipeline)) ** 2
         names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-        mu = calculate_shift(tokens, *(config[name] for name in names))
-        return sampled_path(FlowMatchEulerDiscreteScheduler.from_config(config, shift_terminal=None), mu)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, shift_terminal=None)
+        shifts = [config[name] for name in names]
+        return path_by_size(scheduler, tokens, lambda count: calculate_shift(count, *shifts), 2)
 
     def prediction(self, pipeline: Any) -> Prediction:
         from lookforward.core.prediction import Prediction
