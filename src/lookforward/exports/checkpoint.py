@@ -177,7 +177,7 @@ def _vae(vae: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _text_encoder(encoder: Any, vocabulary: int | None, index: int) -> Iterator[tuple[str, Tensor]]:
-    """vocabulary: tokens without learned words; None for all. index: of the encoder; Stable Diffusion XL's first is CLIP's."""
+    """vocabulary: tokens without learned words; None for all. index: of the encoder; XL's first is CLIP's."""
     weights = {name.removeprefix("text_model."): tensor for name, tensor in encoder.state_dict().items()}
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
     words = "embeddings.token_embedding.weight"

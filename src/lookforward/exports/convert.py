@@ -38,8 +38,7 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
         raise LookforwardError(message, code="format-unknown")
     if strength is not None and layout not in ("merged", "checkpoint"):
         raise LookforwardError(
-            f"--strength is only for --format merged and checkpoint. With {layout!r}, set the strength when you load the "
-            "file.",
+            f"--strength is only for --format merged and checkpoint. With {layout!r}, set it when you load the file.",
             code="format-strength",
         )
     require_new(folder)
