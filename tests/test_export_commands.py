@@ -338,9 +338,12 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
     [
         (
             ["export", "{full}", "--format", "kohya"],
-            "The adapter 'full' has no format 'kohya': it has diffusers, merged.",
+            "The adapter 'full' has no format 'kohya': it has diffusers, merged, checkpoint.",
         ),
-        (["export", "{lora}", "--format", "a1111"], "has no format 'a1111': it has diffusers, comfyui, kohya, merged."),
+        (
+            ["export", "{lora}", "--format", "a1111"],
+            "has no format 'a1111': it has diffusers, comfyui, kohya, merged, checkpoint.",
+        ),
         (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
         (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is only for --format merged"),
         (["export", "{model}", "--format", "merged"], "is a base model: give a run folder or an export"),

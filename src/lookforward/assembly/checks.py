@@ -69,10 +69,12 @@ def check_run(
         if learned:
             adapter.detach(policy)
     prompts = {prompt for one in subject.together for photo in one.photos for prompt, _ in all_prompts_of(one, photo)}
-    if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
+    if settings.baseline.name == "dpok" and (
+        settings.data.augment or settings.data.describe or settings.data.caption_model or len(prompts) > 1
+    ):
         raise LookforwardError(
             "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
-            "data.describe and data.augment to false, and give one subject.",
+            "data.describe and data.augment to false, leave out data.caption_model, and give one subject.",
             code="settings-conflict",
         )
     if settings.critic.name == "residual" and settings.critic.bins > 1:

@@ -18,6 +18,7 @@ from lookforward.launch import process_count, speaks_for_all
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
+    "masks": "masks",
     "generate": "generate",
     "score": "score",
     "export": "export",
