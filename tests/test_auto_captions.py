@@ -14,6 +14,7 @@ from lookforward.assembly import build, check
 from lookforward.assembly.auto_captions import _QUESTION, as_caption, load_captioner
 from lookforward.config.recipe import load_settings
 from lookforward.data.subjects import read_subject
+from tiny import references_of
 from tiny_captioner import make_blip, make_llava
 
 CAPTIONS = {30: "a dog on the grass at night", 220: "a cat in the snow"}
@@ -59,8 +60,8 @@ def test_each_photo_without_a_caption_gets_one(blip: Path, dog: Path) -> None:
     settings = settings_of(blip)
     components = build(settings, read_subject(dog, settings), make_pipeline())
     prompts = ("a sks dog on the grass at night", "sks dog, a cat in the snow", "a sks dog asleep")
-    assert components.trainer.references.prompts == prompts
-    assert components.trainer.references.plain_prompts[0] == "a dog on the grass at night"
+    assert references_of(components.trainer).prompts == prompts
+    assert references_of(components.trainer).plain_prompts[0] == "a dog on the grass at night"
     for line in (f"0.png: {prompts[0]!r}", f"1.png: {prompts[1]!r}"):
         assert line in components.notes
     assert not any(note.startswith("2.png") for note in components.notes)

@@ -52,8 +52,13 @@ MASKS = torch.from_numpy(np.stack([mask for _, mask in EXAMPLES])).float()
 def clipseg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder, tokenizer = tmp_path_factory.mktemp("clipseg"), build_tokenizer(CAPTIONS)
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    words = {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
+    size: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    words: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
     config = CLIPSegConfig(
         text_config={**size, **words, **special_tokens(tokenizer)},
         vision_config={**size, "image_size": SIDE, "patch_size": 4},
@@ -61,8 +66,8 @@ def clipseg(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder_intermediate_size=32, conditional_layer=0,
     )  # fmt: skip
     model = CLIPSegForImageSegmentation(config)
-    processor = CLIPSegProcessor(ViTImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer)
-    given = processor(text=["dog"] * 9, images=[image for image, _ in EXAMPLES], return_tensors="pt")
+    processor: Any = CLIPSegProcessor(ViTImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer)
+    given: Any = processor(text=["dog"] * 9, images=[image for image, _ in EXAMPLES], return_tensors="pt")
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     learn(model, lambda: bce(model(**given).logits, MASKS), 60)
     model.save_pretrained(folder)
@@ -81,7 +86,7 @@ def segformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classifier_dropout_prob=0.0, drop_path_rate=0.0,
     )  # fmt: skip
     model = SegformerForSemanticSegmentation(config)
-    processor = SegformerImageProcessor(size={"height": SIDE, "width": SIDE})
+    processor: Any = SegformerImageProcessor(size={"height": SIDE, "width": SIDE})
     given = processor([image for image, _ in EXAMPLES], return_tensors="pt")
     learn(model, lambda: model(pixel_values=given["pixel_values"], labels=MASKS.long()).loss, 40)
     model.save_pretrained(folder)

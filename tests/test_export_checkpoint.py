@@ -152,7 +152,8 @@ def test_a_strength_and_words_that_were_merged_in(tiny_model: Path, tmp_path: Pa
         torch.allclose(tensor, expected[name], atol=1e-6)
         for name, tensor in load_file(tmp_path / "none" / "lora.safetensors").items()
     )
-    words = make_export(tmp_path / "words", tiny_model, "textual-inversion", **{"subject.identifier": "<sks>"})
+    named: dict[str, Any] = {"subject.identifier": "<sks>"}
+    words = make_export(tmp_path / "words", tiny_model, "textual-inversion", **named)
     convert(find_source(str(words)), "merged", tmp_path / "merged")
     with raises("format-model", "learned word"):
         convert(find_source(str(tmp_path / "merged")), "checkpoint", tmp_path / "out")

@@ -41,7 +41,12 @@ def make_blip(folder: Path, captions: dict[int, str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     tokenizer = BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]")
-    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     config = BlipConfig(
         text_config={
             **size, "vocab_size": len(vocabulary), "encoder_hidden_size": 32, "max_position_embeddings": 32,
@@ -52,7 +57,7 @@ def make_blip(folder: Path, captions: dict[int, str]) -> Path:
         projection_dim=32,
     )  # fmt: skip
     model = BlipForConditionalGeneration(config)
-    processor = BlipProcessor(BlipImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer)
+    processor: Any = BlipProcessor(BlipImageProcessor(size={"height": SIDE, "width": SIDE}), tokenizer)
     ids = tokenizer([f"[DEC] {text} [SEP]" for text in captions.values()], add_special_tokens=False, padding=True)
     given: dict[str, Any] = {name: torch.tensor(value) for name, value in ids.items() if name != "token_type_ids"}
     given["pixel_values"] = processor.image_processor(_images(tuple(captions)), return_tensors="pt")["pixel_values"]
@@ -76,7 +81,12 @@ def make_llava(folder: Path, answer: str, question: str) -> Path:
         tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>",
         additional_special_tokens=["<image>", "<answer>"],
     )  # fmt: skip
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     text = LlamaConfig(**size, vocab_size=len(known), pad_token_id=0, eos_token_id=2, bos_token_id=2)
     vision = CLIPVisionConfig(**size, image_size=SIDE, patch_size=8)
     model = LlavaForConditionalGeneration(
@@ -88,7 +98,7 @@ def make_llava(folder: Path, answer: str, question: str) -> Path:
             vision_feature_layer=-1,
         )
     )
-    processor = LlavaProcessor(
+    processor: Any = LlavaProcessor(
         CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}), tokenizer,
         patch_size=8, vision_feature_select_strategy="default", chat_template=_CHAT, num_additional_image_tokens=1,
     )  # fmt: skip
