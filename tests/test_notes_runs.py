@@ -15,6 +15,7 @@ from errors import raises
 from jobs import SETTINGS, Command, as_options, exported, logged, tree
 from lookforward import load_personalized, load_settings, personalize
 from lookforward.assembly import build
+from lookforward.config.recipe import recipe_notes
 from lookforward.data.subjects import read_subject
 from lookforward.models.sampling import draw_images
 from lookforward.scores.measure import MeasureScore
@@ -78,11 +79,22 @@ def test_notes_on_drawing_in_python(train: Any, tmp_path: Path) -> None:
             result.generate("a photo of {}", steps=1, guidance=guidance)
 
 
+def test_settings_of_a_run_for_another_adapter(train: Any, tmp_path: Path) -> None:
+    train("run", 1, **{"adapter.name": "lora", "adapter.rank": 3})
+    file, names = str(tmp_path / "run" / "settings.toml"), {"subject.class_noun": "teapot"}
+    (note,) = recipe_notes(file, {**names, "adapter.name": "textual-inversion", "run.steps": 1})
+    facts = ("of a run with adapter lora", "textual-inversion", "optimizer.learning_rate = 0.002 for 0.001")
+    assert not [fact for fact in facts if fact not in note], note
+    assert "run.steps" not in note
+    assert recipe_notes(file, names) == recipe_notes("dreambooth", {**names, "adapter.name": "lora"}) == ()
+
+
 def test_class_images_of_ones_own(train: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "teapots"
     own.mkdir()
     for i in range(3):
         save_image(own / f"{i}.png", i, 32)
+    (own / "clip.mov").write_text("")
     monkeypatch.setattr("lookforward.assembly.class_images.class_images", lambda *_, **__: pytest.fail("drew"))
     settings = load_settings("dreambooth", {**SETTINGS, "subject.class_noun": "teapot", "data.class_folder": str(own)})
     components = build(settings, read_subject(photos, settings), make_pipeline())
@@ -90,7 +102,7 @@ def test_class_images_of_ones_own(train: Any, photos: Path, tmp_path: Path, monk
     assert drawn is not None
     assert drawn.examples.prompts == ("a photo of teapot",) * 3
     assert [np.array_equal(drawn.pixels[i], np.asarray(Image.open(own / f"{i}.png"))) for i in range(3)] == [True] * 3
-    assert any("3" in note and str(own) in note for note in components.notes)
+    assert f"3 class images are those of {own}/; not used: clip.mov" in components.notes
     with raises("photos-missing", "nowhere"):
         train("run", 1, **{"data.class_folder": str(tmp_path / "nowhere")})
 

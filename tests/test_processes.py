@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +19,11 @@ from safetensors.torch import load_file
 from errors import raises
 from jobs import SETTINGS, as_options, exported, logged, server, tree
 from lookforward.adapters.neti import NetiNetwork
+from lookforward.algorithm.micro_batches import StepDropout
 from lookforward.algorithm.processes import Processes
 from lookforward.assembly.processes import check_processes, share_dropout
 from lookforward.config.recipe import load_settings
+from lookforward.core.types import Batch
 from tiny import seeded, tiny_trainer
 from two_processes import CASES, PATIENCE, both, codes, command, free_port, outcome, run_case, run_cases
 
@@ -40,14 +43,14 @@ def of_two(context: ForkServerContext, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_are_one_with_the_whole_batch(name: str, of_two: Path) -> None:
     first, second = (load_file(of_two / f"{name}-{i}.safetensors") for i in range(2))
-    one, begun = run_case(name, Processes()), outcome(CASES[name](Processes()), [])
+    one, begun = run_case(name, Processes(), whole=True), outcome(CASES[name](Processes()), [])
     assert first.keys() == second.keys() == one.keys()
     for key, value in one.items():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value, rtol=1e-5, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
     moved = [key for key in begun if (one[key] - begun[key]).abs().max() > 1e-3]
     parts = {"policy", "generator"} | ({"critic", "critic_generator"} if name != "draft" else set())
-    parts -= {"critic_generator"} if name != "monte_carlo" else set()
+    parts -= {"critic_generator"} if name not in ("monte_carlo", "accumulated_steps") else set()
     assert parts <= {key.split("/")[0] for key in moved}  # or nothing would have been compared
 
 
@@ -76,8 +79,31 @@ def test_nested_dropout_is_drawn_as_by_one_process() -> None:
         mine = slice(2 * i, 2 * i + 2)
         assert torch.equal(pipeline.embedding.draw_keep(4, 5), torch.cat([photos[mine], classes[mine]]))
     plain = SimpleNamespace(embedding=None)
-    share_dropout(plain, Processes(0, 2), photos=2)
+    assert share_dropout(plain, Processes(0, 2), photos=2) is None
     assert plain.embedding is None
+
+
+@pytest.mark.parametrize("classes", [None, (4, 8, 8), (4, 8, 6)])
+def test_nested_dropout_of_a_step_is_drawn_for_the_whole_batch(classes: tuple[int, ...] | None) -> None:
+    def whole(b: int) -> Batch:
+        x, of_class = torch.zeros(b, 4, 8, 8), torch.zeros(b, *(classes or ()))
+        more = Batch(of_class, of_class, torch.zeros(b), ()) if classes else None
+        return Batch(x, x, torch.zeros(b), (), more)
+
+    draw = NetiNetwork(16, 0.2, 0.5, seeded()).draw_keep
+    expected = [draw(24, 5)] if classes == (4, 8, 8) else [draw(12, 5) for _ in range(2 if classes else 1)]
+    photos, of_class = torch.cat(expected)[:12], torch.cat(expected)[12:]
+    for i in range(2):
+        dropout = StepDropout(NetiNetwork(16, 0.2, 0.5, seeded()).draw_keep, Processes(i, 2))
+        dropout.begin(whole(6), parts=3)
+        for part in (0, 1, 2):  # the critic sees photos alone, and first
+            dropout.at(part)
+            assert torch.equal(dropout(2, 5), photos[6 * i + 2 * part :][:2])
+        for part in (0, 1, 2):
+            dropout.at(part)
+            mine = [photos[6 * i + 2 * part :][:2], of_class[6 * i + 2 * part :][:2]]
+            found = [dropout(4, 5)] if classes == (4, 8, 8) else [dropout(2, 5) for _ in mine[: 2 if classes else 1]]
+            assert torch.equal(torch.cat(found), torch.cat(mine))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +112,7 @@ def test_nested_dropout_is_drawn_as_by_one_process() -> None:
         ("processes-batch", "look-forward", {"run.batch_size": 5}, ("5", "2 processes", "--batch-size 6")),
         ("processes-fused", "look-forward", {"run.batch_size": 2, "optimizer.fused": True}, ("optimizer.fused",)),
         ("processes-dpok", "dpok", {"run.batch_size": 2}, ("dpok",)),
+        ("processes-auto-batch", "look-forward", {"run.batch_size": 2, "run.auto_batch": True}, ("--batch-size 1",)),
     ],
 )
 def test_what_processes_cannot_share_is_refused(
@@ -146,10 +173,11 @@ def test_a_run_on_two_processes_is_written_once_and_resumes_to_the_same_bits(
 
 
 FAILING = """
-import os, torch
+import os, time, torch
 def failing(images, prompts):
     if os.environ["RANK"] in {ranks!r}:
         raise ValueError("this one fails")
+    time.sleep(200)  # while it waits for nothing of the others
     return torch.zeros(len(images))
 """
 
@@ -160,7 +188,9 @@ def test_an_error_in_one_process_ends_both_with_one_message(
 ) -> None:
     (tmp_path / "paying.py").write_text(FAILING.format(ranks=ranks))
     arguments = [*words(photos, tiny_model, tmp_path / "run"), "--reward", "paying:failing"]
+    begun = time.monotonic()
     assert 0 not in codes(both(context, command, arguments, tmp_path))
+    assert time.monotonic() - begun < 190
     said = [(tmp_path / f"err-{i}").read_text() for i in range(2)]
     assert len(re.findall("^lookforward: .*Step 1: .*this one fails", "\n".join(said), re.MULTILINE)) == 1
     assert "Traceback" not in "".join(said)

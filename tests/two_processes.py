@@ -12,15 +12,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from conftest import make_pipeline
 from errors import raises
+from lookforward.adapters.layered_words import LayeredWordAdapter
+from lookforward.adapters.neti import NetiNetwork
 from lookforward.algorithm.processes import Processes
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.trainer import Trainer, train
+from lookforward.assembly.processes import share_dropout
 from lookforward.baselines.draft import Draft
 from lookforward.baselines.sampler import Sampler
 from lookforward.baselines.step import BaselineStep
 from lookforward.core.types import StepResult
-from tiny import paying, tiny_trainer
+from lookforward.models.policy import DiffusionPolicy
+from tiny import paying, pipeline_trainer, seeded, tiny_trainer
 
 STEPS = 5
 PATIENCE = 250  # seconds
@@ -54,6 +59,30 @@ def accumulated(processes: Processes) -> Trainer:
     return trainer
 
 
+def accumulated_steps(processes: Processes) -> Trainer:
+    """Micro-batches, and further batches of the critic with later rewards at random."""
+    environment = paying(processes=processes, stride=100)
+    target = Target("monte-carlo", 0.999, 3)
+    trainer = faster(tiny_trainer(5, critic="state-action", target=target, environment=environment, bins=5, steps=2))
+    trainer.batch_size, trainer.accumulate = 4, 2
+    return trainer
+
+
+def neti(processes: Processes) -> Trainer:
+    """A learned word with nested dropout, in micro-batches, with class images and a critic."""
+    pipeline = make_pipeline()
+    policy = DiffusionPolicy(pipeline)
+    network = NetiNetwork(16, 0.2, 0.5, seeded(7))
+    adapter = LayeredWordAdapter("<sks>", "vase", network, changes_prompts=False)
+    trainer = pipeline_trainer(policy, adapter, "a photo of <sks>", class_images=True)
+    critic = tiny_trainer(6, bins=20)
+    trainer.critic_updater, trainer.objective = critic.critic_updater, critic.objective
+    trainer.environment, trainer.adapter_generator = paying(processes=processes), network.generator
+    trainer.dropout = share_dropout(pipeline, processes, 2)
+    trainer.batch_size, trainer.accumulate = 4, 2
+    return faster(trainer, 0.01)
+
+
 def draft(processes: Processes) -> Trainer:
     """DRaFT-LV, whose noise is drawn for copies of each sample."""
     trainer = tiny_trainer(3, critic="none", environment=paying(processes=processes))
@@ -62,7 +91,7 @@ def draft(processes: Processes) -> Trainer:
 
 
 CASES: dict[str, Callable[[Processes], Trainer]] = {
-    one.__name__: one for one in (residual, monte_carlo, bootstrap, accumulated, draft)
+    one.__name__: one for one in (residual, monte_carlo, bootstrap, accumulated, accumulated_steps, neti, draft)
 }
 
 
@@ -85,8 +114,10 @@ def outcome(trainer: Trainer, results: list[StepResult]) -> dict[str, Tensor]:
     return {name: tensor.double() for name, tensor in tensors.items()}
 
 
-def run_case(name: str, processes: Processes) -> dict[str, Tensor]:
+def run_case(name: str, processes: Processes, whole: bool = False) -> dict[str, Tensor]:
+    """whole: without micro-batches."""
     trainer = CASES[name](processes)
+    trainer.accumulate = 1 if whole else trainer.accumulate
     return outcome(trainer, list(train(trainer, STEPS)))
 
 

@@ -21,13 +21,14 @@ from lookforward.assembly.processes import join_processes
 from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten, join
-from lookforward.config.recipe import load_settings, require_followed, written_settings
+from lookforward.config.recipe import load_settings, recipe_notes, require_followed, written_settings
 from lookforward.config.recipe import until_best as with_own_end
 from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
-from lookforward.data.subjects import name_subjects, photos_name, read_subject
+from lookforward.data.subjects import name_subjects, photos_name, read_subject, with_notes
 from lookforward.errors import LookforwardError
 from lookforward.exports.source import Source, device_of, find_source
+from lookforward.launch import ending_others
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
 
@@ -128,14 +129,14 @@ def personalize(
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     resolved = with_own_end(resolved, given) if until_best else resolved
-    subject = read_subject(photos, resolved)
+    subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = Path(output) if output is not None else default_output(resolved)
     processes = join_processes(resolved.model.device)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback
-    with closing(iter(job)) as results:
+    with ending_others(), closing(iter(job)) as results:
         for result in results:
             if not warned:  # before the first step, the job had not looked at the model yet
                 warned = _warn((*summaries, *job.notes))

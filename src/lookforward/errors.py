@@ -6,7 +6,8 @@ import warnings
 class LookforwardError(Exception):
     """A problem with what the user asked for. The message names the remedy.
 
-    The command line prints the message alone, without a traceback, and exits with status 2.
+    The command line prints the message alone, without a traceback, and exits with status 2, or with 4 for the
+    code "out-of-memory".
 
     code: a short name of the problem for programs and tests, such as "photos-missing"; it outlives the wording.
     """
@@ -14,6 +15,32 @@ class LookforwardError(Exception):
     def __init__(self, message: str = "", code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+_NO_MEMORY = (  # torch's own words, where it has no class for it
+    "DefaultCPUAllocator: can't allocate",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up: Python's, or torch's of a CPU or an accelerator."""
+    if isinstance(error, LookforwardError):
+        return error.code == "out-of-memory"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # without importing torch for it
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def out_of_memory(what: str, error: BaseException) -> LookforwardError:
+    """The error to raise where memory is used up. what: when, such as "in step 3"."""
+    if isinstance(error, LookforwardError):
+        return error
+    detail = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return LookforwardError(f"Out of memory{f' {what}' if what else ''} ({detail}).", code="out-of-memory")
 
 
 class LookforwardWarning(UserWarning):

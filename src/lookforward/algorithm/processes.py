@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.core.types import Batch, rows
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory
 
 _BUCKET = 2**24  # gradients that are sent together, in numbers: 64 MiB in single precision
 
@@ -161,6 +161,8 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's and NCCL's, whose own names say nothing to the user
+        if is_out_of_memory(error):
+            raise
         raise LookforwardError(
             f"Another process of this run ended ({str(error).splitlines()[0]}). Give the same command again: it goes "
             "on from the last checkpoint.",

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.environment import act_on
+from lookforward.algorithm.micro_batches import InParts, decoding_in_parts, split
 from lookforward.algorithm.returns import compute_target
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
 from lookforward.algorithm.updates import act_with_prompts, critic_step, join_actions, update_policy
-from lookforward.core.types import Transition, rows
+from lookforward.core.types import Transition
 
 _NO_GRADIENT = ": let the policy follow a critic (objective.reward_gradient = critic)."
 
@@ -32,8 +33,9 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     batch = trainer.draw(trainer.references, trainer.generator)  # x_0, z: (b, c, h, w); t: (b,)
     batch = replace(batch, class_images=trainer.draw_class(batch))
     metrics = {"timestep": batch.timestep.float().mean().item()}
-    size = len(batch.x_0) // trainer.accumulate
-    parts = [rows(batch, slice(i, i + size)) for i in range(0, len(batch.x_0), size)]  # micro-batches
+    parts = split(batch, trainer.accumulate)  # micro-batches
+    if trainer.dropout is not None:
+        trainer.dropout.begin(batch, len(parts))
 
     # Act: o in the state (x_t, t, τ(y)), and what it predicts (line 5; Eqs. 6, 2, 7)
     acted = act_with_prompts(trainer, batch) if len(parts) == 1 else None
@@ -48,8 +50,8 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     terms: list[dict[str, float]] = []
 
     def losses() -> Iterator[Tensor]:
-        for part in parts:
-            transition, class_transition = acted or act_with_prompts(trainer, part)
+        for i, part in enumerate(parts):
+            transition, class_transition = acted or act_with_prompts(trainer, part, i)
             loss, found = policy_loss(trainer, transition, class_transition)
             terms.append(found)
             yield loss / len(parts) if len(parts) > 1 else loss
@@ -89,6 +91,9 @@ def policy_loss(
 def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transition) -> dict[str, float]:
     """Regress the critic on the returns of this transition, then of further batches; returns metrics of the first."""
     policy, environment, generator = trainer.policy, trainer.environment, trainer.critic_generator
+    if trainer.accumulate > 1:  # what needs no gradient goes through micro-batches too
+        size = len(transition.x_0) // trainer.accumulate
+        policy, environment = InParts(policy, size), decoding_in_parts(environment, size)
     now = transition.detach()
     reward, metrics = environment.reward_with_metrics(now)  # r_t: (b,); Eqs. 8, 10
     for i in range(updater.steps):

@@ -1,16 +1,19 @@
 """The training loop: a generator that yields what each step did; the caller logs, shows and saves."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from lookforward.algorithm.before_step import BeforeStep, fewer_rows
 from lookforward.algorithm.environment import Environment
 from lookforward.algorithm.examples import Buckets, Examples, PromptCache
+from lookforward.algorithm.micro_batches import StepDropout
 from lookforward.algorithm.processes import Processes
 from lookforward.algorithm.rates import RateSchedule
 from lookforward.algorithm.returns import Target
@@ -19,7 +22,7 @@ from lookforward.core.path import like
 from lookforward.core.protocols import Policy
 from lookforward.core.types import Batch, StepResult, Transition
 from lookforward.critics.value import ScaledCritic
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory, warn
 
 MOST_GROWTH = 1000.0  # of the norm of the trained weights, beyond which a training has diverged
 
@@ -74,7 +77,9 @@ class Trainer:
     rates: the learning rate over the run. averages: of the trained weights, which samples and exports use.
     untouched: the policy before training, whose output takes the place of class images.
     accumulate: micro-batches that `batch_size` photos are cut into, equal ones, of which one at a time is in memory.
-    fused: whether weights are updated within the backward pass.
+    auto_batch: whether a step that runs out of memory is taken again in smaller micro-batches. smaller: where that
+    happened, from the step to the number of micro-batches since. fused: whether weights are updated within the backward
+    pass. dropout: of a learned word that has it.
     step: how many steps are done.
     """
 
@@ -98,7 +103,10 @@ class Trainer:
     averages: Averages | None = None
     untouched: Untouched | None = None
     accumulate: int = 1
+    auto_batch: bool = False
+    smaller: dict[int, int] = field(default_factory=dict)
     fused: bool = False
+    dropout: StepDropout | None = None
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -150,12 +158,43 @@ class Trainer:
         return nullcontext() if self.averages is None else swapped(self.parameters, self.averages.values)
 
 
+def take_step_in_memory(trainer: Trainer) -> dict[str, float]:
+    """`trainer.take_step`; where it runs out of memory, again in smaller micro-batches if `auto_batch` asks for it.
+
+    Raises:
+        LookforwardError: memory is used up (code "out-of-memory"), and the micro-batch cannot be made smaller.
+    """
+    known = [parts for step, parts in trainer.smaller.items() if step <= trainer.step + 1]  # of a run that is resumed
+    trainer.accumulate = max(trainer.accumulate, *known, 1)
+    while True:
+        before = BeforeStep(trainer) if trainer.auto_batch else None
+        try:
+            return trainer.take_step(trainer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold the activations
+            rows = trainer.batch_size // trainer.processes.count // trainer.accumulate
+            parts = fewer_rows(rows)
+            if before is None or parts is None:
+                raise out_of_memory(f"with {rows} {'photo' if rows == 1 else 'photos'} at once", error) from None
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+        before.restore()
+        trainer.accumulate *= parts
+        trainer.smaller[trainer.step + 1] = trainer.accumulate
+        warn(
+            f"Step {trainer.step + 1} ran out of memory ({reason[0].rstrip('.')}). It is taken again with "
+            f"{rows // parts} of {trainer.batch_size} photos at once, and so are those after it (--auto-batch): the "
+            "result is the same."
+        )
+
+
 def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     """Take the steps that are missing up to `steps`, yielding what each one did.
 
     Raises:
-        LookforwardError: an action, a loss or a gradient is not finite, or a reward fails; it names the step, and
-            that step left the policy as it was.
+        LookforwardError: an action, a loss or a gradient is not finite, or a reward fails, or memory is used up (code
+            "out-of-memory"); it names the step, and that step left the policy as it was.
     """
     for group in trainer.optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])  # what a scheduler that begins at a later step asks for
@@ -163,7 +202,7 @@ def train(trainer: Trainer, steps: int) -> Iterator[StepResult]:
     while trainer.step < steps:
         started = time.perf_counter()
         try:
-            metrics = trainer.processes.mean(trainer.take_step(trainer))
+            metrics = trainer.processes.mean(take_step_in_memory(trainer))
             trainer.require_sound_weights()
         except LookforwardError as error:
             raise LookforwardError(f"Step {trainer.step + 1}: {error}", code=error.code) from error

@@ -15,13 +15,16 @@ from lookforward.algorithm.fused_updates import updating_in_backward
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
 from lookforward.core.types import Batch, Transition
+from lookforward.errors import is_out_of_memory, out_of_memory
 
 _REMEDY = "lower learning_rate or critic.weight, or use precision fp32"
 _CRITIC_REMEDY = "the critic's learning rate is too high: lower critic.learning_rate"
 
 
-def act_with_prompts(trainer: Trainer, batch: Batch) -> tuple[Transition, Transition | None]:
-    """Act on photos and class images, with their prompts encoded: `act_on`."""
+def act_with_prompts(trainer: Trainer, batch: Batch, part: int = 0) -> tuple[Transition, Transition | None]:
+    """Act on photos and class images, with their prompts encoded: `act_on`. part: the micro-batch's place."""
+    if trainer.dropout is not None:
+        trainer.dropout.at(part)
     prompts = batch.prompts + (batch.class_images.prompts if batch.class_images is not None else ())
     transition, class_transition = act_on(trainer.policy, batch, trainer.prompts(prompts))
     if trainer.untouched is not None and class_transition is not None:  # the class as the model knew it
@@ -34,7 +37,8 @@ def act_with_prompts(trainer: Trainer, batch: Batch) -> tuple[Transition, Transi
 def join_actions(trainer: Trainer, parts: Iterable[Batch]) -> Transition:
     """What the policy does on the photos of all micro-batches, one after the other, without a gradient."""
     photos = [replace(part, class_images=None) for part in parts]
-    return Transition.cat([act_with_prompts(trainer, part)[0].detach() for part in photos])
+    with torch.set_grad_enabled(trainer.dropout is not None):  # dropout is for training: it asks whether there is one
+        return Transition.cat([act_with_prompts(trainer, part, i)[0].detach() for i, part in enumerate(photos)])
 
 
 def critic_step(
@@ -85,5 +89,11 @@ def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
     trainer.processes.average_gradients(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, trainer.max_grad_norm)
     require_finite(norm, "gradient", _REMEDY)
-    trainer.optimizer.step()
+    try:
+        trainer.optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Some weights may have changed, and the moments do not depend on the batch: the step cannot be taken again
+        raise out_of_memory("in the optimizer, whatever the batch", error) from error
     return norm.item()

@@ -12,7 +12,7 @@ from lookforward.algorithm.trainer import Trainer
 from lookforward.algorithm.weights import swapped
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory
 from lookforward.exports.card import ChosenStep
 from lookforward.files import REMEDY, make_folder, writing
 from lookforward.report.curves import Line, curves
@@ -126,6 +126,8 @@ class BestStep:
             device = next(iter(trainer.parameters.values())).device
             moved = {name: values[name].to(device) for name in trainer.parameters}
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise LookforwardError(
                 f"{path} is damaged: delete it, and run the same command again to export the last step.",
                 code="file-damaged",

@@ -9,7 +9,7 @@ import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.class_images import own_class_images, trains_on_own
+from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
 from lookforward.config.settings import Settings
@@ -47,9 +47,9 @@ def check_run(
     notes += _check_model(settings, policy)
     check_reward(settings)
     if trains_on_own(settings):
-        notes.append(
-            f"{len(own_class_images(settings, subject))} class images are those of {settings.data.class_folder}"
-        )
+        own = own_class_photos(settings, subject)
+        left_out = f"; not used: {list_names(own.unused)}" if own.unused else ""
+        notes.append(f"{len(own.photos)} class images are those of {own.folder}{left_out}")
     if settings.evaluation.prompts:
         read_prompt_file(Path(settings.evaluation.prompts))
     if settings.objective.decoder:

@@ -12,8 +12,9 @@ from PIL import Image
 from lookforward.algorithm.examples import Examples
 from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
-from lookforward.data.class_images import class_images, read_class_images
+from lookforward.data.class_images import class_images
 from lookforward.data.photo import Pixels
+from lookforward.data.photos import LoadedPhotos, load_photos
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
@@ -83,7 +84,12 @@ def class_image_digests(settings: Settings, subject: Subject) -> list[str]:
 
 
 def own_class_images(settings: Settings, subject: Subject) -> Pixels:
-    """The user's own class images, (n, h, w, 3) uint8.
+    """The user's own class images, (n, h, w, 3) uint8. Raises as `own_class_photos`."""
+    return np.stack([photo.pixels for photo in own_class_photos(settings, subject).photos])
+
+
+def own_class_photos(settings: Settings, subject: Subject) -> LoadedPhotos:
+    """The photos of the user's own folder of class images, by file name.
 
     Raises:
         LookforwardError: they cannot be used, or there are several class nouns.
@@ -93,4 +99,4 @@ def own_class_images(settings: Settings, subject: Subject) -> Pixels:
             "data.class_folder has images of one class, but the subjects have several: remove the setting.",
             code="settings-conflict",
         )
-    return read_class_images(Path(settings.data.class_folder), settings.data.resolution)
+    return load_photos(Path(settings.data.class_folder), settings.data.resolution, captions=False)

@@ -130,12 +130,13 @@ def build(
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
     parameters = adapter.attach(policy)
-    share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
+    dropout = share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
     untouched = Untouched(policy, parameters) if preserved == "output" else None
     of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
-    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1:  # micro-batches encode fewer at once
+    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1 or settings.run.auto_batch:
+        # Micro-batches encode fewer at once
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
         untouched.prepare(of_class)
@@ -171,7 +172,9 @@ def build(
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
         untouched=untouched,
         accumulate=accumulate,
+        auto_batch=settings.run.auto_batch and baseline is None,
         fused=settings.optimizer.fused,
+        dropout=dropout,
     )
     best = None
     if settings.evaluation.every:

@@ -70,7 +70,7 @@ def fit(recipe: str, given: Mapping[str, Any], gigabytes: int) -> Fit:
     return choose(Measure(recipe, given), gigabytes)
 
 
-def choose(measured: "Measure", gigabytes: int, is_there: Callable[[str], bool] | None = None) -> Fit:
+def choose(measured: "Measure", gigabytes: float, is_there: Callable[[str], bool] | None = None) -> Fit:
     """The same for a run whose tables may have been made before. is_there: whether a `Step.needs` is met."""
     is_there = is_there or _is_there
     room = int((gigabytes - RESERVE) * 2**30)
@@ -91,7 +91,7 @@ def choose(measured: "Measure", gigabytes: int, is_there: Callable[[str], bool] 
     if table.peak > room:
         also = f" Not to be had here: {', '.join(missing)}." if missing else ""
         raise LookforwardError(
-            f"This run needs {table.peak / 2**30:.1f} GiB and {RESERVE:g} GiB beside it, more than {gigabytes} GB, "
+            f"This run needs {table.peak / 2**30:.1f} GiB and {RESERVE:g} GiB beside it, more than {gigabytes:g} GB, "
             f"with any settings.{also} Use a larger GPU, a smaller model, or a lower data.resolution.",
             code="does-not-fit",
         )

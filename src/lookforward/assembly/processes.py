@@ -3,12 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from torch import Tensor
-
+from lookforward.algorithm.micro_batches import StepDropout
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
-from lookforward.launch import process_count
+from lookforward.launch import end_with_others, leave_others, process_count
 from lookforward.models.load_pipeline import find_device
 
 # The others wait while one draws class images or samples
@@ -42,6 +41,7 @@ def join_processes(device: str) -> Processes:
             f"{count} processes cannot share a run on {state.device.type}: give --device cpu, or start one process.",
             code="processes-device",
         )
+    end_with_others()
     return Processes(state.process_index, count)
 
 
@@ -50,6 +50,7 @@ def leave_processes() -> None:
     if process_count() > 1:
         from accelerate import PartialState
 
+        leave_others()
         PartialState().destroy_process_group()
 
 
@@ -75,6 +76,12 @@ def check_processes(settings: Settings, processes: Processes) -> None:
             "start one process.",
             code="processes-fused",
         )
+    if settings.run.auto_batch:
+        raise LookforwardError(
+            "run.auto_batch cuts the batch of one process, and the others would not know of it: set run.accumulate "
+            f"instead, or find it with one process of --batch-size {size // processes.count}.",
+            code="processes-auto-batch",
+        )
     if settings.baseline.name == "dpok":
         raise LookforwardError(
             "baseline.name = 'dpok' compares trajectories with one another, on one process only: start it without "
@@ -83,19 +90,14 @@ def check_processes(settings: Settings, processes: Processes) -> None:
         )
 
 
-def share_dropout(pipeline: Any, processes: Processes, photos: int) -> None:
-    """Let a learned word with nested dropout draw for the samples of all processes, as one process would.
+def share_dropout(pipeline: Any, processes: Processes, photos: int) -> StepDropout | None:
+    """Let a learned word with nested dropout draw for the samples of all processes and micro-batches, as one process
+    would with the whole batch. None: the pipeline has no such word.
 
-    photos: of this process in one forward pass; as many class images may follow them.
+    photos: of this process in one forward pass of a baseline; as many class images may follow them.
     """
     draw = getattr(getattr(pipeline, "embedding", None), "draw_keep", None)
-    if processes.count == 1 or draw is None:
-        return
-
-    def draw_keep(b: int, n: int) -> Tensor:
-        # With one process all photos come first, then all class images
-        kinds = max(1, b // photos)
-        whole = draw(b * processes.count, n).reshape(kinds, processes.count, b // kinds, n)
-        return whole[:, processes.index].reshape(b, n)
-
-    pipeline.embedding.draw_keep = draw_keep
+    if draw is None:
+        return None
+    pipeline.embedding.draw_keep = StepDropout(draw, processes, photos)
+    return pipeline.embedding.draw_keep

@@ -15,6 +15,7 @@ from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
 from lookforward.assembly.class_images import class_image_digests
 from lookforward.assembly.components import result_weights
+from lookforward.assembly.out_of_memory import explained
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
@@ -30,6 +31,7 @@ from lookforward.report import contact_sheet
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint, set_damaged_aside
 from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
 from lookforward.runs.longer import as_made
+from lookforward.runs.micro_batches import read_micro_batches, write_micro_batches
 
 CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
@@ -65,6 +67,7 @@ class TrainingJob:
         self.settings, self._kept = as_made(self.settings, self.folder / SETTINGS, self.given)
         self.run, self.notes = self._prepare(), self._with_kept(self.subject.notes)
 
+    @explained
     def __iter__(self) -> Generator[StepResult]:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
@@ -117,7 +120,7 @@ class TrainingJob:
         run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
         main, of_main = self.processes.main, self.processes.of_main
         load_newest(trainer, run.checkpoints, components.model_hash)
-        self.resumed_at = trainer.step
+        self.resumed_at, trainer.smaller = trainer.step, read_micro_batches(run.folder)
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
             set_damaged_aside(run.checkpoints, trainer.step)
@@ -142,6 +145,7 @@ class TrainingJob:
     def _save(self, components: RunComponents, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
         """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
         run, trainer, best = self.run, components.trainer, components.best_step
+        write_micro_batches(run.folder, trainer.smaller)
         run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
         if due:
             save_checkpoint(trainer, run.checkpoints, components.model_hash)

@@ -4,6 +4,7 @@ import ast
 import difflib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,8 +14,8 @@ from typing import Any
 
 from lookforward import stopping
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
-from lookforward.errors import LookforwardError, LookforwardWarning
-from lookforward.launch import process_count, speaks_for_all
+from lookforward.errors import LookforwardError, LookforwardWarning, is_out_of_memory, out_of_memory
+from lookforward.launch import end_others, process_count, speaks_for_all
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
@@ -43,11 +44,14 @@ _TAKE_LESS = {
     "--precision bf16, a lower --resolution or --batch-size; or --device cpu.",
     "generate": "Generate fewer images at once (one PROMPT with --count 1), or use a lower --resolution.",
 }
+_NO_MEMORY = 4  # exit status
 _USE_LESS = "Close other programs that use it, or choose a smaller model or resolution."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 128 + a signal."""
+    """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 4 if memory ran out,
+    128 + a signal.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -68,25 +72,19 @@ def _main(words: list[str]) -> None:
         else:
             _run(COMMANDS, words, "lookforward")
     except LookforwardError as error:
-        _exit(2, str(error))
-    except (RuntimeError, MemoryError) as error:
-        of_host = isinstance(error, MemoryError) or "can't allocate memory" in str(
-            error
-        )  # as torch says it of the CPU's
-        if type(error).__name__ != "OutOfMemoryError" and not of_host:  # torch's, without importing torch for it
-            if not speaks_for_all():
-                _leave(1)
-            raise
-        remedy, detail = _TAKE_LESS.get(words[0], _USE_LESS), str(error).splitlines()[:1]
-        where = "this machine" if of_host else "the accelerator"
-        _exit(2, f"{where} is out of memory. {remedy} ({''.join(detail) or 'MemoryError'})")
+        _exit(_NO_MEMORY if is_out_of_memory(error) else 2, str(error))
     except stopping.Stopped as stopped:
         _exit(128 + stopped.number, stopped.message or "stopped. Run the same command again to continue.")
     except KeyboardInterrupt:
         print(file=sys.stderr)
         _exit(130, "stopped. Run the same command again to continue.")
-    except Exception:
-        if process_count() > 1 and not speaks_for_all():
+    except Exception as error:
+        if is_out_of_memory(error):
+            _exit(_NO_MEMORY, f"{out_of_memory('', error)} {_TAKE_LESS.get(words[0], _USE_LESS)}")
+        if process_count() > 1:
+            if speaks_for_all():
+                traceback.print_exc()
+                end_others()
             _leave(1)
         raise
     finally:
@@ -163,7 +161,9 @@ def _require_shareable(words: Sequence[str]) -> None:
 
 def _exit(status: int, message: str) -> None:
     if speaks_for_all():
-        print(f"lookforward: {message}", file=sys.stderr)
+        print(f"lookforward: {message}", file=sys.stderr, flush=True)
+        if process_count() > 1 and status < 128:  # after a stop, which all know of, the others save
+            end_others()
     _leave(status)
 
 

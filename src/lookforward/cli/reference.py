@@ -29,6 +29,7 @@ _EXIT_CODES = """\
 | 0 | done |
 | 2 | wrong options or input; the message says how to fix it |
 | 3 | `benchmark`: some cells failed; the message lists them |
+| 4 | out of memory; the message names settings that would fit. The last checkpoint is kept |
 | 130, 143, 129 | stopped by Ctrl-C, SIGTERM or SIGHUP; run the same command again. `train` saved its last step |
 | 1 | unexpected error, with a traceback: please report it |
 """

@@ -42,9 +42,9 @@ def train(
     from lookforward.assembly.processes import join_processes, leave_processes
     from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
-    from lookforward.config.recipe import load_settings, require_followed, written_settings
+    from lookforward.config.recipe import load_settings, recipe_notes, require_followed, written_settings
     from lookforward.config.recipe import until_best as with_own_end
-    from lookforward.data.subjects import name_subjects, photos_name, read_subject
+    from lookforward.data.subjects import name_subjects, photos_name, read_subject, with_notes
     from lookforward.exports.load import read_manifest
     from lookforward.runs.folder import default_output
 
@@ -59,7 +59,7 @@ def train(
     processes = join_processes(resolved.model.device)
     if not processes.main:
         console.quiet = True
-    subject = read_subject(photos, resolved)
+    subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = output or default_output(resolved)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
     resolved = job.settings

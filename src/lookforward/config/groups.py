@@ -166,6 +166,12 @@ class RunSettings:
         "[1, 100000]",
         only_with=("baseline.name", ("none",)),
     )
+    auto_batch: bool = setting(
+        False,
+        "If a step runs out of memory, halve the micro-batch and double accumulation, and take the step again.",
+        machine_only=True,
+        only_with=("baseline.name", ("none",)),
+    )
     checkpoint_every: int = setting(100, "Save a checkpoint, to resume from, every N steps.", _POSITIVE, **_WHEN_ONLY)
     export_every: int = setting(
         0, "Write an export every N steps. 0: only after the last step.", _NOT_NEGATIVE, **_WHEN_ONLY

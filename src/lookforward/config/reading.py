@@ -161,6 +161,11 @@ def _check_together(settings: Settings) -> None:
             "optimizer.fused updates weights within each backward pass, so that no gradients can be summed: set "
             "run.accumulate to 1 and baseline.name to none, or optimizer.fused to false."
         )
+    elif settings.optimizer.fused and settings.run.auto_batch:
+        problem = (
+            "run.auto_batch sums the gradients of smaller batches, and optimizer.fused has updated weights by then: "
+            "set one of them to false."
+        )
     elif (
         objective.prior_weight > 0
         and settings.data.class_images == 0

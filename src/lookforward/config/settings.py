@@ -98,6 +98,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     device: str | None
     precision: str | None
+    auto_batch: bool | None
 
 
 SHORT = {
@@ -113,6 +114,7 @@ SHORT = {
     "seed": "run.seed",
     "device": "model.device",
     "precision": "model.precision",
+    "auto_batch": "run.auto_batch",
 }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from lookforward.data.photo import Pixels
-from lookforward.data.photos import load_photos
 from lookforward.errors import warn
 from lookforward.files import atomic_file, make_folder, writing
 from lookforward.whole import png_state, seal_png
@@ -52,15 +51,6 @@ def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: s
                 _write(image, path)
         images += batch
     return np.stack(images[:count])
-
-
-def read_class_images(folder: Path, resolution: int) -> Pixels:
-    """A user's own class images, (n, resolution, resolution, 3) uint8: the photos of a folder, by file name.
-
-    Raises:
-        LookforwardError: the folder has none, or some cannot be used.
-    """
-    return np.stack([photo.pixels for photo in load_photos(folder, resolution, captions=False).photos])
 
 
 def _read(path: Path, resolution: int) -> Pixels | None:

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, ModelInfo, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers.utils import logging as transformers_logging
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
 
 # One question to the hub, asked before any download: without a network each file would be retried for
 # half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
@@ -50,6 +50,8 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
     `source`: the folder or hub id that was asked for. `error`: what the loading library raised.
     """
     name = str(source)
+    if is_out_of_memory(error):
+        return out_of_memory(f"while {name} was loaded", error)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if Path(name).is_dir():
         return LookforwardError(

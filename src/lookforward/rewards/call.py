@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lookforward.core.types import Transition
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory
 from lookforward.rewards.checked import RESUME, check_values
 from lookforward.rewards.image import decoded
 
@@ -56,6 +56,8 @@ class CallableReward:
             with torch.no_grad():
                 returned = self.function(own, prompts)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             message = f"Reward {self.name!r} failed with {_describe(error)}. Correct it. {RESUME}"
             raise LookforwardError(message, code="reward-failed") from error
         return check_values(_as_tensor(returned, self.name), len(images), self.name).to(images.device)

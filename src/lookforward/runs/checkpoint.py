@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
-from lookforward.errors import LookforwardError, warn
+from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.files import REMEDY, read_json, sync, write_json, writing
 from lookforward.whole import require_whole, whole_folder
 
@@ -84,6 +84,8 @@ def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:
         try:
             _load(trainer, path, model_hash)
         except (LookforwardError, OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):  # which says nothing of the checkpoint
+                raise
             problems[path] = error
             continue
         for bad, error in problems.items():

@@ -3,6 +3,7 @@
 RUN/settings.toml   every setting, resolved
 RUN/photos.json     digests of the photos it learns from
 RUN/metrics.jsonl   one line a step
+RUN/micro-batches.json   where --auto-batch cut the batch
 RUN/evaluations.jsonl   what was measured while training
 RUN/candidates/     weights of the steps that may be the best
 RUN/samples/        images drawn while training
