@@ -150,11 +150,12 @@ def test_every_subject_is_scored_and_named(
 
     monkeypatch.setattr("lookforward.assembly.build_evaluators", lambda *_, **__: None)
     monkeypatch.setattr("lookforward.assembly.build_scores", build_scores)
-    (tmp_path / "p.txt").write_text("a {} in a boat\n")
+    (tmp_path / "p.txt").write_text(f"a {{}} in a boat\na {{}} {'in the snow ' * 20}\n")
     status, out, err = command_line("score", tmp_path / "run", "--prompts", tmp_path / "p.txt", "--images", 2)
     assert (status, err) == (0, "")
     assert references == [5, 3]
+    assert "the model reads the first 30" in out  # of the second prompt
     assert all(line in out for line in ("sks teapot:\nDINO      1.0000", "zwx cat:\nDINO      2.0000"))
     record = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert record["subjects"] == {"sks teapot": {"DINO": 1.0}, "zwx cat": {"DINO": 2.0}}
-    assert (record["means"], record["images"]) == ({"DINO": 1.5}, 4)
+    assert (record["means"], record["images"]) == ({"DINO": 1.5}, 8)
