@@ -14,7 +14,7 @@ export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test test-slow coverage lint format docs dist
+.PHONY: help env demo test test-slow torture coverage lint format docs dist
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: lint  ## format, lint, types, import contracts, tests
 test-slow: $(VENV)/.installed-dev  ## the tests that take longer: every golden run, kills at every file change, clusters
 	@echo "== slow tests, on $(WORKERS) cores"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q -m slow
+
+torture: $(VENV)/.installed-dev  ## kills, failing disks, flipped bits, hostile files, in numbers: a table (30 minutes)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m torture --workers $(WORKERS) $(TORTURE)
 
 coverage: $(VENV)/.installed-dev  ## which lines the tests run: a table, and htmlcov/index.html
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q --cov --cov-report=term --cov-report=html

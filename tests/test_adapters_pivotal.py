@@ -24,7 +24,7 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from tiny import pipeline_trainer, seeded
-from tiny_sdxl import make_sdxl
+from tiny_flux import make_flux
 
 PROMPT = "a photo of <sks> dog"
 
@@ -158,10 +158,10 @@ def test_the_word_may_have_a_rate_of_its_own(rate: float, photos: Path) -> None:
     assert rates["word.<sks>"] == (rate or 1e-3)
 
 
-def test_a_model_with_two_text_encoders_says_so(photos: Path) -> None:
+def test_a_model_whose_words_diffusers_does_not_load_says_so(photos: Path) -> None:
     settings = load_settings(
         "dreambooth",
         {**SETTINGS, "subject.class_noun": "teapot", "model.name": "none", "adapter.name": "pivotal"},
     )
     with raises("adapter-family", "learned-words"):
-        build(settings, read_subject(photos, settings), make_sdxl())
+        build(settings, read_subject(photos, settings), make_flux())

@@ -54,7 +54,7 @@ def test_a_word_begins_as_its_initial_word(policy: DiffusionPolicy) -> None:
 
 def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: DiffusionPolicy) -> None:
     first = len(policy.pipeline.tokenizer)
-    table = add_words(policy.pipeline, WORDS)
+    rows = add_words(policy.pipeline, WORDS).named_rows()
     prompts = ["a photo of <sks> on the beach", "a <new1>, <sks>"]
     converted = policy.pipeline.maybe_convert_prompt(prompts, policy.pipeline.tokenizer)
     assert converted == ["a photo of <sks> <sks>_1 <sks>_2 on the beach", "a <new1>, <sks> <sks>_1 <sks>_2"]
@@ -67,7 +67,7 @@ def test_a_word_of_several_vectors_is_expanded_as_the_pipeline_does(policy: Diff
     with torch.no_grad():
         before = policy.encode_prompts(prompts[:1]).tokens
         for row in range(3):
-            table.rows[0][row] += 1
+            rows["word.<sks>"][row] += 1
             after = policy.encode_prompts(prompts[:1]).tokens
             assert not torch.equal(before, after)  # each vector has its part in it
             before = after

@@ -168,4 +168,4 @@ def test_validation_prompts_are_none_of_the_benchmark(noun: str) -> None:
 
 def test_log_lines_are_json(measured: Path) -> None:
     for line in (measured / "evaluations.jsonl").read_text().splitlines():
-        assert json.loads(line).keys() == {"step", "identity", "prompt", "loss", "seconds"}
+        assert json.loads(line).keys() == {"step", "identity", "prompt", "loss", "seconds", "crc32"}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from conftest import make_pipeline
 from errors import raises
 from lookforward.adapters.comfyui import require_kohya, to_comfyui, write_comfyui
-from lookforward.adapters.lora import WEIGHTS, LoraAdapter
+from lookforward.adapters.lora import WEIGHTS, LoraAdapter, merge_lora
 from lookforward.models.families import FAMILIES
 from lookforward.models.families.flux import FLUX
 from lookforward.models.families.flux2 import FLUX2_DEV, FLUX2_KLEIN
@@ -133,13 +133,13 @@ CASES = [
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.family.name)
 
 
-def trained(case: Case, folder: Path, dora: bool = False) -> Any:
+def trained(case: Case, folder: Path, dora: bool = False, layers: str = "", size: float = 0.5) -> Any:
     """A pipeline with a LoRA that changes what it draws, which is exported to `folder`."""
     pipeline = case.make()
-    policy, adapter = DiffusionPolicy(pipeline), LoraAdapter(RANK, ALPHA, case.text, dora, seeded())
+    policy, adapter = DiffusionPolicy(pipeline), LoraAdapter(RANK, ALPHA, case.text, dora, seeded(), layers)
     with torch.no_grad():
         for _, parameter in sorted(adapter.attach(policy).items()):
-            parameter += 0.5 * torch.randn(parameter.shape, generator=seeded(1))
+            parameter += size * torch.randn(parameter.shape, generator=seeded(1))
     adapter.export(policy, folder)
     return pipeline
 
@@ -176,6 +176,46 @@ def test_names_and_shapes_are_those_that_comfyui_lists_and_diffusers_draws_the_s
     with safe_open(tmp_path / WEIGHTS, "pt") as opened:
         own = json.loads(opened.metadata()["lora_adapter_metadata"])
     assert {own[f"{case.family.denoiser}.{name}"] for name in ("r", "lora_alpha")} == {RANK}
+
+
+@cases
+def test_a_lora_on_every_layer_is_merged_and_its_files_have_the_same_change(case: Case, tmp_path: Path) -> None:
+    """The pooled vector's projection among them, and `norm_out`, whose halves ComfyUI exchanges as it reads them."""
+    ours = draw(trained(case, tmp_path, layers="*", size=0.1))
+    merged, plain = case.make(), case.make()
+    merge_lora(merged, tmp_path)
+    plain.load_lora_weights(str(tmp_path), weight_name=WEIGHTS)
+    assert np.abs(draw(merged) - ours).max() < 0.1
+    assert np.abs(draw(plain) - ours).max() < 0.1
+    write_comfyui(tmp_path, tmp_path / "out.safetensors", "", case.family)
+    file, before, checked = load_file(tmp_path / "out.safetensors"), case.make(), set[str]()
+    for part, prefix in case.family.comfyui.items():
+        weights = {name: layer.weight for name, layer in getattr(before, part).named_modules() if is_linear(layer)}
+        for name, layer in getattr(merged, part).named_modules():
+            if not is_linear(layer):
+                continue
+            down, up = (file[key] for key in keys_of(file, part, prefix, name, case.family))
+            torch.testing.assert_close(layer.weight - weights[name], up @ down, rtol=1e-4, atol=1e-5)
+            checked.add(name.rpartition(".")[2] if "norm_out" not in name else "norm_out")
+    assert len(checked) > 3
+    assert ("text_projection" in checked) == (case.family in (SDXL, SD3))
+    assert ("norm_out" in checked) == (case.family not in (SDXL, Z_IMAGE))
+
+
+def is_linear(layer: Any) -> bool:
+    return isinstance(layer, torch.nn.Linear)
+
+
+def keys_of(file: dict[str, Any], part: str, prefix: str, name: str, family: Any) -> tuple[str, str]:
+    """The names of both matrices of a layer in ComfyUI's file."""
+    if part in family.text_encoders and not name.startswith("text_projection"):
+        name = f"text_model.{name.removeprefix('text_model.')}"
+    if prefix.endswith("_"):
+        name = prefix + name.replace(".", "_")
+        return f"{name}.lora_down.weight", f"{name}.lora_up.weight"
+    ways = ("lora_linear_layer.down", "lora_linear_layer.up"), ("lora_A", "lora_B")
+    down, up = next(way for way in ways if f"{prefix}{name}.{way[0]}.weight" in file)
+    return f"{prefix}{name}.{down}.weight", f"{prefix}{name}.{up}.weight"
 
 
 @cases

@@ -113,7 +113,7 @@ def test_json_of_a_known_shape(tmp_path: Path) -> None:
         ('{"step": "1", "terms": {}}', "$.step"),
         ('{"step": true, "terms": {}}', "$.step"),
         ('{"terms": {}}', "$.step"),
-        ('{"step": 1, "terms": {"loss": ["x"]}}', "$.terms['loss'][0]"),
+        ('{"step": 1, "terms": {"loss": ["x"]}}', "$.terms.loss[0]"),
         ('{"step": 1, "te', "JSON"),
         ("[1]", "$"),
         ("", "JSON"),
@@ -135,8 +135,11 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
 
 def test_lines_that_are_cut_off_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"step": 1}\n{"ste\n\n{"step": 2}\n{"step"')
+    path.write_text('{"step": 1}\n\n{"step": 2}\n{"step"')  # as a kill leaves it
     assert read_json_lines(path, dict[str, int]) == [{"step": 1}, {"step": 2}]
+    path.write_text('{"step": 1}\n{"ste\n\n{"step": 2}\n')  # which no kill does
+    with raises("file-damaged", path, "line 2", "JSON"):
+        read_json_lines(path, dict[str, int])
     path.write_text('{"step": 1}\n{"step": "x"}\n')
     with raises("file-damaged", path, "line 2", "step"):
         read_json_lines(path, dict[str, int])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from lookforward.assembly.processes import join_processes
@@ -31,6 +31,7 @@ from lookforward.exports.source import Source, device_of, find_source
 from lookforward.launch import ending_others
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
 from lookforward.runs.folder import Run, default_output
+from lookforward.texts import MOST_OF_NOTE, visible
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Personalized:
     """
 
     source: Source
-    pipeline: StableDiffusionPipeline
+    pipeline: DiffusionPipeline
     notes: tuple[str, ...] = ()
 
     @property
@@ -84,7 +85,7 @@ class Personalized:
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
         for note in prompt_notes(self.pipeline, own, [text], negative or ""):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=2)
         images = draw_images(
             self.pipeline,
             [text] * count,
@@ -147,7 +148,7 @@ def personalize(
 
 def _warn(notes: Iterable[str]) -> bool:
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=3)
     return True
 
 

@@ -2,18 +2,21 @@
 
 import warnings
 
+from lookforward.texts import MOST_OF_MESSAGE, visible
+
 
 class LookforwardError(Exception):
     """A problem with what the user asked for. The message names the remedy.
 
     The command line prints the message alone, without a traceback, and exits with status 2, or with 4 for the
-    code "out-of-memory".
+    code "out-of-memory". Names and texts in it that come from files are harmless to a terminal: `texts.visible` has
+    written them, and cut a message that is too long.
 
     code: a short name of the problem for programs and tests, such as "photos-missing"; it outlives the wording.
     """
 
     def __init__(self, message: str = "", code: str = "") -> None:
-        super().__init__(message)
+        super().__init__(visible(message, MOST_OF_MESSAGE, lines=True))
         self.code = code
 
 

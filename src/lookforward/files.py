@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON that is checked as it is read.
+"""Files that are written whole or not at all, and JSON that is checked as it is read (by `records`).
 
 A file or folder is written beside its place as `.partial-NAME`, flushed to the disk and then renamed. After a crash, a
 kill or a full disk its place holds what it held before, or all of the new content.
@@ -11,17 +11,18 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lookforward.errors import LookforwardError
+from lookforward.records import read_bytes as read_bytes
+from lookforward.records import read_json as read_json
+from lookforward.records import read_json_lines as read_json_lines
+from lookforward.records import structure as structure
+from lookforward.records import unreadable as unreadable
 
 if TYPE_CHECKING:
-    from cattrs import Converter
     from torch import Tensor
-
-T = TypeVar("T")
 
 PARTIAL = ".partial-"  # begins the name of what is not finished
 REMEDY = "Earlier files are unchanged: free disk space, then run the same command again."
@@ -85,8 +86,8 @@ def make_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str, remedy: str = REMEDY) -> None:
     """Write a text file in UTF-8, atomically. Raises LookforwardError where that fails."""
-    with atomic_file(path, remedy) as partial, partial.open("w", encoding="utf-8", errors="replace") as file:
-        file.write(text)  # `replace`, since the names of files may be no text
+    with atomic_file(path, remedy) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)  # the names of files may be no text
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
@@ -118,57 +119,12 @@ def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[
         _sort_metadata(path)
 
 
-def read_json(path: Path, shape: type[T]) -> T:
-    """The JSON in a file, as a `shape`: a dataclass, a TypedDict, or a type such as `dict[str, list[float]]`.
-
-    Raises:
-        LookforwardError: the file cannot be read (code "file-unreadable"), or is not JSON or of another shape (code
-            "file-damaged"); the message names the file and the field.
-    """
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether `path` is no longer in `folder` once its links and `..` are followed; links in a circle lead out."""
     try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except ValueError as error:
-        raise _damaged(path, f"it is not JSON ({error})") from error
-    return structure(value, shape, path)
-
-
-def read_json_lines(path: Path, shape: type[T]) -> list[T]:
-    """The lines of a JSONL file, each as a `shape`. Leaves out lines that are cut off, as a kill leaves them.
-
-    Raises:
-        LookforwardError: as `read_json` does.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        found.append(structure(value, shape, f"{path}, line {number},"))
-    return found
-
-
-def structure(value: Any, shape: type[T], where: object, *, root: str = "$", exact: bool = False) -> T:
-    """`value`, as JSON or TOML gives it, as a `shape`. Nothing is converted but whole numbers to floats.
-
-    where, root: what the message calls the file and the value. exact: refuse fields that a class does not have.
-
-    Raises:
-        LookforwardError: it has another shape; the message names the field.
-    """
-    import cattrs
-
-    try:
-        return _converter(exact).structure(value, shape)
-    except Exception as error:  # of cattrs, or of the class itself
-        problems = cattrs.transform_error(error, path=root, format_exception=_format)
-        raise _damaged(where, "; ".join(problems).replace(" @ ", " at ")) from error
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return True
 
 
 def digest_file(path: Path) -> str:
@@ -228,18 +184,6 @@ def write_error(where: Path, error: Exception, remedy: str = REMEDY) -> Lookforw
     return LookforwardError(f"{where} cannot be written: {reason}. {remedy}", "not-writable")
 
 
-def unreadable(path: Path, error: Exception) -> LookforwardError:
-    """What to raise when `path` cannot be read."""
-    reason = error.strerror if isinstance(error, OSError) else None
-    return LookforwardError(
-        f"{path} cannot be read: {reason or error}. Check the path and its permissions.", "file-unreadable"
-    )
-
-
-def _damaged(where: object, problem: str) -> LookforwardError:
-    return LookforwardError(f"{where} is damaged: {problem}.", "file-damaged")
-
-
 def _partial(path: Path, shared: bool) -> Path:
     return path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}" if shared else f"{PARTIAL}{path.name}")
 
@@ -268,16 +212,6 @@ def _discard(partial: Path) -> None:
             partial.unlink()
 
 
-@cache
-def _converter(exact: bool) -> "Converter":
-    from cattrs import Converter
-
-    converter = Converter(forbid_extra_keys=exact)
-    for kind in (bool, int, float, str):
-        converter.register_structure_hook(kind, _exactly)
-    return converter
-
-
 def _sort_metadata(path: Path) -> None:
     """Rewrite the header of a safetensors file in place, with sorted metadata."""
     with path.open("r+b") as file:
@@ -289,13 +223,3 @@ def _sort_metadata(path: Path) -> None:
             raise ValueError(f"the header of {path.name} takes {len(text)} bytes and has {size}")
         file.seek(8)
         file.write(text.ljust(size))
-
-
-def _format(error: BaseException, _: type[Any] | None) -> str:
-    return "a value is missing" if isinstance(error, KeyError) else str(error)
-
-
-def _exactly(value: Any, kind: type[Any]) -> Any:
-    if type(value) is kind or (kind is float and type(value) is int):
-        return kind(value)
-    raise TypeError(f"expected {kind.__name__}, found {value!r}")

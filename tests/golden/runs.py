@@ -61,7 +61,7 @@ def run_case(recipe: str, adapter: str, photos: Path, folder: Path) -> dict[str,
     settings = SHORT | {"adapter.name": adapter} | (DPOK if recipe == "dpok" else {})
     result = personalize(photos, "teapot", recipe=recipe, output=folder, settings=settings)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    terms = [{k: v for k, v in row.items() if k not in ("seconds", "step")} for row in rows]
+    terms = [{k: v for k, v in row.items() if k not in ("seconds", "step", "crc32")} for row in rows]
     state = load_file(folder / "checkpoints" / "step-000020" / "state.safetensors")
     weights = sorted(
         hashlib.sha256(repr(tuple(value.shape)).encode() + value.numpy().tobytes()).hexdigest()

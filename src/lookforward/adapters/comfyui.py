@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lookforward.adapters.lora import read_lora
+from lookforward.adapters.lora_files import name_in_file
 from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors, writing
@@ -115,8 +116,8 @@ def name_of_layer(part: str, layer: str, family: Family) -> str:
     prefix = family.comfyui.get(part)
     if prefix is None:
         raise _unread(f"{part}.{layer}", family)
-    if part in family.text_encoders and not layer.startswith("text_model."):
-        layer = f"text_model.{layer}"  # of CLIP, the only one of which ComfyUI reads layers
+    if part in family.text_encoders:  # CLIP's, the only ones of which ComfyUI reads layers
+        layer = name_in_file(layer)
     return prefix + (layer.replace(".", "_") if prefix.endswith("_") else layer)
 
 

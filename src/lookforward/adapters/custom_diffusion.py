@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lookforward.adapters.textual_inversion import load_words, write_words
-from lookforward.adapters.words import Word, add_words, remove_words, word_table, words_of
+from lookforward.adapters.words import Word, add_words, remove_words, word_tables, words_of
+from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
 from lookforward.models.families import family_of
-from lookforward.models.families.sd import SD
 from lookforward.models.policy import DiffusionPolicy
 
 WEIGHTS = "pytorch_custom_diffusion_weights.safetensors"  # diffusers' name for it
@@ -71,7 +71,7 @@ class CustomDiffusionAdapter:
         remove_words(policy.pipeline)
 
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
-        write_words(word_table(policy.pipeline), folder)
+        write_words(word_tables(policy.pipeline), folder)
         denoiser: Any = policy.denoiser
         crossing = cross_attentions(policy.denoiser)
         # diffusers needs a processor for each attention; an empty one has no weights
@@ -86,9 +86,9 @@ def build_custom_diffusion(settings: Any, _: torch.Generator) -> CustomDiffusion
     return CustomDiffusionAdapter(words_of(settings))
 
 
-def usage() -> list[str]:
+def usage(family: Family) -> list[str]:
     """The line that loads the projections of an export in plain diffusers."""
-    return [f'pipeline.{SD.denoiser}.load_attn_procs("FOLDER", weight_name="{WEIGHTS}", _pipeline=pipeline)']
+    return [f'pipeline.{family.denoiser}.load_attn_procs("FOLDER", weight_name="{WEIGHTS}", _pipeline=pipeline)']
 
 
 def cross_attentions(denoiser: nn.Module) -> dict[str, Any]:

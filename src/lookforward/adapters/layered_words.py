@@ -39,8 +39,9 @@ class LayeredWordAdapter:
         """Raises LookforwardError if the identifier is no new word or the initial word is unknown."""
         for module in policy.components.values():
             module.requires_grad_(False)
-        check_words(text_parts(policy.pipeline)[1], [Word(self.identifier, self.initial_word)])
-        initial = initial_vector(policy.pipeline, self.initial_word)
+        ((encoder, tokenizer),) = text_parts(policy.pipeline).values()
+        check_words(tokenizer, [Word(self.identifier, self.initial_word)])
+        initial = initial_vector(encoder, tokenizer, self.initial_word)
         words = self.make(initial, len(cross_attentions(policy.denoiser)))
         become(policy.pipeline).set_word(self.identifier, words)
         return {f"{words.kind}.{name}": parameter for name, parameter in words.named_parameters()}

@@ -196,9 +196,11 @@ def _require_fit(pipeline: Any, layers: dict[str, Tensor], folder: Path) -> None
     # diffusers would say so in a hundred lines, and leave half of the layers in the pipeline
     for key, tensor in layers.items():
         part, _, name = key.partition(".")
-        path = name.partition(".lora")[0].removeprefix("text_model.")
+        path = name.partition(".lora")[0]
         module: Any = getattr(pipeline, part, None)
-        for step in ["text_model", *path.split(".")] if hasattr(module, "text_model") else path.split("."):
+        if not hasattr(module, "text_model"):
+            path = path.removeprefix("text_model.")
+        for step in path.split("."):
             module = getattr(module, step, None)
         side, axis = ("in_features", 1) if ".down." in name or ".lora_A." in name else ("out_features", 0)
         if tensor.shape[axis] != getattr(module, side, None):

@@ -33,6 +33,13 @@ def folded(name: str, tensor: Tensor, scale: float) -> Tensor:
     return tensor * scale if scale != 1 and is_second(name) else tensor
 
 
+def name_in_file(layer: str) -> str:
+    """The name in files of a text encoder's layer: below `text_model`, a level that later versions of transformers left
+    out; the projection of the pooled vector was never within it.
+    """
+    return layer if layer.startswith(("text_model.", "text_projection")) else f"text_model.{layer}"
+
+
 @torch.no_grad()
 def begin_from(
     layers: Mapping[str, Tensor], earlier: Mapping[str, Tensor], settings: Mapping[str, Any], scale: float, folder: Path
@@ -68,7 +75,5 @@ def layers_of(module: Any) -> dict[str, Tensor]:
             if key.endswith(old):
                 key = key.removesuffix(old) + new
                 break
-        if text_encoder and not key.startswith("text_model."):
-            key = f"text_model.{key}"  # a level that later versions of transformers left out, and files still have
-        layers[key] = tensor.detach()
+        layers[name_in_file(key) if text_encoder else key] = tensor.detach()
     return layers

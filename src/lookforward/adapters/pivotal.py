@@ -13,7 +13,7 @@ from torch import nn
 
 from lookforward.adapters.lora import LoraAdapter, load_lora, merge_lora
 from lookforward.adapters.textual_inversion import load_words, write_words
-from lookforward.adapters.words import Word, add_words, remove_words, word_table, words_of
+from lookforward.adapters.words import Word, add_words, remove_words, word_tables, words_of
 from lookforward.models.policy import DiffusionPolicy
 
 
@@ -42,7 +42,7 @@ class PivotalAdapter:
 
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
         self.lora.export(policy, folder)
-        write_words(word_table(policy.pipeline), folder)
+        write_words(word_tables(policy.pipeline), folder)
 
 
 def build_pivotal(settings: Any, generator: torch.Generator) -> PivotalAdapter:

@@ -38,7 +38,7 @@ FULL = AdapterSpec(
     label="full",
     help="the whole model (DreamBooth)",
     build=late("full", "build_full"),
-    usage=lambda _: [],
+    usage=lambda *_: [],
     tag="dreambooth",
 )
 
@@ -47,7 +47,7 @@ LORA = AdapterSpec(
     label="LoRA",
     help="a LoRA",
     build=late("lora", "build_lora"),
-    usage=lambda _: ['pipeline.load_lora_weights("FOLDER")'],
+    usage=lambda *_: ['pipeline.load_lora_weights("FOLDER")'],
     load=late("lora", "load_lora"),
     merge=late("lora", "merge_lora"),
     formats=files_for_comfyui("comfyui", "write_comfyui"),
@@ -69,18 +69,14 @@ LORA = AdapterSpec(
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
 
 
-def _load_words(words: int) -> list[str]:
-    """The lines that load so many learned words."""
-    files = ["learned_embeds.safetensors", *(f"learned_embeds_{i}.safetensors" for i in range(2, words + 1))]
-    return [f'pipeline.load_textual_inversion("FOLDER", weight_name="{file}")' for file in files]
-
+_load_words = late("textual_inversion", "usage")
 
 CUSTOM_DIFFUSION = AdapterSpec(
     name="custom-diffusion",
     label="Custom Diffusion",
     help="Custom Diffusion: keys and values of the cross-attentions, and a learned word",
     build=late("custom_diffusion", "build_custom_diffusion"),
-    usage=lambda words: [*late("custom_diffusion", "usage")(), *_load_words(words)],
+    usage=lambda words, family: [*late("custom_diffusion", "usage")(family), *_load_words(words, family)],
     load=late("custom_diffusion", "load_custom_diffusion"),
     merge=late("custom_diffusion", "load_custom_diffusion"),
     defaults={  # as diffusers trains it: 1e-5 for each photo and class image of a step
@@ -101,7 +97,7 @@ CUSTOM_DIFFUSION = AdapterSpec(
     settings=("adapter.initial_word",),
     learns_word=True,
     replaces=True,
-    needs=frozenset({"cross-attention", "learned-words"}),
+    needs=frozenset({"cross-attention", "learned-words", "one-text-encoder"}),
     dpok=False,
 )
 
@@ -160,7 +156,7 @@ PIVOTAL = AdapterSpec(
     label="Pivotal tuning",
     help="Pivotal tuning: a learned word together with a LoRA",
     build=late("pivotal", "build_pivotal"),
-    usage=lambda words: [*LORA.usage(words), *_load_words(words)],
+    usage=lambda words, family: [*LORA.usage(words, family), *_load_words(words, family)],
     load=late("pivotal", "load_pivotal"),
     merge=late("pivotal", "merge_pivotal"),
     formats=tuple(_with_words(one) for one in LORA.formats),
@@ -189,7 +185,7 @@ P_PLUS = AdapterSpec(
     label="P+",
     help="P+: a learned word with an embedding for each cross-attention",
     build=late("p_plus", "build_p_plus"),
-    usage=lambda _: ['pipeline.load_word("FOLDER")'],
+    usage=lambda *_: ['pipeline.load_word("FOLDER")'],
     pipeline_options='custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True',
     load=late("p_plus", "load_p_plus"),
     unmergeable="its word looks different to each layer",
@@ -205,7 +201,7 @@ P_PLUS = AdapterSpec(
     learns_word=True,
     only_words=True,
     several_subjects=False,
-    needs=frozenset({"cross-attention", "learned-words"}),
+    needs=frozenset({"cross-attention", "learned-words", "one-text-encoder"}),
     dpok=False,
     frozen=frozenset({"denoiser"}),
 )

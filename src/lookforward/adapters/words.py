@@ -1,12 +1,12 @@
-"""Learned words: tokens of their own in a pipeline's tokenizer, with trainable embeddings in its text encoder.
+"""Learned words: tokens of their own in a pipeline's tokenizers, with trainable embeddings in its text encoders.
 
-`add_words` puts them in to be trained, `remove_words` takes them out again, object for object. The model's own
-vocabulary is never touched: new rows are parameters of their own beside it, so that an optimizer and a checkpoint hold
-nothing else.
+A model with two CLIP encoders reads a word with both, so that it has an embedding in each. `add_words` puts words in to
+be trained, `remove_words` takes them out again, object for object. The model's own vocabulary is never touched: new
+rows are parameters of their own beside it, so that an optimizer and a checkpoint hold nothing else.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_of
+from lookforward.models.families.words import written_out
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Word:
     """A word to learn.
 
     identifier: how prompts write it, "<sks>". initial_word: whose embedding it begins with. vectors: tokens that it
-    is made of; the pipeline expands "<sks>" in a prompt to "<sks> <sks>_1 …" (`pipeline.maybe_convert_prompt`).
+    is made of; "<sks>" in a prompt is written out to "<sks> <sks>_1 …" before it is read (`written_out`).
     """
 
     identifier: str
@@ -60,9 +61,31 @@ class WordTable(nn.Module):
         chosen = torch.cat(list(self.rows))[index].to(known.dtype)
         return torch.where(new[..., None], chosen, known)
 
+
+@dataclass(frozen=True)
+class WordTables:
+    """The learned words of a pipeline: the table of each text encoder that reads them, by the pipeline's own names.
+
+    files: the name of each encoder's vectors in a word's file.
+    """
+
+    tables: Mapping[str, WordTable]
+    files: Mapping[str, str]
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return next(iter(self.tables.values())).words
+
     def named_rows(self) -> dict[str, nn.Parameter]:
-        """Each word's rows by the name they have in a checkpoint: "word.<sks>" to (vectors, d)."""
-        return {f"word.{word.identifier}": row for word, row in zip(self.words, self.rows, strict=True)}
+        """Each word's rows (vectors, d) by the name that they have in a checkpoint: "word.<sks>".
+
+        With several encoders, the name in the file follows: "word.<sks>.clip_g".
+        """
+        return {
+            f"word.{word.identifier}" + (f".{self.files[name]}" if len(self.tables) > 1 else ""): table.rows[i]
+            for name, table in self.tables.items()
+            for i, word in enumerate(self.words)
+        }  # pyright: ignore[reportReturnType]
 
 
 def words_of(settings: Any, vectors: int = 1) -> tuple[Word, ...]:
@@ -73,80 +96,90 @@ def words_of(settings: Any, vectors: int = 1) -> tuple[Word, ...]:
     return tuple(Word(name, first or noun, vectors) for name, noun in subjects_of(settings))
 
 
-def text_parts(pipeline: Any) -> tuple[Any, Any]:
-    """The text encoder and the tokenizer that words are added to.
+def text_parts(pipeline: Any) -> dict[str, tuple[Any, Any]]:
+    """The text encoders that words are added to, each with its tokenizer, by the pipeline's own names.
 
     Raises:
-        LookforwardError: the pipeline has several.
+        LookforwardError: the model cannot learn words.
     """
     family = family_of(pipeline)
-    if "learned-words" not in family.capabilities:
+    if not family.word_files:
         raise LookforwardError(f"A model of {family.label} cannot learn words.", code="adapter-family")
-    return getattr(pipeline, family.text_encoders[0]), getattr(pipeline, family.tokenizers[0])
+    return {
+        encoder: (getattr(pipeline, encoder), getattr(pipeline, tokenizer))
+        for encoder, tokenizer in zip(family.text_encoders, family.tokenizers, strict=True)
+        if encoder in family.word_files
+    }
 
 
-def _set_tokenizer(pipeline: Any, tokenizer: Any) -> None:
-    setattr(pipeline, family_of(pipeline).tokenizers[0], tokenizer)
+def _set_tokenizer(pipeline: Any, encoder: str, tokenizer: Any) -> None:
+    family = family_of(pipeline)
+    setattr(pipeline, family.tokenizers[family.text_encoders.index(encoder)], tokenizer)
 
 
-def add_words(pipeline: Any, words: Sequence[Word]) -> WordTable:
-    """Add words to the pipeline's tokenizer and text encoder; returns their rows, which require gradients.
+def add_words(pipeline: Any, words: Sequence[Word]) -> WordTables:
+    """Add words to the pipeline's tokenizers and text encoders; returns their rows, which require gradients.
 
-    The tokenizer is replaced by a copy that knows the words.
+    The tokenizers are replaced by copies that know the words.
 
     Raises:
         LookforwardError: an identifier is a word the model knows already, or is given twice; a first word is nothing
             to the tokenizer; a word has more vectors than a prompt has room for, or is not read as it is written.
     """
-    encoder, original = text_parts(pipeline)
-    if isinstance(encoder.get_input_embeddings(), WordTable):
-        message = "This pipeline has an adapter of words already: detach it, or load the pipeline again."
-        raise LookforwardError(message, code="word-second")
-    tokens = check_words(original, words)
-    rows = [initial_vector(pipeline, word.initial_word).repeat(word.vectors, 1) for word in words]
-    table = WordTable(encoder.get_input_embeddings(), original, words, rows, first=len(original))
-    tokenizer = copy.deepcopy(original)
-    tokenizer.add_tokens(tokens)
-    for word in words:
-        read = tokenizer(pipeline.maybe_convert_prompt(word.identifier, tokenizer), add_special_tokens=False).input_ids
-        if read != tokenizer.convert_tokens_to_ids(word.tokens):  # CLIP reads lower case
-            raise LookforwardError(
-                f"The tokenizer changes the identifier {word.identifier!r}: write it in lower case, such as '<sks>'.",
-                code="identifier-unreadable",
-            )
-    _set_tokenizer(pipeline, tokenizer)
-    encoder.set_input_embeddings(table)
-    return table
+    tables, tokenizers = {}, {}
+    for name, (encoder, original) in text_parts(pipeline).items():
+        if isinstance(encoder.get_input_embeddings(), WordTable):
+            message = "This pipeline has an adapter of words already: detach it, or load the pipeline again."
+            raise LookforwardError(message, code="word-second")
+        tokens = check_words(original, words)
+        rows = [initial_vector(encoder, original, word.initial_word).repeat(word.vectors, 1) for word in words]
+        tables[name] = WordTable(encoder.get_input_embeddings(), original, words, rows, first=len(original))
+        tokenizers[name] = copy.deepcopy(original)
+        tokenizers[name].add_tokens(tokens)
+        for word in words:
+            _require_read(tokenizers[name], word)
+    for name, table in tables.items():  # after all checks, so that an error leaves the pipeline as it was
+        _set_tokenizer(pipeline, name, tokenizers[name])
+        getattr(pipeline, name).set_input_embeddings(table)
+    return WordTables(tables, family_of(pipeline).word_files)
 
 
-def word_table(pipeline: Any) -> WordTable:
+def _require_read(tokenizer: Any, word: Word) -> None:
+    (written,) = written_out(tokenizer, [word.identifier])
+    if tokenizer(written, add_special_tokens=False).input_ids != tokenizer.convert_tokens_to_ids(word.tokens):
+        raise LookforwardError(  # CLIP reads lower case
+            f"The tokenizer changes the identifier {word.identifier!r}: write it in lower case, such as '<sks>'.",
+            code="identifier-unreadable",
+        )
+
+
+def word_tables(pipeline: Any) -> WordTables:
     """The words that an adapter has added to a pipeline.
 
     Raises:
         LookforwardError: none; no adapter of words is attached.
     """
-    table = text_parts(pipeline)[0].get_input_embeddings()
-    if not isinstance(table, WordTable):
+    tables = {name: encoder.get_input_embeddings() for name, (encoder, _) in text_parts(pipeline).items()}
+    if not all(isinstance(table, WordTable) for table in tables.values()):
         raise LookforwardError("This pipeline has no learned word: attach the adapter first.", code="word-missing")
-    return table
+    return WordTables(tables, family_of(pipeline).word_files)
 
 
 def remove_words(pipeline: Any) -> None:
-    """Put back the tokenizer and the token embedding that `add_words` found. Without words, does nothing."""
-    encoder, _ = text_parts(pipeline)
-    table = encoder.get_input_embeddings()
-    if isinstance(table, WordTable):
-        _set_tokenizer(pipeline, table.tokenizer)
-        encoder.set_input_embeddings(table.base)
+    """Put back the tokenizers and the token embeddings that `add_words` found. Without words, does nothing."""
+    for name, (encoder, _) in text_parts(pipeline).items():
+        table = encoder.get_input_embeddings()
+        if isinstance(table, WordTable):
+            _set_tokenizer(pipeline, name, table.tokenizer)
+            encoder.set_input_embeddings(table.base)
 
 
-def initial_vector(pipeline: Any, initial_word: str) -> Tensor:
-    """(d,): a copy of a known word's embedding, the mean where it is several tokens.
+def initial_vector(encoder: Any, tokenizer: Any, initial_word: str) -> Tensor:
+    """(d,): a copy of a text encoder's embedding of a known word, the mean where it is several tokens.
 
     Raises:
         LookforwardError: the word is nothing to the tokenizer.
     """
-    encoder, tokenizer = text_parts(pipeline)
     silent = set(tokenizer.all_special_ids)  # an unknown piece becomes the end-of-text token, which says nothing
     tokens = [t for t in tokenizer(initial_word, add_special_tokens=False).input_ids if t not in silent]
     if not tokens:

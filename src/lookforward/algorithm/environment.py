@@ -107,14 +107,17 @@ def act_on(policy: Policy, batch: Batch, conditioning: Conditioning) -> tuple[Tr
     Raises:
         LookforwardError: the action is not finite.
     """
-    x_0, noise, timestep = batch.x_0, batch.noise, batch.timestep
+    x_0, noise, timestep, sizes = batch.x_0, batch.noise, batch.timestep, batch.sizes
     if batch.class_images is not None and batch.class_images.x_0.shape[1:] != x_0.shape[1:]:  # photos in buckets
         photos, _ = act_on(policy, replace(batch, class_images=None), conditioning.rows(slice(None, len(x_0))))
         return photos, act_on(policy, batch.class_images, conditioning.rows(slice(len(x_0), None)))[0]
     if batch.class_images is not None:
         x_0, noise = torch.cat([x_0, batch.class_images.x_0]), torch.cat([noise, batch.class_images.noise])
         timestep = torch.cat([timestep, batch.class_images.timestep])
+        if sizes is not None and batch.class_images.sizes is not None:
+            sizes = torch.cat([sizes, batch.class_images.sizes])
     x_t = add_noise(x_0, noise, *policy.path.of(x_0).at(timestep))  # Eq. 6
+    conditioning = conditioning.shown(sizes)
     both, b = act(policy, State(x_t, timestep, conditioning), x_0, noise), len(batch.x_0)
     photos = replace(
         both.rows(slice(None, b)),

@@ -21,6 +21,7 @@ class Examples:
     latents were encoded from, for rewards that compare with them. masks: (n, 1, h, w), how much each latent counts,
     1 in the mean of each image. subjects: (n,) int64, which of several subjects each shows. more_prompts: of each image
     further pairs of prompt and plain prompt; each draw takes one of all. dropout: share of draws whose prompt is empty.
+    sizes: (n, 4), as in `Batch`.
     """
 
     latents: CachedLatents
@@ -31,6 +32,7 @@ class Examples:
     subjects: Tensor | None = None
     more_prompts: tuple[tuple[tuple[str, str], ...], ...] = ()
     dropout: float = 0.0
+    sizes: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless there is a prompt for each image."""
@@ -60,8 +62,8 @@ class Examples:
         x_0 = self.latents.sample(index, generator)
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
         timestep = path.sample(count, generator)
-        photo, mask, subject = (
-            None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.subjects)
+        photo, mask, subject, sizes = (
+            None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.subjects, self.sizes)
         )
         prompts, plain_prompts = self._draw_prompts(index.tolist(), generator)
         return Batch(
@@ -73,6 +75,7 @@ class Examples:
             photo=photo,
             mask=mask,
             subject=subject,
+            sizes=sizes,
         )
 
     def _draw_prompts(self, chosen: list[int], generator: torch.Generator) -> tuple[tuple[str, ...], tuple[str, ...]]:

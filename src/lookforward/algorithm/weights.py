@@ -72,4 +72,5 @@ class Untouched:
     def act(self, state: State, prompts: tuple[str, ...]) -> Tensor:
         """The untouched model's output for b prompts at the x_t and t of a state: (b, c, h, w)."""
         with swapped(self.parameters, self.values):
-            return self.policy.act(State(state.x_t, state.timestep, self._prompts(prompts)))
+            words = self._prompts(prompts).shown(state.conditioning.extra.get("sizes"))
+            return self.policy.act(State(state.x_t, state.timestep, words))

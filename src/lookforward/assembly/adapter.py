@@ -22,9 +22,10 @@ def build_adapter(settings: Settings, generator: torch.Generator, family: Family
     if spec.package:
         require_package(spec.package)
     if family is not None and (missing := spec.needs - family.capabilities):
+        others = [one.name for one in ADAPTERS if not one.needs - family.capabilities]
         raise LookforwardError(
             f"Adapter {spec.name!r} needs {' and '.join(sorted(missing))}, which {family.label} does not have. Use "
-            "lora or full.",
+            f"{', '.join(others[:-1])} or {others[-1]}.",
             code="adapter-family",
         )
     wanted = settings.adapter.train_text_encoder and spec in (LORA, DORA)

@@ -12,7 +12,7 @@ from lookforward.algorithm.trainer import Trainer
 from lookforward.algorithm.weights import swapped
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
-from lookforward.errors import LookforwardError, is_out_of_memory
+from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.exports.card import ChosenStep
 from lookforward.files import REMEDY, make_folder, writing
 from lookforward.report.curves import Line, curves
@@ -86,10 +86,16 @@ class BestStep:
         if len(kept) < len(rows):
             write_evaluations(run.evaluations, kept)
 
-    def choice(self, run: Run) -> Choice | None:
-        """The best step; None where nothing was measured or its weights are gone."""
+    def choice(self, run: Run, last: int = 0) -> Choice | None:
+        """The best step; None where nothing was measured or its weights are gone. last: the run's, 0 if unknown.
+
+        Warns of steps up to `last` whose measurement is missing.
+        """
         rows = read_evaluations(run.evaluations)
-        scale = self.scale(rows)
+        scale, measured = self.scale(rows), {one.step for one in rows}
+        if missing := [str(step) for step in range(last + 1) if self.due(step) and step not in measured]:
+            lacks = f"{run.evaluations} lacks the measurements of steps {', '.join(missing)}"
+            warn(f"{lacks}: the best of the others is taken.")
         found = choose(scale, rows) if scale is not None and any(one.step > 0 for one in rows) else None
         if found is not None and _weights(run, found.step).is_file():
             return found
@@ -108,7 +114,7 @@ class BestStep:
             last,
             len(rows) - 1,
             {name: (getattr(of_step[step], name), getattr(of_step[last], name)) for name in ("identity", "prompt")},
-            _curve(scale, rows, step),
+            _curve(scale, rows, step, "held-out photos" if self.settings.evaluation.held_out else "photos"),
         )
 
     @contextmanager
@@ -143,15 +149,15 @@ class BestStep:
             run.candidates.rmdir()
 
 
-def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int) -> Figure:
+def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int, photos: str) -> Figure:
     """Both parts and their mean against the step, each from 0, the untouched model, to 1; and the denoising loss."""
     steps = [one.step for one in rows]
     identity, prompt = zip(*map(scale.parts, rows), strict=True)
     lines: dict[str, Line] = {"identity": (steps, identity), "prompt": (steps, prompt)}
     lines["both"] = (steps, [scale.total(one) for one in rows])
     loss: dict[str, Line] = {"loss": (steps, [one.loss for one in rows])}
-    panels = {"identity and prompt following": lines, "denoising loss on the photos": loss}
-    return curves(panels, "step", columns=2, note=f"step {chosen} was chosen")
+    panels = {"identity and prompt following": lines, f"denoising loss on the {photos}": loss}
+    return curves(panels, "step", columns=2, note=f"step {chosen} was chosen", mark=chosen)
 
 
 def _weights(run: Run, step: int) -> Path:

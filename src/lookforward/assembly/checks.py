@@ -18,12 +18,13 @@ from lookforward.core.specs import find_spec
 from lookforward.data.buckets import bucket_sizes, nearest_bucket, read_resolutions
 from lookforward.data.folder import list_names
 from lookforward.data.prompts import cut_note, names_subject, overlap, read_prompt_file
-from lookforward.data.subject import Subject, check_identifier
+from lookforward.data.subject import Subject, check_identifier, hold_out
 from lookforward.data.views import all_prompts_of, caption_notes
 from lookforward.errors import LookforwardError
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import check_size, check_steps
 from lookforward.rewards.terms import parse_terms
+from lookforward.runs.trackers import require_tracker
 
 _MANY_TOKENS = 3  # in a word
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "our", "their", "this", "that", "one", "some"])
@@ -46,6 +47,11 @@ def check_run(
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)
     check_reward(settings)
+    require_tracker(settings.run.report_to)
+    _, held = hold_out(subject, settings.evaluation.held_out if settings.evaluation.every else 0)
+    if held is not None:
+        names = ", ".join(photo.path.name for one in held.together for photo in one.photos)
+        notes.append(f"held out of training, for the measured loss: {names}")
     if trains_on_own(settings):
         own = own_class_photos(settings, subject)
         left_out = f"; not used: {list_names(own.unused)}" if own.unused else ""

@@ -10,10 +10,12 @@ import numpy as np
 from PIL import Image
 
 from lookforward.algorithm.examples import Examples
+from lookforward.assembly.examples import sizes_of
 from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
+from lookforward.data.boxes import Cut
 from lookforward.data.class_images import class_images
-from lookforward.data.photo import Pixels
+from lookforward.data.photo import Photo, Pixels
 from lookforward.data.photos import LoadedPhotos, load_photos
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
@@ -46,13 +48,16 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> C
     Raises:
         LookforwardError: the user's own cannot be used, or the cache cannot be written.
     """
+    resolution = settings.data.resolution
+    whole = Cut((resolution, resolution))  # a drawn image was never cropped
     classes, data = list(dict.fromkeys(one.class_prompt for one in subject.together)), settings.data
     if data.class_folder:
-        images = [own_class_images(settings, subject)]
-        prompts = tuple(classes * len(images[0]))
+        own = own_class_images(settings, subject)
+        images, cuts = [np.stack([photo.pixels for photo in own])], [photo.cuts[0] for photo in own]
+        prompts = tuple(classes * len(own))
     else:
         sampler = {"steps": data.class_image_steps, "guidance": settings.evaluation.guidance}
-        draw = partial(draw_images, pipeline, resolution=data.resolution, **sampler)
+        draw = partial(draw_images, pipeline, resolution=resolution, **sampler)
         key = f"{fingerprint(pipeline)}|{sampler}"
         if settings.model.weights != "fp32":  # which draws other images
             small = sorted(frozen_parts(settings, family_of(pipeline)))
@@ -61,8 +66,11 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> C
             class_images(draw, prompt, data.class_images, resolution=data.resolution, key=key) for prompt in classes
         ]
         prompts = tuple(prompt for prompt in classes for _ in range(data.class_images))
+        cuts = [whole] * len(prompts)
     pixels = np.concatenate(images)
-    return ClassImages(pixels, Examples(encode(pipeline, to_unit(pixels)), prompts))
+    latents = encode(pipeline, to_unit(pixels))
+    sizes = sizes_of(cuts, family_of(pipeline), latents.mean.device)
+    return ClassImages(pixels, Examples(latents, prompts, sizes=sizes))
 
 
 def trains_on_own(settings: Settings) -> bool:
@@ -79,13 +87,13 @@ def class_image_digests(settings: Settings, subject: Subject) -> list[str]:
     """
     if not trains_on_own(settings):
         return []
-    pixels = own_class_images(settings, subject)
+    pixels = np.stack([photo.pixels for photo in own_class_images(settings, subject)])
     return [f"{CLASS_LINE}{hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}"]
 
 
-def own_class_images(settings: Settings, subject: Subject) -> Pixels:
-    """The user's own class images, (n, h, w, 3) uint8. Raises as `own_class_photos`."""
-    return np.stack([photo.pixels for photo in own_class_photos(settings, subject).photos])
+def own_class_images(settings: Settings, subject: Subject) -> tuple[Photo, ...]:
+    """The user's own class images. Raises as `own_class_photos`."""
+    return own_class_photos(settings, subject).photos
 
 
 def own_class_photos(settings: Settings, subject: Subject) -> LoadedPhotos:

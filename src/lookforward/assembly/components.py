@@ -30,7 +30,7 @@ from lookforward.assembly.processes import check_processes, share_dropout
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
-from lookforward.data.subject import Subject
+from lookforward.data.subject import Subject, hold_out
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import Encoders
 from lookforward.models.encoding_cache import EncodingCache
@@ -120,7 +120,9 @@ def build(
     digest = model_hash(pipeline)  # before anything is trained, as are the next lines
     cache = EncodingCache(policy, fingerprint(pipeline), settings.model.weights) if settings.model.cache else None
     baseline = build_baseline(settings, policy)
+    subject, held_subject = hold_out(subject, settings.evaluation.held_out if settings.evaluation.every else 0)
     references = build_references(settings, subject, policy, cache)
+    held = None if held_subject is None else build_references(settings, held_subject, policy, cache)
     preserved = settings.objective.preservation if settings.objective.prior_weight > 0 else "none"
     drawn = None
     if preserved == "images":
@@ -178,7 +180,7 @@ def build(
     )
     best = None
     if settings.evaluation.every:
-        best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy)))
+        best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy), held))
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best, drawn)

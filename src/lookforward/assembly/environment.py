@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor
 
 from lookforward.algorithm.environment import Environment
@@ -29,7 +29,7 @@ from lookforward.rewards.weighted import WeightedSum
 
 
 def build_environment(
-    settings: Settings, pipeline: StableDiffusionPipeline, photos: Sequence[Tensor], processes: Processes = ALONE
+    settings: Settings, pipeline: DiffusionPipeline, photos: Sequence[Tensor], processes: Processes = ALONE
 ) -> Environment:
     """photos: of each subject its reference photos (k, 3, h, w) in [0, 1] on the device that is trained on."""
     encoders = Encoders(encoder_sources(settings.model.name), photos[0].device)
@@ -106,7 +106,7 @@ def load_decoder(name: str) -> Any:
         raise explain_load_error(name, error) from error
 
 
-def _build_decoder(settings: Settings, pipeline: StableDiffusionPipeline) -> Callable[[Tensor], Tensor]:
+def _build_decoder(settings: Settings, pipeline: DiffusionPipeline) -> Callable[[Tensor], Tensor]:
     if not settings.objective.decoder:
         return lambda x_0: decode(pipeline, x_0)
     tiny = load_decoder(settings.objective.decoder)

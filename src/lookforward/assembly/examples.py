@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lookforward.algorithm.examples import Buckets, Examples
 from lookforward.config.settings import Settings
+from lookforward.core.protocols import Family
+from lookforward.data.boxes import Cut
 from lookforward.data.buckets import in_buckets, read_resolutions
 from lookforward.data.mask_weights import latent_weights
 from lookforward.data.subject import Subject
@@ -59,7 +61,15 @@ def _encode(
         torch.tensor([view.subject for view in views], device=policy.device) if several else None,
         tuple(view.more_prompts for view in views),
         settings.data.caption_dropout,
+        sizes_of([view.cut for view in views], policy.family, policy.device),
     )
+
+
+def sizes_of(cuts: Sequence[Cut | None], family: Family, device: torch.device) -> Tensor | None:
+    """`Batch.sizes` of parts of photos, (n, 4); None for a family that is not shown them."""
+    if "sizes" not in family.capabilities:
+        return None
+    return torch.tensor([cut.sizes for cut in cuts if cut], dtype=torch.float32, device=device)
 
 
 def reference_photos(subject: Subject, policy: DiffusionPolicy) -> list[Tensor]:

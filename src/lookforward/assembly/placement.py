@@ -73,7 +73,8 @@ def frozen_parts(settings: Settings, family: Family) -> frozenset[str]:
     spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
     encoders = "text encoders" in spec.frozen or not (settings.adapter.train_text_encoder or spec.learns_word)
     denoiser = {family.denoiser} if "denoiser" in spec.frozen else set[str]()
-    return frozenset(denoiser | set(family.text_encoders if encoders else ()))
+    wordless = set(family.text_encoders) - set(family.word_files) if spec.learns_word else set[str]()
+    return frozenset(denoiser | set(family.text_encoders if encoders else wordless))
 
 
 def resting_parts(settings: Settings, policy: DiffusionPolicy, changes_prompts: bool, needs_image: bool) -> list[str]:

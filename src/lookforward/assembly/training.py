@@ -32,6 +32,7 @@ from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_chec
 from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
 from lookforward.runs.longer import as_made
 from lookforward.runs.micro_batches import read_micro_batches, write_micro_batches
+from lookforward.runs.trackers import tracking
 
 CLASS_SHEET = "class-images.png"
 _COLUMNS = 8  # of samples, at most
@@ -117,30 +118,39 @@ class TrainingJob:
             raise LookforwardError(f"{error} {kept}", error.code) from error
 
     def _train(self, components: RunComponents) -> Iterator[StepResult]:
-        run, trainer, asked, best = self.run, components.trainer, self.settings.run, components.best_step
+        run, trainer, best = self.run, components.trainer, components.best_step
         main, of_main = self.processes.main, self.processes.of_main
         load_newest(trainer, run.checkpoints, components.model_hash)
         self.resumed_at, trainer.smaller = trainer.step, read_micro_batches(run.folder)
         self.processes.require_same((trainer.step, components.model_hash), "checkpoint and model")
         if main:
             set_damaged_aside(run.checkpoints, trainer.step)
-            run.forget_after(trainer.step)
+            self.notes += run.forget_after(trainer.step)  # after the checkpoint was found
             if best is not None:
                 best.forget_after(run, trainer.step)
             self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
         if not of_main(main and best is not None and best.enough(run)):
-            for result in train(trainer, asked.steps):
-                due = result.step == asked.steps or result.step % asked.checkpoint_every == 0
+            yield from self._steps(components)
+        if main:
+            self._export_result(components)
+        self.processes.wait()  # so that all can read the export
+
+    def _steps(self, components: RunComponents) -> Iterator[StepResult]:
+        """Take the missing steps, each logged and saved, until the last one, one that is enough, or a signal."""
+        main, of_main = self.processes.main, self.processes.of_main
+        steps, every = self.settings.run.steps, self.settings.run.checkpoint_every
+        with tracking(self.run, components.trainer.step) if main else nullcontext() as tracker:
+            for result in train(components.trainer, steps):
+                due = result.step == steps or result.step % every == 0
                 measured, enough = self._save(components, result, due) if main else ({}, False)
+                if tracker is not None:
+                    tracker.show(result, measured, self.run)
                 enough = of_main(enough)
                 yield replace(result, terms=result.terms | measured, checkpoint=due or enough)
                 if enough:
                     break
                 if of_main(stopping.requested()):
                     raise stopping.Stopped(stopping.number())
-        if main:
-            self._export_result(components)
-        self.processes.wait()  # so that all can read the export
 
     def _save(self, components: RunComponents, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
         """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
@@ -169,7 +179,7 @@ class TrainingJob:
     def _export_result(self, components: RunComponents) -> None:
         """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
         run, best, last = self.run, components.best_step, components.trainer.step
-        choice = best.choice(run) if best is not None else None
+        choice = best.choice(run, last) if best is not None else None
         if best is None or choice is None:
             _export(self.subject, components, run, last, run.export)
             return
@@ -196,13 +206,9 @@ def _export(
     family = components.policy.family.name
     manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
     count = sum(len(one.photos) for one in subject.together)
-    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, _samples_of(run, step), chosen=chosen)
+    card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)
     with components.trainer.averaged() if chosen is None else nullcontext():
         export(components.adapter, components.policy, folder, manifest, card)
-
-
-def _samples_of(run: Run, step: int) -> Path:
-    return run.samples / f"step-{step:06d}.png"
 
 
 def _keep_class_images(components: RunComponents, run: Run) -> None:
@@ -221,7 +227,7 @@ def _sample_prompts(settings: Settings) -> list[str]:
 
 
 def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
-    path = _samples_of(run, step)
+    path = run.sample_sheet(step)
     if path.is_file():
         return
     templates = _sample_prompts(run.settings)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.environment import act_on
+from lookforward.algorithm.examples import Buckets, Examples
 from lookforward.algorithm.trainer import Trainer
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.bundle import bundle_of
@@ -49,13 +50,20 @@ def validation_scenes(model: str, class_noun: str, count: int) -> tuple[str, ...
 class Validation:
     """Measures the policy of a run as it is now. The random streams of the training stay where they are."""
 
-    def __init__(self, settings: Settings, subject: Subject, policy: DiffusionPolicy, photos: Sequence[Tensor]) -> None:
-        """photos: of each subject its squares (k, 3, h, w) in [0, 1].
+    def __init__(
+        self,
+        settings: Settings,
+        subject: Subject,
+        policy: DiffusionPolicy,
+        photos: Sequence[Tensor],
+        held: Examples | Buckets | None = None,
+    ) -> None:
+        """photos: of each subject its squares (k, 3, h, w) in [0, 1]. held: photos that training does not see.
 
         Raises:
             LookforwardError: an encoder cannot be loaded.
         """
-        self.policy, self.settings = policy, settings
+        self.policy, self.settings, self._held = policy, settings, held
         encoders = Encoders(encoder_sources(settings.model.name), policy.device, published=True)
         self.prompt_following = PromptSimilarity(encoders.clip)
         self.likeness = [Similarity(encoders.dino, some) for some in photos]
@@ -115,10 +123,11 @@ class Validation:
         return identity, self.prompt_following(units, drawn.plain).mean().item()
 
     def _loss(self, trainer: Trainer) -> float:
-        """Eq. 1 on the photos, at noise and timesteps that are the same in each measurement."""
+        """Eq. 1 on the held-out photos, or those of training, at the same noise and timesteps in each measurement."""
         if self._batch is None:
             generator = torch.Generator().manual_seed(_FIRST_SEED)
-            self._batch = trainer.references.draw(_LOSS_SAMPLES, self.policy.path, generator)
+            examples = self._held or trainer.references
+            self._batch = examples.draw(_LOSS_SAMPLES, self.policy.path, generator)
         transition, _ = act_on(self.policy, self._batch, self.policy.encode_prompts(self._batch.prompts))
         return transition.masked((transition.action - transition.target) ** 2).mean().item()
 

@@ -1,7 +1,7 @@
 """A finished cell of a grid and its files: `cells/NAME.json`, and `images/NAME.png` with its images in one strip."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,21 @@ from PIL import Image
 
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.recorded import full_settings
+from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
-from lookforward.files import atomic_file, write_json
+from lookforward.files import atomic_file, read_bytes, read_json, write_text
+from lookforward.seals import sealed_json
+from lookforward.whole import png_state, seal_png
 
 CURVE_WINDOW = 10  # steps that one point of a cell's curves averages
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading a damaged file may raise
+UNREADABLE = (
+    LookforwardError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)  # what reading a damaged file may raise
 
 
 @dataclass(frozen=True)
@@ -56,16 +66,14 @@ def write_cell(folder: Path, cell: Cell, images: np.ndarray) -> None:
     """
     name = cell_name(cell.key)
     with atomic_file(folder / "images" / f"{name}.png", shared=True) as partial:
-        Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial)
-    write_json(folder / "cells" / f"{name}.json", asdict(cell), indent=None)
+        Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial, format="PNG")
+        partial.write_bytes(seal_png(partial.read_bytes()))
+    write_text(folder / "cells" / f"{name}.json", sealed_json(asdict(cell)) + "\n")
 
 
 def read_cell(path: Path) -> Cell:
-    """A finished cell. Raises one of UNREADABLE where the file does not hold one."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    cell = Cell(**values)
-    cell_name(cell.key)
-    return cell
+    """A finished cell. Raises one of UNREADABLE where the file does not hold one; it names the field."""
+    return read_json(path, Cell)
 
 
 def cell_files(folder: Path) -> list[Path]:
@@ -120,6 +128,19 @@ def non_finite_scores(cell: Cell) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+@contextmanager
+def opened_strip(path: Path) -> Iterator[Image.Image]:
+    """The images of a cell as one image, while the context lasts. Raises ImageError where a byte of it was changed."""
+    try:
+        data = read_bytes(path)
+    except LookforwardError as error:
+        raise ImageError(str(error), error.code) from error
+    if png_state(data) == "damaged":
+        raise ImageError(f"{path} is damaged: its digest does not fit.", "image-damaged")
+    with opened_image(path, ("PNG",), data=data) as strip:
+        yield strip
+
+
 def read_strip(folder: Path, name: str, count: int | None = None) -> np.ndarray:
     """The images of a cell, (n, h, w, 3) uint8, in the order of its scores. count: n; square images where None.
 
@@ -128,11 +149,11 @@ def read_strip(folder: Path, name: str, count: int | None = None) -> np.ndarray:
     """
     path = folder / "images" / f"{name}.png"
     try:
-        with Image.open(path) as strip:
+        with opened_strip(path) as strip:
             pixels = np.asarray(strip.convert("RGB"))
         side = pixels.shape[1] if count is None else pixels.shape[0] // count
         return pixels.reshape(-1 if count is None else count, side, *pixels.shape[1:])
-    except (OSError, ValueError) as error:
+    except (ImageError, ValueError) as error:
         raise LookforwardError(
             f"{path} cannot be read. Delete {folder / 'cells' / f'{name}.json'} to run the cell again.",
             code="images-unreadable",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
@@ -76,7 +76,7 @@ class ModelRunner:
             gc.collect()
         return done
 
-    def _load(self) -> StableDiffusionPipeline:
+    def _load(self) -> DiffusionPipeline:
         pipeline = build_pipeline(self.model, self.device)
         self._weights = [
             {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
@@ -86,13 +86,13 @@ class ModelRunner:
         return pipeline
 
 
-def _modules(pipeline: StableDiffusionPipeline) -> list[torch.nn.Module]:
+def _modules(pipeline: DiffusionPipeline) -> list[torch.nn.Module]:
     """The networks that an adapter may train: all but the VAE."""
     return [m for name, m in pipeline.components.items() if isinstance(m, torch.nn.Module) and name != "vae"]
 
 
 def run_cell(
-    plan: Plan, key: CellKey, photos: Path, pipeline: StableDiffusionPipeline, evaluators: Evaluators, digest: str
+    plan: Plan, key: CellKey, photos: Path, pipeline: DiffusionPipeline, evaluators: Evaluators, digest: str
 ) -> tuple[Cell, np.ndarray]:
     """Train, draw and score one cell: the cell, and its images (n, h, w, 3) uint8. The pipeline is left trained.
 
@@ -177,9 +177,7 @@ def _export_size(components: RunComponents) -> float:
         return round(sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors")) / 2**20, 3)
 
 
-def _draw(
-    plan: Plan, subject: str, settings: Settings, pipeline: StableDiffusionPipeline, identifier: str
-) -> np.ndarray:
+def _draw(plan: Plan, subject: str, settings: Settings, pipeline: DiffusionPipeline, identifier: str) -> np.ndarray:
     noun = settings.subject.class_noun if settings.subject.noun_in_prompt or not identifier else ""
     prompts = [fill(p, identifier, noun) for p in plan.prompts_of(subject) for _ in range(plan.images)]
     return draw_images(

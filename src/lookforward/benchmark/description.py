@@ -1,7 +1,6 @@
 """benchmark.json: what the calls into a folder asked for, so that a report knows what is missing and mixes nothing."""
 
 import glob
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from lookforward.benchmark.plan import Plan, prompt_kind
 from lookforward.benchmark.provenance import now, versions
 from lookforward.benchmark.recorded import known_settings
 from lookforward.errors import LookforwardError
-from lookforward.files import write_json
+from lookforward.files import read_json, write_json
 
 Json = Mapping[str, Any]
 _AXES = ("subjects", "methods", "seeds")
@@ -71,9 +70,9 @@ def _holds(one: Mapping[str, list[Any]], other: Mapping[str, list[Any]]) -> bool
 def _read(path: Path) -> Json | None:
     """An earlier description; None where there is none, or it is of no use."""
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = read_json(path, dict[str, Any])
         whole = grids(old) and isinstance(old["prompt_kinds"], dict)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (LookforwardError, ValueError, KeyError, TypeError):
         return None
     return old if whole else None
 

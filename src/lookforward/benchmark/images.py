@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from lookforward.benchmark.cell import UNREADABLE, Cell, read_strip
+from lookforward.benchmark.cell import UNREADABLE, Cell, opened_strip, read_strip
 from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.plan import CellKey
+from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
+from lookforward.files import leads_out
+from lookforward.report.data import Problem
 
 MOST_PHOTOS = 8
 
@@ -39,13 +42,50 @@ def photos_in(folder: Path, listed: Mapping[str, Sequence[Path]]) -> Callable[[s
         photos = []
         for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
             try:
-                with Image.open(path) as photo:
+                if _escapes(path, folder):
+                    continue
+                with opened_image(path) as photo:
                     photos.append(_square(ImageOps.exif_transpose(photo).convert("RGB")))
-            except UNREADABLE:  # the failed cells say so
-                continue
+            except (ImageError, *UNREADABLE):
+                continue  # `broken_photos` names it
         return photos
 
     return load
+
+
+def broken_photos(folder: Path, listed: Mapping[str, Sequence[Path]], names: Sequence[str]) -> list[Problem]:
+    """A row for each photo of the named subjects that is there and cannot be shown."""
+    problems = []
+    for name in names:
+        for path in (listed.get(name) or photo_files(photo_folder(folder, name)))[:MOST_PHOTOS]:
+            try:
+                if _escapes(path, folder):
+                    raise ImageError(f"{path} leaves the benchmark's folder.", "link-outside")
+                if path.is_file():
+                    with opened_image(path):
+                        pass
+            except ImageError as error:
+                problems.append(Problem(f"{name}, photo {path.name}", f"cannot be shown: {error}"))
+    return problems
+
+
+def broken_strips(folder: Path, stems: Mapping[CellKey, str], cells: Mapping[CellKey, Cell]) -> list[Problem]:
+    """A row for each cell whose images are there and cannot be read. Its scores are shown all the same."""
+    problems = []
+    for key in cells:
+        path = folder / "images" / f"{stems[key]}.png"
+        try:
+            if path.is_file():
+                with opened_strip(path):
+                    pass
+        except ImageError as error:
+            problems.append(Problem(path.name, f"its images cannot be shown: {error}"))
+    return problems
+
+
+def _escapes(path: Path, folder: Path) -> bool:
+    """Whether a path below the benchmark's folder leaves it by a link or by `..`. A data set elsewhere is not below."""
+    return path.is_relative_to(folder) and leads_out(path, folder)
 
 
 def photo_folder(folder: Path, name: str) -> Path:

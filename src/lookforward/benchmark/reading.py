@@ -1,6 +1,5 @@
 """What a benchmark or a comparison left on disk, read for the report."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell
 from lookforward.benchmark.dataframes import benchmark_of, image_table
-from lookforward.benchmark.images import drawn_in, photo_folder, photos_in
+from lookforward.benchmark.images import broken_photos, broken_strips, drawn_in, photo_folder, photos_in
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method_label
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
@@ -18,6 +17,7 @@ from lookforward.bundle import CARD, TOYBOX, find_bundle
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError
+from lookforward.records import read_json
 from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem
 from lookforward.report.paper import departures, row_of
 
@@ -51,20 +51,23 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in described.get("subjects", ())}
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
     mixed, bundle = chosen.other_settings, find_bundle()
+    kept = {cell.key: cell for cell in chosen.kept}
+    shown = list(dict.fromkeys(cell.subject for cell in chosen.kept))
+    unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, shown)]
     return benchmark_of(
         chosen.kept,
         methods,
         subjects,
         kinds,
         planned=wanted.cells or tuple((s, m, seed) for s in subjects for seed in seeds for m in methods),
-        drawn=drawn_in(folder, stems, {cell.key: cell for cell in chosen.kept}),
+        drawn=drawn_in(folder, stems, kept),
         references=photos_in(folder, listed),
         title=title or f"Benchmark: {folder.resolve().name}",
         dataset=_dataset(described, kind, list(subjects)),
         model=model,
         when=made_when(chosen.kept, times, str(described.get("date", ""))),
         versions=measured_with(chosen.kept, described.get("versions", {})),
-        problems=(*unreadable, *copies, *chosen.problems, *_read_failures(folder, cells, wanted.cells)),
+        problems=(*unreadable, *copies, *chosen.problems, *unseen, *_read_failures(folder, cells, wanted.cells)),
         kind=kind,
         encoders=any(chosen.shared.get(f"encoder of {name}") for name in ENCODERS),
         ignored=unplanned_sentence(chosen.unplanned),
@@ -87,7 +90,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        described = dict(json.loads(path.read_text(encoding="utf-8")))
+        described = read_json(path, dict[str, Any])
         planned_cells(described)
     except UNREADABLE as error:
         text = f"{path} cannot be read ({error}). Restore it, or remove it to report on the cells alone."
@@ -142,8 +145,12 @@ def _read_cells(folder: Path, planned: Sequence[CellKey] | None) -> tuple[dict[s
             cells[path.stem] = cell
         except UNREADABLE as error:
             if meant is None or path.stem in meant:
-                problems.append(Problem(path.name, f"cannot be read: {type(error).__name__}: {error}"))
+                problems.append(Problem(path.name, f"cannot be read: {_why(error)}"))
     return cells, problems
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, LookforwardError) else f"{type(error).__name__}: {error}"
 
 
 def _read_failures(folder: Path, cells: Sequence[Cell], planned: Sequence[CellKey] | None) -> list[Problem]:
@@ -151,7 +158,7 @@ def _read_failures(folder: Path, cells: Sequence[Cell], planned: Sequence[CellKe
     finished, problems = {cell.key for cell in cells}, []
     for path in sorted((folder / "failed").glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path, dict[str, Any])
             key = record["subject"], record["method"], record["seed"]
             if key not in finished and (planned is None or key in planned):
                 problems.append(Problem(where(key), f"{record.get('error', '')}: {record.get('message', '')}"))
@@ -196,7 +203,7 @@ def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[st
 def _class_noun(folder: Path, name: str) -> str:
     """From the card beside the photos, or from the name: that of "stuffed-animal-2" is "stuffed animal"."""
     try:
-        return str(json.loads((photo_folder(folder, name) / CARD).read_text(encoding="utf-8"))["class_noun"])
+        return str(read_json(photo_folder(folder, name) / CARD, dict[str, Any])["class_noun"])
     except UNREADABLE:
         return re.sub(r"\d+$", "", name).replace("-", " ").replace("_", " ").strip() or name
 

@@ -9,13 +9,12 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from lookforward.benchmark.cell import Cell, finished_cell, write_cell
 from lookforward.benchmark.datasets.values import provide_photos
@@ -23,6 +22,7 @@ from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.provenance import now
 from lookforward.errors import LookforwardError
 from lookforward.files import write_json, writing
+from lookforward.runs.lock import LockHeld, locked
 
 CellRunner = Callable[[Plan, CellKey, Path], tuple[Cell, np.ndarray]]
 """Trains, draws and scores a cell, given the folder of its photos: the cell, and its images (n, h, w, 3) uint8."""
@@ -165,14 +165,15 @@ def run_one(plan: Plan, folder: Path, key: CellKey, runner: CellRunner) -> Outco
     """
     lock = _lock_of(folder, key)
     try:
-        with FileLock(lock, timeout=0):
+        with ExitStack() as held:
             try:
-                cell = finished_cell(plan, folder, key)
-                return Outcome(key, "finished", False, cell) if cell else _attempt(plan, folder, key, runner)
-            finally:
-                lock.unlink(missing_ok=True)  # while it is held: filelock notices a removed file
-    except Timeout:
-        return None
+                held.enter_context(locked(lock))
+            except LockHeld:
+                return None
+            except LookforwardError as error:
+                return _fail(folder, key, error)
+            cell = finished_cell(plan, folder, key)
+            return Outcome(key, "finished", False, cell) if cell else _attempt(plan, folder, key, runner)
     except OSError as error:
         return _fail(folder, key, error)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from lookforward.data.folder import count_of, list_names
 from lookforward.data.views import all_prompts_of
+from lookforward.texts import MOST_OF_NOTE, visible
 
 _LISTED = 20  # photos
 
@@ -16,6 +17,11 @@ def commented(print_line: Callable[[str], None]) -> Callable[[str], None]:
 
 def account(subject: Any) -> Iterator[str]:
     """Lines on the photos, captions and masks that are used of each subject, what is left out, and the prompts."""
+    for line in _account(subject):
+        yield visible(line, MOST_OF_NOTE)
+
+
+def _account(subject: Any) -> Iterator[str]:
     for one in subject.together:
         yield f"{one.summary}."
         captions = sum(bool(photo.caption) for photo in one.photos)

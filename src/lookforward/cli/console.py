@@ -1,20 +1,31 @@
 """Where commands print."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from lookforward.texts import MOST_OF_NOTE, visible
 
 if TYPE_CHECKING:
     from lookforward.models.memory import Table
 
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths as they are, to be copied
+
+class _VisibleConsole(Console):
+    """A console that obeys no control character of the strings it prints: it writes them with a backslash."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(one, lines=True) if isinstance(one, str) else one for one in objects), **options)
+
+
+# Paths as they are, to be copied
+console = _VisibleConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """A line for each note."""
+    """A line for each note, cut where it is too long."""
     for note in notes:
-        console.print(f"Note: {note}")
+        console.print(f"Note: {visible(note, MOST_OF_NOTE)}")
 
 
 def print_memory(table: "Table", say: Callable[[str], None] = console.print) -> None:

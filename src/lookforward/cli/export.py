@@ -1,7 +1,7 @@
 """Convert a finished run for other programs, or merge its adapter into the base model."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -55,8 +55,10 @@ def merge(
     """
     from lookforward.exports.merge import merge as bake
     from lookforward.exports.source import find_adapter
+    from lookforward.files import read_json
 
     if not exports:
         raise LookforwardError("Give the run folders or exports to merge.", code="nothing-to-merge")
     print_notes(bake([find_adapter(given, strength) for given in exports], output))
-    console.print(f"Merged into {output}. Load it with StableDiffusionPipeline.from_pretrained({str(output)!r}).")
+    kind = read_json(output / "model_index.json", dict[str, Any])["_class_name"]
+    console.print(f"Merged into {output}. Load it with {kind}.from_pretrained({str(output)!r}).")

@@ -16,6 +16,7 @@ from lookforward import stopping
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
 from lookforward.errors import LookforwardError, LookforwardWarning, is_out_of_memory, out_of_memory
 from lookforward.launch import end_others, process_count, speaks_for_all
+from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
@@ -29,6 +30,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "ablate": TOYBOX,
     "benchmark": "benchmark",
     "report": "report",
+    "studio": "studio",
     "demo": TOYBOX,
 }
 COMMAND_GROUPS = {  # of commands, with a line about each and the module of each command
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    keep_streams_open()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with stopping.listening():
         _main(words)
@@ -161,7 +164,7 @@ def _require_shareable(words: Sequence[str]) -> None:
 
 def _exit(status: int, message: str) -> None:
     if speaks_for_all():
-        print(f"lookforward: {message}", file=sys.stderr, flush=True)
+        print(f"lookforward: {visible(message, MOST_OF_MESSAGE, lines=True)}", file=sys.stderr, flush=True)
         if process_count() > 1 and status < 128:  # after a stop, which all know of, the others save
             end_others()
     _leave(status)

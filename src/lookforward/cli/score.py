@@ -1,6 +1,7 @@
 """Score a finished run: similarity of its images to the photos, and prompt following."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import tyro
 from lookforward.bundle import find_bundle
 from lookforward.cli.console import console, print_notes, split_words
 from lookforward.cli.options import ExtraScores
+from lookforward.errors import LookforwardError
+from lookforward.records import parse_json, read_bytes
 
 
 def score(
@@ -120,13 +123,14 @@ def _place_of_scores(run: Path, record: dict[str, Any]) -> Path:
     while True:
         place = run / ("scores.json" if number == 1 else f"scores-{number}.json")
         try:
-            before = json.loads(place.read_text(encoding="utf-8"))
+            before = parse_json(read_bytes(place))
             if {**before, "means": None, "subjects": None} == json.loads(
                 json.dumps({**record, "means": None, "subjects": None})
             ):
                 return place
-        except OSError:  # missing; an unreadable one raises when it is written
-            return place
+        except LookforwardError:
+            if not os.path.lexists(place):
+                return place
         except (ValueError, TypeError):
             pass  # cut off, or something else: left as it is
         number += 1

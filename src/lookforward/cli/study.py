@@ -1,15 +1,12 @@
 """`lookforward study create|serve|report`: people compare methods without knowing which is which."""
 
 import csv
-import secrets
 from pathlib import Path
 
 import tyro
 
 from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create(
@@ -89,6 +86,7 @@ def serve(
         token: Token of your own, for an address that stays the same. Default: a random one, and none on this machine.
     """
     from lookforward.study.store import StudyFile
+    from lookforward.web import address, choose_token
 
     try:
         import uvicorn
@@ -102,12 +100,8 @@ def serve(
         ) from error
     file = StudyFile(study)
     file.require_ready()
-    if token is None:
-        token = "" if host in _LOOPBACK else secrets.token_urlsafe(12)
-    if not 0 < port < 65536 or (not token and host not in _LOOPBACK):
-        raise LookforwardError("Give a --port from 1 to 65535 and, for other machines, a --token.", code="option-range")
-    shown = f"[{host}]" if ":" in host else host
-    console.print(f"Open http://{shown}:{port}/{f'?token={token}' if token else ''}\nStop with Ctrl-C.")
+    token = choose_token(host, port, token)
+    console.print(f"Open {address(host, port, token)}\nStop with Ctrl-C.")
     uvicorn.run(build_app(file, token), host=host, port=port, log_level="warning")
 
 

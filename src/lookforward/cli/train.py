@@ -10,6 +10,7 @@ import tyro
 from lookforward.cli.account import account, commented
 from lookforward.cli.console import console, print_memory, print_notes
 from lookforward.cli.options import RunOptions
+from lookforward.texts import MOST_OF_NOTE, visible
 
 
 def train(
@@ -69,7 +70,7 @@ def train(
     elif dry_run:
         notes = check(resolved, subject, written, processes)
         say = commented(console.print)  # so that the whole is TOML, which can be given as a recipe
-        for line in (*account(subject), *(f"Note: {note}" for note in notes)):
+        for line in (*account(subject), *(f"Note: {visible(note, MOST_OF_NOTE)}" for note in notes)):
             say(line)
         console.print(f"\n{to_toml(resolved)}")
         print_memory(memory_table(resolved), say)

@@ -133,6 +133,13 @@ class EvaluationSettings:
     validation_steps: int = setting(
         0, "Sampler steps for these images. 0: half of evaluation.sampler_steps.", _NOT_NEGATIVE, only_with=_MEASURED
     )
+    held_out: int = setting(
+        0,
+        "Photos of each subject, the last by name, that are kept out of training: the measured loss is theirs. "
+        "0: the loss of the training photos.",
+        _NOT_NEGATIVE,
+        only_with=_MEASURED,
+    )
     identity_weight: float = setting(
         0.5,
         "Weight of identity when choosing the best step; prompt following has the rest.",
@@ -175,4 +182,7 @@ class RunSettings:
     checkpoint_every: int = setting(100, "Save a checkpoint, to resume from, every N steps.", _POSITIVE, **_WHEN_ONLY)
     export_every: int = setting(
         0, "Write an export every N steps. 0: only after the last step.", _NOT_NEGATIVE, **_WHEN_ONLY
+    )
+    report_to: Literal["none", "tensorboard", "wandb"] = setting(
+        "none", "Show metrics, measurements and samples in this program too.", **_WHEN_ONLY
     )

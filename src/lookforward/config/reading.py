@@ -11,6 +11,7 @@ from typing import Any
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
 from lookforward.config.spec import range_in_words
 from lookforward.errors import LookforwardError
+from lookforward.records import read_bytes
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -20,11 +21,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         LookforwardError: the file cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_bytes(path).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LookforwardError(f"{path} is not TOML: {error}.", code="toml-damaged") from error
-    except OSError as error:
-        raise LookforwardError(f"{path} cannot be read: {error.strerror}.", code="file-unreadable") from error
 
 
 def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:

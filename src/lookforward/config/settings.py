@@ -114,6 +114,7 @@ SHORT = {
     "seed": "run.seed",
     "device": "model.device",
     "precision": "model.precision",
+    "report_to": "run.report_to",
     "auto_batch": "run.auto_batch",
 }
 

@@ -101,11 +101,14 @@ class Family(Protocol):
     name: as in settings tables, `[family.sd]`. label: for people. pipeline_class: diffusers' class, as in
     model_index.json. denoiser, text_encoders, tokenizers: attributes of that pipeline, in this order; those that a
     pipeline may lack are in `optional`. load_options: further arguments of `from_pretrained`. capabilities: what
-    adapters may need of it: "cross-attention" (layers that read the prompt alone), "learned-words" (one text encoder
-    that can learn tokens). lora_targets: the layers that LoRA adapts, for each component. comfyui: what
-    stands before a layer's name in the LoRAs that ComfyUI reads, for each component: "lora_unet_", after which dots
-    become underscores, or "transformer.", after which they stay; empty if it reads none. schedulers: samplers by the
-    names that users know, to diffusers' classes; the first is the default. defaults: dotted settings that differ.
+    adapters may need of it: "cross-attention" (layers that read the prompt alone), "learned-words" (text encoders that
+    can learn tokens), "one-text-encoder" (no other reads the prompt), "sizes" (it is shown the size and the crop of a
+    photo). word_files: the text encoders that can learn tokens, to the name of their vectors in a learned word's file;
+    of a single one that is empty, since its file has the word's own name. lora_targets: the layers that LoRA adapts,
+    for each component. comfyui: what stands before a layer's name in the LoRAs that ComfyUI reads, for each component:
+    "lora_unet_", after which dots become underscores, or "transformer.", after which they stay; empty if it reads none.
+    schedulers: samplers by the names that users know, to diffusers' classes; the first is the default. defaults: dotted
+    settings that differ.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Family(Protocol):
     optional: frozenset[str]
     load_options: Mapping[str, Any]
     capabilities: frozenset[str]
+    word_files: Mapping[str, str]
     lora_targets: Mapping[str, tuple[str, ...]]
     comfyui: Mapping[str, str]
     schedulers: Mapping[str, str]

@@ -14,7 +14,7 @@ Another distribution adds a plug-in by an entry point that names its spec:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -53,7 +53,8 @@ class AdapterSpec:
     build: from a run's settings and a CPU generator, the adapter's only source of random numbers, to the adapter;
         it raises LookforwardError for numbers out of range.
     usage: lines of Python that put the export in the folder FOLDER into a plain diffusers `pipeline` of the base model,
-        from the number of words that it holds. pipeline_options: what `from_pretrained` needs besides the base model.
+        from the identifiers that it was trained on and the model's family. pipeline_options: what `from_pretrained`
+        needs besides the base model.
     load: puts the export in a folder into a pipeline, at a strength (0: the untouched model, 1: as trained); None for
         an export that is a whole pipeline.
     merge: as `load`, but into the pipeline's own weights; None for a whole pipeline, or where `unmergeable` says why.
@@ -74,7 +75,7 @@ class AdapterSpec:
     label: str
     help: str
     build: Callable[[Any, torch.Generator], Adapter]
-    usage: Callable[[int], list[str]]
+    usage: Callable[[Sequence[str], Family], list[str]]
     pipeline_options: str = ""
     load: Callable[[Any, Path, float], object] | None = None
     merge: Callable[[Any, Path, float], object] | None = None

@@ -21,6 +21,7 @@ class Conditioning:
     tokens: (b, l, d). mask: (b, l), which tokens count; None: all. pooled: (b, p), one vector for the whole prompt.
     extra: what else a family's denoiser is shown, each (b, …).
     "guidance" among it, (b,), is the scale of guidance, of a model that reads it as a number.
+    "sizes", (b, 4), are those of a photo, as in `Batch`, of a model that is shown them; without, it is as drawing is.
     """
 
     tokens: Tensor
@@ -54,6 +55,10 @@ class Conditioning:
             return tokens.mean(dim=1)
         mask = self.mask.float()  # (b, l)
         return (mask[:, :, None] * tokens).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+    def shown(self, sizes: Tensor | None) -> "Conditioning":
+        """The same prompts beside photos of these sizes, (b, 4); as it is, if there are none."""
+        return self if sizes is None else dataclasses.replace(self, extra={**self.extra, "sizes": sizes})
 
     def detach(self) -> "Conditioning":
         return map_tensors(self, Tensor.detach)
@@ -164,7 +169,8 @@ class Batch:
 
     x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; class_images: as many of those, or None.
     plain_prompts: the prompts without the identifier. photo: (b, 3, H, W) in [0, 1], what x_0 was encoded from.
-    mask, subject: as in `Transition`.
+    mask, subject: as in `Transition`. sizes: (b, 4), the original height and width of each photo, and top and left of
+    its crop in the resized photo, all in pixels; None if the model is not shown them.
     """
 
     x_0: Tensor
@@ -176,6 +182,7 @@ class Batch:
     photo: Tensor | None = None
     mask: Tensor | None = None
     subject: Tensor | None = None
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lookforward.data.boxes import cut_to
 from lookforward.data.masks import with_mask
 from lookforward.data.photo import Photo, PhotoError, Pixels, cut_photo
 from lookforward.data.subject import Subject
@@ -80,4 +81,5 @@ def _in_buckets(photo: Photo, buckets: Sequence[Sequence[Size]]) -> Photo:
                 raise PhotoError("is transparent all over where it is used; crop it, or remove it", "mask-empty")
     except LookforwardError as problem:
         raise LookforwardError(f"{photo.path} {problem}.", problem.code) from problem
-    return replace(photo, squares=tuple(pixels for pixels, _ in parts), masks=masks)
+    cuts = tuple(cut_to(photo.upright_size, size) for size in sizes)
+    return replace(photo, squares=tuple(pixels for pixels, _ in parts), masks=masks, cuts=cuts)

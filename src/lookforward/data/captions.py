@@ -3,7 +3,6 @@
 import csv
 import difflib
 import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from lookforward.data.folder import list_names
 from lookforward.data.photo import Photo, PhotoError
 from lookforward.errors import LookforwardError
+from lookforward.records import parse_json, read_bytes
 
 SUFFIXES = (".txt", ".caption")  # in lower case; the second is that of other programs
 METADATA = ("metadata.jsonl", "metadata.csv")  # as the library datasets lays out a folder of images
@@ -114,12 +114,17 @@ def with_caption(photo: Photo, found: Sequence[Caption], lines: bool = False) ->
 
 
 def read_beside(path: Path) -> bytes:
-    """The content of a file beside a photo. Raises `PhotoError` if it cannot be read."""
+    """The content of a file beside a photo. Raises `PhotoError` if it cannot be read, or links out of its folder."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror}); check its permissions"
+        within = path.resolve().is_relative_to(path.parent.resolve())
+        data = read_bytes(path) if within else b""
+    except (OSError, RuntimeError, LookforwardError) as error:  # RuntimeError: links in a circle
+        reason = f"cannot be read ({getattr(error, 'strerror', None) or error}); check its permissions"
         raise PhotoError(f"has a file {path.name} beside it that {reason}", "photo-unreadable") from error
+    if not within:  # its content, of whatever file, would be printed and trained on
+        reason = "links out of its folder; copy the file itself here, or delete the link"
+        raise PhotoError(f"has a file {path.name} beside it that {reason}", "link-outside")
+    return data
 
 
 def _letters(name: str) -> str:
@@ -130,14 +135,14 @@ def _letters(name: str) -> str:
 def _read_metadata(path: Path) -> dict[str, str]:
     """Captions by the name of the photo in lower case."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_beside(path).decode("utf-8-sig")
         if path.suffix.lower() == ".csv":
             rows: list[Any] = list(csv.DictReader(StringIO(text)))
         else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [parse_json(line) for line in text.splitlines() if line.strip()]
         columns = next((name for name in _TEXT_COLUMNS if all(row.get(name) for row in rows)), "")
         return {Path(row["file_name"]).name.casefold(): str(row[columns]) for row in rows}
-    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+    except (PhotoError, OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         remedy = "Give each line file_name and text, or set data.captions to false."
         raise LookforwardError(f"{path} cannot be read as captions ({error}). {remedy}", "caption-metadata") from error
 

@@ -3,12 +3,12 @@
 import hashlib
 import os
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lookforward.data.image_files import ImageError, opened_image
 from lookforward.data.photo import Pixels
 from lookforward.errors import warn
 from lookforward.files import atomic_file, make_folder, writing
@@ -63,9 +63,9 @@ def _read(path: Path, resolution: int) -> Pixels | None:
         data = b""
     state, pixels = png_state(data), None
     try:
-        with Image.open(BytesIO(data), formats=["PNG"]) as image:
+        with opened_image(path, ("PNG",), data=data) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):  # Pillow raises any of them for a damaged PNG
+    except ImageError:
         state = "damaged"
     if state == "damaged" or pixels is None or pixels.shape != (resolution, resolution, 3):
         warn(f"The class image {path} is damaged: it is drawn again.")

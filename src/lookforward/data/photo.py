@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from lookforward.data.boxes import central_box, central_square, squares_along
+from lookforward.data.boxes import Cut, central_box, central_square, cut_to, squares_along
 from lookforward.data.colours import PhotoError, resizable, to_eight_bits, to_srgb
 from lookforward.data.folder import CONVERT_SUFFIXES, FORMATS
 from lookforward.files import digest_file
@@ -47,6 +47,7 @@ class Photo:
     file in hexadecimal. size, upright_size: (width, height) in pixels of the file and of the upright image.
     squares: what is trained on, as `pixels`: the central square, or several along the long side, from the left or upper
     end; large: the same squares with more pixels, if they were asked for.
+    cuts: where each square lies in the photo.
     alphas: the transparency of each square, as a mask; empty if all is opaque.
     caption: the text beside the photo; more_captions: further ones, of which each draw takes one.
     masks: one (resolution, resolution) uint8 for each square, 255 on the subject; mask_file: what they were cut from.
@@ -68,6 +69,7 @@ class Photo:
     mask_digest: str = ""
     mask_file: Path | None = None
     place: str = ""
+    cuts: tuple[Cut, ...] = ()
 
     @property
     def digests(self) -> str:
@@ -181,7 +183,16 @@ def _read_pixels(image: Image.Image, path: Path, digest: str, resolution: int, c
     upright_size = (whole[1], whole[0]) if orientation in _SIDEWAYS else whole
     enlarged = tuple(cut(box, large) for box in boxes) if large else ()
     alphas = tuple(cut(box, resolution, alpha=True) for box in boxes) if _is_transparent(source) else ()
-    return Photo(path, pixels, digest, whole, upright_size, squares, enlarged, alphas)
+    cuts = _cuts(upright_size, resolution, crops)
+    return Photo(path, pixels, digest, whole, upright_size, squares, enlarged, alphas, cuts=cuts)
+
+
+def _cuts(size: tuple[int, int], resolution: int, crops: int) -> tuple[Cut, ...]:
+    """Where the squares along an upright photo lie in it. size: (width, height)."""
+    part, room = (resolution, resolution), abs(size[0] - size[1])
+    starts = [max(box[:2]) for box in squares_along(*size, crops)]
+    places = [start / room for start in starts] if len(starts) > 1 else [0.5]
+    return tuple(cut_to(size, part, place) for place in places)
 
 
 def _read_box(image: Image.Image, size: tuple[int, int]) -> tuple[Pixels, Pixels | None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lookforward.errors import LookforwardError
-from lookforward.files import unreadable
+from lookforward.records import read_bytes
 
 _SHARED_TEN = (
     "a {identifier} {class_noun} in the jungle",
@@ -168,7 +168,7 @@ def read_prompt_file(path: Path) -> list[str]:
         LookforwardError: the file cannot be read, is not UTF-8 text, has no prompt, or has another placeholder.
     """
     templates: list[str] = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         template = _collapse(line).replace("{}", "{identifier} {class_noun}")
         if not template or template.startswith("#"):
             continue
@@ -194,7 +194,7 @@ def read_prompts_and_classes(path: Path) -> dict[str, str]:
     """
     classes: dict[str, str] = {}
     in_table = False
-    for line in _read_text(path).splitlines():
+    for line in read_text(path).splitlines():
         subject, comma, class_noun = (part.strip() for part in line.partition(","))
         if (subject, class_noun) == ("subject_name", "class"):
             in_table = True
@@ -215,13 +215,12 @@ def _collapse(text: str) -> str:
     return " ".join(text.split())
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file in UTF-8. Raises LookforwardError where it is none, or cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin the file with a mark
+        text = read_bytes(path).decode("utf-8-sig")  # editors on Windows begin the file with a mark
         if "\0" in text:  # UTF-16 without its mark decodes too, as letters between zeros
             raise UnicodeError
     except UnicodeError as error:
         raise LookforwardError(f"{path} is not UTF-8 text: save it as UTF-8.", "file-encoding") from error
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise unreadable(path, error) from error
     return text

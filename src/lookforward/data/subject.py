@@ -118,6 +118,29 @@ def load_subject(
     )
 
 
+def hold_out(subject: Subject, count: int) -> tuple[Subject, Subject | None]:
+    """The subjects with all photos but the last `count` of each, and with those; None for none.
+
+    Raises:
+        LookforwardError: a subject would have fewer than two photos left.
+    """
+    if count == 0:
+        return subject, None
+    for one in subject.together:
+        if len(one.photos) - count < 2:
+            raise LookforwardError(
+                f"evaluation.held_out = {count} leaves {max(0, len(one.photos) - count)} of {len(one.photos)} photos "
+                f"of {one.name!r} to learn from: hold out fewer, so that two are left.",
+                "photos-held-out",
+            )
+
+    def with_photos(part: slice) -> Subject:
+        first, *others = (replace(one, photos=one.photos[part]) for one in subject.together)
+        return replace(first, others=tuple(others))
+
+    return with_photos(slice(None, -count)), with_photos(slice(-count, None))
+
+
 def check_identifier(identifier: str, tokenize: Callable[[str], list[int]]) -> str | None:
     """A note for the user if the identifier is several of the model's tokens; None if it is one.
 

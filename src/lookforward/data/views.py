@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookforward.data.boxes import Cut
 from lookforward.data.photo import Photo, Pixels
 from lookforward.data.prompts import spelled, without_identifier
 from lookforward.data.subject import Subject
@@ -27,9 +28,9 @@ class View:
     """One training image of side s.
 
     pixels: (s, s, 3) uint8. prompt, plain_prompt: with and without the identifier; more_prompts: further such pairs, of
-    which each draw takes one. subject: index of the subject in the
-    run. mask: (s, s) uint8, 255 on the subject; None if the whole image counts. valid: (s, s) bool, which pixels belong
-    to the photo; None if all do.
+    which each draw takes one. subject: index of the subject in the run. cut: where it lies in its photo. mask: (s, s)
+    uint8, 255 on the subject; None if the whole image counts. valid: (s, s) bool, which pixels belong to the photo;
+    None if all do.
     """
 
     pixels: Pixels
@@ -39,6 +40,7 @@ class View:
     mask: Pixels | None = None
     valid: NDArray[np.bool_] | None = None
     more_prompts: tuple[tuple[str, str], ...] = ()
+    cut: Cut | None = None
 
 
 def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: int = 0) -> list[View]:
@@ -56,9 +58,8 @@ def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: 
             more = tuple(prompts_of(one, photo, caption) for caption in photo.more_captions)
             for prompt, plain in pairs * (most // len(pairs)):  # so that each photo is drawn as often
                 for i, square in enumerate(photo.squares):
-                    view = View(
-                        square, prompt, plain, index, photo.masks[i] if photo.masks else None, more_prompts=more
-                    )
+                    mask, cut = (some[i] if some else None for some in (photo.masks, photo.cuts))
+                    view = View(square, prompt, plain, index, mask, more_prompts=more, cut=cut)
                     views.append(view)
                     if augment:
                         views += [scaled(view, photo.large[i], scale, rng) for scale in draw_scales(augment, rng)]
@@ -119,8 +120,9 @@ def _as_written(subject: Subject, caption: str) -> tuple[str, str]:
 def mirrored(view: View) -> View:
     """The view with left and right exchanged."""
     fields = {"pixels": view.pixels, "mask": view.mask, "valid": view.valid}
+    cut = view.cut.mirrored() if view.cut else None
     return replace(
-        view, **{n: np.ascontiguousarray(array[:, ::-1]) for n, array in fields.items() if array is not None}
+        view, cut=cut, **{n: np.ascontiguousarray(array[:, ::-1]) for n, array in fields.items() if array is not None}
     )
 
 
@@ -150,6 +152,8 @@ def scaled(view: View, large: Pixels, scale: float, rng: np.random.Generator) ->
         view = replace(
             view, prompt=f"{view.prompt}, {word}", plain_prompt=f"{view.plain_prompt}, {word}", more_prompts=more
         )
+    corner = (top, left) if size >= side else (-top, -left)
+    view = replace(view, cut=view.cut.scaled(scale, *corner, size - side) if view.cut else None)
     if size >= side:
         window = np.s_[top : top + side, left : left + side]
         return replace(view, pixels=pixels[window].copy(), mask=None if mask is None else mask[window].copy())

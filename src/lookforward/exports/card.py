@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 from huggingface_hub import ModelCard, ModelCardData
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import FIELDS, Settings
+from lookforward.core.protocols import Family
 from lookforward.core.specs import find_spec
 from lookforward.data.prompts import SAMPLE_SCENES
+from lookforward.data.subjects import other_subjects
 from lookforward.models.families import FAMILIES
+from lookforward.models.families.words import loads_words
 
 CARD = "README.md"
 SAMPLES = "samples.png"
@@ -132,6 +136,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     if spec.is_whole_model:  # which brings its scheduler
         classes, lines = ["DiffusionPipeline"], ['pipeline = DiffusionPipeline.from_pretrained("FOLDER")']
     else:
+        words = [manifest["identifier"], *(word for word, _ in other_subjects(manifest.get("others", "")))]
         scheduler = next(iter(family.schedulers.values()))
         options = ", clip_sample=False" if scheduler == "DDIMScheduler" else ""
         base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
@@ -141,8 +146,9 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
         lines += [
             f"pipeline = DiffusionPipeline.from_pretrained({base}{pipeline_options})",
             f"pipeline.scheduler = {scheduler}.from_config(pipeline.scheduler.config{options})  # as lookforward draws",
-            *spec.usage(1 + len(_others(manifest))),
+            *spec.usage(words, family),
         ]
+    prompt = _written_out(prompt, manifest, family)
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
     guided = ", ".join(f"{name}={value!r}" for name, value in family.drawing(guidance, None).items())
     size = f", height={resolution}, width={resolution}" if resolution else ""
@@ -158,6 +164,14 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
         ").images[0]",
         'image.save("image.png")',
     ]
+
+
+def _written_out(prompt: str, manifest: Mapping[str, Any], family: Family) -> str:
+    """The prompt as plain diffusers needs it: with all tokens of a learned word where the pipeline adds none."""
+    vectors, word = manifest.get("vectors", 1), manifest["identifier"]
+    if vectors == 1 or not family.word_files or loads_words(getattr(diffusers, family.pipeline_class)):
+        return prompt
+    return prompt.replace(word, " ".join([word, *(f"{word}_{i}" for i in range(1, vectors))]))
 
 
 def subject_of(manifest: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX
@@ -36,13 +36,15 @@ _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came
 def manifest_of(settings: Settings, model_hash: str = "") -> dict[str, Any]:
     """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
     is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
-    later = {"model_is_folder": True} if is_folder else {}
+    later: dict[str, Any] = {"model_is_folder": True} if is_folder else {}
     digest = {"model_hash": model_hash} if model_hash else {}
     values = settings.flat()
+    if values["adapter.vectors"] > 1:  # a pipeline that does not write its word out is given all its tokens
+        later["vectors"] = values["adapter.vectors"]
     return {"format": 1, **{key: values[name] for key, name in _KEYS.items()}, **later, **digest}
 
 
-def model_hash(pipeline: StableDiffusionPipeline) -> str:
+def model_hash(pipeline: DiffusionPipeline) -> str:
     """`fingerprint`, as short as other programs write it."""
     return fingerprint(pipeline)[:10]
 
@@ -80,7 +82,7 @@ def check_strength(strength: float, what: str = "") -> None:
         )
 
 
-def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
+def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> DiffusionPipeline:
     """The pipeline of an export: the pipeline folder itself, or its base model with the adapter put in.
 
     strength: of an adapter; a full export has none.
@@ -97,7 +99,7 @@ def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> St
     return pipeline
 
 
-def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusionPipeline:
+def build_base(manifest: dict[str, Any], device: str = "auto") -> DiffusionPipeline:
     """The pipeline of the model that an export was trained on.
 
     Raises:
@@ -122,7 +124,7 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> StableDiffusio
     return pipeline
 
 
-def apply_export(pipeline: StableDiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
+def apply_export(pipeline: DiffusionPipeline, folder: Path, strength: float = 1.0) -> None:
     """Put the adapter of an export into a pipeline, beside those that it holds already.
 
     Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.full import save_pipeline
@@ -67,7 +67,7 @@ def merged_pipeline(sources: Sequence[tuple[Source, float]], device: str = "auto
     return pipeline
 
 
-def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> None:
+def bake(pipeline: DiffusionPipeline, source: Source, strength: float) -> None:
     """Change the pipeline's own weights, and its vocabulary where a word was learned, as the adapter would.
 
     Raises:
@@ -79,7 +79,7 @@ def bake(pipeline: StableDiffusionPipeline, source: Source, strength: float) -> 
 
 
 @torch.no_grad()
-def interpolate(base: StableDiffusionPipeline, trained: StableDiffusionPipeline, strength: float) -> None:
+def interpolate(base: DiffusionPipeline, trained: DiffusionPipeline, strength: float) -> None:
     """Bring the weights of `trained` to base + strength·(trained − base), in place.
 
     Rows that `trained` has beyond those of `base`, of learned words, stay as they are.

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.specs import FULL
@@ -55,7 +55,7 @@ class Source:
         """What prompts call the subject: "sks dog"; "" for a plain model."""
         return subject_of(self.manifest)
 
-    def load(self, device: str = "auto", strength: float = 1.0) -> StableDiffusionPipeline:
+    def load(self, device: str = "auto", strength: float = 1.0) -> DiffusionPipeline:
         """The pipeline that draws with it.
 
         Raises:
@@ -156,7 +156,7 @@ def find_adapter(given: str, default: float = 1.0) -> tuple[Source, float]:
 
 
 def add_adapters(
-    pipeline: StableDiffusionPipeline, first: Source, adapters: Sequence[tuple[Source, float]]
+    pipeline: DiffusionPipeline, first: Source, adapters: Sequence[tuple[Source, float]]
 ) -> tuple[str, ...]:
     """Load further adapters into the pipeline of `first`; returns notes for the user.
 

@@ -17,6 +17,7 @@ from lookforward.data.class_images import cache_folder
 from lookforward.errors import warn
 from lookforward.files import make_folder, writing
 from lookforward.models.policy import DiffusionPolicy
+from lookforward.records import parse_json
 from lookforward.whole import tensors_state, write_sealed_tensors
 
 _REMEDY = "Free disk space, set LOOKFORWARD_CACHE to a folder that can be written, or leave model.cache out."
@@ -85,7 +86,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, float]] | None:
             warn(f"{path} is damaged: it is made again.")
             return None
         with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["about"])
+            about = parse_json(file.metadata()["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         found = {name: _laid_out(tensors[name], about["strides"][name]) for name in tensors}, about["numbers"]
         if state == "unknown":

@@ -24,6 +24,7 @@ from lookforward.models.weight_files import (
     local_folder,
     no_progress_bars,
 )
+from lookforward.records import parse_json, read_bytes
 from lookforward.whole import SUMS, require_whole
 
 
@@ -85,7 +86,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
             code="model-index-missing",
         )
     try:
-        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        parts: dict[str, Any] = parse_json(read_bytes(index))
         family = find_family(parts["_class_name"])
     except (ValueError, KeyError, TypeError) as error:
         raise explain_load_error(folder, error) from error

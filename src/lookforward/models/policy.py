@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lookforward.core.types import Conditioning, State
 from lookforward.models.families import family_of
+from lookforward.models.families.words import written_out
 from lookforward.models.placement import Placement, is_offloaded, keeping_weights
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -68,8 +69,7 @@ class DiffusionPolicy:
 
     def count_tokens(self, text: str) -> list[int]:
         """The tokens of a text, without the marks of its start and end."""
-        convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # a learned word of several vectors
-        written = convert(text, self._tokenizer) if convert else text
+        written = written_out(self._tokenizer, [text])[0] if self.family.word_files else text
         return self._tokenizer(written, add_special_tokens=False).input_ids
 
     def known_tokens(self, text: str) -> list[int]:

@@ -15,6 +15,7 @@ from lookforward import stopping
 from lookforward.errors import LookforwardError
 from lookforward.models.digests import weight_digests
 from lookforward.models.families import family_of
+from lookforward.models.families.words import loads_words, written_out
 from lookforward.models.latents import LARGE
 from lookforward.models.low_precision import has_low_precision
 
@@ -70,11 +71,11 @@ def draw_images(
             # One for each image: a scheduler that adds noise at each step draws that of an image from its own too
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
             drawn = pipeline(
-                prompt=list(prompts[chosen]),
+                prompt=_written(pipeline, prompts[chosen]),
                 height=resolution,
                 width=resolution,
                 num_inference_steps=steps,
-                **family.drawing(guidance, [negative] * len(generators) if negative else None),
+                **family.drawing(guidance, _written(pipeline, [negative] * len(generators)) if negative else None),
                 generator=generators,
                 output_type="np",
                 return_dict=False,
@@ -87,6 +88,12 @@ def draw_images(
                 )
             images.append((np.asarray(drawn) * 255).round().astype(np.uint8))  # as diffusers does for PIL
     return np.concatenate(images)
+
+
+def _written(pipeline: Any, prompts: Sequence[str]) -> list[str]:
+    """Prompts for the pipeline's call, with learned words written out if it does not do that itself."""
+    words = family_of(pipeline).word_files
+    return list(prompts) if loads_words(pipeline) or not words else written_out(pipeline.tokenizer, prompts)
 
 
 def check_steps(pipeline: Any, steps: int, name: str = "steps") -> None:

@@ -63,9 +63,9 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
     if name.lower().endswith((".safetensors", ".ckpt")):
         there = "is" if Path(name).is_file() else "is not here, and would be"
         return LookforwardError(
-            f"{name} {there} a single file, and models are read from folders. Of a Stable Diffusion make one with "
-            f"diffusers, in Python: StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'); then "
-            "give FOLDER.",
+            f"{name} {there} a single file, and models are read from folders. Make one with diffusers, in Python: "
+            f"StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'), or with the class of the "
+            "model's family, such as StableDiffusionXLPipeline; then give FOLDER.",
             code="model-single-file",
         )
     if not _could_be_hub_id(name):

@@ -17,11 +17,13 @@ def curves(
     logarithmic: Collection[str] = (),
     limits: Mapping[str, tuple[float, float]] | None = None,
     note: str | None = None,
+    mark: float | None = None,
 ) -> Figure:
     """One panel for each title, in it one line (xs, ys) for each label; a label has one color in all panels.
 
     x: what the horizontal axis shows. bands: title → label → (lows, highs), shaded behind that line. logarithmic:
     titles of the panels with such a vertical axis. limits: title → ends of the vertical axis. note: goes below.
+    mark: a place on the horizontal axis, shown by a vertical line in all panels.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -34,6 +36,8 @@ def curves(
             axis.plot(xs, ys, label=label, linewidth=1.2, color=color)
             if bands is not None and label in bands.get(title, {}):
                 axis.fill_between(xs, *bands[title][label], color=color, alpha=0.15, linewidth=0)
+        if mark is not None:
+            axis.axvline(mark, color="#6e7781", linestyle="--", linewidth=1)
         if title in logarithmic:
             axis.set_yscale("log")
         if limits is not None and title in limits:

@@ -21,6 +21,7 @@ from lookforward.report.overview import overview_section
 from lookforward.report.page_sections import breakdown_section, cost_section, critic_section, score_section
 from lookforward.report.paper import paper_section
 from lookforward.report.pictures import MOST_PIXELS, case_section, sheet_section
+from lookforward.texts import MOST_OF_MESSAGE, visible
 
 PICTURE_BYTES = 5_500_000  # of all pictures of a page, as text
 _FORMATS = ((MOST_PIXELS, 88), (128, 85), (96, 80), (64, 75), (48, 60), (32, 50))  # side in pixels, JPEG quality
@@ -58,10 +59,10 @@ def html_page(title: str, sections: Sequence[Section], footer: str) -> str:
     if pictures:
         footer += f" Pictures are JPEG of at most {side} pixels a side; the originals lie beside the cells."
 
-    def address(picture: Picture) -> str:
-        return by_picture[id(picture)]
+    def address(picture: Picture) -> Markup:
+        return Markup(by_picture[id(picture)])  # base64, which needs no escape
 
-    environment = _environment(autoescape=True)
+    environment = _environment(autoescape=True, finalize=_seen)
     environment.filters["address"] = address
     return environment.get_template("page.html.jinja").render(title=title, sections=sections, footer=footer)
 
@@ -75,11 +76,12 @@ def markdown_page(title: str, sections: Sequence[Section], footer: str) -> str:
 
 def terminal_table(table: Table) -> RichTable:
     """The same table for a terminal."""
-    shown = RichTable(title=escape(table.caption), title_justify="left")
+    shown = RichTable(title=_seen_escaped(table.caption), title_justify="left")
     for i, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="right" if i else "left")
+        shown.add_column(_seen_escaped(column), justify="right" if i else "left")
     for row in table.rows:
-        shown.add_row(*(f"[bold]{escape(c)}[/bold]" if isinstance(c, Strong) else escape(c) for c in row))
+        cells = ((_seen_escaped(cell), isinstance(cell, Strong)) for cell in row)
+        shown.add_row(*(f"[bold]{text}[/bold]" if strong else text for text, strong in cells))
     return shown
 
 
@@ -121,10 +123,24 @@ def _environment(autoescape: bool, finalize: Callable[[Any], Any] | None = None)
     return made
 
 
+def _seen(text: Any) -> Any:
+    """Text as a page shows it: what cannot be seen with a backslash, and no more than a message may have."""
+    return visible(text, MOST_OF_MESSAGE) if isinstance(text, str) and not isinstance(text, Markup) else text
+
+
+def _seen_escaped(text: str) -> str:
+    return escape(visible(text, MOST_OF_MESSAGE))
+
+
 def _plain(text: Any) -> Any:
     """Text without effect in Markdown: one line, its signs escaped. Markup is what a macro has escaped already."""
     if isinstance(text, Markup):
         return text
-    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = (
+        visible(" ".join(str(text).split()), MOST_OF_MESSAGE)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
     text = re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
     return re.sub(r"^([#+-]|\d+\.)(?=\s)", r"\\\1", text)

@@ -4,6 +4,7 @@ A checkpoint is a folder `checkpoints/step-000100` with `state.safetensors`, `st
 that is resumed from it continues to the same bits. One that is damaged is passed over and kept aside.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -65,9 +66,22 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in `folder`, oldest first."""
-    found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name)]
-    return sorted(found, key=_step_of)
+    """Complete checkpoints in `folder`, oldest first; none where there is no such folder.
+
+    Raises:
+        LookforwardError: the folder cannot be listed, so that nobody knows whether it has some.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LookforwardError(
+            f"{folder} cannot be listed: {error.strerror}. The run is as it was: correct the permissions, then run the "
+            "same command again.",
+            "checkpoints-unreadable",
+        ) from error
+    return sorted((folder / name for name in names if _NAME.fullmatch(name)), key=_step_of)
 
 
 def load_newest(trainer: Trainer, folder: Path, model_hash: str = "") -> bool:

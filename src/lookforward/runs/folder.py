@@ -2,7 +2,7 @@
 
 RUN/settings.toml   every setting, resolved
 RUN/photos.json     digests of the photos it learns from
-RUN/metrics.jsonl   one line a step
+RUN/metrics.jsonl   one line a step; metrics-damaged.jsonl: lines that could not be read
 RUN/micro-batches.json   where --auto-batch cut the batch
 RUN/evaluations.jsonl   what was measured while training
 RUN/candidates/     weights of the steps that may be the best
@@ -13,32 +13,23 @@ RUN/export/         what other tools load
 RUN/exports/        exports of earlier steps, where asked for
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
-from lookforward.files import (
-    PARTIAL,
-    REMEDY,
-    make_folder,
-    read_json,
-    read_json_lines,
-    unreadable,
-    write_json,
-    write_text,
-    writing,
-)
+from lookforward.files import PARTIAL, REMEDY, make_folder, write_json, write_text, writing
+from lookforward.records import check_json_lines, read_bytes, read_json, read_json_lines, unreadable
+from lookforward.runs.lock import LockHeld, locked
+from lookforward.runs.log import DAMAGED, LogRow, log_notes
 from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
 from lookforward.runs.photo_lines import photo_files, what_differs
+from lookforward.seals import sealed_json
 
 MANIFEST = "lookforward.json"  # in an export: which adapter it holds, and of which model
 SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
@@ -62,6 +53,10 @@ class Run:
     @property
     def samples(self) -> Path:
         return self.folder / "samples"
+
+    def sample_sheet(self, step: int) -> Path:
+        """Where the images that were drawn after a step are."""
+        return self.samples / f"step-{step:06d}.png"
 
     @property
     def export(self) -> Path:
@@ -93,24 +88,19 @@ class Run:
         """Make the folder and keep other processes from training in it. The system releases it if this one is killed.
 
         Raises:
-            LookforwardError: another process trains here, or the folder cannot be made.
+            LookforwardError: another process trains here, the lock cannot be taken, or the folder cannot be made. Only
+                a file system without locks is entered without one.
         """
         self._make_folder()
-        path = self.folder / LOCK
-        lock = FileLock(path, thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise LookforwardError(
-                f"Another process is training in {self.folder}: wait for it, or give another --output.", "run-locked"
-            ) from error
-        except OSError:  # a file system without locks; if it cannot be written, the first file will say so
-            pass
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.folder / LOCK))
+            except LockHeld as error:
+                raise LookforwardError(
+                    f"Another process is training in {self.folder}: wait for it, or give another --output.",
+                    "run-locked",
+                ) from error
             yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is held: filelock knows that the lock of a deleted file is none
-            lock.release()
 
     def make_longer(self) -> None:
         """Set the export of a finished run aside if it is to take further steps. Raises LookforwardError as `begin`."""
@@ -167,17 +157,26 @@ class Run:
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl. Raises LookforwardError if it cannot be written."""
         with writing(self.folder, REMEDY), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(sealed_json(row) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Delete the lines of steps after `step`, which will be taken, and logged, again."""
-        rows = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
-        if self.metrics.is_file():
-            write_text(self.metrics, "".join(rows))
+    def forget_after(self, step: int) -> tuple[str, ...]:
+        """Delete the lines of steps after `step`, which will be logged again; returns notes. Raises LookforwardError.
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged steps, oldest first."""
-        return read_json_lines(self.metrics, dict[str, Any]) if self.metrics.is_file() else []
+        Lines that cannot be read are kept in metrics-damaged.jsonl. Call it once the checkpoint of `step` is loaded.
+        """
+        if not self.metrics.is_file():
+            return ()
+        rows, damaged = check_json_lines(self.metrics, LogRow)
+        if damaged:
+            kept = self.metrics.with_name(DAMAGED)
+            before = read_bytes(kept).decode("utf-8", "backslashreplace") if kept.is_file() else ""
+            write_text(kept, before + "".join(one.text.rstrip("\r\n") + "\n" for one in damaged))
+        write_text(self.metrics, "".join(sealed_json(row) + "\n" for row in rows if row["step"] <= step))
+        return log_notes(self.metrics.name, [int(row["step"]) for row in rows], damaged, step)
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The logged steps, oldest first. Raises LookforwardError, which names a damaged line and its field."""
+        return read_json_lines(self.metrics, LogRow) if self.metrics.is_file() else []
 
     def _make_folder(self) -> None:
         with writing(self.folder, REMEDY):

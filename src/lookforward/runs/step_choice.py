@@ -11,12 +11,14 @@ A harmonic mean is low where either is low, so neither can be bought with the ot
 steps by one too). It is smoothed over neighbouring measurements, 1 : 2 : 1, since one of them moves by chance.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lookforward.files import read_json_lines, write_text
+from lookforward.errors import LookforwardError
+from lookforward.files import write_text
+from lookforward.records import check_json_lines
+from lookforward.seals import sealed_json
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,23 @@ def no_longer_gains(scale: Scale, rows: Sequence[Evaluation], patience: int) -> 
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """The measurements of a run, oldest first; none where there is no file."""
-    return sorted(read_json_lines(path, Evaluation), key=lambda one: one.step) if path.is_file() else []
+    """The measurements of a run, oldest first; none where there is no file.
+
+    Raises:
+        LookforwardError: the file is damaged; the message names the line.
+    """
+    if not path.is_file():
+        return []
+    rows, damaged = check_json_lines(path, Evaluation)
+    if damaged:  # the last line too, since all are written at once
+        raise LookforwardError(
+            f"{path}, line {damaged[0].number}, is damaged: {damaged[0].problem}. Delete that line: the step is "
+            "measured again if the run comes by it, and is otherwise left out.",
+            "file-damaged",
+        )
+    return sorted(rows, key=lambda one: one.step)
 
 
 def write_evaluations(path: Path, rows: Sequence[Evaluation]) -> None:
     """Write them all, atomically. Raises LookforwardError where that fails."""
-    write_text(path, "".join(json.dumps(asdict(one)) + "\n" for one in rows))
+    write_text(path, "".join(sealed_json(asdict(one)) + "\n" for one in rows))

@@ -1,6 +1,5 @@
 """The web pages on which raters answer. They show no method, file name or seed, and load nothing from elsewhere."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,8 +12,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from lookforward.study.store import CHOICES, StudyFile
+from lookforward.web import TOKEN, token_fits
 
-RATER, TOKEN = "rater", "token"  # cookies
+RATER = "rater"  # a cookie
 _MOST_BYTES = 4096  # of a form
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; "
@@ -42,7 +42,7 @@ def _guarded(handler: Handler, token: str) -> Handler:
 
     async def guarded(request: Request) -> Response:
         given = request.query_params.get(TOKEN) or request.cookies.get(TOKEN, "")
-        if token and not hmac.compare_digest(given.encode(), token.encode()):
+        if not token_fits(given, token):
             response: Response = PlainTextResponse("Open the address with its token.", status_code=403)
         else:
             response = await handler(request)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lookforward.errors import LookforwardError
+from lookforward.records import parse_json, structure
 from lookforward.study.plan import plan_places
 
 CHOICES = ("left", "right", "similar")
@@ -125,7 +126,10 @@ class StudyFile:
             )
         with self.connect() as connection:
             (text,) = connection.execute("SELECT plan FROM study").fetchone()
-        return StudyPlan(**json.loads(text))
+        try:
+            return structure(parse_json(text), StudyPlan, self.path)
+        except ValueError as error:
+            raise LookforwardError(f"{self.path} is damaged: its plan is no JSON ({error}).", "file-damaged") from error
 
     def require_ready(self) -> StudyPlan:
         """The plan of a study with all its images. Raises LookforwardError where creating it was interrupted."""

@@ -3,13 +3,14 @@
 An entry's `class_data_dir` is not read: as everywhere here, class images are drawn by the model that is trained.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, require_names
 from lookforward.data.prompts import LIVE_CLASSES, read_prompt_file
 from lookforward.errors import LookforwardError
+from lookforward.files import leads_out
+from lookforward.records import parse_json, read_bytes
 
 INDEX = "dataset.json"
 _NEEDED = ("class_prompt", "instance_data_dir", "prompt_filename")
@@ -28,6 +29,9 @@ def read_custom_concept(folder: Path) -> Dataset:
     for number, entry in enumerate(entries, start=1):
         noun, where, prompts = (_text(entry, name, path, number) for name in _NEEDED)
         photos = folder / where
+        if outside := next((one for one in (photos, folder / prompts) if leads_out(one, folder)), None):
+            text = f"{path}, entry {number}: {outside} is not in {folder}. Copy it there."
+            raise LookforwardError(text, code="link-outside")
         asked = tuple(dict.fromkeys(read_prompt_file(folder / prompts)))
         if bad := [template for template in asked if "{class_noun}" not in template]:
             text = f"{folder / prompts}: {bad[0]!r} does not say where the subject goes; write {{}}."
@@ -45,8 +49,8 @@ def read_custom_concept(folder: Path) -> Dataset:
 
 def _read_entries(path: Path) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        entries = parse_json(read_bytes(path))
+    except (LookforwardError, ValueError) as error:
         raise LookforwardError(f"{path} cannot be read as JSON: {error}.", code="dataset-broken") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         text = f"{path} must hold a list of entries, each with {', '.join(_KNOWN)}."

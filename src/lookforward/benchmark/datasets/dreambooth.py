@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from lookforward.benchmark.datasets.values import BenchmarkSubject, Dataset, require_names
-from lookforward.data.prompts import LIVE_CLASSES, LIVE_PROMPTS, OBJECT_PROMPTS, read_prompts_and_classes
+from lookforward.data.prompts import LIVE_CLASSES, LIVE_PROMPTS, OBJECT_PROMPTS, read_prompts_and_classes, read_text
 from lookforward.errors import LookforwardError
 
 TABLE = "prompts_and_classes.txt"
@@ -51,7 +51,7 @@ def read_prompt_lists(path: Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, list[str]] = {"object": [], "live": []}
     kind = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         kind = _HEADINGS.get(line.strip().lower(), kind)
         match = _PROMPT.match(line)
         if not match or not kind:

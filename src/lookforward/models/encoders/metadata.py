@@ -1,10 +1,11 @@
 """What a weights file says about itself, in the metadata of its safetensors header."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+
+from lookforward.records import parse_json
 
 KEY = "lookforward"
 
@@ -13,7 +14,8 @@ def read_metadata(weights: Path) -> dict[str, Any]:
     """The JSON under the key "lookforward"; empty if there is none, or if the file cannot be read."""
     try:
         with safe_open(weights, framework="np") as handle:
-            return json.loads((handle.metadata() or {}).get(KEY, "{}"))
+            found = parse_json((handle.metadata() or {}).get(KEY, "{}"))
+            return found if isinstance(found, dict) else {}
     except (OSError, ValueError, SafetensorError):
         return {}
 

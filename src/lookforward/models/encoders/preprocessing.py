@@ -1,6 +1,5 @@
 """Preprocess images for an encoder, as its preprocessor_config.json says; arrays to tensors and back."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lookforward.errors import LookforwardError
 from lookforward.models.weight_files import explain_load_error
+from lookforward.records import parse_json, read_bytes
 
 Triple = tuple[float, float, float]
 
@@ -59,7 +60,7 @@ def read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Pr
     """
     file = folder / "preprocessor_config.json"
     try:
-        settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        settings = parse_json(read_bytes(file)) if file.exists() else {}
         given = settings.get("size", size)
         resize = _side(given)
         crop = _side(settings.get("crop_size", resize)) if settings.get("do_center_crop", True) else resize
@@ -72,7 +73,7 @@ def read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Pr
         squash = "height" in given if isinstance(given, dict) else of_vit
         usual = Image.Resampling.BILINEAR if of_vit else Image.Resampling.BICUBIC
         resample = Image.Resampling(settings.get("resample", usual))
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (LookforwardError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         problem = ValueError(f"preprocessor_config.json is damaged ({error})")
         raise explain_load_error(folder, problem) from error
     return Preprocessing(max(resize, crop), crop, mean, std, squash, resample)

@@ -35,6 +35,7 @@ class Flux:
     optional: frozenset[str] = frozenset()
     load_options: Mapping[str, Any] = {}
     capabilities: frozenset[str] = frozenset()  # image and prompt share every attention; two encoders
+    word_files: Mapping[str, str] = {}
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_flux of diffusers adapts
         "transformer": (
             "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj", "attn.to_add_out",

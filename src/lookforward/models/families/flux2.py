@@ -39,6 +39,7 @@ class Flux2Klein:
     optional: frozenset[str] = frozenset()
     load_options: Mapping[str, Any] = {}
     capabilities: frozenset[str] = frozenset()  # image and prompt share every attention; diffusers loads no words here
+    word_files: Mapping[str, str] = {}
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_flux2_klein of diffusers adapts
         "transformer": (
             "to_k", "to_out.0", "to_q", "to_qkv_mlp_proj", "to_v",

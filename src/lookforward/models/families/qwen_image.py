@@ -29,6 +29,7 @@ class QwenImage:
     optional: frozenset[str] = frozenset()
     load_options: Mapping[str, Any] = {}
     capabilities: frozenset[str] = frozenset()  # image and prompt share every attention; a word is Qwen2.5's to learn
+    word_files: Mapping[str, str] = {}
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_qwen_image of diffusers adapts
         "transformer": ("to_k", "to_out.0", "to_q", "to_v"),
     }

@@ -26,7 +26,8 @@ class StableDiffusion3:
     tokenizers: tuple[str, ...] = ("tokenizer", "tokenizer_2", "tokenizer_3")
     optional: frozenset[str] = frozenset({"text_encoder_3", "tokenizer_3"})
     load_options: Mapping[str, Any] = {}
-    capabilities: frozenset[str] = frozenset()  # image and prompt share every attention; three encoders
+    capabilities: frozenset[str] = frozenset({"learned-words"})  # image and prompt share every attention
+    word_files: Mapping[str, str] = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}  # T5 learns none
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_sd3 of diffusers adapts
         "transformer": (
             "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj", "attn.to_add_out",
@@ -80,8 +81,9 @@ class StableDiffusion3:
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
         from lookforward.core.types import Conditioning
+        from lookforward.models.families.words import written_out
 
-        texts = list(prompts)
+        texts = written_out(pipeline.tokenizer, prompts)  # the pipeline does not do it itself
         tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, pipeline.transformer.device, 1, False)
         return Conditioning(tokens.float(), pooled=pooled.float())
 

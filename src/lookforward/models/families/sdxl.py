@@ -20,9 +20,10 @@ _BASE = "stabilityai/stable-diffusion-xl-base-1.0"
 class StableDiffusionXL(StableDiffusion):
     """The family of `StableDiffusionXLPipeline`: Stable Diffusion's path, autoencoder and sampler, more conditions.
 
-    The UNet is shown the size that an image had, where it was cropped, and the size that it is to have. No photo's own
-    size reaches it: both sizes are those of the latents, that is the training resolution, and the crop is (0, 0), as
-    the pipeline itself draws. The autoencoder computes in single precision, whatever `model.precision` is.
+    The UNet is shown the size that an image had, where it was cropped, and the size that it is to have. In training the
+    first two are each photo's own (`Conditioning.extra["sizes"]`). Without them both sizes are those of the latents and
+    the crop is (0, 0), as the pipeline itself draws. The autoencoder computes in single precision, whatever
+    `model.precision` is.
     """
 
     name: str = "sdxl"
@@ -31,7 +32,8 @@ class StableDiffusionXL(StableDiffusion):
     text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
     tokenizers: tuple[str, ...] = ("tokenizer", "tokenizer_2")
     load_options: Mapping[str, Any] = {"add_watermarker": False}  # else it depends on what else is installed
-    capabilities: frozenset[str] = frozenset({"cross-attention"})  # two encoders: no word that one of them learns
+    capabilities: frozenset[str] = frozenset({"cross-attention", "learned-words", "sizes"})
+    word_files: Mapping[str, str] = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_sdxl of diffusers adapts
         "unet": ("to_k", "to_out.0", "to_q", "to_v"),
         "text_encoder": _ATTENTION,
@@ -98,7 +100,9 @@ class StableDiffusionXL(StableDiffusion):
         words = state.conditioning
         pixels = words.extra["pixels"]  # of a latent's side, (b, 1)
         size = pixels * pixels.new_tensor(state.x_t.shape[-2:])  # (b, 2): height and width
-        sizes = torch.cat([size, torch.zeros_like(size), size], dim=1)
+        shown = words.extra.get("sizes")  # of the photo and its crop, (b, 4)
+        sizes = torch.cat([size, torch.zeros_like(size)] if shown is None else [shown.to(size)], dim=1)
+        sizes = torch.cat([sizes, size], dim=1)  # the last two are the target's
         given = {
             "added_cond_kwargs": {"text_embeds": words.pooled, "time_ids": sizes},
             "timestep_cond": guidance_embedding(denoiser, words.extra.get("guidance")),
