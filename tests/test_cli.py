@@ -259,7 +259,7 @@ def test_a_dry_run_is_a_recipe_with_its_notes_as_comments(run: Command, command:
     assert (status, err) == (0, "")
     Path("mine.toml").write_text(out)
     _, again, _ = run(*command[:4], "--recipe", "mine.toml", "--dry-run")
-    assert shown(again) == shown(out)
+    assert {**shown(again), "run.recipe": "dreambooth"} == shown(out)
     named = ("00.png, 01.png", "Note: critic.weight = 2.0 changes nothing", "in training", "To fit 8 GB", "Fits 8 GB")
     assert sum(any(line.startswith("#") and fact in line for line in out.splitlines()) for fact in named) == 4
 
