@@ -3,18 +3,20 @@
 #   PYTHON       the interpreter for the environment, 3.11 or newer (default: python3)
 #   TORCH_INDEX  a package index to take torch from (default: chosen by tools/install.sh, which never
 #                brings CUDA packages to a machine without an NVIDIA GPU)
+#   LOCKED       1: install what locks/ lists, and check the hash of every file
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+LOCKED ?=
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-export PYTHON TORCH_INDEX
+export PYTHON TORCH_INDEX LOCKED
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test test-slow torture coverage lint format docs dist
+.PHONY: help env demo test test-slow torture coverage lint format docs dist lock audit sbom
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
@@ -61,6 +63,18 @@ dist: $(VENV)/.installed-dev  ## both distributions, as wheels, into dist/
 	$(BIN)/hatchling build --target wheel --directory $(CURDIR)/dist
 	cd toybox && $(CURDIR)/$(BIN)/hatchling build --target wheel --directory $(CURDIR)/dist
 
+lock: $(VENV)/.installed-audit  ## locks/: every package with its hashes, for each supported Python; after a change of constraints.txt
+	tools/lock.sh
+
+audit:  ## known vulnerabilities in the locked packages; a note where they cannot be looked up
+	@echo "== known vulnerabilities"
+	tools/audit.sh
+
+sbom: $(VENV)/.installed-audit  ## dist/lookforward.cdx.json: what lookforward consists of, in CycloneDX's format
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file dist/lookforward.cdx.json locks/python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
+
 # A stamp tells that the environment is complete. The files it depends on are what decides its content.
 INSTALL := pyproject.toml toybox/pyproject.toml constraints.txt tools/install.sh
 
@@ -72,6 +86,11 @@ $(VENV)/.installed: $(INSTALL)
 $(VENV)/.installed-dev: $(INSTALL)
 	@echo "== environment, for development"
 	tools/install.sh $(VENV) dev
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-audit: $(INSTALL)
+	@echo "== environment, for locks and audits"
+	tools/install.sh $(VENV) audit
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(INSTALL)

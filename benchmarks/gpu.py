@@ -4,11 +4,13 @@
     python benchmarks/gpu.py z-image --side 512
 
 A step is lookforward's own: a LoRA of rank 16 on the denoiser, Look Forward and its critic, one photo, in bfloat16 with
-gradient checkpointing. Encoders and autoencoder are not there, as with `model.unload` and `model.cache`. It ends within
-ten minutes; without a GPU it says so, and does nothing.
+gradient checkpointing. Encoders and autoencoder are not there, as with `model.unload` and `model.cache`. The smallest
+models come first. What does not fit by arithmetic is not tried. It ends within ten minutes: after nine, no model begins
+and a measurement ends with the step that it is at. Without a GPU it says so, and does nothing.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -102,8 +104,11 @@ def trainer_of(size: Mapping[str, Any], side: int, device: str) -> Trainer:
     )
 
 
-def measure(size: Mapping[str, Any], side: int, device: str) -> dict[str, float]:
-    """Seconds of a step, the peak of memory in GiB, and what arithmetic says of it."""
+def measure(size: Mapping[str, Any], side: int, device: str, end: float = math.inf) -> dict[str, float]:
+    """Seconds of a step, the peak of memory in GiB, and how many steps they were measured on.
+
+    end: as `time.monotonic` counts, when a measurement stops after the step that it is at.
+    """
     if cuda := device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trainer = trainer_of(size, side, device)
@@ -113,12 +118,14 @@ def measure(size: Mapping[str, Any], side: int, device: str) -> dict[str, float]
         torch.cuda.synchronize()
     started = time.perf_counter()
     for _ in train(trainer, WARM + STEPS):
-        pass
+        if time.monotonic() > end:
+            break
     if cuda:
         torch.cuda.synchronize()
-    seconds = (time.perf_counter() - started) / STEPS
+    steps = trainer.step - WARM
+    seconds = (time.perf_counter() - started) / steps
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
-    return {"seconds": seconds, "peak": peak, "estimate": estimate(size, side) / 2**30}
+    return {"seconds": seconds, "peak": peak, "steps": steps}
 
 
 def estimate(size: Mapping[str, Any], side: int) -> int:
@@ -136,18 +143,22 @@ def estimate(size: Mapping[str, Any], side: int) -> int:
 
 
 def run(
-    sizes: Mapping[str, Mapping[str, Any]], sides: Iterable[int], device: str, seconds: float = SECONDS
+    sizes: Mapping[str, Mapping[str, Any]],
+    sides: Iterable[int],
+    device: str,
+    seconds: float = SECONDS,
+    room: float = math.inf,
 ) -> list[str]:
-    """Lines of a table, printed as they come; ends before so many seconds are over."""
-    started = time.monotonic()
+    """Lines of a table, printed as they come; nothing begins after so many seconds. room: bytes of the GPU."""
+    end = time.monotonic() + seconds
     lines = ["| model | pixels | seconds a step | peak, GiB | by arithmetic, GiB |", "|---|---|---|---|---|"]
     print(*lines, sep="\n", flush=True)
-    for name, size in sizes.items():
+    for name, size in sorted(sizes.items(), key=lambda one: one[1]["billions"]):
         for side in sides:
-            if time.monotonic() - started > seconds:
+            if time.monotonic() > end:
                 line = f"| {name} | {side} | – | – | no time left |"
             else:
-                line = _line(name, size, side, device)
+                line = _line(name, size, side, device, end, room)
             if device == "cuda":
                 torch.cuda.empty_cache()
             lines.append(line)
@@ -155,12 +166,16 @@ def run(
     return lines
 
 
-def _line(name: str, size: Mapping[str, Any], side: int, device: str) -> str:
+def _line(name: str, size: Mapping[str, Any], side: int, device: str, end: float, room: float) -> str:
+    estimated = estimate(size, side)
+    gigabytes = f"{estimated / 2**30:.1f}"
+    if estimated > room:
+        return f"| {name} | {side} | – | does not fit | {gigabytes} |"
     try:
-        found = measure(size, side, device)
+        found = measure(size, side, device, end)
     except torch.OutOfMemoryError:
-        return f"| {name} | {side} | – | – | does not fit |"
-    return f"| {name} | {side} | {found['seconds']:.3f} | {found['peak']:.1f} | {found['estimate']:.1f} |"
+        return f"| {name} | {side} | – | does not fit | {gigabytes} |"
+    return f"| {name} | {side} | {found['seconds']:.3f} | {found['peak']:.1f} | {gigabytes} |"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -176,7 +191,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"There is no model {', '.join(sorted(unknown))}; known: {', '.join(known)}.", file=sys.stderr)
         return 2
     print(torch.cuda.get_device_name(), f"torch {torch.__version__}")
-    run({name: known[name] for name in asked.models or known}, asked.side, "cuda")
+    room = torch.cuda.get_device_properties(0).total_memory
+    run({name: known[name] for name in asked.models or known}, asked.side, "cuda", room=room)
     return 0
 
 

@@ -21,6 +21,7 @@ COLUMNS = {
     "int8": {"model.weights": "int8"},
     "nf4": {"model.weights": "nf4"},
     "int8, offloaded": {"model.weights": "int8", "model.offload": True},
+    "nf4, offloaded": {"model.weights": "nf4", "model.offload": True},
 }
 SHARED = {"model.precision": "bf16", "model.gradient_checkpointing": True, "model.unload": True}
 SHORT = {
@@ -67,7 +68,8 @@ def fit_row(size: Mapping[str, Any], measured: Measure) -> str:
 
 def main(names: list[str]) -> None:
     known = known_sizes()
-    sizes = ["| model | pixels | denoiser, 10⁹ | text encoders, 10⁹ | " + " | ".join(COLUMNS) + " |", "|---" * 8 + "|"]
+    first = "| model | pixels | denoiser, 10⁹ | text encoders, 10⁹ | "
+    sizes = [first + " | ".join(COLUMNS) + " |", "|---" * (4 + len(COLUMNS)) + "|"]
     fits = ["| model | " + " | ".join(f"{one} GB" for one in SIZES) + " |", "|---" * 5 + "|"]
     with tempfile.TemporaryDirectory() as folder:
         measured = {name: measure_of(known[name], Path(folder) / name) for name in names or known}

@@ -2,25 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import T5Tokenizer
 
 from conftest import CAPTIONS
 from lookforward import Personalized, personalize
-from lookforward.algorithm.environment import act
-from lookforward.core.path import add_noise
-from lookforward.core.types import State, StepResult
-from lookforward.models.latents import encode
-from lookforward.models.policy import DiffusionPolicy
+from lookforward.core.types import StepResult
 from tiny import seeded
 
 PROMPT = "a photo of a red dog on the beach"
@@ -115,22 +110,6 @@ def one_photo(photos: Path, folder: Path) -> Path:
     folder.mkdir()
     shutil.copy(sorted(photos.glob("*.png"))[0], folder)
     return folder
-
-
-@torch.no_grad()
-def losses_on(folder: Path, pipelines: Iterable[Any], prompt: str = "a photo of sks teapot") -> list[float]:
-    """The loss of Eq. 1 of each pipeline on the folder's photo, at the same 32 noises and timesteps."""
-    pixels = np.asarray(Image.open(next(folder.glob("*.png"))).convert("RGB").resize((SIZE, SIZE))) / 255
-    image, losses = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None], []
-    for pipeline in pipelines:
-        policy, generator = DiffusionPolicy(pipeline, resolution=SIZE), seeded()
-        x_0 = encode(pipeline, image).sample(torch.zeros(32).long(), generator)
-        noise, timestep = torch.randn(x_0.shape, generator=generator), torch.arange(32) * 30 + 50
-        words = policy.encode_prompts([prompt]).expand(32)
-        state = State(add_noise(x_0, noise, *policy.path.of(x_0).at(timestep)), timestep, words)
-        transition = act(policy, state, x_0, noise)
-        losses.append(float(((transition.action - transition.target) ** 2).mean()))
-    return losses
 
 
 Seen = list[tuple[dict[str, Any], Tensor]]

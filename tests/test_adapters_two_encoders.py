@@ -158,11 +158,13 @@ def test_a_word_begins_as_its_initial_word_and_strength_leads_back_to_it(family:
         id(p) for p in parameters.values()
     }
     with torch.no_grad():
-        parameters["word.<sks>.clip_g"] += 1
+        parameters["word.<sks>.clip_g"].add_(1)
     after = policy.encode_prompts([PROMPT])
     width = 16  # of the first encoder, whose numbers come first
     assert torch.equal(after.tokens[:, words, :width], begun.tokens[:, words, :width])
     assert not torch.equal(after.tokens[:, words, width:], begun.tokens[:, words, width:])
+    assert after.pooled is not None
+    assert begun.pooled is not None
     assert not torch.equal(after.pooled, begun.pooled)
     adapter.detach(policy)
     assert (pipeline.tokenizer, pipeline.tokenizer_2) == tokenizers
@@ -208,6 +210,8 @@ def test_the_pooled_vector_of_an_older_configuration_is_that_of_plain_diffusers(
     second: Any = {"text_encoder": plain.text_encoder_2, "tokenizer": plain.tokenizer_2}
     plain.load_textual_inversion(vectors["clip_g"], token="<sks>", **second)
     ours, theirs = (DiffusionPolicy(one).encode_prompts([PROMPT]) for one in (pipeline, plain))
+    assert ours.pooled is not None
+    assert theirs.pooled is not None
     assert torch.equal(ours.pooled, theirs.pooled)
     assert torch.equal(ours.tokens, theirs.tokens)
 

@@ -25,11 +25,11 @@ from lookforward.models.families.sd3 import SD3
 from lookforward.models.families.sdxl import SDXL
 from lookforward.models.families.z_image import Z_IMAGE
 from lookforward.models.policy import DiffusionPolicy
-from test_family_sd3 import make_sd3
 from tiny import seeded
 from tiny_flux import make_flux
 from tiny_flux2 import make_dev, make_klein
 from tiny_qwen import make_qwen_image, make_z_image
+from tiny_sd3 import make_sd3
 from tiny_sdxl import make_sdxl
 
 Layers = Iterator[tuple[str, int, int]]  # name, widths of what goes in and out
@@ -208,7 +208,10 @@ def is_linear(layer: Any) -> bool:
 
 def keys_of(file: dict[str, Any], part: str, prefix: str, name: str, family: Any) -> tuple[str, str]:
     """The names of both matrices of a layer in ComfyUI's file."""
-    if part in family.text_encoders and not name.startswith("text_projection"):
+    if name == "text_projection":  # in ComfyUI's key map under this name alone, for both families that have it
+        number = {"text_encoder": 1, "text_encoder_2": 2}[part]
+        return f"lora_te{number}_{name}.lora_down.weight", f"lora_te{number}_{name}.lora_up.weight"
+    if part in family.text_encoders:
         name = f"text_model.{name.removeprefix('text_model.')}"
     if prefix.endswith("_"):
         name = prefix + name.replace(".", "_")

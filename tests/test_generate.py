@@ -173,7 +173,7 @@ def test_the_command_draws_with_an_export(run: Command, teapot: Path, tmp_path: 
     said = read_metadata(tmp_path / "out" / f"{name}-11.png")
     assert said == PngMetadata(
         "a photo of sks teapot on the beach", 11, 3, 2.0, "ddpm", 32, "teapot", said.model_hash, "a vase", [],
-        __version__,
+        __version__, "teapot",
     )  # fmt: skip
     same = load_personalized(teapot).generate(
         said.prompt, seed=11, steps=3, guidance=2.0, negative="a vase", scheduler="ddpm"

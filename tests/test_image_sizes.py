@@ -111,11 +111,15 @@ def test_scaled_views_count_in_their_own_pixels(folder: Path) -> None:
         assert again == view.cut
 
 
-def trainer_of(folder: Path, **given: Any) -> Trainer:
+def build_run(folder: Path, **given: Any) -> Any:
     values = {"subject.class_noun": "teapot", "model.name": "none", "adapter.name": "lora", "critic.name": "none"}
     values |= {"objective.prior_weight": 0.0}
     settings = load_settings("dreambooth", SHORT | values | given)
-    return build(settings, read_subject(folder, settings), make_sdxl()).trainer
+    return build(settings, read_subject(folder, settings), make_sdxl())
+
+
+def trainer_of(folder: Path, **given: Any) -> Trainer:
+    return build_run(folder, **given).trainer
 
 
 def shown_in(trainer: Trainer, steps: int = 6) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
@@ -145,6 +149,11 @@ def test_a_run_shows_each_photos_own(flip: bool, folder: Path) -> None:
     photos, others = shown_in(trainer_of(folder, **{"data.flip": flip}), 10)
     assert set(photos) == expected(flip)
     assert others == []
+
+
+def test_a_note_says_what_is_shown(folder: Path) -> None:
+    (note,) = [note for note in build_run(folder).notes if "cropped" in note]
+    assert "48x48 to 64x101 pixels" in note
 
 
 def test_class_images_have_their_own(folder: Path, tmp_path: Path) -> None:

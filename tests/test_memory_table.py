@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -262,42 +261,3 @@ def test_a_dry_run_shows_the_table_and_fit_says_what_it_chose(
     for part in ("autoencoder", "trained weights", "gradients", "optimizer", "activations", "critic"):
         assert part in out, part
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def gpu_benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "gpu", raising=False)
-    return importlib.import_module("gpu")
-
-
-def test_the_benchmark_says_that_there_is_no_gpu(
-    gpu_benchmark: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert gpu_benchmark.main([]) == 0
-    assert "no CUDA GPU" in capsys.readouterr().out
-
-
-def test_the_benchmark_trains_every_size_it_is_given(gpu_benchmark: Any, tiny_model: Path) -> None:
-    modules = {
-        part: [library, name, json.loads((tiny_model / part / "config.json").read_text())]
-        for part, (library, name, _) in SIZES["sd15"]["modules"].items()
-    }
-    tiny = SIZES["sd15"] | {"modules": modules, "prompt": {"tokens": [32, 16]}}
-    lines = gpu_benchmark.run({"tiny": tiny}, [32, 64], "cpu")
-    assert len(lines) == 4
-    for line, side in zip(lines[2:], (32, 64), strict=True):
-        _, name, pixels, seconds, peak, estimate, _ = (one.strip() for one in line.split("|"))
-        assert (name, pixels, peak) == ("tiny", str(side), "0.0")
-        assert float(seconds) > 0
-        assert estimate == "0.0"  # of a GiB
-    assert gpu_benchmark.run({"tiny": tiny}, [32], "cpu", seconds=-1.0)[-1].endswith("no time left |")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", ["sd15", "sdxl"])
-def test_arithmetic_is_near_what_a_gpu_allocates(name: str, gpu_benchmark: Any) -> None:
-    found = gpu_benchmark.measure(SIZES[name], 512, "cuda")
-    assert found["peak"] == pytest.approx(found["estimate"], rel=0.3)

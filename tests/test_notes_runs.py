@@ -118,7 +118,7 @@ def test_sample_prompts_of_ones_own_and_a_sheet_of_the_class_images(
         drawn.extend(prompts)
         return draw_images(pipeline, prompts, *given, **options)
 
-    monkeypatch.setattr("lookforward.assembly.training.draw_images", draw)
+    monkeypatch.setattr("lookforward.assembly.pictures.draw_images", draw)
     train("run", 1, **{"evaluation.prompts": str(file), "evaluation.sample_every": 1})
     assert drawn == ["a sks teapot in a boat", "teapot with sks"]
     with Image.open(tmp_path / "run" / "class-images.png") as sheet:

@@ -19,6 +19,7 @@ from lookforward.assembly.out_of_memory import device_memory, remedy_for
 from lookforward.config.recipe import load_settings
 from lookforward.core.types import State
 from lookforward.errors import LookforwardWarning, is_out_of_memory
+from lookforward.models.load_pipeline import find_device
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.checkpoint import load_newest, save_checkpoint
 from lookforward.runs.micro_batches import read_micro_batches
@@ -131,6 +132,15 @@ def test_errors_of_memory_are_recognised() -> None:
     assert is_out_of_memory(of_torch.value)
     assert is_out_of_memory(of_numpy.value)
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_device_that_others_have_filled_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with raises("out-of-memory", "cuda:0"):
+        find_device("cuda:0")
 
 
 def test_a_checkpoint_for_which_memory_is_short_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -435,7 +435,7 @@ def test_prompts_take_turns() -> None:
 
 def test_pictures_fit_their_budget() -> None:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (300, 300, 3), dtype=np.uint8) for _ in range(6)]
+    pictures = [(rng.integers(0, 255, (300, 300, 3), dtype=np.uint8), i == 0) for i in range(6)]
     roomy, side = data_uris(pictures)
     assert side == 192
     tight, small = data_uris(pictures, budget=sum(map(len, roomy)) // 3)

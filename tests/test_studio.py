@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lookforward.studio.drawing import GridRequest, draw_grid, numbers
 from lookforward.studio.runner import Runner, last_words
 from lookforward.studio.state import Studio, open_studio
 from lookforward.studio.store import Store
-from lookforward.studio.subjects import CONSENT, add, remember, show_photos
+from lookforward.studio.subjects import CONSENT, add, remember, remember_noun, show_photos
 from lookforward.studio.tabs.draw import list_sources, read_back, show_grid, show_settings
 from lookforward.studio.tabs.runs import delete_run, queue_score
 from lookforward.studio.tabs.train import resume_run, show_outlook, show_queue
@@ -183,7 +184,8 @@ class TestPhotos:
 
     def test_the_canvas_is_the_whole_upright_photo(self, with_photos: Studio) -> None:
         folder = with_photos.workspace.subject("teapot")
-        assert masks.canvas(folder, "00.png").size == (64, 64)
+        Image.open(folder / "00.png").resize((128, 64)).save(folder / "00.png")
+        assert masks.canvas(folder, "00.png").size == (640, 320)
 
 
 class TestTraining:
@@ -193,6 +195,8 @@ class TestTraining:
         record = with_photos.store.subject("teapot")
         assert record.consent == CONSENT
         assert record.consented.startswith("20")
+        remember_noun(with_photos, "teapot", "pot")
+        assert with_photos.store.subject("teapot") == replace(record, class_noun="pot")
         remember(with_photos, "teapot", "teapot", agreed=False)
         with raises("consent"):
             prepare(request, with_photos.workspace, with_photos.store)
@@ -231,8 +235,9 @@ class TestTraining:
         ],
     )
     def test_what_is_wrong_in_the_form_is_said(self, with_photos: Studio, change: dict[str, Any], code: str) -> None:
+        given: dict[str, Any] = {"subject": "teapot", "class_noun": "teapot"}
         with raises(code):
-            prepare(Request(**{"subject": "teapot", "class_noun": "teapot"} | change), *_of(with_photos))
+            prepare(Request(**given | change), *_of(with_photos))
 
     def test_the_estimate_shows_memory_time_and_command(self, with_photos: Studio) -> None:
         html = show_outlook(with_photos, Request("teapot", MARKUP, steps=100))
@@ -430,7 +435,8 @@ class TestDrawing:
         ],
     )
     def test_what_cannot_be_drawn_is_said(self, studio: Studio, change: dict[str, Any], code: str) -> None:
-        request = GridRequest(**{"sources": ("toybox",), "prompts": ("a dog",)} | change)
+        given: dict[str, Any] = {"sources": ("toybox",), "prompts": ("a dog",)}
+        request = GridRequest(**given | change)
         with raises(code):
             list(draw_grid(request, studio.workspace))
 
@@ -515,6 +521,7 @@ class TestPages:
         for path in (tmp_path / "secret.txt", studio.store.path, "/etc/passwd"):
             answer = client.get(f"/gradio_api/file={path}")
             assert answer.status_code in (403, 404)
+        assert client.get("/gradio_api/proxy=https://example.hf.space/x").status_code == 404
         assert client.get("/picture/..%2f..%2f/samples/x.png").status_code == 404
         assert client.get("/picture/a/samples/..%2f..%2fsettings.toml").status_code == 404
 

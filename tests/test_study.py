@@ -30,10 +30,10 @@ def make_study(path: Path, plan: StudyPlan = PLAN) -> StudyFile:
     """A study of one subject whose images are of one colour: red for the first method, blue for the second."""
     study = StudyFile(path)
     study.create(plan)
-    study.add_references("dog", [as_png(np.full((8, 8, 3), 90, np.uint8), {})])
+    study.add_references("dog", [as_png(np.full((8, 8, 3), 90, np.uint8), "generated")])
     for prompt in plan.prompts["dog"]:
         for method, colour in zip(plan.methods, ([255, 0, 0], [0, 0, 255], [0, 255, 0]), strict=False):
-            png = as_png(np.full((8, 8, 3), colour, np.uint8), {})
+            png = as_png(np.full((8, 8, 3), colour, np.uint8), "generated")
             study.add_image("dog", prompt, method, png, 0, 0.3)
     pairs = [
         ("dog", prompt, prompt.replace("{}", "dog"), first, second)
@@ -46,7 +46,7 @@ def make_study(path: Path, plan: StudyPlan = PLAN) -> StudyFile:
 
 
 def red(study: StudyFile, name: str) -> bool:
-    return study.picture(name) == as_png(np.full((8, 8, 3), [255, 0, 0], np.uint8), {})
+    return study.picture(name) == as_png(np.full((8, 8, 3), [255, 0, 0], np.uint8), "generated")
 
 
 def answer_all(study: StudyFile, prefer_red: bool = True) -> str:

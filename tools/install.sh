@@ -6,6 +6,7 @@
 #     tools/install.sh .venv dev,docs   the same and the extras named
 #
 # PYTHON       the interpreter that creates the environment (default: python3)
+# LOCKED       1: install everything that locks/ lists for development, and check the hash of every file
 # TORCH_INDEX  the package index to take torch from, for another build than the one chosen below,
 #              for instance https://download.pytorch.org/whl/cu130
 #
@@ -51,7 +52,9 @@ except PackageNotFoundError:
 case $installed in
     "$torch" | "$torch"+*) ;;
     *)
-        if [ -n "${TORCH_INDEX:-}" ]; then
+        if [ -n "${LOCKED:-}" ] && { [ "$(uname -s)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; }; then
+            : # the lock has it
+        elif [ -n "${TORCH_INDEX:-}" ]; then
             pip install --no-deps --index-url "$TORCH_INDEX" "torch==$torch"
         elif [ "$(uname -s)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; then
             pip install --no-deps "torch==$torch"
@@ -59,13 +62,27 @@ case $installed in
             problem=$(mktemp)
             trap 'rm -f "$problem"' EXIT
             if ! pip install --no-deps "torch==$torch+cpu" 2>"$problem"; then
-                grep -q 'No matching distribution' "$problem" || fail "$(cat "$problem")"
+                grep -qE 'No matching distribution|ResolutionImpossible' "$problem" || fail "$(cat "$problem")"
                 pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu" ||
                     fail "The CPU build of torch could not be had. Name an index that has torch $torch for this Python: make TORCH_INDEX=https://..."
             fi
         fi
         ;;
 esac
+
+if [ -n "${LOCKED:-}" ]; then
+    version=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    lock=locks/python$version-dev.txt
+    [ -f "$lock" ] || fail "There is no $lock: use one of the Pythons that locks/ has, or leave LOCKED out."
+    wanted=$(mktemp)
+    trap 'rm -f "${problem:-}" "$wanted"' EXIT
+    # The CPU build of torch is there already, of another index, and needs none of CUDA's packages
+    case $("$venv/bin/python" -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null) in
+        *+cpu) awk '/^[^ ]/ { skip = /^(nvidia-|cuda-|triton==|torch==)/ } !skip' "$lock" >"$wanted" ;;
+        *) cp "$lock" "$wanted" ;;
+    esac
+    pip install --quiet --no-deps --require-hashes --requirement "$wanted"
+fi
 
 # The build backend is pinned too, hence no isolated build environment. lookforward and Toybox, which is a distribution of
 # its own in the folder toybox, are installed together: they are of one version.

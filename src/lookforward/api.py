@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from lookforward.assembly.marking import marked, watermark_notes
 from lookforward.assembly.processes import join_processes
 from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import TrainingJob
@@ -27,9 +29,14 @@ from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import name_subjects, photos_name, read_subject, with_notes
 from lookforward.errors import LookforwardError
-from lookforward.exports.source import Source, device_of, find_source
+from lookforward.exports.load import model_hash
+from lookforward.exports.png import PngMetadata
+from lookforward.exports.source import Source, device_of, drawn_with, find_source
 from lookforward.launch import ending_others
+from lookforward.models.families import family_of
 from lookforward.models.sampling import SchedulerName, check_count, check_size, draw_images
+from lookforward.provenance.origin import own_version
+from lookforward.provenance.save import GeneratedImage
 from lookforward.runs.folder import Run, default_output
 from lookforward.texts import MOST_OF_NOTE, visible
 
@@ -69,12 +76,15 @@ class Personalized:
         negative: str | None = None,
         scheduler: SchedulerName | None = None,
         resolution: int | None = None,
+        watermark: bool = True,
     ) -> list[Image.Image]:
         """Draw `count` images of the prompt, from seeds `seed`, `seed` + 1, … In it, {} stands for the subject.
 
         steps: of the sampler; guidance: classifier-free guidance, 1 is none; resolution: pixels; each is the
         run's own where None. negative: what to lead away from. scheduler: "ddim", the default, "ddpm", "dpm++",
-        "euler" or "unipc".
+        "euler" or "unipc". watermark: whether images carry the invisible one, from 256 pixels on.
+
+        The images' own `save` writes into PNG, JPEG and WebP files how they were drawn, as the command line does.
 
         Raises:
             LookforwardError: a number is out of range; it names it.
@@ -84,19 +94,28 @@ class Personalized:
         text = fill_prompt(prompt, own)
         size = own["resolution"] if resolution is None else resolution
         check_size(self.pipeline, size)
-        for note in prompt_notes(self.pipeline, own, [text], negative or ""):
+        side = size or family_of(self.pipeline).native_size(self.pipeline)
+        for note in (*prompt_notes(self.pipeline, own, [text], negative or ""), *watermark_notes(side, watermark)):
             warnings.warn(visible(note, MOST_OF_NOTE), stacklevel=2)
-        images = draw_images(
-            self.pipeline,
-            [text] * count,
-            list(range(seed, seed + count)),
-            steps=own["sample_steps"] if steps is None else steps,
-            guidance=own["guidance"] if guidance is None else guidance,
-            resolution=size,
-            negative=negative,
-            scheduler=scheduler,
-        )
-        return [Image.fromarray(image) for image in images]
+        sampling: dict[str, Any] = {
+            "steps": own["sample_steps"] if steps is None else steps,
+            "guidance": own["guidance"] if guidance is None else guidance,
+            "scheduler": scheduler,
+        }
+        seeds = list(range(seed, seed + count))
+        drawn = draw_images(self.pipeline, [text] * count, seeds, resolution=size, negative=negative, **sampling)
+        images, is_marked = marked(list(drawn), watermark)
+        sampling["scheduler"] = scheduler or next(iter(family_of(self.pipeline).schedulers))
+        whole = PngMetadata(
+            text, 0, size=side, negative=negative or "", version=own_version(), watermark=is_marked,
+            **sampling, **drawn_with(self.source, self._model_hash),
+        )  # fmt: skip
+        each = [replace(whole, seed=number) for number in seeds]
+        return [GeneratedImage.of(i, one.origin(), one.text()) for i, one in zip(images, each, strict=True)]
+
+    @cached_property
+    def _model_hash(self) -> str:
+        return model_hash(self.pipeline)
 
 
 def personalize(
@@ -108,6 +127,7 @@ def personalize(
     on_step: Callable[[StepResult], None] | None = None,
     settings: Mapping[str, Any] | None = None,
     until_best: bool = False,
+    consent: str = "",
     **options: Unpack[Options],
 ) -> Personalized:
     """Train a model on the photos, or continue a training that was interrupted, and load the result.
@@ -118,7 +138,8 @@ def personalize(
     step. options: the settings that change most often (model, reward, adapter, identifier, steps, batch_size,
     learning_rate, resolution, seed, device, precision). settings: any others by their dotted names, such as
     {"critic.weight": 0.5}; docs/settings.md lists them. until_best: end when identity and prompt following no
-    longer gain, and load the best step; no number of steps is needed.
+    longer gain, and load the best step; no number of steps is needed. consent: who took the photos, and that they and
+    whoever is shown agree; run and model card record it, and photos of people need it.
 
     What the command line prints as notes is warned of (`UserWarning`), and in the result's `notes`.
 
@@ -133,7 +154,7 @@ def personalize(
     subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = Path(output) if output is not None else default_output(resolved)
     processes = join_processes(resolved.model.device)
-    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False
     # Lets go of the folder, whatever holds the traceback

@@ -23,6 +23,7 @@ from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors, writing
 
 _SCALE = "dora_scale"
+_PROJECTION = "text_projection"
 # diffusers' names of what is learned to kohya's
 _SUFFIXES = {
     ".lora.down.weight": "lora_down.weight",
@@ -96,7 +97,8 @@ def to_comfyui(layers: Mapping[str, Tensor], alphas: Mapping[str, float], family
         kind = _SUFFIXES.get(suffix)
         if kind is None:
             raise _unread(key, family)
-        name, kohya = name_of_layer(part, rest.removesuffix(suffix), family), family.comfyui[part].endswith("_")
+        name = name_of_layer(part, rest.removesuffix(suffix), family)
+        kohya = name.startswith("lora_")
         if kohya and kind == "lora_down.weight":
             tensors[f"{name}.alpha"] = torch.tensor(float(alphas.get(part, len(tensor))))
         if not kohya and kind == "lora_up.weight":
@@ -118,6 +120,8 @@ def name_of_layer(part: str, layer: str, family: Family) -> str:
         raise _unread(f"{part}.{layer}", family)
     if part in family.text_encoders:  # CLIP's, the only ones of which ComfyUI reads layers
         layer = name_in_file(layer)
+        if layer == _PROJECTION:  # ComfyUI has no other name for it
+            return f"lora_te{family.text_encoders.index(part) + 1}_{layer}"
     return prefix + (layer.replace(".", "_") if prefix.endswith("_") else layer)
 
 

@@ -3,7 +3,7 @@
 A process has a block of the photos of a step, and a micro-batch a part of that block.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -28,7 +28,7 @@ class InParts:
         self.policy, self.size = policy, size
         self.path, self.prediction = policy.path, policy.prediction
 
-    def encode_prompts(self, prompts: tuple[str, ...]) -> Conditioning:
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         return self.policy.encode_prompts(prompts)
 
     def act(self, state: State) -> Tensor:

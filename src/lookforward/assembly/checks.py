@@ -1,5 +1,6 @@
 """Check that settings, subject and model fit together, before anything is generated, trained or written."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
+from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
@@ -88,6 +90,7 @@ def check_run(
             "the residual critic does not see the timestep, so it cannot predict returns that have a scale of their "
             f"own in each of {settings.critic.bins} ranges of timesteps: critic.bins = 1 gives all of them one"
         )
+    notes += _sizes(subject, policy)
     notes += _unheeded(settings)
     if settings.data.buckets:
         notes.append(_bucket_note(settings, subject, policy))
@@ -110,6 +113,15 @@ def _bucket_note(settings: Settings, subject: Subject, policy: DiffusionPolicy) 
             found.setdefault(bucket, []).append(photo.path.name)
     listed = "; ".join(f"{width}x{height}: {list_names(names)}" for (width, height), names in sorted(found.items()))
     return f"buckets, in pixels: {listed}"
+
+
+def _sizes(subject: Subject, policy: DiffusionPolicy) -> list[str]:
+    """A note of the sizes that a model is shown of the photos, if it is."""
+    if "sizes" not in policy.family.capabilities:
+        return []
+    sizes = sorted({photo.upright_size for one in subject.together for photo in one.photos}, key=math.prod)
+    span = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
+    return [f"{policy.family.label} is shown each photo's own size ({span} pixels) and where it is cropped"]
 
 
 def _unheeded(settings: Settings) -> list[str]:
@@ -150,6 +162,12 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
             "This model predicts noise, and its noise schedule ends in noise alone (rescale_betas_zero_snr), where "
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
+        )
+    if settings.model.revision and (settings.model.name == TOYBOX or Path(settings.model.name).exists()):
+        raise LookforwardError(
+            f"model.revision = {settings.model.revision!r} is for a model on the hub, and {settings.model.name} is "
+            "here: leave it out.",
+            code="revision-unused",
         )
     asked = settings.evaluation
     if base and (asked.sampler_steps > _FEW_STEPS or asked.guidance > 1):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from lookforward.algorithm.examples import Examples
 from lookforward.assembly.examples import sizes_of
+from lookforward.assembly.marking import run_origin
 from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
 from lookforward.data.boxes import Cut
@@ -63,7 +64,15 @@ def build_class_images(settings: Settings, subject: Subject, pipeline: Any) -> C
             small = sorted(frozen_parts(settings, family_of(pipeline)))
             key += f"|{settings.model.weights}|{settings.model.precision}|{small}"
         images = [
-            class_images(draw, prompt, data.class_images, resolution=data.resolution, key=key) for prompt in classes
+            class_images(
+                draw,
+                prompt,
+                data.class_images,
+                resolution=data.resolution,
+                key=key,
+                origin=run_origin("class image", settings, model_hash=fingerprint(pipeline)[:10], more=sampler),
+            )
+            for prompt in classes
         ]
         prompts = tuple(prompt for prompt in classes for _ in range(data.class_images))
         cuts = [whole] * len(prompts)

@@ -36,12 +36,14 @@ from lookforward.models.encoders import Encoders
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import fingerprint
+from lookforward.models.weight_files import hub_commit
 from lookforward.runs.folder import Run
 
 
 @dataclass(frozen=True)
 class RunComponents:
     """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model.
+    model_commit: of a model on the hub, "" of others.
 
     best_step: measures the run and chooses a step of it, if that is asked for.
     """
@@ -52,6 +54,7 @@ class RunComponents:
     trainer: Trainer
     notes: tuple[str, ...]
     model_hash: str = ""
+    model_commit: str = ""
     best_step: BestStep | None = None
     class_images: ClassImages | None = None
 
@@ -183,4 +186,5 @@ def build(
         best = BestStep(settings, Validation(settings, subject, policy, reference_photos(subject, policy), held))
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, best, drawn)
+    commit = hub_commit(settings.model.name, settings.model.revision)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, commit, best, drawn)

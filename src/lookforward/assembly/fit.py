@@ -122,7 +122,8 @@ class Measure:
         self.recipe, self.given, self.prompt = recipe, dict(given), prompt
         self._activations: dict[Any, list[Row]] = {}
         self._tables: dict[str, Table] = {}
-        self._build = build or partial(meta_pipeline, pipeline_folder(self.settings([]).model.name))
+        model = self.settings([]).model
+        self._build = build or partial(meta_pipeline, pipeline_folder(model.name, model.revision))
 
     def changes(self, steps: list[Step]) -> dict[str, Any]:
         changes = {step.setting: step.value for step in steps}

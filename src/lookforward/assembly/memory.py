@@ -42,7 +42,7 @@ def memory_table(
     Raises:
         LookforwardError: there is no such model, or its adapter does not fit it.
     """
-    pipeline = pipeline or meta_pipeline(pipeline_folder(settings.model.name))
+    pipeline = pipeline or meta_pipeline(pipeline_folder(settings.model.name, settings.model.revision))
     prompt = prompt or meta_prompt(pipeline, settings.subject.identifier)
     unknown: list[str] = []
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)

@@ -27,7 +27,7 @@ def build_run_pipeline(settings: Settings) -> Any:
     chosen = settings.model
     low, device = low_precision(settings), find_device(chosen.device)
     if not chosen.offload:
-        return build_pipeline(chosen.name, chosen.device, low)
+        return build_pipeline(chosen.name, chosen.device, low, chosen.revision)
     family = _family(settings)
     if family.denoiser not in frozen_parts(settings, family):
         raise LookforwardError(
@@ -35,7 +35,7 @@ def build_run_pipeline(settings: Settings) -> Any:
             "them: take lora, or leave model.offload out.",
             code="settings-conflict",
         )
-    pipeline = build_pipeline(chosen.name, "cpu", low)
+    pipeline = build_pipeline(chosen.name, "cpu", low, chosen.revision)
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module) and name != family.denoiser:
             part.to(device)
@@ -90,4 +90,4 @@ def resting_parts(settings: Settings, policy: DiffusionPolicy, changes_prompts: 
 
 def _family(settings: Settings) -> Family:
     bundle = bundle_of(settings.model.name)
-    return family_named(str(bundle.PIPELINE) if bundle else settings.model.name)
+    return family_named(str(bundle.PIPELINE) if bundle else settings.model.name, settings.model.revision)

@@ -2,12 +2,10 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lookforward import stopping
 from lookforward.algorithm.processes import ALONE, Processes
@@ -15,27 +13,24 @@ from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
 from lookforward.assembly.class_images import class_image_digests
 from lookforward.assembly.components import result_weights
+from lookforward.assembly.consent import Agreement, agreement
+from lookforward.assembly.marking import watermark_notes
 from lookforward.assembly.out_of_memory import explained
+from lookforward.assembly.pictures import draw_samples, keep_class_images
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
-from lookforward.data.prompts import SAMPLE_SCENES, fill, read_prompt_file
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card, ChosenStep
-from lookforward.exports.load import manifest_of
+from lookforward.exports.load import manifest_of, write_model
 from lookforward.exports.write import export
-from lookforward.files import REMEDY, atomic_file, writing
-from lookforward.models.sampling import draw_images
-from lookforward.report import contact_sheet
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint, set_damaged_aside
+from lookforward.runs.consent import read_consent
 from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
 from lookforward.runs.longer import as_made
 from lookforward.runs.micro_batches import read_micro_batches, write_micro_batches
 from lookforward.runs.trackers import tracking
-
-CLASS_SHEET = "class-images.png"
-_COLUMNS = 8  # of samples, at most
 
 
 @dataclass
@@ -46,11 +41,11 @@ class TrainingJob:
 
     folder: of the run, new or to continue. pipeline: the untouched model if it is loaded already; its weights are
     trained in place. given: what the user wrote of the settings, by dotted names, so that notes name what is not read.
-    processes: those that share the run. notes: for the user. resumed_at: the step of the checkpoint that training
-    continued from.
+    processes: those that share the run. consent: a statement of it, if the user gives one. notes: for the user.
+    resumed_at: the step of the checkpoint that training continued from.
 
     Raises:
-        LookforwardError: `folder` is another run or has other files, or cannot be written.
+        LookforwardError: `folder` is another run or has other files, or cannot be written; the statement has no text.
     """
 
     folder: Path
@@ -59,22 +54,34 @@ class TrainingJob:
     pipeline: Any = None
     given: Mapping[str, Any] | None = None
     processes: Processes = ALONE
+    consent: InitVar[str] = ""
     run: Run = field(init=False)
+    agreement: Agreement = field(init=False)
     notes: tuple[str, ...] = field(init=False)
     resumed_at: int = field(init=False, default=0)
     _kept: str = field(init=False, default="")
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, consent: str) -> None:
         self.settings, self._kept = as_made(self.settings, self.folder / SETTINGS, self.given)
-        self.run, self.notes = self._prepare(), self._with_kept(self.subject.notes)
+        self.run = self._prepare()
+        self.agree(consent)
+
+    def agree(self, statement: str) -> None:
+        """Record a statement of consent; "" is none. Raises LookforwardError if it cannot be read."""
+        self.agreement = agreement(self.folder, self.subject, statement)
+        self.notes = self._all_notes(self.subject.notes)
 
     @explained
     def __iter__(self) -> Generator[StepResult]:
         """Yield each missing step after it was logged and, where due, saved."""
         if self._prepare().finished:
             return
+        self.agreement.require()
         components = build(self.settings, self.subject, self.pipeline, self.given, self.processes)
-        self.notes = self._with_kept(components.notes)
+        evaluation = self.settings.evaluation
+        drawn = evaluation.watermark and evaluation.sample_every > 0
+        unmarked = watermark_notes(self.settings.data.resolution, drawn)
+        self.notes = self._all_notes((*components.notes, *unmarked))
         # After building, so that what cannot be built leaves no run behind
         with self.run.hold() if self.processes.main else nullcontext():
             finished = self._prepare().finished
@@ -83,11 +90,14 @@ class TrainingJob:
                 return
             if self.processes.main:
                 self.run.make_longer()
+                if self.agreement.consent is not None:
+                    self.agreement.consent.write(self.run.folder)
                 self.run.begin(self._digests)
+                write_model(self.run.folder, self.settings, components.model_hash, components.model_commit)
             yield from self._train_or_stop(components)
 
-    def _with_kept(self, notes: tuple[str, ...]) -> tuple[str, ...]:
-        return (self._kept, *notes) if self._kept else notes
+    def _all_notes(self, notes: tuple[str, ...]) -> tuple[str, ...]:
+        return (*([self._kept] if self._kept else []), *notes, *self.agreement.notes)
 
     def _prepare(self) -> Run:
         """Raises if another process began another run in the folder meanwhile."""
@@ -168,9 +178,9 @@ class TrainingJob:
     def _keep(self, components: RunComponents, step: int) -> dict[str, float]:
         """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""
         run, asked, every = self.run, self.settings.run, self.settings.evaluation.sample_every
-        _keep_class_images(components, run)
+        keep_class_images(components, run)
         if _due(every, step) or (every and step == asked.steps):
-            _draw_samples(self.subject, components, run, step)
+            draw_samples(self.subject, components, run, step)
         if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
             _export(self.subject, components, run, step, run.exports / f"step-{step:06d}")
         best = components.best_step
@@ -203,51 +213,11 @@ def _export(
     """
     if (folder / MANIFEST).is_file():
         return
-    family = components.policy.family.name
-    manifest = manifest_of(run.settings, components.model_hash) | {"family": family, "step": step}
+    consent = read_consent(run.folder)
+    manifest = manifest_of(run.settings, components.model_hash, components.model_commit)
+    manifest |= {"family": components.policy.family.name, "step": step}
+    manifest |= {"consent": [asdict(consent)]} if consent else {}
     count = sum(len(one.photos) for one in subject.together)
     card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)
     with components.trainer.averaged() if chosen is None else nullcontext():
         export(components.adapter, components.policy, folder, manifest, card)
-
-
-def _keep_class_images(components: RunComponents, run: Run) -> None:
-    """A sheet of the class images, since a model that draws them badly preserves nothing."""
-    path = run.folder / CLASS_SHEET
-    if components.class_images is not None and not path.is_file():
-        with atomic_file(path) as partial_file:
-            components.class_images.sheet().save(partial_file, format="PNG")
-
-
-def _sample_prompts(settings: Settings) -> list[str]:
-    """Templates of the samples: the user's own, or four scenes."""
-    if settings.evaluation.prompts:
-        return read_prompt_file(Path(settings.evaluation.prompts))
-    return [f"a photo of {{identifier}} {{class_noun}}{scene}" for scene in SAMPLE_SCENES]
-
-
-def _draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
-    path = run.sample_sheet(step)
-    if path.is_file():
-        return
-    templates = _sample_prompts(run.settings)
-    prompts = [
-        fill(template, one.identifier, one.class_noun if one.noun_in_prompt else "")
-        for one in subject.together
-        for template in templates
-    ]
-    with components.trainer.averaged(), components.policy.placement.awake():
-        images = draw_images(
-            components.pipeline,
-            prompts,
-            list(range(len(prompts))),
-            steps=run.settings.evaluation.sampler_steps,
-            guidance=run.settings.evaluation.guidance,
-            resolution=run.settings.data.resolution,
-        )
-    cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
-    sheet = contact_sheet(list[np.ndarray](images), prompts, columns=min(len(templates), _COLUMNS), cell=cell)
-    with writing(run.samples, REMEDY):
-        run.samples.mkdir(exist_ok=True)
-    with atomic_file(path) as partial_file:
-        sheet.save(partial_file, format="PNG")

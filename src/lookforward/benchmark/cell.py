@@ -15,6 +15,8 @@ from lookforward.benchmark.recorded import full_settings
 from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, read_bytes, read_json, write_text
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 from lookforward.seals import sealed_json
 from lookforward.whole import png_state, seal_png
 
@@ -66,9 +68,23 @@ def write_cell(folder: Path, cell: Cell, images: np.ndarray) -> None:
     """
     name = cell_name(cell.key)
     with atomic_file(folder / "images" / f"{name}.png", shared=True) as partial:
-        Image.fromarray(images.reshape(-1, *images.shape[2:])).save(partial, format="PNG")
+        save_image(images.reshape(-1, *images.shape[2:]), partial, _origin(cell), format="PNG")
         partial.write_bytes(seal_png(partial.read_bytes()))
     write_text(folder / "cells" / f"{name}.json", sealed_json(asdict(cell)) + "\n")
+
+
+def _origin(cell: Cell) -> Origin:
+    """Of the strip of a cell's images. They carry no watermark, since they are what was scored."""
+    config = cell.settings.get("config", {})
+    names = ("evaluation.sampler_steps", "evaluation.guidance", "data.resolution", "adapter.name", "run.steps")
+    return Origin(
+        "benchmark images",
+        model=Path(str(config.get("model.name", ""))).name,
+        model_hash=cell.provenance.get("model_hash", ""),
+        run=cell_name(cell.key),
+        prompts=list(cell.settings.get("prompts", ())),
+        settings={name: config[name] for name in names if name in config},
+    )
 
 
 def read_cell(path: Path) -> Cell:

@@ -26,10 +26,13 @@ def generate(
     guidance: float | None = None,
     resolution: int | None = None,
     adapter: Adapters = (),
+    revision: str = "",
     like: Path | None = None,
+    watermark: bool = True,
+    safety_checker: bool = False,
     output: Path | None = None,
 ) -> None:
-    """Generate images and a contact sheet. Each PNG file stores its prompt, seed and settings.
+    """Generate images and a contact sheet. Each PNG file says that it is generated, with prompt, seed and settings.
 
     Args:
         run: Run folder, export, pipeline folder or hub ID.
@@ -45,21 +48,25 @@ def generate(
         guidance: Scale of classifier-free guidance; 1 turns it off. Default: the setting of the run.
         resolution: Width and height of the images in pixels. Default: the setting of the run.
         adapter: Additional LoRA or learned word, with a strength such as 0.8. Can be repeated.
+        revision: Branch, tag or commit of a hub ID.
         like: PNG file from this command. Reuses its prompt, seed and settings unless you give others.
+        watermark: Put an invisible watermark into images from 256 pixels on. See docs/provenance.md.
+        safety_checker: Replace images that the base model's own safety checker flags by black ones. See
+            docs/provenance.md.
         output: Folder for the images. Default: RUN/images, or images if RUN is not a run folder.
     """
     from lookforward.assembly.prompts import prompt_notes
-    from lookforward.exports.card import base_name
     from lookforward.exports.load import model_hash
     from lookforward.exports.png import read_metadata
-    from lookforward.exports.source import add_adapters, device_of, find_adapter, find_source
+    from lookforward.exports.source import add_adapters, device_of, drawn_with, find_adapter, find_source
     from lookforward.models.families import family_of
+    from lookforward.models.safety import load_safety_checker
     from lookforward.models.sampling import check_numbers, check_size
 
     check_numbers(seeds=seeds or (seed or 0,), guidance=guidance)
     past = read_metadata(like) if like else None
     _require_words(prompt, prompts, past.prompt if past else None)
-    source = find_source(run)
+    source = find_source(run, revision)
     own = source.manifest
     asked, repeats = _once(_prompts(prompt, prompts, past.prompt if past else None, own), prompts)
     chosen = _seeds(seeds, count, seed, past.seed if past else None)
@@ -67,8 +74,6 @@ def generate(
     pipeline = source.load(device_of(source))
     digest = model_hash(pipeline)
     notes = add_adapters(pipeline, source, others)
-    if own["adapter"] != "full":
-        others = [(source, 1.0), *others]
     settings = {
         "negative": _first(negative, past and past.negative) or None,
         "scheduler": _first(scheduler, past and past.scheduler, next(iter(family_of(pipeline).schedulers))),
@@ -77,18 +82,16 @@ def generate(
         "resolution": _first(resolution, past and past.size, own["resolution"]),
     }
     check_size(pipeline, settings["resolution"])
-    record = {
-        "model": source.name if own["adapter"] == "full" else base_name(own["model"]),
-        "model_hash": digest,
-        "adapters": [other.describe(strength) for other, strength in others],
-    }
+    checker = load_safety_checker(own["model"], pipeline.device) if safety_checker else None
+    record = drawn_with(source, digest, others)
     print_notes((*repeats, *notes, *prompt_notes(pipeline, own, asked, settings["negative"] or "")))
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
         console.print(
             f"Note: {like} was generated with another model or other adapters, so the image will look different."
         )
     folder = output or (source.run.folder if source.run else Path()) / "images"
-    draw_into(folder, pipeline, [(text, number) for text in asked for number in chosen], settings, record)
+    pairs = [(text, number) for text in asked for number in chosen]
+    draw_into(folder, pipeline, pairs, settings, record, watermark=watermark, checker=checker)
 
 
 def _require_words(prompt: str | None, file: Path | None, past: str | None) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "masks": "masks",
     "generate": "generate",
     "score": "score",
+    "inspect": "inspect",
     "export": "export",
     "merge": "export",
     "push": "push",

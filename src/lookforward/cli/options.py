@@ -11,7 +11,8 @@ from lookforward.scores import SCORES
 
 _SHORT = {name: short for short, name in SHORT.items()}
 _OF_A_GRID = {
-    "subject.photos", "subject.class_noun", "subject.others", "model.name", "model.device", "run.recipe", "run.seed",
+    "subject.photos", "subject.class_noun", "subject.others", "model.name", "model.revision", "model.device",
+    "run.recipe", "run.seed",
 }  # fmt: skip
 
 

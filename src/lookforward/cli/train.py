@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from lookforward.cli.account import account, commented
+from lookforward.cli.consent import ask_consent
 from lookforward.cli.console import console, print_memory, print_notes
 from lookforward.cli.options import RunOptions
 from lookforward.texts import MOST_OF_NOTE, visible
@@ -20,6 +21,7 @@ def train(
     dry_run: bool = False,
     fit: Literal[8, 12, 16, 24] | None = None,
     until_best: bool = False,
+    consent: str = "",
     *,
     settings: RunOptions,
 ) -> None:
@@ -35,6 +37,8 @@ def train(
         output: Run folder. Default: runs/PHOTOS-RECIPE, or runs/PHOTOS-RECIPE-ADAPTER with an adapter.
         until_best: Choose the number of steps: measure identity and prompt following during training, stop
             when they no longer improve, and export the best step.
+        consent: Who took the photos, and that they and whoever is shown agree to the training. The run and its model
+            card record the sentence. Without it, train asks in a terminal; see docs/provenance.md.
         dry_run: Check everything, print the resolved settings and the memory of each component, and exit.
         fit: Choose settings so that the run fits on a GPU with this many GB, and print them with the reasons.
     """
@@ -62,7 +66,7 @@ def train(
         console.quiet = True
     subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = output or default_output(resolved)
-    job = TrainingJob(folder, resolved, subject, given=written, processes=processes)
+    job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     resolved = job.settings
     if job.run.finished:
         print_notes(note for note in job.notes if note not in subject.notes)
@@ -70,12 +74,16 @@ def train(
     elif dry_run:
         notes = check(resolved, subject, written, processes)
         say = commented(console.print)  # so that the whole is TOML, which can be given as a recipe
-        for line in (*account(subject), *(f"Note: {visible(note, MOST_OF_NOTE)}" for note in notes)):
+        for line in (
+            *account(subject),
+            *(f"Note: {visible(note, MOST_OF_NOTE)}" for note in (*notes, *job.agreement.notes)),
+        ):
             say(line)
         console.print(f"\n{to_toml(resolved)}")
         print_memory(memory_table(resolved), say)
         say(f"\nWould train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
+        ask_consent(job)
         last = _run_job(job, resolved.run.steps)
         if resolved.evaluation.every:
             step = read_manifest(job.run.export).get("step", last)

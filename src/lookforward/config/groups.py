@@ -122,6 +122,12 @@ class EvaluationSettings:
         only_with=("evaluation.sample_every", "(0, inf)"),
         **_WHEN_ONLY,
     )
+    watermark: bool = setting(
+        True,
+        "Put an invisible watermark into samples from 256 pixels on. See docs/provenance.md.",
+        only_with=("evaluation.sample_every", "(0, inf)"),
+        **_WHEN_ONLY,
+    )
     sampler_steps: int = setting(50, "Sampler steps for each image.", _POSITIVE)
     guidance: float = setting(7.5, "Scale of classifier-free guidance. 1: no guidance.", _GUIDANCE)
     every: int = setting(

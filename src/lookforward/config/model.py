@@ -15,6 +15,7 @@ class ModelSettings:
     """The pretrained model and where it runs."""
 
     name: str = setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub ID.")
+    revision: str = setting("", "Branch, tag or commit of a hub ID. Empty: the main branch.")
     precision: Precision = setting("fp32", "Number format of the forward pass.", headline=True)
     weights: Weights = setting(
         "fp32",

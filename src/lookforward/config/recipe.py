@@ -85,7 +85,7 @@ def _layers(recipe: str, overrides: Mapping[str, Any]) -> tuple[list[dict[str, A
     found = _with_bases(find_recipe(recipe))
     tables = [table for _, table in found]
     model = [table["model"]["name"] for table in tables if "name" in table.get("model", {})][-1:] or [TOYBOX]
-    families = families_of(str(overrides.get("model.name", model[0])))
+    families = families_of(str(overrides.get("model.name", model[0])), str(overrides.get("model.revision", "")))
     layers, own = [_layer(table, families) for table in tables], []
     for i, layer in enumerate(layers):
         if layer.get("subject.photos"):  # a run's own file, which names its recipe, and all settings
@@ -105,9 +105,9 @@ def _last(layers: Sequence[Mapping[str, Any]], name: str) -> Any:
     return next((layer[name] for layer in reversed(layers) if name in layer), None)
 
 
-def families_of(model: str) -> tuple[str, ...]:
+def families_of(model: str, revision: str = "") -> tuple[str, ...]:
     """The tables [family.NAME] that hold for a model, the more general first."""
-    return ("sd", TOYBOX) if model == TOYBOX else (family_named(model).name,)
+    return ("sd", TOYBOX) if model == TOYBOX else (family_named(model, revision).name,)
 
 
 def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:

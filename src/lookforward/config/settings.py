@@ -88,6 +88,7 @@ class Options(TypedDict, total=False):
     """The settings that change most often, under the short names of the Python and command-line interfaces."""
 
     model: str | None
+    revision: str | None
     reward: str | None
     adapter: str | None
     identifier: str | None
@@ -103,6 +104,7 @@ class Options(TypedDict, total=False):
 
 SHORT = {
     "model": "model.name",
+    "revision": "model.revision",
     "reward": "objective.reward",
     "adapter": "adapter.name",
     "identifier": "subject.identifier",

@@ -3,15 +3,17 @@
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lookforward.data.image_files import ImageError, opened_image
 from lookforward.data.photo import Pixels
 from lookforward.errors import warn
 from lookforward.files import atomic_file, make_folder, writing
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 from lookforward.whole import png_state, seal_png
 
 Draw = Callable[[list[str], list[int]], Pixels]  # prompts and seeds to images (n, resolution, resolution, 3)
@@ -28,11 +30,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lookforward"
 
 
-def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: str) -> Pixels:
+def class_images(
+    draw: Draw, prompt: str, count: int, *, resolution: int, key: str, origin: Origin | None = None
+) -> Pixels:
     """`count` images of `prompt`, (count, resolution, resolution, 3) uint8; draws those that the cache lacks.
 
     Image i comes from seed i, so that a larger count adds to a smaller one. key: whatever else the images depend on,
-    such as the model's weights and the sampler's settings; images of another key are kept apart.
+    such as the model's weights and the sampler's settings; images of another key are kept apart. origin: of
+    the images, without prompt and seed. They carry no watermark, since a model is trained on them.
 
     Raises:
         LookforwardError: the cache cannot be written.
@@ -47,8 +52,9 @@ def class_images(draw: Draw, prompt: str, count: int, *, resolution: int, key: s
         batch = [image for image in cached if image is not None]
         if len(batch) < len(cached):
             batch = list(draw([prompt] * _BATCH, seeds))
-            for image, path in zip(batch, paths, strict=True):
-                _write(image, path)
+            for image, path, seed in zip(batch, paths, seeds, strict=True):
+                whole = replace(origin or Origin("class image"), prompts=[prompt], seeds=[seed])
+                _write(image, path, whole)
         images += batch
     return np.stack(images[:count])
 
@@ -72,14 +78,14 @@ def _read(path: Path, resolution: int) -> Pixels | None:
         return None
     if state == "unknown":
         warn(f"The class image {path} has no digest: an earlier version drew it. It is used, and has one from now on.")
-        _write(pixels, path)
+        _write(pixels, path, Origin("class image"))
     return pixels
 
 
-def _write(image: Pixels, path: Path) -> None:
+def _write(image: Pixels, path: Path, origin: Origin) -> None:
     remedy = "Free disk space, or set LOOKFORWARD_CACHE to a folder that can be written."
     with writing(path, remedy):
         make_folder(path.parent)
     with atomic_file(path, remedy, shared=True) as partial:
-        Image.fromarray(image).save(partial, format="PNG")
+        save_image(image, partial, origin, format="PNG")
         partial.write_bytes(seal_png(partial.read_bytes()))

@@ -1,13 +1,14 @@
 """The pixels of an opened photo, whatever its mode, as 8-bit sRGB."""
 
 from io import BytesIO
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from lookforward.errors import LookforwardError
 
+_PHOTOMETRIC, _YCBCR = 262, 6  # a tag of TIFF, and one of its values
 _EXPORT = "export it as an 8-bit RGB PNG or JPEG"
 
 
@@ -53,3 +54,13 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         if converted is not None:
             return converted
     return image.convert("RGB")
+
+
+def read_ycbcr(image: Any) -> None:
+    """Read an uncompressed TIFF in YCbCr as what it is: Pillow 12 takes it for four colours and fails; 13 does not."""
+    tiles = getattr(image, "tile", ())
+    if image.format != "TIFF" or image.mode != "RGB" or image.tag_v2.get(_PHOTOMETRIC) != _YCBCR:
+        return
+    if tiles and all(tile.codec_name == "raw" and tile.args[0] == "RGBX" for tile in tiles):
+        image._mode = "YCbCr"
+        image.tile = [tile._replace(args=("YCbCr", *tile.args[1:])) for tile in tiles]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lookforward.data.boxes import Cut, central_box, central_square, cut_to, squares_along
-from lookforward.data.colours import PhotoError, resizable, to_eight_bits, to_srgb
+from lookforward.data.colours import PhotoError, read_ycbcr, resizable, to_eight_bits, to_srgb
 from lookforward.data.folder import CONVERT_SUFFIXES, FORMATS
 from lookforward.files import digest_file
 
@@ -126,6 +126,7 @@ def _decode(path: Path, read: Callable[[Image.Image], T]) -> T:
         try:
             with Image.open(path, formats=FORMATS) as image:
                 _check_before_decoding(image)
+                read_ycbcr(image)
                 return read(image)
         except (PhotoError, MemoryError):
             raise

@@ -58,7 +58,8 @@ def make_views(subject: Subject, *, flip: bool = False, augment: int = 0, seed: 
             more = tuple(prompts_of(one, photo, caption) for caption in photo.more_captions)
             for prompt, plain in pairs * (most // len(pairs)):  # so that each photo is drawn as often
                 for i, square in enumerate(photo.squares):
-                    mask, cut = (some[i] if some else None for some in (photo.masks, photo.cuts))
+                    mask = photo.masks[i] if photo.masks else None
+                    cut = photo.cuts[i] if photo.cuts else None
                     view = View(square, prompt, plain, index, mask, more_prompts=more, cut=cut)
                     views.append(view)
                     if augment:

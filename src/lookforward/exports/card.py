@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from lookforward.data.prompts import SAMPLE_SCENES
 from lookforward.data.subjects import other_subjects
 from lookforward.models.families import FAMILIES
 from lookforward.models.families.words import loads_words
+from lookforward.records import structure
+from lookforward.runs.consent import Consent
 
 CARD = "README.md"
 SAMPLES = "samples.png"
@@ -97,6 +99,7 @@ class Card:
             samples=SAMPLES if has_samples else "",
             seed=_SEED,
             settings=self._settings(),
+            consent=[replace(one, statement=escape(one.statement)) for one in consent_of(self.manifest)],
             chosen=self.chosen,
             curve=CURVE,
         )
@@ -109,6 +112,7 @@ class Card:
         toybox = "Toybox, the small model that comes with lookforward"
         facts = [
             ("Base model", toybox if manifest["model"] == TOYBOX else base_name(manifest["model"])),
+            *([("Its commit", commit)] if (commit := manifest.get("model_commit")) else []),
             ("What was trained", trained),
         ]
         if subject_of(manifest):
@@ -128,6 +132,15 @@ class Card:
         ]
 
 
+def consent_of(manifest: Mapping[str, Any]) -> list[Consent]:
+    """The statements of consent to the trainings behind an export.
+
+    Raises:
+        LookforwardError: they have another shape.
+    """
+    return structure(manifest.get("consent", []), list[Consent], "lookforward.json", root="$.consent")
+
+
 def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[str]:
     """Python that loads the export in the folder FOLDER and draws the image that lookforward draws."""
     model = manifest["model"]
@@ -140,6 +153,8 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
         scheduler = next(iter(family.schedulers.values()))
         options = ", clip_sample=False" if scheduler == "DDIMScheduler" else ""
         base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
+        commit = manifest.get("model_commit")
+        base += f', revision="{commit}"' if commit else ""
         pipeline_options = f", {spec.pipeline_options}" if spec.pipeline_options else ""
         classes = [scheduler, "DiffusionPipeline"]
         lines = ["# MODEL: the folder that lookforward_toybox.MODEL names"] if model == TOYBOX else []

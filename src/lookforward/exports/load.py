@@ -11,7 +11,7 @@ from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
-from lookforward.files import read_json
+from lookforward.files import read_json, write_json
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.folder import MANIFEST
@@ -29,19 +29,29 @@ _KEYS = {
     "sample_steps": "evaluation.sampler_steps",
     "guidance": "evaluation.guidance",
 }
+MODEL = "model.json"  # in a run
 MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
 _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
 
 
-def manifest_of(settings: Settings, model_hash: str = "") -> dict[str, Any]:
-    """What `load_export` must know of a run's export. model_hash: of the untouched model; empty where unknown."""
+def manifest_of(settings: Settings, model_hash: str = "", model_commit: str = "") -> dict[str, Any]:
+    """What `load_export` must know of a run's export. model_hash: of the untouched model; model_commit: of a model on
+    the hub; both empty where unknown.
+    """
     is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
     later: dict[str, Any] = {"model_is_folder": True} if is_folder else {}
     digest = {"model_hash": model_hash} if model_hash else {}
+    digest |= {"model_commit": model_commit} if model_commit else {}
     values = settings.flat()
     if values["adapter.vectors"] > 1:  # a pipeline that does not write its word out is given all its tokens
         later["vectors"] = values["adapter.vectors"]
     return {"format": 1, **{key: values[name] for key, name in _KEYS.items()}, **later, **digest}
+
+
+def write_model(folder: Path, settings: Settings, model_hash: str, model_commit: str) -> None:
+    """Record in a run's folder which base model it has: RUN/model.json. Raises LookforwardError if that fails."""
+    chosen = {"name": settings.model.name, "revision": settings.model.revision}
+    write_json(folder / MODEL, chosen | {"commit": model_commit, "hash": model_hash})
 
 
 def model_hash(pipeline: DiffusionPipeline) -> str:
@@ -113,7 +123,7 @@ def build_base(manifest: dict[str, Any], device: str = "auto") -> DiffusionPipel
             "that contains it, or use lookforward generate FOLDER PROMPT --adapter EXPORT.",
             code="model-missing",
         )
-    pipeline = build_pipeline(model, device)
+    pipeline = build_pipeline(model, device, revision=manifest.get("model_commit", ""))
     known = manifest.get("model_hash")
     if known and known != model_hash(pipeline):
         raise LookforwardError(

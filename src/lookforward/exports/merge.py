@@ -36,6 +36,8 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
     pipeline = merged_pipeline(sources, device)
     named = next((source for source, _ in sources if source.folder), first)
     manifest = {**named.manifest, "adapter": FULL.name, "merged": [s.describe(w) for s, w in sources if s.folder]}
+    if agreed := [one for source, _ in sources for one in source.manifest.get("consent", [])]:
+        manifest["consent"] = [one for i, one in enumerate(agreed) if one not in agreed[:i]]
     merged = [f"{a['name']} ({a['adapter']}), at strength {a['strength']:g}" for a in manifest["merged"]]
     settings = named.run.settings if named.run and len(sources) == 1 else None
     with whole_folder(folder, "Make room, or give another --output.") as partial:

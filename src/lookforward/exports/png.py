@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import PngImageFile
 
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, structure
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 
 _SETTINGS = "lookforward"  # our own text chunk, JSON
 _SHEET = "lookforward sheet"  # a hash of how the sheet's images were drawn
@@ -27,7 +29,8 @@ class PngMetadata:
     """How an image was drawn. Of folders it stores the name only, since images are shown to others.
 
     size: pixels of a side. model_hash: of weights, noise schedule and vocabulary. adapters: of each its name, adapter,
-    strength and hash.
+    strength and hash. run: the run or model that drew it, by name. watermark: whether it carries the invisible one.
+    safety_checker: whether the model's own has looked at it.
     """
 
     prompt: str
@@ -41,6 +44,30 @@ class PngMetadata:
     negative: str = ""
     adapters: list[dict[str, Any]] = field(default_factory=list)
     version: str = ""
+    run: str = ""
+    watermark: bool = False
+    safety_checker: bool = False
+
+    def text(self) -> dict[str, str]:
+        """The text chunks of a PNG file, by name."""
+        record = {"format": 1, **asdict(self)}
+        return {_SETTINGS: json.dumps(record), _PARAMETERS: self.parameters()}  # JSON escapes all but ASCII
+
+    def origin(self) -> Origin:
+        """The same for XMP."""
+        names = ("steps", "guidance", "scheduler", "size", "negative", "safety_checker")
+        return Origin(
+            "image",
+            model=self.model,
+            model_hash=self.model_hash,
+            adapters=self.adapters,
+            run=self.run,
+            prompts=[self.prompt],
+            seeds=[self.seed],
+            settings={name: getattr(self, name) for name in names if getattr(self, name)},
+            watermark=self.watermark,
+            version=self.version,
+        )
 
     def parameters(self) -> str:
         """Prompt, negative prompt and settings in the form that viewers know."""
@@ -67,11 +94,8 @@ def write_png(path: Path, pixels: NDArray[np.uint8], metadata: PngMetadata) -> N
     Raises:
         LookforwardError: the disk is full or cannot be written.
     """
-    chunks = PngInfo()
-    chunks.add_text(_SETTINGS, json.dumps({"format": 1, **asdict(metadata)}))  # JSON escapes all but ASCII
-    chunks.add_text(_PARAMETERS, metadata.parameters())
     with atomic_file(path, shared=True) as partial:
-        Image.fromarray(pixels).save(partial, format="PNG", pnginfo=chunks)
+        save_image(pixels, partial, metadata.origin(), format="PNG", text=metadata.text())
 
 
 def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata]) -> Path:
@@ -82,15 +106,22 @@ def write_sheet(path: Path, sheet: Image.Image, metadata: Sequence[PngMetadata])
     """
     drawn = json.dumps([asdict(replace(one, version="")) for one in metadata])
     digest = hashlib.sha256(drawn.encode()).hexdigest()
-    chunks = PngInfo()
-    chunks.add_text(_SHEET, digest)
     place, number = path, 1
     while place.exists() and _sheet_digest(place) != digest:
         number += 1
         place = path.with_name(f"{path.stem}-{number}.png")
     with atomic_file(place, shared=True) as partial:
-        sheet.save(partial, format="PNG", pnginfo=chunks)
+        save_image(sheet, partial, sheet_origin("sheet", metadata), format="PNG", text={_SHEET: digest})
     return place
+
+
+def sheet_origin(kind: str, metadata: Sequence[PngMetadata]) -> Origin:
+    """The origin of a sheet of images that were drawn with the same settings but for prompts and seeds.
+
+    Its images are smaller than they were drawn, so that it carries no watermark of its own.
+    """
+    prompts, seeds = [one.prompt for one in metadata], [one.seed for one in metadata]
+    return replace(metadata[0].origin(), kind=kind, prompts=prompts, seeds=seeds, watermark=False)
 
 
 def read_metadata(path: str | Path) -> PngMetadata:

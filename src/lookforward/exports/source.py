@@ -17,7 +17,7 @@ from lookforward.bundle import TOYBOX
 from lookforward.config.groups import EvaluationSettings
 from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
-from lookforward.exports.card import subject_of
+from lookforward.exports.card import base_name, subject_of
 from lookforward.exports.load import apply_export, check_strength, load_export, read_manifest
 from lookforward.files import digest_folder
 from lookforward.models.families import family_named
@@ -32,12 +32,14 @@ _PLAIN = {"adapter": FULL.name, "identifier": "", "class_noun": "", "noun_in_pro
 
 @dataclass(frozen=True)
 class Source:
-    """A model or an adapter to use. folder: of the export, None for a plain model. run: None if it is not one."""
+    """A model or an adapter to use. folder: of the export, None for a plain model. run: None if it is not one.
+    revision: of a model on the hub, "" for the main branch."""
 
     given: str
     manifest: dict[str, Any]
     folder: Path | None
     run: Run | None = None
+    revision: str = ""
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class Source:
             LookforwardError: something of it cannot be loaded.
         """
         if self.folder is None:
-            return build_pipeline(self.given, device)
+            return build_pipeline(self.given, device, revision=self.revision)
         return load_export(self.folder, device, strength)
 
     def describe(self, strength: float) -> dict[str, Any]:
@@ -87,6 +89,21 @@ class Source:
         return self.folder
 
 
+def drawn_with(source: Source, digest: str, others: Sequence[tuple[Source, float]] = ()) -> dict[str, Any]:
+    """What the metadata of images record of the model that draws them. digest: `model_hash` of its pipeline.
+
+    others: further adapters with their strengths.
+    """
+    whole = source.manifest["adapter"] == FULL.name
+    adapters = [*others] if whole else [(source, 1.0), *others]
+    return {
+        "model": source.name if whole else base_name(source.manifest["model"]),
+        "model_hash": digest,
+        "adapters": [other.describe(strength) for other, strength in adapters],
+        "run": source.run.folder.resolve().name if source.run else source.name if source.folder else "",
+    }
+
+
 def device_of(source: Source) -> str:
     """Where to draw with it: on the device of its run, or on the best one if this machine has no such device."""
     if source.run is None:
@@ -97,15 +114,15 @@ def device_of(source: Source) -> str:
         return find_device("auto")
 
 
-def _plain_model(name: str) -> Source:
-    own = {} if name == TOYBOX else family_named(name).defaults.get("evaluation", {})
+def _plain_model(name: str, revision: str = "") -> Source:
+    own = {} if name == TOYBOX else family_named(name, revision).defaults.get("evaluation", {})
     sampling = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance}
     sampling |= {key: own[setting] for key, setting in _FAMILYS.items() if setting in own}
-    return Source(name, {"format": 1, **_PLAIN, **sampling, "model": name}, None)
+    return Source(name, {"format": 1, **_PLAIN, **sampling, "model": name}, None, revision=revision)
 
 
-def find_source(given: str | Path) -> Source:
-    """Find out what `given` names, without loading it.
+def find_source(given: str | Path, revision: str = "") -> Source:
+    """Find out what `given` names, without loading it. revision: of a hub id; the main branch if empty.
 
     Raises:
         LookforwardError: there is nothing of that name, or a run that is not finished.
@@ -113,7 +130,11 @@ def find_source(given: str | Path) -> Source:
     name = str(given)
     if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
         _require_no_typo(Path(name))
-        return _plain_model(name)
+        return _plain_model(name, revision)
+    if revision:
+        raise LookforwardError(
+            f"--revision is for a model on the hub, and {name} is here: leave it out.", code="revision-unused"
+        )
     folder = Path(name)
     if os.path.isfile(folder / MANIFEST):  # os.path answers False where Path raises
         return Source(name, read_manifest(folder), folder)

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from lookforward.bundle import bundle_of
 from lookforward.core.protocols import Family
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
 from lookforward.models.families import FAMILIES, family_of, find_family
 from lookforward.models.low_precision import LowPrecision
 from lookforward.models.weight_files import (
@@ -28,23 +28,23 @@ from lookforward.records import parse_json, read_bytes
 from lookforward.whole import SUMS, require_whole
 
 
-def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None) -> Any:
+def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None, revision: str = "") -> Any:
     """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler.
 
-    low: parts that are stored in less than single precision.
+    low: parts that are stored in less than single precision. revision: of a hub id; the main branch if empty.
     """
-    pipeline = load_pipeline(_source(model), find_device(device), low)
+    pipeline = load_pipeline(_source(model), find_device(device), low, revision)
     family_of(pipeline).set_sampler(pipeline)
     return pipeline
 
 
-def pipeline_folder(model: str) -> Path:
+def pipeline_folder(model: str, revision: str = "") -> Path:
     """The folder that holds a pipeline, fetched if need be.
 
     Raises:
         LookforwardError: as `load_pipeline`.
     """
-    return local_folder(_source(model), _fetch_pipeline)
+    return local_folder(_source(model), _fetch_pipeline, revision)
 
 
 def _source(model: str) -> str | Path:
@@ -58,6 +58,8 @@ def find_device(device: str) -> str:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
+            if is_out_of_memory(error):  # other programs have all of it
+                raise out_of_memory(f"as {device} was opened", error) from error
             reason = str(error).splitlines()[0].rstrip(".")
             raise LookforwardError(
                 f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.", code="device-unusable"
@@ -68,14 +70,14 @@ def find_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | None = None) -> Any:
+def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | None = None, revision: str = "") -> Any:
     """The pipeline of a folder or a hub id, of any known family: no progress bar, weights in single precision but for
     the parts of `low`.
 
     Raises:
         LookforwardError: it is of no known family, a part is missing or unreadable, or the hub cannot be reached.
     """
-    folder = local_folder(source, _fetch_pipeline)
+    folder = local_folder(source, _fetch_pipeline, revision)
     if (folder / SUMS).is_file():
         require_whole(folder, "The model", "Copy or export it again.", expected=True)
     index = folder / "model_index.json"
@@ -156,13 +158,13 @@ def _assemble(folder: Path, family: Family, parts: dict[str, Any], absent: set[s
     return pipeline
 
 
-def _fetch_pipeline(name: str, found: ModelInfo | None) -> Path:
-    offline = found is None
-    index = Path(hf_hub_download(name, "model_index.json", local_files_only=offline))
+def _fetch_pipeline(name: str, found: ModelInfo | None, revision: str) -> Path:
+    offline, pinned = found is None, revision or None
+    index = Path(hf_hub_download(name, "model_index.json", revision=pinned, local_files_only=offline))
     find_family(json.loads(index.read_text(encoding="utf-8"))["_class_name"])  # before gigabytes are fetched
     # diffusers knows which of a repository's many weights a pipeline needs
     download: Any = diffusers.DiffusionPipeline.download
-    return Path(download(name, safety_checker=None, local_files_only=offline))
+    return Path(download(name, revision=pinned, safety_checker=None, local_files_only=offline))
 
 
 def forget_origin(folder: Path) -> None:

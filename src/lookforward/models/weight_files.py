@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, ModelInfo, snapshot_download
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub import HfApi, ModelInfo, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from transformers.utils import logging as transformers_logging
 
 from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
@@ -16,21 +16,24 @@ from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
 # One question to the hub, asked before any download: without a network each file would be retried for
 # half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
 _HUB_TIMEOUT_SECONDS = 5.0
-# From a hub id and what the hub says of it (None: it cannot be reached) to a folder in the download cache
-Fetch = Callable[[str, ModelInfo | None], str | Path]
+# From a hub id, what the hub says of it (None: it cannot be reached) and a revision ("": the main branch) to a folder
+# in the download cache
+Fetch = Callable[[str, ModelInfo | None, str], str | Path]
 
 
-def fetch_model(name: str, found: ModelInfo | None) -> str:
+def fetch_model(name: str, found: ModelInfo | None, revision: str = "") -> str:
     """Fetch configuration, vocabulary and one set of weights (safetensors where there are any)."""
     if found is None:
-        return snapshot_download(name, local_files_only=True)
+        return snapshot_download(name, revision=revision or None, local_files_only=True)
     files = [file.rfilename for file in found.siblings or []]
     weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
-    return snapshot_download(name, allow_patterns=["*.json", "*.txt", weights])
+    return snapshot_download(name, revision=revision or None, allow_patterns=["*.json", "*.txt", weights])
 
 
-def local_folder(source: str | Path, fetch: Fetch = fetch_model) -> Path:
+def local_folder(source: str | Path, fetch: Fetch = fetch_model, revision: str = "") -> Path:
     """The folder that holds a model: itself, or the hub's files in the download cache, fetched if need be.
+
+    revision: branch, tag or commit of a hub id; the main branch if empty.
 
     Raises LookforwardError without a network (after seconds, not minutes) or where there is no such model.
     """
@@ -39,9 +42,17 @@ def local_folder(source: str | Path, fetch: Fetch = fetch_model) -> Path:
     try:
         if Path(source).is_file():
             raise NotADirectoryError(str(source))
-        return _cached_or_downloaded(str(source), fetch)
+        return _cached_or_downloaded(str(source), fetch, revision)
     except Exception as error:
         raise explain_load_error(source, error) from error
+
+
+def hub_commit(model: str, revision: str = "") -> str:
+    """The commit of a hub id that was loaded last, by the download cache; "" of a folder, or where it is not known."""
+    if Path(model).exists() or not _could_be_hub_id(model):
+        return ""
+    path = try_to_load_from_cache(model, "model_index.json", revision=revision or None)
+    return Path(path).parent.name if isinstance(path, str) else ""
 
 
 def explain_load_error(source: str | Path, error: BaseException) -> LookforwardError:
@@ -72,6 +83,11 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
         return LookforwardError(
             f"there is no model folder {name}. Check the path, or give a hub ID of the form owner/name.",
             code="model-missing",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return LookforwardError(
+            f"{name} has no such revision on the model hub ({reason}). Give a branch, a tag or a commit of it.",
+            code="model-revision",
         )
     if isinstance(error, RepositoryNotFoundError):
         return LookforwardError(
@@ -137,19 +153,19 @@ def check_vocabulary(folder: Path, tokenizer: Any) -> None:
         raise explain_load_error(folder, FileNotFoundError(missing))
 
 
-def _cached_or_downloaded(name: str, fetch: Fetch) -> Path:
+def _cached_or_downloaded(name: str, fetch: Fetch, revision: str) -> Path:
     if not _could_be_hub_id(name):
         raise FileNotFoundError(name)
     try:
-        found = HfApi().model_info(name, timeout=_HUB_TIMEOUT_SECONDS)
-    except RepositoryNotFoundError:
+        found = HfApi().model_info(name, revision=revision or None, timeout=_HUB_TIMEOUT_SECONDS)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except Exception as unreachable:  # its type is that of whichever HTTP library the hub's client uses
         try:
-            return Path(fetch(name, None))
+            return Path(fetch(name, None, revision))
         except (OSError, ValueError):  # not in the cache, or not all of it
             raise unreachable from None
-    return Path(fetch(name, found))
+    return Path(fetch(name, found, revision))
 
 
 def _could_be_hub_id(name: str) -> bool:

@@ -46,11 +46,12 @@ class Plots:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """pixels: (h, w, 3) uint8. note: below it."""
+    """pixels: (h, w, 3) uint8. note: below it. photo: whether it is one, and not generated."""
 
     pixels: np.ndarray
     alt: str
     note: str = ""
+    photo: bool = False
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _picture(drawn: Sequence[np.ndarray], at: int | None, alt: str, note: str = 
 
 def _references(benchmark: Benchmark, name: str) -> list[Picture]:
     photos = benchmark.references(name)[:MOST_REFERENCES]
-    return [Picture(_small(pixels), f"{name}, photo {i}") for i, pixels in enumerate(photos, start=1)]
+    return [Picture(_small(pixels), f"{name}, photo {i}", photo=True) for i, pixels in enumerate(photos, start=1)]
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from lookforward.files import write_text
+from lookforward.provenance.origin import Source
+from lookforward.provenance.save import save_image
 from lookforward.report.blocks import Picture, Section, Sheet, Strong, Table
 from lookforward.report.data import Benchmark
 from lookforward.report.overview import overview_section
@@ -54,7 +56,7 @@ def html_page(title: str, sections: Sequence[Section], footer: str) -> str:
     """A self-contained page: it loads nothing and runs nothing."""
     sheets = [block for section in sections for block in section.blocks if isinstance(block, Sheet)]
     pictures = [p for sheet in sheets for _, cells in sheet.rows for cell in cells for p in cell]
-    addresses, side = data_uris([picture.pixels for picture in pictures])
+    addresses, side = data_uris([(picture.pixels, picture.photo) for picture in pictures])
     by_picture = {id(picture): address for picture, address in zip(pictures, addresses, strict=True)}
     if pictures:
         footer += f" Pictures are JPEG of at most {side} pixels a side; the originals lie beside the cells."
@@ -85,15 +87,16 @@ def terminal_table(table: Table) -> RichTable:
     return shown
 
 
-def data_uris(pictures: Sequence[np.ndarray], budget: int = PICTURE_BYTES) -> tuple[list[str], int]:
+def data_uris(pictures: Sequence[tuple[np.ndarray, bool]], budget: int = PICTURE_BYTES) -> tuple[list[str], int]:
     """Every picture as a JPEG data URI, and the largest side in pixels: the first format in which all fit the budget.
 
-    pictures: (h, w, 3) uint8 of any size; small ones are not made larger. Raises ValueError where nothing fits.
+    pictures: (h, w, 3) uint8 of any size, and whether it is a photo; others say in their metadata that they are
+    generated. Small ones are not made larger. Raises ValueError where nothing fits.
     """
     for side, quality in _FORMATS:
         addresses, total = [], 0
-        for picture in pictures:
-            addresses.append(_data_uri(picture, side, quality))
+        for picture, photo in pictures:
+            addresses.append(_data_uri(picture, side, quality, None if photo else "generated"))
             total += len(addresses[-1])
             if total > budget:
                 break
@@ -102,10 +105,10 @@ def data_uris(pictures: Sequence[np.ndarray], budget: int = PICTURE_BYTES) -> tu
     raise ValueError(f"{len(pictures)} pictures do not fit {budget:,} bytes")
 
 
-def _data_uri(picture: np.ndarray, side: int, quality: int) -> str:
+def _data_uri(picture: np.ndarray, side: int, quality: int, source: Source | None) -> str:
     image, buffer = Image.fromarray(np.ascontiguousarray(picture)), io.BytesIO()
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    save_image(image, buffer, source, format="JPEG", quality=quality, subsampling=0, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -1,7 +1,9 @@
 """The run folder: what was asked for, what has been done, and which process may continue.
 
 RUN/settings.toml   every setting, resolved
+RUN/model.json      the base model: name, revision, commit, hash
 RUN/photos.json     digests of the photos it learns from
+RUN/consent.json    who says that whoever is shown agrees, if somebody does
 RUN/metrics.jsonl   one line a step; metrics-damaged.jsonl: lines that could not be read
 RUN/micro-batches.json   where --auto-batch cut the batch
 RUN/evaluations.jsonl   what was measured while training
@@ -25,6 +27,7 @@ from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, make_folder, write_json, write_text, writing
 from lookforward.records import check_json_lines, read_bytes, read_json, read_json_lines, unreadable
+from lookforward.runs.consent import CONSENT
 from lookforward.runs.lock import LockHeld, locked
 from lookforward.runs.log import DAMAGED, LogRow, log_notes
 from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
@@ -36,7 +39,7 @@ SETTINGS, PHOTOS, LOCK = "settings.toml", "photos.json", ".lock"
 OLD_SETTINGS = "config.toml"  # of versions whose settings had no groups
 
 # What a process may leave that is killed before its run has begun
-_BEGINNING = {PHOTOS, f"{PARTIAL}{PHOTOS}", f"{PARTIAL}{SETTINGS}", LOCK}
+_BEGINNING = {LOCK, *(f"{mark}{name}" for name in (PHOTOS, CONSENT, SETTINGS) for mark in ("", PARTIAL))}
 
 
 @dataclass(frozen=True)

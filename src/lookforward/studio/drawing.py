@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from lookforward import __version__
+from lookforward.assembly.marking import marked
 from lookforward.assembly.prompts import fill_prompt
 from lookforward.errors import LookforwardError
-from lookforward.exports.card import base_name
 from lookforward.exports.load import model_hash
 from lookforward.exports.png import PngMetadata, write_png, write_sheet
-from lookforward.exports.source import Source, device_of, find_source
+from lookforward.exports.source import Source, device_of, drawn_with, find_source
 from lookforward.files import writing
 from lookforward.models.families import family_of
 from lookforward.models.sampling import check_numbers, check_size, draw_images
@@ -162,26 +162,25 @@ class Painter:
             "scheduler": values["scheduler"] or next(iter(family_of(self.pipeline).schedulers)),
         }
         negative = request.negative.strip() if sampling["guidance"] > 1 else ""
-        [pixels] = draw_images(
+        drawn = draw_images(
             self.pipeline, [prompt], [values["seed"]], resolution=size, negative=negative or None, **sampling
         )
+        [pixels], watermark = marked(list(drawn), wanted=True)
         metadata = PngMetadata(
-            prompt, values["seed"], size=size, negative=negative, version=__version__, **sampling, **self._record()
+            prompt,
+            values["seed"],
+            size=size,
+            negative=negative,
+            version=__version__,
+            watermark=watermark,
+            **sampling,
+            **drawn_with(self.source, self.digest),
         )
         name = file_name(metadata)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         write_png(self.folder / name, pixels, metadata)
         return Cell(place, self.run, name, metadata), pixels
-
-    def _record(self) -> dict[str, Any]:
-        """What the metadata says of the model."""
-        whole = self.source.manifest["adapter"] == "full"
-        return {
-            "model": self.source.name if whole else base_name(self.source.manifest["model"]),
-            "model_hash": self.digest,
-            "adapters": [] if whole else [self.source.describe(1.0)],
-        }
 
 
 def file_name(metadata: PngMetadata) -> str:

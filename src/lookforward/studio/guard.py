@@ -59,6 +59,8 @@ class Guard:
             return PlainTextResponse("Open the studio as http://127.0.0.1, or start it with a token.", 403)
         if origin and urlsplit(origin).netloc != host:
             return PlainTextResponse("Another page cannot use the studio.", 403)
+        if "/proxy=" in request.url.path:  # Gradio's, to pages elsewhere
+            return PlainTextResponse("Not found.", 404)
         if not self.token:
             return None
         given = request.query_params.get(TOKEN)

@@ -69,11 +69,11 @@ def painted_mask(folder: Path, name: str, layers: Sequence[Any]) -> None:
 
 
 def canvas(folder: Path, name: str, side: int = 640) -> Image.Image:
-    """A photo to paint on: upright, whole, its longer side `side` pixels at most."""
+    """A photo to paint on: upright, whole, its longer side `side` pixels."""
     path = find_photo(folder, name)
     try:
         width, height = load_photo(path, 64).upright_size
-        scale = min(1.0, side / max(width, height))
+        scale = side / max(width, height)
         return Image.fromarray(cut_photo(path, (max(1, round(width * scale)), max(1, round(height * scale))))[0])
     except PhotoError as error:
         raise LookforwardError(f"{name} {error}.", error.code) from error

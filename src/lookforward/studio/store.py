@@ -110,13 +110,14 @@ class Store:
             row = connection.execute(sql, (name,)).fetchone()
         return SubjectRecord(*row) if row else SubjectRecord()
 
-    def set_subject(self, name: str, class_noun: str, consent: str) -> None:
-        """Remember what a subject is, and the statement of consent; "" withdraws it."""
+    def set_subject(self, name: str, class_noun: str, consent: str | None = None) -> None:
+        """Remember what a subject is, and the statement of consent; "" withdraws it, and None leaves it."""
         before = self.subject(name)
-        when = before.consented if consent == before.consent else _now() if consent else ""
+        statement = before.consent if consent is None else consent
+        when = before.consented if statement == before.consent else _now() if statement else ""
         with self._connect() as connection:
             sql = "INSERT OR REPLACE INTO subject (name, class_noun, consent, consented) VALUES (?, ?, ?, ?)"
-            connection.execute(sql, (name, class_noun, consent, when))
+            connection.execute(sql, (name, class_noun, statement, when))
 
     def picked(self, run: str) -> str:
         """The export of a run that the user chose; "" for the run's own choice."""

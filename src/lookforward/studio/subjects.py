@@ -33,6 +33,11 @@ def add(studio: Studio, name: str | None, files: Sequence[str] | None) -> str:
     return text + "".join(message(problem, "error") for problem in refused[:20])
 
 
+def remember_noun(studio: Studio, name: str, noun: str) -> None:
+    """Keep what a subject is. Its consent stays as it is, whatever a browser showed when the words were written."""
+    studio.store.set_subject(name, " ".join(noun.split())[:80])
+
+
 def remember(studio: Studio, name: str | None, noun: str, agreed: bool) -> str:
     """Keep what a subject is and whether there is consent; returns a message where the consent changes."""
     if not name:

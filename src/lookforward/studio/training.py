@@ -73,7 +73,7 @@ def recipe_notes() -> dict[str, str]:
 
 def adapter_notes() -> dict[str, str]:
     """What each adapter trains, in a few words."""
-    return {spec.name: f"{spec.label}: trains {spec.help.removeprefix(f'{spec.label}: ')}" for spec in ADAPTERS}
+    return {spec.name: f"trains {spec.help.removeprefix(f'{spec.label}: ')}" for spec in ADAPTERS}
 
 
 def resolve(request: Request, workspace: Workspace) -> tuple[Settings, dict[str, Any]]:
@@ -122,7 +122,8 @@ def prepare(request: Request, workspace: Workspace, store: Store) -> Prepared:
         LookforwardError: there is no consent, or photos or settings are wrong.
     """
     folder = workspace.subject(request.subject)
-    if not store.subject(request.subject).consent:
+    consent = store.subject(request.subject).consent
+    if not consent:
         raise LookforwardError(
             f"Confirm first, on the tab Subject, that you may train on the photos of {request.subject}.", "consent"
         )
@@ -132,6 +133,7 @@ def prepare(request: Request, workspace: Workspace, store: Store) -> Prepared:
     workspace.run(name)
     photos = f"{workspace.photos.name}/{request.subject}"
     words = ["train", photos, f"--recipe={request.recipe}", f"--output={workspace.runs.name}/{name}", *_options(given)]
+    words += [f"--consent={consent}"]
     words += ["--until-best"] if request.until_best else []
     notes = tuple(note for one in subject.together for note in (*one.notes, one.summary))
     return Prepared(name, settings, words, notes)

@@ -1,24 +1,21 @@
 """Draw the images of a study from finished runs."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from lookforward.data.prompts import clip_text, fill
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json
+from lookforward.provenance.origin import Source
+from lookforward.provenance.save import save_image
 from lookforward.runs.folder import PHOTOS, Run, open_run
 from lookforward.study.statistics import every_two
 from lookforward.study.store import StudyFile, StudyPlan
 
-_GENERATED = (
-    "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"  # IPTC's word for generated images
-)
 _PHOTOS = 6  # shown of a subject
 
 
@@ -141,7 +138,7 @@ def _draw(
     subject = read_subject(photos_of(settings), settings)
     one.run.require_photos(subject.digests)
     references = np.stack([photo.pixels for photo in subject.photos])
-    study.add_references(one.subject, [as_png(pixels, {}) for pixels in references[:_PHOTOS]])
+    study.add_references(one.subject, [as_png(pixels, None) for pixels in references[:_PHOTOS]])
     source = encoder_sources(settings.model.name, clip=clip)["clip"]
     scores = build_scores(Evaluators(Encoders({"clip": source}, find_device("auto"), published=True)), references)
     by_clip = [score for score in scores if score.name == "CLIP-T"]
@@ -156,15 +153,13 @@ def _draw(
         text = clip_text(prompt, subject.identifier, subject.class_noun)
         values = score_images(by_clip, np.stack(list(images)), [text] * len(seeds))["CLIP-T"]
         best = int(values.argmax())
-        png = as_png(images[best], {"Source": "lookforward", "DigitalSourceType": _GENERATED})
+        png = as_png(images[best], "generated")
         study.add_image(one.subject, prompt, one.method, png, seeds[best], float(values[best]))
         on_image()
 
 
-def as_png(pixels: np.ndarray, texts: Mapping[str, str]) -> bytes:
+def as_png(pixels: np.ndarray, source: Source | None) -> bytes:
     """An image (h, w, 3) uint8 as PNG. It says that it is generated and nothing of how, as raters must not know."""
-    chunks, file = PngInfo(), io.BytesIO()
-    for name, text in texts.items():
-        chunks.add_text(name, text)
-    Image.fromarray(pixels).save(file, format="PNG", pnginfo=chunks)
+    file = io.BytesIO()
+    save_image(pixels, file, source, format="PNG")
     return file.getvalue()

@@ -11,6 +11,8 @@ from rich.table import Table
 from lookforward.config.reading import check_number
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 from lookforward_toybox.progress import track
 
 console = Console(highlight=False, soft_wrap=True)
@@ -185,7 +187,8 @@ def sheet(output: Path = Path("toybox.png"), edition: Literal[64, 128] = 64) -> 
     pictures: list[np.ndarray] = [photo for name in names for photo in reference_photos(name, size=edition)]
     labels = [name if i == 0 else " " for name in names for i in range(5)]
     with writing(output):
-        contact_sheet(pictures, labels, columns=10, cell=96 * edition // 64).save(output)
+        drawn = contact_sheet(pictures, labels, columns=10, cell=96 * edition // 64)
+        save_image(drawn, output, Origin("photos of Toybox's subjects", "drawn"))
     console.print(f"{len(names)} subjects on {output}")
 
 
@@ -216,7 +219,7 @@ def samples(
     else:
         drawn = sample_sheet_128(load_pipeline(chosen.pipeline), seed)
     with writing(output):
-        drawn.image.save(output)
+        save_image(drawn.image, output, Origin("samples", model=f"toybox, {edition} pixels", seeds=[seed]))
     console.print(f"{drawn.count} images on {output}")
 
 

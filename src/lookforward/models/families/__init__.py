@@ -63,7 +63,7 @@ def find_family(*pipeline_classes: str) -> Family:
 
 
 @cache
-def family_named(model: str) -> Family:
+def family_named(model: str, revision: str = "") -> Family:
     """The family of a model before it is loaded: of a folder or hub id; the first of all if that is unknown.
 
     Of a hub id that is not in the download cache, the hub is asked once, without a download.
@@ -73,9 +73,12 @@ def family_named(model: str) -> Family:
         if not Path(model).exists():
             from huggingface_hub import HfApi, try_to_load_from_cache
 
-            index = try_to_load_from_cache(model, "model_index.json")
+            pinned = revision or None
+            index = try_to_load_from_cache(model, "model_index.json", revision=pinned)
             if not isinstance(index, str):
-                return find_family((HfApi().model_info(model, timeout=2).config or {})["diffusers"]["_class_name"])
+                return find_family(
+                    (HfApi().model_info(model, revision=pinned, timeout=2).config or {})["diffusers"]["_class_name"]
+                )
         return find_family(json.loads(Path(index).read_text(encoding="utf-8"))["_class_name"])
     except Exception:  # loading the model will say what is wrong
         return FAMILIES[0]

@@ -13,7 +13,8 @@ def written_out(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """
     from diffusers.loaders import TextualInversionLoaderMixin
 
-    return TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer)
+    written = TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer)
+    return [written] if isinstance(written, str) else written
 
 
 def loads_words(pipeline: Any) -> bool:

@@ -29,7 +29,7 @@ def answered(gr: Any, studio: Studio, others: int) -> Callable[..., Any]:
     return decorate
 
 
-def choose(gr: Any, names: Sequence[str], now: Any) -> Any:
+def choose(gr: Any, names: Sequence[str | tuple[str, str]], now: Any) -> Any:
     """An update of a dropdown: its choices, and the value it has if that is still among them, or else the first."""
     values = [name[1] if isinstance(name, tuple) else name for name in names]
     return gr.update(choices=list(names), value=now if now in values else (values[0] if values else None))

@@ -22,7 +22,7 @@ lookforward study report study.sqlite</pre></section>"""
 def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     """Put the components of the tab into the open context, and connect them."""
     table, said = gr.HTML(), gr.HTML()
-    with gr.Row():
+    with gr.Row(elem_classes="lf-line"):
         run = gr.Dropdown([], label="Run", min_width=200)
         show = gr.Button("Open", min_width=100)
         score = gr.Button("Score", min_width=100)

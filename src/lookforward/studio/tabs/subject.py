@@ -8,7 +8,7 @@ from typing import Any
 from lookforward.errors import LookforwardError
 from lookforward.studio import masks, photos
 from lookforward.studio.state import Studio
-from lookforward.studio.subjects import CONSENT, add, forget, remember, show_photos, suggestion
+from lookforward.studio.subjects import CONSENT, add, forget, remember, remember_noun, show_photos, suggestion
 from lookforward.studio.tabs.common import ANY, answered, choose
 from lookforward.studio.text import message
 from lookforward.studio.workspace import check_name
@@ -40,7 +40,7 @@ def _lay_out(gr: Any) -> SimpleNamespace:
         resolution = gr.Number(
             64, label="Resolution", info="Pixels, as in training", precision=0, minimum=32, min_width=120
         )
-        buckets = gr.Checkbox(label="Keep each photo's shape", info="In training: data.buckets = true", min_width=160)
+    buckets = gr.Checkbox(label="Show buckets: each photo in its own shape", info="In training: data.buckets = true")
     consent = gr.Checkbox(label=CONSENT, info="Without this, the studio does not train on the photos.")
     photo = gr.Dropdown([], label="Photo to edit")
     caption = gr.Textbox(
@@ -50,6 +50,7 @@ def _lay_out(gr: Any) -> SimpleNamespace:
         suggest = gr.Button("Suggest a caption", min_width=130)
         save = gr.Button("Save caption", variant="primary", min_width=130)
         remove = gr.Button("Remove this photo", variant="stop", min_width=130)
+    edited = gr.HTML()
     with gr.Accordion("Mask of this photo", open=False):
         gr.HTML(_MASKS)
         editor = gr.ImageEditor(
@@ -63,7 +64,7 @@ def _lay_out(gr: Any) -> SimpleNamespace:
     return SimpleNamespace(
         subject=subject, new=new, create=create, said=said, uploads=uploads, listed=listed, noun=noun,
         resolution=resolution, buckets=buckets, consent=consent, photo=photo, caption=caption, suggest=suggest,
-        save=save, remove=remove, editor=editor, paint=paint, mask_file=mask_file, unmask=unmask,
+        save=save, remove=remove, editor=editor, edited=edited, paint=paint, mask_file=mask_file, unmask=unmask,
     )  # fmt: skip
 
 
@@ -95,8 +96,12 @@ def _connect_subject(gr: Any, studio: Studio, tab: Any, page: Any, parts: Simple
         return add(studio, values[0], files), *_shown(gr, studio, *values), None
 
     @answered(gr, studio, 0)
-    def known(name: str | None, noun: str | None, agreed: bool) -> str:
-        return remember(studio, name, noun or "", agreed)
+    def agreed(name: str | None, noun: str | None, yes: bool) -> str:
+        return remember(studio, name, noun or "", yes)
+
+    def named(name: str | None, noun: str | None) -> None:
+        if name in studio.workspace.subjects():
+            remember_noun(studio, name, noun or "")
 
     page.load(listing, parts.subject, parts.subject, **ANY)
     tab.select(listing, parts.subject, parts.subject, **ANY)
@@ -104,14 +109,15 @@ def _connect_subject(gr: Any, studio: Studio, tab: Any, page: Any, parts: Simple
     gr.on([parts.resolution.blur, parts.buckets.input], looked, seen, [parts.said, *photos_shown], **ANY)
     gr.on([parts.create.click, parts.new.submit], created, parts.new, [parts.said, parts.subject, parts.new], **ANY)
     parts.uploads.upload(dropped, [parts.uploads, *seen], [parts.said, *photos_shown, parts.uploads], **ANY)
-    words = [parts.subject, parts.noun, parts.consent]
-    gr.on([parts.noun.blur, parts.noun.submit, parts.consent.input], known, words, parts.said, **ANY)
+    words = [parts.subject, parts.noun]
+    gr.on([parts.noun.blur, parts.noun.submit], named, words, None, **ANY)
+    parts.consent.input(agreed, [*words, parts.consent], parts.said, **ANY)
 
 
 def _connect_photo(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
     """Caption, mask and removal of one photo."""
     seen = [parts.subject, parts.resolution, parts.buckets, parts.photo]
-    shown = [parts.said, parts.listed, parts.photo]
+    shown = [parts.edited, parts.listed, parts.photo]
 
     @answered(gr, studio, 2)
     def chosen(name: str | None, one: str | None) -> tuple[Any, ...]:
@@ -135,8 +141,8 @@ def _connect_photo(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
 
         return edited
 
-    parts.photo.change(chosen, [parts.subject, parts.photo], [parts.said, parts.caption, parts.editor], **ANY)
-    parts.suggest.click(suggested, [parts.subject, parts.photo, parts.noun], [parts.said, parts.caption], **ANY)
+    parts.photo.change(chosen, [parts.subject, parts.photo], [parts.edited, parts.caption, parts.editor], **ANY)
+    parts.suggest.click(suggested, [parts.subject, parts.photo, parts.noun], [parts.edited, parts.caption], **ANY)
     parts.save.click(edit(_save_caption), [parts.caption, *seen], shown, **ANY)
     parts.remove.click(edit(_remove), [parts.caption, *seen], shown, **ANY)
     parts.paint.click(edit(_paint), [parts.editor, *seen], shown, **ANY)

@@ -60,7 +60,7 @@ def _lay_out(gr: Any, studio: Studio) -> SimpleNamespace:
     said, outlook = gr.HTML(), gr.HTML()
     gr.HTML("<h2>Queue</h2>")
     queue = gr.HTML()
-    with gr.Row():
+    with gr.Row(elem_classes="lf-line"):
         run = gr.Dropdown([], label="Run", min_width=200)
         stop = gr.Button("Stop", variant="stop", min_width=110)
         resume = gr.Button("Resume", min_width=110)
@@ -77,17 +77,17 @@ def _connect_form(gr: Any, studio: Studio, parts: SimpleNamespace) -> None:
     def checked(*values: Any) -> tuple[Any, ...]:
         return "", show_outlook(studio, read_form(studio, *values))
 
-    @answered(gr, studio, 2)
+    @answered(gr, studio, 3)
     def started(*values: Any) -> tuple[Any, ...]:
         prepared = prepare(read_form(studio, *values), studio.workspace, studio.store)
         studio.store.add_job(prepared.run, prepared.words)
         text = message(f"{prepared.run} is in the queue. Watch it on the tab Watch.", "good")
-        return text, show_queue(studio), choose(gr, _runs(studio), prepared.run)
+        return text, "", show_queue(studio), choose(gr, _runs(studio), prepared.run)
 
     chosen = [parts.recipe, parts.adapter]
     gr.on([parts.recipe.change, parts.adapter.change], about_choice, chosen, parts.about, **ANY)
     parts.check.click(checked, parts.form, [parts.said, parts.outlook], **ANY)
-    parts.start.click(started, parts.form, [parts.said, parts.queue, parts.run], **ANY)
+    parts.start.click(started, parts.form, [parts.said, parts.outlook, parts.queue, parts.run], **ANY)
 
 
 def _connect_queue(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespace) -> None:

@@ -1,5 +1,7 @@
 """The tab Watch: a run while it trains, its samples, the chosen step, and the choice of another."""
 
+import math
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -19,9 +21,9 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     """Put the components of the tab into the open context, and connect them."""
     run = gr.Dropdown([], label="Run")
     said, shown = gr.HTML(), gr.HTML(_NONE)
-    slider = gr.Slider(0, 1, value=0, step=1, label="Samples", info="From the first to the last step", interactive=True)
+    slider = gr.Slider(0, 1, value=0, step=1, label="Samples after step", interactive=True, buttons=[])
     sample = gr.HTML()
-    with gr.Row():
+    with gr.Row(elem_classes="lf-line"):
         export = gr.Dropdown([], label="Use this step for drawing", info="The run's own choice comes first")
         pick = gr.Button("Pick it", min_width=110, scale=0)
     timer = gr.Timer(2.0)
@@ -44,7 +46,7 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
         if not name:
             return "", _NONE, gr.skip(), gr.skip(), choose(gr, [], None)
         view = view_run(name, studio.workspace, studio.store)
-        last = max(0, len(view.samples) - 1)
+        last = view.samples[-1][0] if view.samples else 0
         return "", show_run(view), _slider(gr, view, last), show_sample(view, last), _exports(gr, view, view.picked)
 
     @answered(gr, studio, 4)
@@ -83,33 +85,35 @@ def show_run(view: RunView) -> str:
     """The state of a run and its curves as HTML."""
     panels = charts(view)
     picked = dict(view.exports).get(view.picked)
-    return render(
-        "run", view=view, left=duration(view.left) if view.state == "training" and view.left > 0 else "",
-        chart=chart(panels, view.chosen), summary=_summary(view), picked=f"step {picked}" if picked else "",
-    )  # fmt: skip
+    left = duration(view.left) if view.state == "training" and view.left > 0 else ""
+    drawn = [chart({title: lines}, view.chosen) for title, lines in panels.items()]
+    chosen = f"step {picked}" if picked else ""
+    return render("run", view=view, left=left, charts=drawn, summary=_summary(view), picked=chosen)
 
 
-def show_sample(view: RunView, place: int) -> str:
-    """One sheet of samples as HTML, by its place among them."""
+def show_sample(view: RunView, step: int) -> str:
+    """The sheet of samples of a step as HTML, or of the nearest step that has one."""
     if not view.samples:
         return render("sample", name="")
-    step, name = view.samples[max(0, min(place, len(view.samples) - 1))]
+    step, name = min(view.samples, key=lambda one: abs(one[0] - step))
     url = f"/picture/{quote(view.name)}/samples/{quote(name)}"
     return render("sample", name=name, url=url, run=view.name, step=step, chosen=view.chosen)
 
 
-def _followed(gr: Any, view: RunView, place: int) -> tuple[Any, Any]:
-    """Slider and sample after new samples came: at the end if they were there, or else where they were."""
-    last = max(0, len(view.samples) - 1)
-    if place >= last - 1:
-        return _slider(gr, view, last), show_sample(view, last)
-    return _slider(gr, view, place), gr.skip()
-
-
-def _slider(gr: Any, view: RunView, place: int) -> Any:
+def _followed(gr: Any, view: RunView, step: int) -> tuple[Any, Any]:
+    """Slider and sample after new ones came: the newest if the last but one was shown, or else what was shown."""
     steps = [step for step, _ in view.samples]
-    info = f"Steps {', '.join(map(str, steps))}" if 0 < len(steps) <= 12 else f"{len(steps)} sheets of samples"
-    return gr.update(maximum=max(1, len(steps) - 1), value=place, info=info, interactive=len(steps) > 1)
+    if steps and step >= (steps[-2] if len(steps) > 1 else 0):
+        return _slider(gr, view, steps[-1]), show_sample(view, steps[-1])
+    return _slider(gr, view, step), gr.skip()
+
+
+def _slider(gr: Any, view: RunView, step: int) -> Any:
+    steps = [step for step, _ in view.samples]
+    if len(steps) < 2:
+        return gr.update(interactive=False)
+    apart = math.gcd(*(b - a for a, b in pairwise(steps)))
+    return gr.update(minimum=steps[0], maximum=steps[-1], step=apart, value=step, interactive=True)
 
 
 def _exports(gr: Any, view: RunView, now: str | None) -> Any:

@@ -16,6 +16,8 @@ from lookforward.bundle import TOYBOX
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
+from lookforward.provenance.origin import Origin
+from lookforward.provenance.save import save_image
 from lookforward.report.aggregate import over_subjects
 from lookforward.report.blocks import Block, Section, Table, Text
 from lookforward.report.curves import Line, curves
@@ -72,7 +74,7 @@ def _write(
             if isinstance(picture, Figure):
                 picture.savefig(folder / name, dpi=110)
             else:
-                picture.save(folder / name)
+                save_image(picture, folder / name, Origin("sheet", "composite", model=TOYBOX))
 
 
 def reward_differences(cells: Sequence[Cell], plan: Plan, baseline: str) -> list[str]:
