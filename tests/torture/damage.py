@@ -169,7 +169,8 @@ def _logs(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
     rows = [Evaluation(step, 0.1 + step / 10, 0.3 - step / 100, 1 / (1 + step)) for step in range(5)]
     write_evaluations(run.evaluations, rows)
     settings = structure({"evaluation": {"every": 1}, "run": {"steps": len(rows) - 1}}, "settings")
-    best = BestStep(settings, SimpleNamespace(scale=lambda one: Scale((one.identity, 1.0), (one.prompt, 0.1))))
+    validation: Any = SimpleNamespace(scale=lambda one: Scale((one.identity, 1.0), (one.prompt, 0.1)))
+    best = BestStep(settings, validation)
     last = len(run.read_metrics())
 
     def read() -> tuple[Any, bool]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-LIMIT = 180.0  # seconds, after which a process hangs
+LIMIT = 600.0  # seconds, after which a process hangs; a busy machine is slow
 MEMORY = 12 * 2**30  # bytes of addresses: what asks for more gets a MemoryError, and the machine stays alive
 
 

@@ -6,6 +6,7 @@ import tyro
 
 from lookforward.cli.console import console
 from lookforward.errors import LookforwardError
+from lookforward.texts import visible
 
 _STATES = {
     "whole": "whole",
@@ -26,18 +27,13 @@ def inspect(path: tyro.conf.Positional[Path]) -> None:
     from lookforward.exports.inspection import inspect as look
 
     found = look(path)
-    console.print(_printable(f"{path} is {found.what}"))
+    console.print(f"{path} is {found.what}")
     for name, value in found.facts:
-        console.print(_printable(f"  {name:10} {value}"))
+        console.print(f"  {name:10} {visible(value)}")
     for check in found.checks:
         where = "" if check.path == path else f" {check.path.relative_to(path)}"
         problems = f": {'; '.join(check.problems)}" if check.problems else ""
-        console.print(_printable(f"  {'digests':10}{where} {_STATES[check.state]}{problems}"))
+        console.print(f"  {'digests':10}{where} {_STATES[check.state]}{problems}")
     if damaged := found.damaged:
         names = ", ".join(str(check.path) for check in damaged)
-        raise LookforwardError(f"damaged: {_printable(names)}. Copy it again, or write it anew.", "damaged")
-
-
-def _printable(text: str) -> str:
-    """A line without control characters, which metadata may hold."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        raise LookforwardError(f"damaged: {names}. Copy it again, or write it anew.", "damaged")
