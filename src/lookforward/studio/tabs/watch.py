@@ -113,7 +113,7 @@ def show_sample(view: RunView, step: int) -> str:
 def _followed(gr: Any, view: RunView, step: int) -> tuple[Any, Any]:
     """Slider and sample after new ones came: the newest if the last but one was shown, or else what was shown."""
     steps = [step for step, _ in view.samples]
-    if steps and step >= (steps[-2] if len(steps) > 1 else 0):
+    if steps and (step < steps[0] or step >= steps[-2:][0]):
         return _slider(gr, view, steps[-1]), show_sample(view, steps[-1])
     return _slider(gr, view, step), gr.skip()
 
