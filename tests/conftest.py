@@ -11,7 +11,8 @@ from hypothesis import settings
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from jobs import Command
+from jobs import SETTINGS, Command
+from lookforward import Personalized, personalize
 from lookforward.cli import main
 from lookforward_toybox.subjects import write_photos
 from lookforward_toybox.training.tokenizer import build_tokenizer
@@ -140,5 +141,14 @@ def command_line(capfd: pytest.CaptureFixture[str]) -> Command:
             status = int(stopped.code or 0)
         out, err = capfd.readouterr()
         return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def train(tiny_model: Path, photos: Path, tmp_path: Path) -> Any:
+    def call(name: str, steps: int, **given: Any) -> Personalized:
+        settings = {**SETTINGS, "model.name": str(tiny_model), **given, "run.steps": steps}
+        return personalize(photos, "teapot", output=tmp_path / name, recipe="dreambooth", settings=settings)
 
     return call

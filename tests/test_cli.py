@@ -209,6 +209,14 @@ def test_too_little_memory_on_an_accelerator_has_a_remedy(
     assert "Traceback" not in err
     assert [fact for fact in ("--model.gradient-checkpointing", "CUDA out of memory") if fact not in err] == []
 
+    def fail_on_the_cpu(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr("lookforward.cli.progress.TrainingProgress.show", fail_on_the_cpu)
+    status, _, err = run(*command, "--output", "run")
+    assert status == 4
+    assert "can't allocate memory" in err
+
 
 def test_an_interrupted_training_goes_on(
     run: Command, command: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,8 +249,40 @@ def test_a_dry_run_writes_nothing(
     assert tree(tmp_path) == before
     for line in ('identifier = "zwxq"', "seed = 3", "learning_rate = 0.001", "discount = 0.9986"):
         assert f"\n{line}\n" in out
-    assert "Note: identifier 'zwxq' is" in out
-    assert out.endswith("Would train 6 steps on 5 photos into runs/teapot-0-look-forward.\n")
+    assert "# Note: identifier 'zwxq' is" in out
+    assert out.endswith("# Would train 6 steps on 5 photos into runs/teapot-0-look-forward.\n")
+
+
+def test_a_dry_run_is_a_recipe_with_its_notes_as_comments(run: Command, command: list[str]) -> None:
+    words = [*command, "--dry-run", "--fit", "8", "--critic.weight", "2", "--recipe"]
+    status, out, err = run(*words, "dreambooth")
+    assert (status, err) == (0, "")
+    Path("mine.toml").write_text(out)
+    _, again, _ = run(*command[:4], "--recipe", "mine.toml", "--dry-run")
+    assert {**shown(again), "run.recipe": "dreambooth"} == shown(out)
+    named = ("00.png, 01.png", "Note: critic.weight = 2.0 changes nothing", "in training", "To fit 8 GB", "Fits 8 GB")
+    assert sum(any(line.startswith("#") and fact in line for line in out.splitlines()) for fact in named) == 4
+
+
+def test_each_photo_is_named_with_its_prompt_and_mask(
+    run: Command, command: list[str], photos: Path, tmp_path: Path
+) -> None:
+    dog = tmp_path / "dog"
+    shutil.copytree(photos, dog)
+    (dog / "00.txt").write_text("in the snow")
+    (dog / "01.TXT").write_text("a {} asleep")
+    Image.open(dog / "02.png").convert("L").save(dog / "02.mask.png")
+    (dog / "clip.mov").write_text("")
+    status, out, err = run("train", dog, *command[2:], "--dry-run")
+    assert (status, err) == (0, "")
+    for line in (
+        f"{dog}/ has 5 photos, 2 captions, 1 mask; not used: clip.mov.",
+        "  00.png: 'sks teapot, in the snow'",
+        "  01.png: 'a sks teapot asleep'",
+        "  02.png: 'a photo of sks teapot', mask 02.mask.png",
+        "Training prompt: 'a photo of sks teapot', and 2 captions in its place. Class prompt: 'a photo of teapot'.",
+    ):
+        assert f"# {line}\n" in out
 
 
 def test_a_dry_run_finds_what_is_wrong(run: Command, command: list[str], finished: Path) -> None:
@@ -274,7 +314,7 @@ def test_a_word_for_the_whole_subject_is_scored_without_the_class_noun(
 
 def shown(out: str) -> dict[str, Any]:
     """The settings that a dry run shows."""
-    return flatten(tomllib.loads(out[: out.index("Would train")].split("\nNote: ")[0]))
+    return flatten(tomllib.loads(out))
 
 
 def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:

@@ -73,15 +73,15 @@ def prompt_for(folder: Path) -> str:
 def test_every_adapter_has_its_formats() -> None:
     formats = {spec.name: spec.format_names for spec in ADAPTERS}
     assert formats == {
-        "full": ("diffusers", "merged"),
-        "lora": ("diffusers", "comfyui", "kohya", "merged"),
-        "dora": ("diffusers", "comfyui", "kohya", "merged"),
-        "loha": ("diffusers", "comfyui", "kohya", "merged"),
-        "lokr": ("diffusers", "comfyui", "kohya", "merged"),
-        "oft": ("diffusers", "merged"),
-        "pivotal": ("diffusers", "comfyui", "kohya", "merged"),
-        "custom-diffusion": ("diffusers", "merged"),
-        "textual-inversion": ("diffusers", "a1111", "merged"),
+        "full": ("diffusers", "merged", "checkpoint"),
+        "lora": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "dora": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "loha": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "lokr": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "oft": ("diffusers", "merged", "checkpoint"),
+        "pivotal": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
+        "custom-diffusion": ("diffusers", "merged", "checkpoint"),
+        "textual-inversion": ("diffusers", "a1111", "merged", "checkpoint"),
         "p-plus": ("diffusers",),
         "neti": ("diffusers",),
     }
@@ -338,9 +338,12 @@ def test_a_run_is_exported_beside_its_export(run: Command, exports: dict[str, Pa
     [
         (
             ["export", "{full}", "--format", "kohya"],
-            "The adapter 'full' has no format 'kohya': it has diffusers, merged.",
+            "The adapter 'full' has no format 'kohya': it has diffusers, merged, checkpoint.",
         ),
-        (["export", "{lora}", "--format", "a1111"], "has no format 'a1111': it has diffusers, comfyui, kohya, merged."),
+        (
+            ["export", "{lora}", "--format", "a1111"],
+            "has no format 'a1111': it has diffusers, comfyui, kohya, merged, checkpoint.",
+        ),
         (["export", "{neti}", "--format", "merged"], "'neti' has no format 'merged': it has diffusers."),
         (["export", "{lora}", "--format", "kohya", "--strength", "1"], "--strength is only for --format merged"),
         (["export", "{model}", "--format", "merged"], "is a base model: give a run folder or an export"),

@@ -30,7 +30,8 @@ HEAD = """\
 # Inputs that could be misread
 
 Every file, word and setting that you give is used, or a message says that it is not. This page lists inputs that are
-easily misread or ignored. Each row is a test.
+easily misread or ignored. Each row is a test. What users of other trainers have lost is listed, with the test that pins
+each, in `tests/test_told.py`.
 """
 
 

@@ -126,7 +126,10 @@ def test_a_wrong_value_is_blamed_on_who_wrote_it(tmp_path: Path) -> None:
         ({"critic.target_momentum": 1.0}, "setting-range", "[0, 1)"),
         ({"run.seed": 2**63}, "setting-range", "[0, 2^63)"),
         ({"run.seed": -1}, "setting-range", "[0, 2^63)"),
-        ({"run.steps": 0}, "setting-range", "greater than 0"),
+        ({"run.steps": 0}, "setting-range", "[1, 100000000]"),
+        ({"evaluation.sampler_steps": 0}, "setting-range", "greater than 0"),
+        ({"critic.weight": 1e30}, "setting-range", "[0, 1000000]"),
+        ({"adapter.rank": 10**12}, "setting-range", "[1, 65536]"),
         ({"objective.prior_weight": 1.0, "data.class_images": 0}, "settings-conflict", "data.class_images"),
         ({"objective.reward_gradient": "direct", "critic.name": "residual"}, "settings-conflict", "critic.name"),
         ({"baseline.name": "draft", "critic.name": "residual"}, "settings-conflict", "critic.name"),
@@ -137,7 +140,8 @@ def test_a_wrong_value_is_blamed_on_who_wrote_it(tmp_path: Path) -> None:
             "draft_last = 1",
         ),
         ({"baseline.name": "dpok"}, "settings-conflict", "train_text_encoder"),
-        ({"baseline.dpok_trajectories": 1}, "setting-range", "at least 2"),
+        ({"baseline.dpok_trajectories": 1}, "setting-range", "[2, 10000]"),
+        ({"adapter.oft_block_size": 1}, "setting-range", "at least 2"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_may_be(given: dict[str, object], code: str, fact: str) -> None:

@@ -23,11 +23,11 @@ from lookforward.assembly.processes import join_processes
 from lookforward.assembly.prompts import fill_prompt, prompt_notes
 from lookforward.assembly.training import TrainingJob
 from lookforward.config.reading import flatten, join
-from lookforward.config.recipe import load_settings, require_followed, written_settings
+from lookforward.config.recipe import load_settings, recipe_notes, require_followed, written_settings
 from lookforward.config.recipe import until_best as with_own_end
 from lookforward.config.settings import Options, dotted
 from lookforward.core.types import StepResult
-from lookforward.data.subjects import name_subjects, photos_name, read_subject
+from lookforward.data.subjects import name_subjects, photos_name, read_subject, with_notes
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.exports.png import PngMetadata
@@ -151,7 +151,7 @@ def personalize(
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     resolved = with_own_end(resolved, given) if until_best else resolved
-    subject = read_subject(photos, resolved)
+    subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = Path(output) if output is not None else default_output(resolved)
     processes = join_processes(resolved.model.device)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)

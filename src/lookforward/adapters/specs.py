@@ -102,6 +102,12 @@ CUSTOM_DIFFUSION = AdapterSpec(
 )
 
 
+WORDS_BESIDE = (
+    " The word is in the other file: ComfyUI takes it in `models/embeddings`, where a prompt calls it\n"
+    "`embedding:NAME`, A1111 in `embeddings`."
+)
+
+
 def _with_words(lora: ExportFormat) -> ExportFormat:
     """The same, and the files of the words."""
 
@@ -109,11 +115,7 @@ def _with_words(lora: ExportFormat) -> ExportFormat:
         lora.write(export, folder, name, subject, family)
         late("textual_inversion", "write_single_words")(export, folder)
 
-    words = (
-        " The word is in the other file: ComfyUI takes it in `models/embeddings`, where a prompt calls it\n"
-        "`embedding:NAME`, A1111 in `embeddings`."
-    )
-    return replace(lora, write=write, loading=lora.loading + words)
+    return replace(lora, write=write, loading=lora.loading + WORDS_BESIDE)
 
 
 TEXTUAL_INVERSION = AdapterSpec(

@@ -1,6 +1,7 @@
 """Check that settings, subject and model fit together, before anything is generated, trained or written."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,15 @@ import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.class_images import own_class_images, trains_on_own
+from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
-from lookforward.data.buckets import read_resolutions
+from lookforward.data.buckets import bucket_sizes, nearest_bucket, read_resolutions
+from lookforward.data.folder import list_names
 from lookforward.data.prompts import cut_note, names_subject, overlap, read_prompt_file
 from lookforward.data.subject import Subject, check_identifier, hold_out
 from lookforward.data.views import all_prompts_of, caption_notes
@@ -28,6 +30,7 @@ from lookforward.runs.trackers import require_tracker
 
 _MANY_TOKENS = 3  # in a word
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "our", "their", "this", "that", "one", "some"])
+_PROMPT = re.compile(r"\b(?:photo|photograph|picture|image)s? of (?:a |an |the )?(.+)", re.IGNORECASE)
 _FEW_STEPS = 10  # of a sampler; distilled models take 1 to 9
 
 
@@ -52,9 +55,9 @@ def check_run(
         names = ", ".join(photo.path.name for one in held.together for photo in one.photos)
         notes.append(f"held out of training, for the measured loss: {names}")
     if trains_on_own(settings):
-        notes.append(
-            f"{len(own_class_images(settings, subject))} class images are those of {settings.data.class_folder}"
-        )
+        own = own_class_photos(settings, subject)
+        left_out = f"; not used: {list_names(own.unused)}" if own.unused else ""
+        notes.append(f"{len(own.photos)} class images are those of {own.folder}{left_out}")
     if settings.evaluation.prompts:
         read_prompt_file(Path(settings.evaluation.prompts))
     if settings.objective.decoder:
@@ -74,10 +77,12 @@ def check_run(
         if learned:
             adapter.detach(policy)
     prompts = {prompt for one in subject.together for photo in one.photos for prompt, _ in all_prompts_of(one, photo)}
-    if settings.baseline.name == "dpok" and (settings.data.augment or settings.data.describe or len(prompts) > 1):
+    if settings.baseline.name == "dpok" and (
+        settings.data.augment or settings.data.describe or settings.data.caption_model or len(prompts) > 1
+    ):
         raise LookforwardError(
             "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
-            "data.describe and data.augment to false, and give one subject.",
+            "data.describe and data.augment to false, leave out data.caption_model, and give one subject.",
             code="settings-conflict",
         )
     if settings.critic.name == "residual" and settings.critic.bins > 1:
@@ -87,6 +92,8 @@ def check_run(
         )
     notes += _sizes(subject, policy)
     notes += _unheeded(settings)
+    if settings.data.buckets:
+        notes.append(_bucket_note(settings, subject, policy))
     notes += unused_settings(settings, settings.changed() if given is None else given, subject)
     if (
         settings.baseline.name == "none"
@@ -95,6 +102,17 @@ def check_run(
     ):
         notes.append("critic.weight is 0, so that the reward changes nothing that is trained")
     return (*notes, *caption_notes(subject))
+
+
+def _bucket_note(settings: Settings, subject: Subject, policy: DiffusionPolicy) -> str:
+    """Which photos go to which bucket."""
+    unit, found = policy.family.size_unit(policy.pipeline), dict[tuple[int, int], list[str]]()
+    for resolution in read_resolutions(settings.data.resolution, settings.data.bucket_resolutions):
+        for photo in (photo for one in subject.together for photo in one.photos):
+            bucket = nearest_bucket(photo.upright_size, bucket_sizes(resolution, unit))
+            found.setdefault(bucket, []).append(photo.path.name)
+    listed = "; ".join(f"{width}x{height}: {list_names(names)}" for (width, height), names in sorted(found.items()))
+    return f"buckets, in pixels: {listed}"
 
 
 def _sizes(subject: Subject, policy: DiffusionPolicy) -> list[str]:
@@ -165,13 +183,20 @@ def _check_words(subject: Subject, policy: DiffusionPolicy, learned: bool) -> li
     """Notes of identifiers of several tokens; raises where the model cannot tell subject and class apart."""
     notes = []
     named = [(one.identifier, one.class_noun) for one in subject.together]
-    for i, (identifier, noun) in enumerate(named):
+    for i, one in enumerate(subject.together):
+        identifier, noun = named[i]
         tokens = len(policy.known_tokens(noun))
         # A tokenizer that knows nothing of a letter outside ASCII spells it in bytes, which no text has taught a model
         if not tokens or (not noun.isascii() and tokens >= len("".join(noun.split()).encode())):
             raise LookforwardError(
                 f"The model's tokenizer drops the class noun {noun!r}: choose a word that it knows, such as dog.",
                 code="class-noun-unknown",
+            )
+        if prompt := _PROMPT.search(noun):
+            raise LookforwardError(
+                f"The class noun {noun!r} is a prompt, so that the class prompt would be {one.class_prompt!r}: give "
+                f"what the subject is, {prompt[1]!r}.",
+                code="class-noun-prompt",
             )
         if tokens > _MANY_TOKENS * len(noun.split()):
             notes.append(

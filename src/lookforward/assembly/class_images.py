@@ -15,8 +15,9 @@ from lookforward.assembly.marking import run_origin
 from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
 from lookforward.data.boxes import Cut
-from lookforward.data.class_images import class_images, read_class_images
+from lookforward.data.class_images import class_images
 from lookforward.data.photo import Photo, Pixels
+from lookforward.data.photos import LoadedPhotos, load_photos
 from lookforward.data.subject import Subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
@@ -100,7 +101,12 @@ def class_image_digests(settings: Settings, subject: Subject) -> list[str]:
 
 
 def own_class_images(settings: Settings, subject: Subject) -> tuple[Photo, ...]:
-    """The user's own class images.
+    """The user's own class images. Raises as `own_class_photos`."""
+    return own_class_photos(settings, subject).photos
+
+
+def own_class_photos(settings: Settings, subject: Subject) -> LoadedPhotos:
+    """The photos of the user's own folder of class images, by file name.
 
     Raises:
         LookforwardError: they cannot be used, or there are several class nouns.
@@ -110,4 +116,4 @@ def own_class_images(settings: Settings, subject: Subject) -> tuple[Photo, ...]:
             "data.class_folder has images of one class, but the subjects have several: remove the setting.",
             code="settings-conflict",
         )
-    return read_class_images(Path(settings.data.class_folder), settings.data.resolution)
+    return load_photos(Path(settings.data.class_folder), settings.data.resolution, captions=False)

@@ -14,6 +14,7 @@ from lookforward.algorithm.step import train_step
 from lookforward.algorithm.trainer import Objective, Trainer
 from lookforward.algorithm.weights import Averages, Untouched
 from lookforward.assembly.adapter import build_adapter
+from lookforward.assembly.auto_captions import caption_model_notes, find_captioner, with_captions
 from lookforward.assembly.baseline import build_baseline
 from lookforward.assembly.best_step import BestStep
 from lookforward.assembly.checks import check_run
@@ -72,12 +73,15 @@ def check(
 ) -> tuple[str, ...]:
     """What `build` would raise, and the notes it would give, found without drawing or writing anything.
 
-    given: as of `check_run`. Of notes, those on where each photo was taken are left out: they take CLIP's time.
+    given: as of `check_run`. Notes on captions by a model and on where each photo was taken are left out, since they
+    take time.
     """
     check_processes(settings, processes)
     pipeline = build_run_pipeline(settings)
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     notes = check_run(settings, subject, policy, given)
+    if settings.data.caption_model:
+        find_captioner(settings.data.caption_model)
     if settings.data.describe:
         _ = Encoders(encoder_sources(settings.model.name)).clip  # whether it is there, and whole
     return notes
@@ -102,6 +106,9 @@ def build(
     policy = DiffusionPolicy(pipeline, settings.model.precision, settings.data.resolution)
     check_processes(settings, processes)
     notes = check_run(settings, subject, policy, given)
+    if settings.data.caption_model:
+        before, subject = subject, with_captions(subject, settings, policy)
+        notes += caption_model_notes(before, subject)
     if settings.data.describe:
         subject = describe(subject, settings, policy.device)
         photos = [photo for one in subject.together for photo in one.photos if not photo.caption]

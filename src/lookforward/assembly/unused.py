@@ -56,7 +56,9 @@ def _of_photos(settings: Settings, subject: Subject) -> Iterator[tuple[str, str]
         yield "data.background_weight", "no photo has a mask"
     if data.alpha_masks and not any(photo.alphas for photo in photos):
         yield "data.alpha_masks", "no photo is transparent"
-    if data.describe and all(photo.caption for photo in photos):
+    if all(photo.caption for photo in photos):
+        yield "data.caption_model", "every photo has a caption"
+    if data.describe and (data.caption_model or all(photo.caption for photo in photos)):
         yield "data.describe", "every photo has a caption"
     if data.crops > 1 and all(len(photo.squares) == 1 for photo in photos):
         yield "data.crops", "every photo is square already"

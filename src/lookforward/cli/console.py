@@ -1,6 +1,6 @@
 """Where commands print."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,17 +28,17 @@ def print_notes(notes: Iterable[str]) -> None:
         console.print(f"Note: {visible(note, MOST_OF_NOTE)}")
 
 
-def print_memory(table: "Table") -> None:
-    """What a run needs of memory, part by part. GiB, as the sizes of GPUs are given."""
-    console.print(f"\n{'memory':26} {'parameters':>14} {'GiB':>8}  on the device while")
+def print_memory(table: "Table", say: Callable[[str], None] = console.print) -> None:
+    """What a run needs of memory, part by part. GiB, as the sizes of GPUs are given. say: prints a line."""
+    say(f"{'memory':26} {'parameters':>14} {'GiB':>8}  on the device while")
     for row in table.rows:
         count = f"{row.parameters:,}" if row.parameters else ""
         when = " and ".join(["training"] * row.training + ["drawing"] * row.drawing) or "neither"
-        console.print(f"{row.part:26} {count:>14} {row.bytes / 2**30:8.3f}  {when}")
-    console.print(f"{'in training':26} {'':14} {table.training / 2**30:8.3f}")
-    console.print(f"{'encoding and drawing':26} {'':14} {table.drawing / 2**30:8.3f}  without activations")
+        say(f"{row.part:26} {count:>14} {row.bytes / 2**30:8.3f}  {when}")
+    say(f"{'in training':26} {'':14} {table.training / 2**30:8.3f}")
+    say(f"{'encoding and drawing':26} {'':14} {table.drawing / 2**30:8.3f}  without activations")
     for what in table.unknown:
-        console.print(f"Not counted: {what}.")
+        say(f"Not counted: {what}.")
 
 
 def split_words(given: Iterable[str]) -> tuple[str, ...]:

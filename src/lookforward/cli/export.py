@@ -11,7 +11,7 @@ from lookforward.errors import LookforwardError
 
 def export(
     run: tyro.conf.Positional[str],
-    format: Literal["diffusers", "comfyui", "kohya", "a1111", "merged"],
+    format: Literal["diffusers", "comfyui", "kohya", "a1111", "merged", "checkpoint"],
     output: Path | None = None,
     strength: float | None = None,
 ) -> None:
@@ -21,9 +21,10 @@ def export(
         run: Run folder or export.
         format: diffusers: unchanged. comfyui: a LoRA as one file for ComfyUI. kohya: a LoRA of Stable Diffusion 1, 2 or
             XL as one file for A1111 and ComfyUI. a1111: a learned word as one file for both programs. merged: a
-            pipeline folder with the adapter merged into the weights.
+            pipeline folder with the adapter merged into the weights. checkpoint: the same as one file for ComfyUI and
+            A1111, of Stable Diffusion 1, 2 or XL.
         output: New folder. Default: RUN/export-FORMAT.
-        strength: Only for merged: 0 gives the base model, 1 the trained one. Default: 1.
+        strength: Only for merged and checkpoint: 0 gives the base model, 1 the trained one. Default: 1.
     """
     from lookforward.exports.convert import convert
     from lookforward.exports.source import find_source
@@ -35,7 +36,7 @@ def export(
         raise LookforwardError(
             f"{run} is not a run folder: give the output folder with --output FOLDER.", code="output-missing"
         )
-    convert(source, format, folder, strength)
+    print_notes(convert(source, format, folder, strength))
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != SUMS)
     console.print(f"{folder}: {', '.join(files)}")
 

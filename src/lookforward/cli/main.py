@@ -20,6 +20,7 @@ from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
 
 COMMANDS = {  # to the module below lookforward.cli, imported only when it is needed; or TOYBOX, which brings it along
     "train": "train",
+    "masks": "masks",
     "generate": "generate",
     "score": "score",
     "inspect": "inspect",

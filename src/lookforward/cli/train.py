@@ -1,14 +1,17 @@
 """Train on photos."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from lookforward.cli.account import account, commented
 from lookforward.cli.consent import ask_consent
 from lookforward.cli.console import console, print_memory, print_notes
 from lookforward.cli.options import RunOptions
+from lookforward.texts import MOST_OF_NOTE, visible
 
 
 def train(
@@ -44,15 +47,16 @@ def train(
     from lookforward.assembly.processes import join_processes, leave_processes
     from lookforward.assembly.training import TrainingJob
     from lookforward.config.reading import flatten, to_toml
-    from lookforward.config.recipe import load_settings, require_followed, written_settings
+    from lookforward.config.recipe import load_settings, recipe_notes, require_followed, written_settings
     from lookforward.config.recipe import until_best as with_own_end
-    from lookforward.data.subjects import name_subjects, photos_name, read_subject
+    from lookforward.data.subjects import name_subjects, photos_name, read_subject, with_notes
     from lookforward.exports.load import read_manifest
     from lookforward.runs.folder import default_output
 
     given = flatten(settings) | {"subject.photos": photos_name(photos)}
     if fit is not None:
-        given |= _choose(recipe, name_subjects(photos, given), fit)
+        say = commented(console.print) if dry_run else console.print
+        given |= _choose(recipe, name_subjects(photos, given), fit, say)
     named = name_subjects(photos, given)
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
@@ -60,7 +64,7 @@ def train(
     processes = join_processes(resolved.model.device)
     if not processes.main:
         console.quiet = True
-    subject = read_subject(photos, resolved)
+    subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = output or default_output(resolved)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     resolved = job.settings
@@ -69,11 +73,15 @@ def train(
         console.print(f"{folder} is already finished. Generate images with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, written, processes)
-        _account(subject, "# ")
-        console.print(to_toml(resolved), end="")
-        print_notes((*notes, *job.agreement.notes))
-        print_memory(memory_table(resolved))
-        console.print(f"Would train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
+        say = commented(console.print)  # so that the whole is TOML, which can be given as a recipe
+        for line in (
+            *account(subject),
+            *(f"Note: {visible(note, MOST_OF_NOTE)}" for note in (*notes, *job.agreement.notes)),
+        ):
+            say(line)
+        console.print(f"\n{to_toml(resolved)}")
+        print_memory(memory_table(resolved), say)
+        say(f"\nWould train {resolved.run.steps} steps on {_count_photos(subject)} into {folder}.")
     else:
         ask_consent(job)
         last = _run_job(job, resolved.run.steps)
@@ -91,7 +99,8 @@ def _run_job(job: Any, steps: int) -> int:
 
     console.print(f"Training on {_count_photos(job.subject)} into {job.run.folder} …")
     last = 0
-    _account(job.subject)
+    for line in account(job.subject):
+        console.print(line)
     with TrainingProgress(steps, console) as progress:
         for i, result in enumerate(job):
             if i == 0:  # before it, the job had not looked at the model yet
@@ -103,24 +112,15 @@ def _run_job(job: Any, steps: int) -> int:
     return last or job.resumed_at or steps  # of a run that was stopped before its export, no step is left
 
 
-def _account(subject: Any, mark: str = "") -> None:
-    """What is used of the photos' folders, and the prompts. mark: before each line, since a dry run prints TOML."""
-    for one in subject.together:
-        console.print(f"{mark}{one.summary}.")
-        captions = sum(bool(photo.caption) for photo in one.photos)
-        own = f", and {captions} captions in its place" if captions else ""
-        console.print(f"{mark}Training prompt: {one.prompt!r}{own}. Class prompt: {one.class_prompt!r}.")
-
-
-def _choose(recipe: str, given: dict[str, Any], gigabytes: int) -> dict[str, Any]:
+def _choose(recipe: str, given: dict[str, Any], gigabytes: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Settings to add so that the run fits, after they were shown."""
     from lookforward.assembly.fit import RESERVE, fit
 
     chosen = fit(recipe, given, gigabytes)
     needs = f"{chosen.table.peak / 2**30:.1f} GiB, and about {RESERVE:g} GiB beside it"
-    console.print(f"To fit {gigabytes} GB ({needs}):" if chosen.reasons else f"Fits {gigabytes} GB as it is ({needs}).")
+    say(f"To fit {gigabytes} GB ({needs}):" if chosen.reasons else f"Fits {gigabytes} GB as it is ({needs}).")
     for reason in chosen.reasons:
-        console.print(f"  {reason}", highlight=False)
+        say(f"  {reason}")
     return chosen.changes
 
 

@@ -28,8 +28,8 @@ class AdapterSettings:
         "Also train the text encoder.",
         only_with=("adapter.name", ("full", "lora", "dora", "loha", "lokr", "oft", "pivotal")),
     )
-    rank: int = _of_adapter("rank", 4, "Rank of the weight update.")
-    alpha: float = _of_adapter("alpha", 4.0, "The weight update is scaled by alpha / rank.")
+    rank: int = _of_adapter("rank", 4, "Rank of the weight update.", "[1, 65536]")
+    alpha: float = _of_adapter("alpha", 4.0, "The weight update is scaled by alpha / rank.", "(0, 1000000]")
     layers: str = _of_adapter(
         "layers",
         "",
@@ -41,8 +41,8 @@ class AdapterSettings:
     initial_word: str = _of_adapter(
         "initial_word", "", "Word whose embedding initialises the learned word. Empty: the class noun."
     )
-    vectors: int = _of_adapter("vectors", 1, "Number of tokens of the learned word.")
-    neti_width: int = _of_adapter("neti_width", 128, "Width of the mapper's hidden layers.")
+    vectors: int = _of_adapter("vectors", 1, "Number of tokens of the learned word.", "[1, 1000]")
+    neti_width: int = _of_adapter("neti_width", 128, "Width of the mapper's hidden layers.", "[1, 65536]")
     neti_bypass: float = _of_adapter(
         "neti_bypass", 0.2, "α, weight of the mapper's output that is added after the text encoder."
     )

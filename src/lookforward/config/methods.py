@@ -8,6 +8,7 @@ from lookforward.config.spec import setting
 CriticKind = Literal["none", "residual", "state-action"]
 
 _POSITIVE, _NOT_NEGATIVE, _GUIDANCE = "(0, inf)", "[0, inf)", "[1, 100]"
+_WEIGHT = "[0, 1000000]"
 _OWN = ("baseline.name", ("none",))
 _DRAFT = ("baseline.name", ("draft",))
 _DPOK = ("baseline.name", ("dpok",))
@@ -40,17 +41,15 @@ class ObjectiveSettings:
         "How the next state is computed: from the noised photo, or from the policy's prediction.",
         only_with=_LATER,
     )
-    stride: int = setting(20, "Δ, timesteps between a state and the next state.", _POSITIVE, only_with=_LATER)
+    stride: int = setting(20, "Δ, timesteps between a state and the next state.", "[1, 1000]", only_with=_LATER)
     decoder: str = setting(
         "",
         "Tiny autoencoder (AutoencoderTiny) that decodes images for the reward. Empty: the autoencoder of the model.",
         only_with=(_FOLLOWED, ("reward_sees_images", (True,))),
     )
     discount: float = setting(0.9986, "γ, Eq. 9.", "(0, 1]", only_with=(_OWN, _FOLLOWED))
-    reconstruction_weight: float = setting(
-        1.0, "Weight of the reconstruction loss in Eq. 11.", _NOT_NEGATIVE, only_with=_OWN
-    )
-    prior_weight: float = setting(1.0, "Weight of prior preservation.", _NOT_NEGATIVE)
+    reconstruction_weight: float = setting(1.0, "Weight of the reconstruction loss in Eq. 11.", _WEIGHT, only_with=_OWN)
+    prior_weight: float = setting(1.0, "Weight of prior preservation.", _WEIGHT)
     preservation: Literal["images", "output"] = setting(
         "images",
         "Prior preservation with class images, or with the output of the base model for the prompt without the "
@@ -71,19 +70,19 @@ class CriticSettings:
     """The critic Q_φ and its target."""
 
     name: CriticKind = setting("none", "Architecture of the critic. none: no critic.")
-    weight: float = setting(0.0, "λ, weight of the reward in Eq. 11.", _NOT_NEGATIVE, only_with=_HEARD)
+    weight: float = setting(0.0, "λ, weight of the reward in Eq. 11.", _WEIGHT, only_with=_HEARD)
     optimizer: Literal["sgd", "adam"] = setting("sgd", "Optimizer of the critic.", only_with=_LEARNS)
     learning_rate: float = setting(0.01, "Learning rate of the critic.", "(0, 100]", only_with=_LEARNS)
     max_grad_norm: float = setting(
         1.0, "Maximum gradient norm of the critic, for clipping.", _POSITIVE, only_with=_LEARNS
     )
     steps: int = setting(
-        1, "Critic updates for each policy update; 0: never update the critic.", _NOT_NEGATIVE, only_with=_CRITIC
+        1, "Critic updates for each policy update; 0: never update the critic.", "[0, 10000]", only_with=_CRITIC
     )
     warmup: int = setting(0, "Steps before the policy follows the critic.", _NOT_NEGATIVE, only_with=_CRITIC)
     every: int = setting(1, "Update the critic every N steps.", _POSITIVE, only_with=_LEARNS)
     bins: int = setting(
-        0, "Number of timestep bins for normalising returns. 0: no normalisation.", _NOT_NEGATIVE, only_with=_LEARNS
+        0, "Number of timestep bins for normalising returns. 0: no normalisation.", "[0, 1000]", only_with=_LEARNS
     )
     target: Literal["one-step", "monte-carlo", "bootstrap"] = setting(
         "one-step",
@@ -93,7 +92,7 @@ class CriticSettings:
     target_samples: int = setting(
         4,
         "K, number of later rewards that monte-carlo samples.",
-        _POSITIVE,
+        "[1, 1000]",
         only_with=_MONTE_CARLO,
     )
     target_momentum: float = setting(
@@ -116,15 +115,13 @@ class BaselineSettings:
         7.5, "Scale of classifier-free guidance in that sampler. 1: no guidance.", _GUIDANCE, only_with=_SAMPLED
     )
     draft_last: int = setting(1, "K, number of last sampler steps that receive gradients.", _POSITIVE, only_with=_DRAFT)
-    draft_noises: int = setting(
-        0, "n, number of noise samples of DRaFT-LV. 0: DRaFT-K.", _NOT_NEGATIVE, only_with=_DRAFT
-    )
-    dpok_trajectories: int = setting(6, "Trajectories sampled per step.", "[2, inf)", only_with=_DPOK)
-    dpok_updates: int = setting(1, "Weight updates for each set of trajectories.", _POSITIVE, only_with=_DPOK)
-    dpok_pairs: int = setting(24, "Pairs of trajectory and timestep per update.", _POSITIVE, only_with=_DPOK)
+    draft_noises: int = setting(0, "n, number of noise samples of DRaFT-LV. 0: DRaFT-K.", "[0, 1000]", only_with=_DRAFT)
+    dpok_trajectories: int = setting(6, "Trajectories sampled per step.", "[2, 10000]", only_with=_DPOK)
+    dpok_updates: int = setting(1, "Weight updates for each set of trajectories.", "[1, 10000]", only_with=_DPOK)
+    dpok_pairs: int = setting(24, "Pairs of trajectory and timestep per update.", "[1, 10000000]", only_with=_DPOK)
     dpok_micro_batch: int = setting(
         24, "Pairs per forward pass of the denoiser; affects memory.", _POSITIVE, machine_only=True, only_with=_DPOK
     )
-    dpok_reward_weight: float = setting(100.0, "α, weight of the reward.", _POSITIVE, only_with=_DPOK)
-    dpok_kl: float = setting(0.01, "β, weight of the KL term to the base model.", _NOT_NEGATIVE, only_with=_DPOK)
+    dpok_reward_weight: float = setting(100.0, "α, weight of the reward.", "(0, 1000000]", only_with=_DPOK)
+    dpok_kl: float = setting(0.01, "β, weight of the KL term to the base model.", _WEIGHT, only_with=_DPOK)
     dpok_clip: float = setting(1e-4, "ε, clipping range of the importance ratio around 1.", _POSITIVE, only_with=_DPOK)

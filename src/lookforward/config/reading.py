@@ -112,6 +112,12 @@ def check_value(name: str, value: Any, where: str = "") -> None:
         raise LookforwardError(f"{name} = {value}{place} must be {range_in_words(within)}.", code="setting-range")
 
 
+def check_number(option: str, value: float | None, within: str) -> None:
+    """Raise LookforwardError unless the number of an option lies in an interval; nan lies in none. None: not given."""
+    if value is not None and not lies_in(value, within):
+        raise LookforwardError(f"--{option} {value} must be {range_in_words(within)}.", code="option-range")
+
+
 def nearest(name: str) -> str:
     """The setting whose name is most like a wrong one; empty if none is."""
     key = name.split(".")[-1]

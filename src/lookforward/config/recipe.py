@@ -60,6 +60,26 @@ def written_settings(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any
     return {name: value for i in own for name, value in layers[i].items()} | overrides
 
 
+def recipe_notes(recipe: str, overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    """Notes where a run's own settings.toml is the recipe, and another adapter's needs went over what it says."""
+    overrides = flatten(overrides)
+    settings = load_settings(recipe, overrides)
+    values = settings.flat()
+    layers, _, families = _layers(recipe, overrides)
+    run = next((layer for layer in layers if layer.get("subject.photos")), {})
+    if run.get("adapter.name", settings.adapter.name) == settings.adapter.name:
+        return ()
+    needs = _layer(next(spec.defaults for spec in ADAPTERS if spec.name == settings.adapter.name), families)
+    lost = [f"{name} = {values[name]!r} for {run[name]!r}" for name in needs if run.get(name) != values[name]]
+    lost = [one for one in lost if one.partition(" ")[0] not in overrides]
+    if not lost:
+        return ()
+    return (
+        f"{recipe} is of a run with adapter {run['adapter.name']}; what {settings.adapter.name} needs goes over it: "
+        f"{', '.join(lost)}",
+    )
+
+
 def _layers(recipe: str, overrides: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[int], tuple[str, ...]]:
     """The settings of a recipe and its bases, the lowest first; which of these the user wrote; the model's families."""
     found = _with_bases(find_recipe(recipe))

@@ -14,6 +14,9 @@ FACTS = {
 """What settings need that is no setting itself, in words."""
 
 
+_EMPTY = '""'  # text, as TOML writes it
+
+
 @dataclass(frozen=True)
 class Spec:
     """Metadata of one setting, apart from its name, kind and default.
@@ -60,4 +63,4 @@ def in_words(need: Need, mark: str = "") -> str:
         return FACTS[name]
     if isinstance(wanted, str):
         return f"{mark}{name}{mark} {range_in_words(wanted)}"
-    return f"{mark}{name}{mark} = " + " or ".join(f"{mark}{str(one).lower()}{mark}" for one in wanted)
+    return f"{mark}{name}{mark} = " + " or ".join(f"{mark}{str(one).lower() or _EMPTY}{mark}" for one in wanted)

@@ -58,7 +58,7 @@ class AdapterSpec:
     load: puts the export in a folder into a pipeline, at a strength (0: the untouched model, 1: as trained); None for
         an export that is a whole pipeline.
     merge: as `load`, but into the pipeline's own weights; None for a whole pipeline, or where `unmergeable` says why.
-    formats: what `lookforward export --format` writes beside "diffusers", the export itself, and "merged".
+    formats: what `lookforward export --format` writes beside "diffusers", the export itself, "merged" and "checkpoint".
     defaults: tables of settings as in a recipe, "family" tables among them; they go over the recipe's.
     settings: dotted names of the settings that only this adapter and its like read.
     learns_word: whether the identifier becomes a token of its own. only_words: whether that is all that is trained.
@@ -101,7 +101,7 @@ class AdapterSpec:
     @property
     def format_names(self) -> tuple[str, ...]:
         """What `lookforward export --format` takes for it."""
-        merged = () if self.unmergeable else ("merged",)
+        merged = () if self.unmergeable else ("merged", "checkpoint")
         return ("diffusers", *(one.name for one in self.formats), *merged)
 
 

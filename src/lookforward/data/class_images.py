@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lookforward.data.image_files import ImageError, opened_image
-from lookforward.data.photo import Photo, Pixels
-from lookforward.data.photos import load_photos
+from lookforward.data.photo import Pixels
 from lookforward.errors import warn
 from lookforward.files import atomic_file, make_folder, writing
 from lookforward.provenance.origin import Origin
@@ -58,15 +57,6 @@ def class_images(
                 _write(image, path, whole)
         images += batch
     return np.stack(images[:count])
-
-
-def read_class_images(folder: Path, resolution: int) -> tuple[Photo, ...]:
-    """A user's own class images: the photos of a folder, by file name.
-
-    Raises:
-        LookforwardError: the folder has none, or some cannot be used.
-    """
-    return load_photos(folder, resolution, captions=False).photos
 
 
 def _read(path: Path, resolution: int) -> Pixels | None:

@@ -142,6 +142,11 @@ def read_subject(photos: Photos, settings: Settings) -> Subject:
     return replace(first, others=tuple(others))
 
 
+def with_notes(subject: Subject, notes: Sequence[str]) -> Subject:
+    """The subject with further notes for the user."""
+    return replace(subject, notes=(*subject.notes, *notes))
+
+
 def photos_name(photos: Photos) -> str:
     """What a run remembers its photos by; `photos_of` finds them again."""
     name = str(photos) if isinstance(photos, str | Path) else ", ".join(str(p) for p in photos)

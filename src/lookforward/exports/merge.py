@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -28,20 +29,11 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
         LookforwardError: one cannot be baked in or does not fit, a strength is not in [-10, 10], or `folder` is taken
             or cannot be written.
     """
-    for source, weight in sources:
+    for source, weight in sources:  # before the folder is looked at
         check_strength(weight, source.given)
     require_new(folder)
-    (first, strength), *others = sources
-    for source, _ in sources:
-        _require_mergeable(source, source is first)
-    if first.manifest["adapter"] == FULL.name:
-        pipeline = first.load(device)
-        if strength != 1:
-            interpolate(build_base(first.manifest, device), pipeline, strength)
-    else:
-        pipeline, others = build_base(first.manifest, device), list(sources)
-    for source, weight in others:
-        bake(pipeline, source, weight)
+    first = sources[0][0]
+    pipeline = merged_pipeline(sources, device)
     named = next((source for source, _ in sources if source.folder), first)
     manifest = {**named.manifest, "adapter": FULL.name, "merged": [s.describe(w) for s, w in sources if s.folder]}
     if agreed := [one for source, _ in sources for one in source.manifest.get("consent", [])]:
@@ -53,7 +45,28 @@ def merge(sources: Sequence[tuple[Source, float]], folder: Path, device: str = "
         Card(manifest, settings, merged=merged).write(partial)
         write_manifest(partial, manifest)
         require_finite_weights(partial)
-    return notes_on(first, others)
+    return notes_on(first, sources[1:] if first.manifest["adapter"] == FULL.name else sources)
+
+
+def merged_pipeline(sources: Sequence[tuple[Source, float]], device: str = "auto") -> Any:
+    """The pipeline that `merge` writes.
+
+    Raises:
+        LookforwardError: as `merge`, but for the folder.
+    """
+    for source, weight in sources:
+        check_strength(weight, source.given)
+        _require_mergeable(source, source is sources[0][0])
+    (first, strength), *others = sources
+    if first.manifest["adapter"] == FULL.name:
+        pipeline = first.load(device)
+        if strength != 1:
+            interpolate(build_base(first.manifest, device), pipeline, strength)
+    else:
+        pipeline, others = build_base(first.manifest, device), list(sources)
+    for source, weight in others:
+        bake(pipeline, source, weight)
+    return pipeline
 
 
 def bake(pipeline: DiffusionPipeline, source: Source, strength: float) -> None:

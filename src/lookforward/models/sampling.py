@@ -19,6 +19,7 @@ from lookforward.models.families.words import loads_words, written_out
 from lookforward.models.latents import LARGE
 from lookforward.models.low_precision import has_low_precision
 
+MOST_PIXELS = 8192  # a side of an image
 MOST_GUIDANCE, MOST_IMAGES = 100, 10_000
 SchedulerName = Literal["ddim", "ddpm", "dpm++", "euler", "unipc"]
 
@@ -105,7 +106,8 @@ def check_steps(pipeline: Any, steps: int, name: str = "steps") -> None:
 def check_numbers(*, seeds: Sequence[int] = (), guidance: float | None = None) -> None:
     """Raise LookforwardError for numbers that no model can draw with; None is one that was not given."""
     if seeds and not 0 <= min(seeds) <= max(seeds) < 2**63:
-        raise LookforwardError(f"seed = {min(seeds)} to {max(seeds)} must be in [0, 2^63).", code="seed-out-of-range")
+        wrong = min(seeds) if min(seeds) < 0 else max(seeds)
+        raise LookforwardError(f"seed = {wrong} must be in [0, 2^63).", code="seed-out-of-range")
     if guidance is not None and not 1 <= guidance <= MOST_GUIDANCE:  # below 1 it would draw as 1; nan is refused too
         raise LookforwardError(
             f"guidance = {guidance:g} must be in [1, {MOST_GUIDANCE}]; 1 turns it off.", code="guidance-range"
@@ -123,10 +125,11 @@ def check_count(count: int, name: str = "count") -> None:
 def check_size(pipeline: Any, resolution: int | None) -> None:
     """Raise LookforwardError for a resolution that the model cannot draw at; None is its own."""
     unit = family_of(pipeline).size_unit(pipeline)
-    if resolution is not None and (resolution < unit or resolution % unit):
-        near = max(unit, round(resolution / unit) * unit)
+    if resolution is not None and (not unit <= resolution <= MOST_PIXELS or resolution % unit):
+        near = min(max(unit, round(resolution / unit) * unit), MOST_PIXELS // unit * unit)
         raise LookforwardError(
-            f"resolution = {resolution} does not fit this model: use a multiple of {unit}, such as {near}.",
+            f"resolution = {resolution} does not fit this model: use a multiple of {unit} up to {MOST_PIXELS}, such as "
+            f"{near}.",
             code="resolution-does-not-fit",
         )
 

@@ -50,7 +50,7 @@ class Tracking:
         if sheet.is_file():
             with Image.open(sheet) as image:
                 pixels = np.asarray(image.convert("RGB"))[None]  # (1, h, w, 3) uint8
-            kind = {"dataformats": "NHWC"} if isinstance(tracker, TensorBoardTracker) else {}
+            kind: dict[str, Any] = {"dataformats": "NHWC"} if isinstance(tracker, TensorBoardTracker) else {}
             tracker.log_images({"samples": pixels}, step, **kind)
 
 

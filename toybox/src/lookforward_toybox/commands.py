@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from lookforward.config.reading import check_number
 from lookforward.errors import LookforwardError
 from lookforward.files import writing
 from lookforward.provenance.origin import Origin
@@ -15,6 +16,7 @@ from lookforward.provenance.save import save_image
 from lookforward_toybox.progress import track
 
 console = Console(highlight=False, soft_wrap=True)
+_COUNT, _SEED = "[1, 100000000]", "[0, 2^63)"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -59,6 +61,9 @@ def draw(
         edition: Edition of the world: width and height of its images in pixels.
     """
     from lookforward_toybox.draw import draw_world
+
+    for name, number, within in (("count", count, _COUNT), ("workers", workers, "[1, 512]"), ("seed", seed, _SEED)):
+        check_number(name, number, within)
     from lookforward_toybox.world.edition import EDITIONS
 
     with track("drawing", count, console) as show:
@@ -98,6 +103,8 @@ def train_stage(
     from lookforward_toybox.training.stages import train_stage as run_stage
     from lookforward_toybox.training.stages_128 import MINUTES_128, train_stage_128
 
+    check_number("minutes", minutes, "(0, 100000]")
+    check_number("seed", seed, _SEED)
     device = find_device(device)
     with no_progress_bars(diffusers_logging, transformers_logging):  # of files that are there in a moment
         stages = MINUTES if edition == 64 else MINUTES_128
@@ -141,6 +148,8 @@ def check(
     from lookforward_toybox.measure import measure
     from lookforward_toybox.measure_128 import measure_128
 
+    check_number("images", images, "[4, 100000]")
+    check_number("seed", seed, _SEED)
     chosen = Weights(weights) if weights else SHIPPED
     if edition == 128 and weights is None:
         raise LookforwardError(
@@ -201,6 +210,7 @@ def samples(
     from lookforward_toybox.samples import sample_sheet
     from lookforward_toybox.samples_128 import sample_sheet_128
 
+    check_number("seed", seed, _SEED)
     chosen = Weights(weights) if weights else SHIPPED
     require_weights(chosen.pipeline)
     _require_place(output)

@@ -26,9 +26,17 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
     with gr.Row(elem_classes="lf-line"):
         export = gr.Dropdown([], label="Use this step for drawing", info="The run's own choice comes first")
         pick = gr.Button("Pick it", min_width=110, scale=0)
-    timer = gr.Timer(2.0)
+    timer, place = gr.Timer(2.0), gr.State(0)
     parts = SimpleNamespace(
-        run=run, said=said, shown=shown, slider=slider, sample=sample, export=export, pick=pick, timer=timer
+        run=run,
+        said=said,
+        shown=shown,
+        slider=slider,
+        sample=sample,
+        export=export,
+        pick=pick,
+        timer=timer,
+        place=place,
     )
     _connect(gr, studio, tab, page, parts)
 
@@ -50,14 +58,14 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
         return "", show_run(view), _slider(gr, view, last), show_sample(view, last), _exports(gr, view, view.picked)
 
     @answered(gr, studio, 4)
-    def ticked(name: str | None, before: str, place: float, now: str | None) -> tuple[Any, ...]:
+    def ticked(name: str | None, before: str, place: int) -> tuple[Any, ...]:
         if not name:
             return (gr.skip(),) * 5
         view = view_run(name, studio.workspace, studio.store)
         html = show_run(view)
         if html == before:
             return (gr.skip(),) * 5
-        return gr.skip(), html, *_followed(gr, view, int(place)), _exports(gr, view, now)
+        return gr.skip(), html, *_followed(gr, view, place), _exports(gr, view, view.picked)
 
     @answered(gr, studio, 0)
     def slid(name: str | None, place: float) -> Any:
@@ -76,7 +84,9 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
     for event in (page.load, tab.select):
         event(listing, parts.run, parts.run, **ANY)
     parts.run.change(opened, parts.run, everything, **ANY)
-    parts.timer.tick(ticked, [parts.run, parts.shown, parts.slider, parts.export], everything, **ANY)
+    # Not the slider itself: Gradio refuses a value that the range, which has just grown, did not have
+    parts.timer.tick(ticked, [parts.run, parts.shown, parts.place], everything, **ANY)
+    parts.slider.change(int, parts.slider, parts.place, **ANY)
     parts.slider.input(slid, [parts.run, parts.slider], parts.sample, **ANY)
     parts.pick.click(picked, [parts.run, parts.export], [parts.said, parts.shown], **ANY)
 
@@ -103,7 +113,7 @@ def show_sample(view: RunView, step: int) -> str:
 def _followed(gr: Any, view: RunView, step: int) -> tuple[Any, Any]:
     """Slider and sample after new ones came: the newest if the last but one was shown, or else what was shown."""
     steps = [step for step, _ in view.samples]
-    if steps and step >= (steps[-2] if len(steps) > 1 else 0):
+    if steps and (step < steps[0] or step >= steps[-2:][0]):
         return _slider(gr, view, steps[-1]), show_sample(view, steps[-1])
     return _slider(gr, view, step), gr.skip()
 

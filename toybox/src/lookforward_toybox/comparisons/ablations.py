@@ -115,6 +115,8 @@ def with_values(ablation: Ablation, words: Sequence[str]) -> Ablation:
         text = f"--values is for ablations of a number ({numeric}); {ablation.name} has {', '.join(ablation.values)}."
         raise LookforwardError(text, code="ablation-values")
     numbers = [_number(word, ablation) for word in words]
+    if len(set(numbers)) < len(numbers):
+        raise LookforwardError(f"--values {' '.join(words)} has a number twice: give each once.", code="setting-twice")
     return replace(ablation, values=_numbers(ablation.number, ablation.symbol, numbers))
 
 
