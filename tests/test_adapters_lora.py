@@ -58,7 +58,7 @@ def disturbed(pipeline: StableDiffusionPipeline, adapter: LoraAdapter) -> Diffus
     return policy
 
 
-def draw(pipeline: StableDiffusionPipeline) -> np.ndarray:
+def draw(pipeline: Any) -> np.ndarray:
     return draw_images(pipeline, ["a photo of sks dog on the beach"], [0], steps=2, guidance=7.5).astype(int)
 
 

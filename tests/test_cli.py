@@ -341,7 +341,7 @@ def test_settings_go_over_the_recipe(run: Command, command: list[str]) -> None:
         (["--critic.weight", "nan"], "critic.weight nan"),
         (["--critic.weight", "inf"], "critic.weight inf"),
         (["--objective.discount", "1.1"], "objective.discount 1.1 (0, 1]"),
-        (["--batch-size", "0"], "run.batch_size 0 greater than 0"),
+        (["--batch-size", "0"], "run.batch_size = 0 must be in [1,"),
         (["--data.captions", "false"], "data.captions --data.no-captions"),
         (["--seed", "-1"], "run.seed -1 [0, 2^63)"),
         (["--class-noun", ""], "class noun"),

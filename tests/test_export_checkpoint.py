@@ -16,11 +16,11 @@ from errors import raises
 from exports import make_export
 from jobs import Command
 from lookforward.exports.card import CARD
-from lookforward.exports.checkpoint import assumptions, require_layout, write_checkpoint
 from lookforward.exports.convert import convert
 from lookforward.exports.load import load_export
 from lookforward.exports.source import find_source
 from lookforward.models.families import FAMILIES
+from lookforward.models.families.single_file import assumptions, require_layout, write_checkpoint
 from lookforward.models.sampling import draw_images
 from tiny_sdxl import make_sdxl
 

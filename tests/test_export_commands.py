@@ -62,7 +62,7 @@ def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     }
 
 
-def drawn(pipeline: StableDiffusionPipeline, prompt: str) -> np.ndarray:
+def drawn(pipeline: Any, prompt: str) -> np.ndarray:
     return draw_images(pipeline, [prompt], [3], steps=2, guidance=3.0)[0].astype(int)
 
 

@@ -349,7 +349,7 @@ def test_like_says_where_the_model_is_another(run: Command, teapot: Path, lora: 
         (["{teapot}", "a", "--seeds", "1", "--count", "2"], "--seed and --count .*--seeds"),
         (["{teapot}", "--like", "no.png", "--seed", "0"], r"no\.png cannot be read"),
         (["{teapot}", "a", "--seeds", "1", "--seed", "0"], "--seed and --count .*--seeds"),
-        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 to -1 must be in"),
+        (["{teapot}", "a", "--seeds", "-1"], "seed = -1 must be in"),
         (["{teapot}", "a", "--count", "0"], "count = 0: generate at least one"),
         (["{teapot}", "a", "--resolution", "36"], "resolution = 36 does not fit this model: use a multiple of 8"),
         (["{teapot}", "a", "--steps", "0"], r"steps = 0 must be in \[1, 999\]"),

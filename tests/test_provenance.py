@@ -22,11 +22,13 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 ORIGIN = Origin(
     "image", model='a/"b" <é>\n', prompts=["a & 'b' \U0001f600"], seeds=[7], settings={"steps": 5}, run="dog"
 )
+NAMED: dict[str, Any] = {"subject.identifier": "zwx"}
 # Writers of pictures beside `save_image`: file, and what it writes
 OTHERS = {
     "src/lookforward/provenance/save.py": "the writer itself",
     "src/lookforward/exports/card.py": "a plot",
     "src/lookforward/report/plots.py": "plots",
+    "src/lookforward/assembly/auto_masks.py": "masks of photos",
     "src/lookforward/studio/charts.py": "plots",
     "src/lookforward/studio/masks.py": "a mask of a photo",
     "src/lookforward/studio/subjects.py": "a small copy of a photo",
@@ -101,7 +103,7 @@ def test_pillow_saves_a_generated_image_with_its_origin(tmp_path: Path) -> None:
 
 
 def test_images_from_python_and_their_copies_as_jpeg_say_how_they_were_drawn(tiny_model: Path, tmp_path: Path) -> None:
-    lora = make_export(tmp_path / "style", tiny_model, "lora", **{"subject.identifier": "zwx"})
+    lora = make_export(tmp_path / "style", tiny_model, "lora", **NAMED)
     image = load_personalized(lora).generate("a photo of zwx teapot", seed=3, steps=2, guidance=1.0)[0]
     image.save(tmp_path / "image.png")
     image.save(tmp_path / "image.jpg")

@@ -33,7 +33,7 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
     """A model whose checker flags everything."""
     folder = Path(shutil.copytree(tiny_model, tmp_path / "with-checker"))
     make_checker(-2).save_pretrained(folder / CHECKER)
-    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    sizes: dict[str, Any] = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPImageProcessor(**sizes).save_pretrained(folder / PROCESSOR)
     return folder
 

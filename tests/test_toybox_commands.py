@@ -134,7 +134,7 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
         ((*train, "unet"), "unet"),
         ((*train, "decoder"), "decoder"),
         ((*train, "clip", "--init", folder), "--init"),
-        (("toybox", "draw", "--folder", folder, "--count", "0"), "4"),
+        (("toybox", "draw", "--folder", folder, "--count", "0"), "--count 0"),
         (("toybox", "draw", "--folder", folder, "--workers", "0"), "1"),
         (("toybox", "check", "--weights", folder), "pipeline"),
         (("toybox", "check", "--images", "0"), "--images 0"),

@@ -18,6 +18,8 @@ from lookforward.provenance import watermark
 from lookforward.provenance.watermark import ENOUGH, MISSING, SMALLEST, VIEWS, detect, embed
 from lookforward_toybox.subjects import reference_photos
 
+NAMED: dict[str, Any] = {"subject.identifier": "zwx"}
+
 
 class Fake:
     """Stands for the package: it marks an image by one level of green more, and finds the bits where green is odd."""
@@ -33,7 +35,7 @@ class Fake:
 
     def encode(self, image: np.ndarray, method: str) -> np.ndarray:
         self.seen.append(image.shape[:2])
-        return image + np.uint8([0, 1, 0])
+        return image + np.array([0, 1, 0], np.uint8)
 
     def decode(self, image: np.ndarray, method: str) -> np.ndarray:
         self.seen.append(image.shape[:2])
@@ -56,7 +58,7 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def lora(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_export(tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", **{"subject.identifier": "zwx"})
+    return make_export(tmp_path_factory.mktemp("lora") / "style", tiny_model, "lora", **NAMED)
 
 
 def grey(*size: int) -> np.ndarray:
@@ -68,7 +70,7 @@ def grey(*size: int) -> np.ndarray:
 )
 def test_large_images_are_marked_by_a_smaller_copy(fake: Fake, size: tuple[int, int], network: tuple[int, int]) -> None:
     image = grey(*size)
-    assert (embed(image) == image + np.uint8([0, 1, 0])).all()
+    assert (embed(image) == image + np.array([0, 1, 0], np.uint8)).all()
     assert fake.seen == [network]
     assert (image == 100).all()
 

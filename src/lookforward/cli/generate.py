@@ -82,7 +82,9 @@ def generate(
         "resolution": _first(resolution, past and past.size, own["resolution"]),
     }
     check_size(pipeline, settings["resolution"])
-    checker = load_safety_checker(own["model"], pipeline.device) if safety_checker else None
+    checker = (
+        load_safety_checker(own["model"], pipeline.device, own.get("model_commit", "")) if safety_checker else None
+    )
     record = drawn_with(source, digest, others)
     print_notes((*repeats, *notes, *prompt_notes(pipeline, own, asked, settings["negative"] or "")))
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):

@@ -69,7 +69,8 @@ def train(
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     resolved = job.settings
     if job.run.finished:
-        print_notes(note for note in job.notes if note not in subject.notes)
+        known = (*subject.notes, *job.agreement.notes)  # which the run said when it began
+        print_notes(note for note in job.notes if note not in known)
         console.print(f"{folder} is already finished. Generate images with it: {_example(folder, resolved)}")
     elif dry_run:
         notes = check(resolved, subject, written, processes)

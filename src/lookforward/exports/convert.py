@@ -9,11 +9,11 @@ from lookforward.adapters.textual_inversion import file_name, write_single_words
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import SAMPLES, Card
-from lookforward.exports.checkpoint import LOADING, assumptions, holds_words, require_layout, write_checkpoint
 from lookforward.exports.merge import merge, merged_pipeline
 from lookforward.exports.source import Source
 from lookforward.exports.write import require_finite_weights, require_new
 from lookforward.models.families import FAMILIES
+from lookforward.models.families.single_file import LOADING, assumptions, holds_words, require_layout, write_checkpoint
 from lookforward.whole import whole_folder
 
 _REMEDY = "The export is intact: make room, or give another --output."

@@ -39,13 +39,15 @@ class SafetyChecker:
         return checked, sum(flags)
 
 
-def load_safety_checker(model: str, device: torch.device | str) -> SafetyChecker:
+def load_safety_checker(model: str, device: torch.device | str, revision: str = "") -> SafetyChecker:
     """The checker that comes with a base model. model: a folder, or a hub id whose files are fetched if need be.
+
+    revision: branch, tag or commit of a hub id; the main branch if empty.
 
     Raises:
         LookforwardError: the model has none (code "safety-checker-missing"), or it cannot be loaded.
     """
-    folder = None if bundle_of(model) else local_folder(model, _fetch)
+    folder = None if bundle_of(model) else local_folder(model, _fetch, revision)
     if folder is None or not all((folder / name).is_dir() for name in (CHECKER, PROCESSOR)):
         raise LookforwardError(
             f"{model} has no safety checker: leave out --safety-checker. Of the models, Stable Diffusion 1 has one.",
@@ -58,6 +60,7 @@ def load_safety_checker(model: str, device: torch.device | str) -> SafetyChecker
     return SafetyChecker(checker.to(device).eval(), CLIPImageProcessor.from_pretrained(str(folder / PROCESSOR)))
 
 
-def _fetch(name: str, found: ModelInfo | None) -> Path:
+def _fetch(name: str, found: ModelInfo | None, revision: str) -> Path:
     wanted = [f"{CHECKER}/config.json", f"{CHECKER}/model.safetensors", f"{PROCESSOR}/*.json", "model_index.json"]
-    return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=found is None))
+    here = found is None
+    return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted, local_files_only=here))

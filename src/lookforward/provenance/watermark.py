@@ -5,6 +5,7 @@ detection rates. RivaGAN: Zhang et al., 2019, "Robust Invisible Video Watermarki
 """
 
 import hashlib
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -118,8 +119,7 @@ def _reversed(pixels: Pixels) -> Pixels:
 def _library() -> Any:
     """The package with its networks loaded; None where something of it is missing."""
     try:
-        import imwatermark
-
+        imwatermark: Any = importlib.import_module("imwatermark")
         imwatermark.WatermarkEncoder.loadModel()
     except ImportError:  # also of a shared library that OpenCV or ONNX Runtime needs
         return None

@@ -40,7 +40,8 @@ class Tracking:
 
     def show(self, result: StepResult, measured: Mapping[str, float], run: Run) -> None:
         """Show what a step did, what was measured after it, and its sheet of samples, if there is one."""
-        tracker, step = self._tracker, result.step
+        tracker: Any = self._tracker
+        step = result.step
         if tracker is None:
             return
         shown = {f"train/{name}": value for name, value in result.terms.items()}
