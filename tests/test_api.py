@@ -49,7 +49,8 @@ def test_photos_in_a_personalised_model_out(
     folder = tmp_path / "run"
     assert teapot.run.folder == folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoints", "class-images.png", "export", "metrics.jsonl", "model.json", "photos.json", "samples", "settings.toml",
+        "checkpoints", "class-images.png", "export", "metrics.jsonl", "model.json", "photos.json", "samples",
+        "settings.toml",
     ]  # fmt: skip
 
     given = {**SETTINGS, "subject.photos": str(photos), "subject.class_noun": "teapot", "model.name": str(tiny_model)}

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from huggingface_hub import HfApi
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from errors import raises
 from jobs import Command
 from lookforward.exports.png import read_metadata
+from lookforward.models import safety
 from lookforward.models.safety import CHECKER, PROCESSOR, load_safety_checker
 
 
@@ -72,3 +74,17 @@ def test_a_model_without_one_is_refused(name: str, tiny_model: Path) -> None:
     model = str(tiny_model) if name == "tiny" else name
     with raises("safety-checker-missing", model):
         load_safety_checker(model, "cpu")
+
+
+def test_a_checker_on_the_hub_is_that_of_the_commit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def download(name: str, *, revision: str | None, **_: Any) -> str:
+        asked.append((name, revision))
+        return str(model)
+
+    monkeypatch.setattr(safety, "snapshot_download", download)
+    monkeypatch.setattr(HfApi, "model_info", lambda self, name, **_: object())
+    load_safety_checker("someone/model", "cpu", "abc123")
+    load_safety_checker("someone/model", "cpu")
+    assert asked == [("someone/model", "abc123"), ("someone/model", None)]
