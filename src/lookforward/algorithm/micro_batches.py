@@ -57,9 +57,8 @@ class StepDropout:
 
     def __init__(self, draw: Callable[[int, int], Tensor], processes: Processes = ALONE, photos: int = 1) -> None:
         self.draw, self.processes, self.photos = draw, processes, photos
-        self._groups: list[
-            int
-        ] = []  # of each act of the whole batch: how many kinds of samples, photos or class images
+        # Of each act of the whole batch: how many kinds of samples, photos or class images
+        self._groups: list[int] = []
         self._drawn: list[Tensor] = []
         self._photos, self._parts, self._part, self._calls = 0, 0, 0, 0
 

@@ -1,4 +1,4 @@
-"""The lines of RUN/metrics.jsonl: what one has, and what a user is told of those that cannot be read or are missing."""
+"""The lines of RUN/metrics.jsonl: its fields, and the notes on lines that are damaged or missing."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

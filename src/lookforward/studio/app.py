@@ -16,7 +16,7 @@ _MONO = ("ui-monospace", "Consolas", "monospace")
 
 
 def quiet_gradio(uploads: Path) -> Any:
-    """Gradio, told before it is imported to send nothing and to keep uploads in a folder of ours."""
+    """Gradio, imported with its analytics off and its uploads in a folder of ours."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
