@@ -14,6 +14,7 @@ from lookforward.algorithm.environment import act_on, require_finite
 from lookforward.algorithm.fused_updates import updating_in_backward
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
+from lookforward.core.sharding import whole
 from lookforward.core.types import Batch, Transition
 from lookforward.errors import is_out_of_memory, out_of_memory
 
@@ -87,7 +88,7 @@ def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
         part.backward()
     parameters = list(trainer.parameters.values())
     trainer.processes.average_gradients(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, trainer.max_grad_norm)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, trainer.max_grad_norm))
     require_finite(norm, "gradient", _REMEDY)
     try:
         trainer.optimizer.step()
