@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lookforward.config.recipe import load_settings
 from lookforward.core.sharding import gathered, is_sharded
 from lookforward.core.types import StepResult
 from lookforward.data.subjects import read_subject
+from tiny_families import TINY
 from two_processes import join, outcome
 
 STEPS = 3
@@ -69,4 +71,26 @@ def run_cases(index: int, port: int, photos: Path, folder: Path, names: list[str
         tensors, shares[name], _ = run_case(name, photos, processes)
         save_file(tensors, folder / f"{name}-{index}.safetensors")
     (folder / f"shares-{index}.json").write_text(json.dumps(shares))
+    leave_processes()
+
+
+def export_family(name: str, photos: Path, folder: Path, processes: Processes) -> None:
+    """One step on all weights of a family's pipeline, text encoders too, and its export."""
+    settings = load_settings("look-forward", COMMON | {"objective.prior_weight": 0.0, "run.shard": processes.shard})
+    components = build(settings, read_subject(photos, settings), TINY[name](), processes=processes)
+    for _ in train(components.trainer, 1):
+        pass
+    with components.shards.whole(processes.main) if components.shards else nullcontext():
+        if processes.main:
+            components.adapter.export(components.policy, folder)
+
+
+def export_families(index: int, port: int, photos: Path, folder: Path) -> None:
+    """In a process of its own."""
+    from lookforward.assembly.processes import join_processes, leave_processes
+
+    join(index, port)
+    processes = join_processes("cpu", shard=True)
+    for name in TINY:
+        export_family(name, photos, folder / name, processes)
     leave_processes()

@@ -70,18 +70,19 @@ class Shards:
 
 
 def shard(module: nn.Module, device: str) -> None:
-    """Shard a module in place: each of its blocks by itself, since one at a time is whole, and then the rest.
-
-    Which layers are blocks is what diffusers and transformers say of a model that is split over devices.
-    """
+    """Shard a module in place: each of its blocks by itself, since one at a time is whole, and then the rest."""
     from torch.distributed.device_mesh import init_device_mesh  # here, since they take a second
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    names = {name for one in module.modules() for name in getattr(one, "_no_split_modules", None) or ()}
-    blocks = [one for one in module.modules() if type(one).__name__ in names and one is not module]
-    for one in [*reversed(blocks), module]:  # a block within another one first
+    for one in [*reversed(blocks(module)), module]:  # a block within another one first
         fully_shard(one, mesh=mesh, reshard_after_forward=True)
+
+
+def blocks(module: nn.Module) -> list[nn.Module]:
+    """The layers of a model that stay on one device when it is split over several, as its class names them."""
+    names = {name for one in module.modules() for name in getattr(one, "_no_split_modules", None) or ()}
+    return [one for one in module.modules() if type(one).__name__ in names and one is not module]
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
