@@ -74,10 +74,19 @@ def run_cases(index: int, port: int, photos: Path, folder: Path, names: list[str
     leave_processes()
 
 
-def export_family(name: str, photos: Path, folder: Path, processes: Processes) -> None:
-    """One step on all weights of a family's pipeline, text encoders too, and its export."""
-    settings = load_settings("look-forward", COMMON | {"objective.prior_weight": 0.0, "run.shard": processes.shard})
-    components = build(settings, read_subject(photos, settings), TINY[name](), processes=processes)
+EXPORTS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in TINY} | {
+    "lora": ("sd", {"adapter.name": "lora"}),
+    "lora-bf16": ("sd", {"adapter.name": "lora", "model.weights": "bf16", "model.precision": "bf16"}),
+}
+
+
+def export_one(name: str, photos: Path, model: Path, folder: Path, processes: Processes) -> None:
+    """One step on what an adapter trains in a family's pipeline, text encoders too, and its export."""
+    family, more = EXPORTS[name]
+    asked = {"objective.prior_weight": 0.0, "run.shard": processes.shard, "model.name": str(model)}
+    settings = load_settings("look-forward", COMMON | asked | more)
+    pipeline = TINY[family]() if not more else None
+    components = build(settings, read_subject(photos, settings), pipeline, processes=processes)
     for _ in train(components.trainer, 1):
         pass
     with components.shards.whole(processes.main) if components.shards else nullcontext():
@@ -85,12 +94,12 @@ def export_family(name: str, photos: Path, folder: Path, processes: Processes) -
             components.adapter.export(components.policy, folder)
 
 
-def export_families(index: int, port: int, photos: Path, folder: Path) -> None:
+def export_all(index: int, port: int, photos: Path, model: Path, folder: Path) -> None:
     """In a process of its own."""
     from lookforward.assembly.processes import join_processes, leave_processes
 
     join(index, port)
     processes = join_processes("cpu", shard=True)
-    for name in TINY:
-        export_family(name, photos, folder / name, processes)
+    for name in EXPORTS:
+        export_one(name, photos, model, folder / name, processes)
     leave_processes()

@@ -19,9 +19,8 @@ from lookforward.cli import main
 from lookforward.config.recipe import load_settings
 from lookforward.exports.load import read_manifest
 from lookforward.runs.step_choice import read_evaluations
-from sharded import CASES, export_families, export_family, run_case, run_cases
+from sharded import CASES, EXPORTS, export_all, export_one, run_case, run_cases
 from test_processes import words
-from tiny_families import TINY
 from two_processes import both, codes, command
 
 QUICK = "look-forward"
@@ -104,22 +103,22 @@ def test_a_run_resumes_with_shared_weights_to_the_same_bits_and_without_to_round
 
 @pytest.mark.slow
 def test_every_family_shares_its_weights_and_exports_them_whole(
-    context: ForkServerContext, photos: Path, tmp_path: Path
+    context: ForkServerContext, photos: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
-    assert codes(both(context, export_families, photos, two)) == [0, 0]
-    for name in TINY:
-        export_family(name, photos, one / name, Processes())
+    assert codes(both(context, export_all, photos, tiny_model, two)) == [0, 0]
+    for name in EXPORTS:
+        export_one(name, photos, tiny_model, one / name, Processes())
         files = {path.relative_to(one) for path in (one / name).rglob("*") if path.is_file()}
         assert files == {path.relative_to(two) for path in (two / name).rglob("*") if path.is_file()}
         for path in files:
             if path.suffix == ".safetensors":
                 ours, theirs = load_file(two / path), load_file(one / path)
-                assert ours.keys() == theirs.keys()
-                for key, value in theirs.items():
-                    # Adam's first step goes by a gradient's sign, also where that is rounding alone
-                    near = (ours[key] - value).abs() < 1e-6
-                    assert near.double().mean() > 0.9 or key.endswith("k_proj.bias"), (path, key)
+                assert {key: value.dtype for key, value in ours.items()} == {k: v.dtype for k, v in theirs.items()}
+                # Adam's first step, of 1e-4, goes by a gradient's sign, also where that is rounding alone
+                apart = torch.cat([(ours[key] - value).abs().flatten() for key, value in theirs.items()])
+                assert (apart < 1e-5).double().mean() > 0.95, path
+                assert apart.max() < 3e-4, path
             elif path.suffix == ".json":
                 assert (two / path).read_text() == (one / path).read_text(), path
 
