@@ -43,9 +43,8 @@ class Record:
 def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Path:
     """Write the trainer's state to a folder in `folder`, and delete all but the newest checkpoints there.
 
-    Sharded weights are written whole, by the main process; all processes that share them must call it.
-
-    model_hash: of the model that was untouched when the run began, "" where unknown.
+    model_hash: of the model that was untouched when the run began, "" where unknown. Processes that share weights all
+    call it, and the main one writes them whole.
 
     Raises:
         LookforwardError: the disk is full or cannot be written, or the state is not finite; earlier checkpoints stay as
@@ -243,11 +242,10 @@ def _check_moments(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor])
 
 def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
     state: dict[int, Any] = {}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for key, tensor in flat.items():
+    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
+    for key, value in flat.items():
         index, *outer, name = key.split("/")
-        of = parameters[int(index)]
-        value = share(tensor, of) if tensor.shape == of.shape else tensor
+        value = share(value, of) if value.shape == (of := parameters[int(index)]).shape else value
         inner = state.setdefault(int(index), {})
         for one in outer:
             inner = inner.setdefault(one, {})
