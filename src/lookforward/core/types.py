@@ -114,6 +114,8 @@ class Transition:
     mask: (b, 1, h, w), how much each latent of the reference photo counts, 1 in the mean; None: all alike.
     subject: (b,) int64, which of the run's subjects each sample shows; None: there is one.
     image: (b, 3, H, W) in [0, 1], x_0_hat decoded. None unless a reward needs it.
+    known: (b, c, h, w), the untouched model's output in the same state, where a loss compares with it.
+    preferred: as in `Batch`.
     """
 
     state: State
@@ -129,6 +131,8 @@ class Transition:
     image: Tensor | None = None
     mask: Tensor | None = None
     subject: Tensor | None = None
+    known: Tensor | None = None
+    preferred: Tensor | None = None
 
     def masked(self, error: Tensor) -> Tensor:
         """An elementwise error (b, c, h, w), each latent by how much it counts."""
@@ -170,7 +174,8 @@ class Batch:
     x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; class_images: as many of those, or None.
     plain_prompts: the prompts without the identifier. photo: (b, 3, H, W) in [0, 1], what x_0 was encoded from.
     mask, subject: as in `Transition`. sizes: (b, 4), the original height and width of each photo, and top and left of
-    its crop in the resized photo, all in pixels; None if the model is not shown them.
+    its crop in the resized photo, all in pixels; None if the model is not shown them. preferred: (b,) in [0, 1], of
+    drawn images the probability that a photo is preferred to them.
     """
 
     x_0: Tensor
@@ -183,6 +188,7 @@ class Batch:
     mask: Tensor | None = None
     subject: Tensor | None = None
     sizes: Tensor | None = None
+    preferred: Tensor | None = None
 
 
 @dataclass(frozen=True)
