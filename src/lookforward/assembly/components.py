@@ -145,11 +145,13 @@ def build(
     compared = settings.objective.dco > 0 or preserved == "preference"
     untouched = Untouched(policy, parameters) if preserved == "output" or compared else None
     of_class = remembered.prompts if remembered else references.all_plain_prompts if untouched else ()
-    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1 or settings.run.auto_batch:
+    several = len(set(references.all_prompts)) > 1 or preserved == "preference"
+    if several or settings.run.accumulate > 1 or settings.run.auto_batch:
         # Micro-batches encode fewer at once
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
-        untouched.prepare([*of_class, *references.all_plain_prompts, *references.all_prompts])
+        own = (*references.all_plain_prompts, *references.all_prompts) if compared else ()
+        untouched.prepare([*of_class, *own])
     accumulate = settings.run.accumulate if baseline is None else 1
     environment = build_environment(settings, pipeline, reference_photos(subject, policy), processes)
     trainer = Trainer(

@@ -29,7 +29,7 @@ _PROMPTS = 8  # as many as in the paper
 
 
 def build_drawn_images(settings: Settings, subject: Subject, policy: DiffusionPolicy, photos: Tensor) -> ClassImages:
-    """Images that the untouched model draws, `objective.preference_images` for each of eight prompts.
+    """Images that the untouched model draws, `objective.preference_images` for each of up to eight prompts.
 
     photos: (k, 3, h, w) in [0, 1], of the subject.
 

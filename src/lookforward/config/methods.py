@@ -57,9 +57,7 @@ class ObjectiveSettings:
         "identifier; preference: RPO's loss in its place, which prefers photos to images that the base model draws.",
         only_with=("objective.prior_weight", "(0, inf)"),
     )
-    preference_beta: float = setting(
-        1.0, "β of RPO, how sharply it prefers.", "(0, 1000000]", only_with=_PREFERENCE
-    )
+    preference_beta: float = setting(1.0, "β of RPO, how sharply it prefers.", "(0, 1000000]", only_with=_PREFERENCE)
     preference_identity: float = setting(
         0.0,
         "λ of RPO's reward for labels: weight of likeness to the photos; text alignment has the rest.",
