@@ -56,8 +56,6 @@ class Ranks:
         """A hook before the denoiser's forward pass."""
         timestep = torch.as_tensor(given["timestep"] if "timestep" in given else args[1]).reshape(-1)
         ranks = ranks_at(self.share(timestep.float()), self.rank, self.least, self.power)
-        if (ranks == ranks[0]).all():  # as in sampling, whatever a layer makes of the batch
-            ranks = ranks[:1]
         self.mask = (torch.arange(self.rank, device=ranks.device) < ranks[:, None]).float()  # (b or 1, r)
 
     def remembered(self, checkpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +79,13 @@ class Ranks:
 class RankedChange(nn.Module):
     """ΔW(s) of one layer, which adds ΔW(s) x to its output. Factors by name: q (r, n), scale (r,), p (m, r)."""
 
+    q: Tensor
+    scale: Tensor
+    p: Tensor
+    q_0: Tensor
+    scale_0: Tensor
+    p_0: Tensor
+
     def __init__(self, ranks: Ranks, factors: dict[str, Tensor], start: dict[str, Tensor], strength: float) -> None:
         super().__init__()
         self.ranks, self.strength = ranks, strength
@@ -95,7 +100,7 @@ class RankedChange(nn.Module):
             self.to(x.device)
         mask = self.ranks.mask[:, : len(self.scale)].to(x.device)
         if len(mask) not in (1, len(x)):
-            raise ValueError(f"a layer sees {len(x)} rows of {len(mask)} samples, whose ranks differ")
+            raise ValueError(f"a layer sees {len(x)} rows of {len(mask)} samples, each of which has a rank")
         mask = mask.reshape(len(mask), *(1,) * (x.ndim - 2), mask.shape[1])
         x = x.to(self.q.dtype)
         change = linear(linear(x, self.q) * (self.scale * mask), self.p)
@@ -129,7 +134,9 @@ class TLoraAdapter:
         found = _linears(policy.denoiser, find_layers(policy, False, self.layers)[part])
         self._changes = {}
         for name, (outputs, inputs) in found.items():
-            start = {one: value.to(policy.device) for one, value in orthogonal(random, inputs, outputs, self.rank).items()}
+            start = {
+                one: value.to(policy.device) for one, value in orthogonal(random, inputs, outputs, self.rank).items()
+            }
             self._changes[name] = RankedChange(ranks, start, start, 1.0)
         self._hooks = _put(policy.denoiser, ranks, self._changes)
         return {f"{part}.{layer}.{name}": getattr(one, name)

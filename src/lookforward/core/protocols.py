@@ -149,7 +149,7 @@ class Family(Protocol):
         ...
 
     def noise_share(self, timestep: Tensor) -> Tensor:
-        """How noisy a state is, in [0, 1], from the timestep that `denoise` and the pipeline give the denoiser: (b,)."""
+        """How noisy a state is, in [0, 1], from the timestep that the denoiser is called with: (b,) or () each."""
         ...
 
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
