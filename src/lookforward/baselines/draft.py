@@ -93,7 +93,7 @@ class Draft:
             final_transition(policy, end, start), remedy
         )  # (b,) or (b n,)
         loss = -reward.mean()  # rewards rise, losses fall
-        yield iter([(loss, metrics | {"loss": loss.item()})])
+        yield iter([(loss, metrics | {"loss": loss.detach()})])
 
 
 def _denoise_again(

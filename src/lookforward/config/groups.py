@@ -192,3 +192,6 @@ class RunSettings:
     report_to: Literal["none", "tensorboard", "wandb"] = setting(
         "none", "Show metrics, measurements and samples in this program too.", **_WHEN_ONLY
     )
+    plain: bool = setting(
+        False, "Without PyTorch's fused optimizer: slower, and equal to the last bit to runs of earlier versions."
+    )
