@@ -45,9 +45,7 @@ class BaselineStep:
         return read(metrics)
 
 
-def _with_prior(
-    trainer: Trainer, parts: Iterable[tuple[Tensor, Metrics]], metrics: Metrics
-) -> Iterator[Tensor]:
+def _with_prior(trainer: Trainer, parts: Iterable[tuple[Tensor, Metrics]], metrics: Metrics) -> Iterator[Tensor]:
     """The parts of a loss, the first with prior preservation added; sums their metrics up in `metrics`."""
     for i, (loss, of_part) in enumerate(parts):
         of_part = dict(of_part)

@@ -193,5 +193,6 @@ class RunSettings:
         "none", "Show metrics, measurements and samples in this program too.", **_WHEN_ONLY
     )
     plain: bool = setting(
-        False, "Without PyTorch's fused optimizer: slower, and equal to the last bit to runs of earlier versions."
+        False,
+        "Use PyTorch's loop over tensors instead of its fused AdamW: slower, with the results of earlier versions.",
     )
