@@ -9,11 +9,12 @@ from lookforward.adapters.specs import (
     NETI,
     P_PLUS,
     PIVOTAL,
+    T_LORA,
     TEXTUAL_INVERSION,
 )
 from lookforward.core.specs import AdapterSpec, installed
 
 ADAPTERS: tuple[AdapterSpec, ...] = (
-    FULL, LORA, DORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI,
+    FULL, LORA, DORA, T_LORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI,
     *installed("lookforward.adapters"),
 )  # fmt: skip
