@@ -21,7 +21,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-RECIPES = ("dreambooth", "look-forward", "dino", "look-forward+dino", "text", "released", "state-action", "best")
+RECIPES = (
+    "dreambooth", "look-forward", "dino", "look-forward+dino", "text", "released", "state-action", "best",
+    "dreambooth-output", "dco", "rpo", "t-lora",
+)  # fmt: skip
 READS = ("item", "tolist", "cpu", "__bool__", "__float__", "__int__", "__index__")
 
 
