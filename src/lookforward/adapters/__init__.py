@@ -4,6 +4,7 @@ from lookforward.adapters.peft_specs import LOHA, LOKR, OFT
 from lookforward.adapters.specs import (
     CUSTOM_DIFFUSION,
     DORA,
+    ELITE,
     FULL,
     LORA,
     NETI,
@@ -14,6 +15,6 @@ from lookforward.adapters.specs import (
 from lookforward.core.specs import AdapterSpec, installed
 
 ADAPTERS: tuple[AdapterSpec, ...] = (
-    FULL, LORA, DORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI,
+    FULL, LORA, DORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI, ELITE,
     *installed("lookforward.adapters"),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.unused import unused_settings
+from lookforward.assembly.start import check_start
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
@@ -44,7 +45,7 @@ def check_run(
         LookforwardError: settings, subject and model do not fit each other; the message names the remedy.
     """
     notes: list[str] = []
-    learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
+    learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word or bool(settings.adapter.encoder)
     notes += [note for one in subject.together for note in one.notes]
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)
@@ -63,6 +64,8 @@ def check_run(
     if settings.objective.decoder:
         load_decoder(settings.objective.decoder)
     adapter = build_adapter(settings, torch.Generator(), policy.family)
+    if settings.adapter.encoder:
+        adapter = check_start(settings, policy) or adapter
     if settings.data.caption_dropout and find_spec(ADAPTERS, settings.adapter.name, "adapter").only_words:
         raise LookforwardError(
             f"Adapter {settings.adapter.name!r} learns nothing from an empty prompt, since a word is all that it "
