@@ -144,8 +144,9 @@ class PhotoPromptPipeline(StableDiffusionPipeline):
         for name in subjects:
             if (word := tensors.get(f"word.{name}")) is not None:
                 rows = torch.lerp(tensors[f"initial.{name}"], word, strength)
-                with torch.random.fork_rng(devices=[]):  # transformers draws new rows before they are set
-                    self.load_textual_inversion(rows, token=name)
+                with torch.random.fork_rng(devices=[]):  # transformers draws new rows, which are set at once
+                    self.text_encoder.resize_token_embeddings(len(self.tokenizer) + 1, mean_resizing=False)
+                self.load_textual_inversion(rows, token=name)
         if f"details.{subjects[0]}" in tensors:
             projections = DetailProjections(layers, width)
             own = {name.removeprefix("projections."): one for name, one in tensors.items() if "projections." in name}
