@@ -133,7 +133,10 @@ def test_a_stage_resumes_to_the_bit(
 def test_captions_of_the_world_name_the_subject_once_and_say_no_more_of_it(world: Path) -> None:
     facts = {"class_noun": "vase", "colour": "red", "pattern": "banded"}
     caption = "a photo of a shiny red striped vase with a blue star on it on the beach"
-    assert of_subject([caption], facts) == ["a photo of a shiny {} vase on the beach", "a photo of a shiny {} on the beach"]
+    assert of_subject([caption], facts) == [
+        "a photo of a shiny {} vase on the beach",
+        "a photo of a shiny {} on the beach",
+    ]
     with pytest.raises(ValueError, match="vase"):
         of_subject(["a photo of a dog"], facts)
     data = open_world(world)
@@ -240,11 +243,13 @@ def test_a_run_from_an_encoder_is_exported_loaded_and_resumed(
     images = []
     for name in ("whole", "parts"):
         folder = tmp_path / name
+        model = None
         for steps in (2, 4) if name == "parts" else (4,):
             model = personalize(
                 photos, "teapot", output=folder, recipe="look-forward", start_from=str(encoder),
                 settings=settings | {"run.steps": steps},
             )  # fmt: skip
+        assert model is not None
         images.append(np.asarray(load_personalized(folder).generate("a photo of {} in the snow", steps=2)[0]))
         assert (images[-1] == np.asarray(model.generate("a photo of {} in the snow", steps=2)[0])).all()
     assert (images[0] == images[1]).all()

@@ -155,12 +155,13 @@ def prompt_of(words: tuple[Word, ...], start: Start) -> PhotoPrompt | None:
 def _fresh(policy: DiffusionPolicy, words: tuple[Word, ...], seed: int) -> Start:
     """Words as they are, and details at random, whose values W_v are zero."""
     table = _table(policy)
-    width, spread = table.base.weight.shape[1], table.base.weight.std()  # pyright: ignore
+    weight: Any = table.base.weight
+    width, spread = weight.shape[1], weight.std()
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projections = DetailProjections.of(policy.denoiser, width)  # pyright: ignore
-    details = tuple(torch.randn(DETAILS, width, generator=generator) * spread.cpu() for _ in words)  # pyright: ignore
+        projections = DetailProjections.of(policy.denoiser, width)
+    details = tuple(torch.randn(DETAILS, width, generator=generator).to(spread) * spread for _ in words)
     return Start(tuple(rows[0].detach() for rows in table.rows), details, projections)
 
 

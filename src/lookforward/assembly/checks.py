@@ -12,8 +12,8 @@ from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
-from lookforward.assembly.unused import unused_settings
 from lookforward.assembly.start import check_start
+from lookforward.assembly.unused import unused_settings
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction

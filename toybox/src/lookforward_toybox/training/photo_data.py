@@ -1,4 +1,4 @@
-"""What the photo encoder learns from: pictures of subjects, captions with {} for the subject, and which belong together.
+"""What the photo encoder learns from: pictures, captions with {} for the subject, and which show the same one.
 
 Toybox's world as `lookforward toybox draw` writes it, or a folder of photos, from which the same files are made.
 """
