@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lookforward.algorithm.comparison import dco_loss, preference_loss
 from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.micro_batches import InParts, decoding_in_parts, split
 from lookforward.algorithm.returns import compute_target
@@ -75,9 +76,16 @@ def policy_loss(
         q, rewards = environment.reward_with_metrics(transition, _NO_GRADIENT)
         metrics |= rewards
     reconstruction = trainer.error(transition)  # Eq. 1
-    loss = objective.reconstruction_weight * reconstruction
     metrics["noise_loss"] = reconstruction.item()
-    if class_transition is not None:
+    if objective.dco:
+        reconstruction, compared = dco_loss(trainer, transition)
+        metrics |= compared
+    loss = objective.reconstruction_weight * reconstruction
+    if class_transition is not None and objective.preference:
+        preference, compared = preference_loss(trainer, transition, class_transition)
+        loss = loss + objective.prior_weight * preference
+        metrics |= compared
+    elif class_transition is not None:
         prior = trainer.error(class_transition)  # prior preservation
         loss = loss + objective.prior_weight * prior
         metrics["prior_loss"] = prior.item()

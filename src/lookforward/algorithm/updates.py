@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from lookforward.algorithm.comparison import with_known
 from lookforward.algorithm.environment import act_on, require_finite
 from lookforward.algorithm.fused_updates import updating_in_backward
 from lookforward.algorithm.processes import ALONE, Processes
@@ -30,7 +31,7 @@ def act_with_prompts(trainer: Trainer, batch: Batch, part: int = 0) -> tuple[Tra
     if trainer.untouched is not None and class_transition is not None:  # the class as the model knew it
         known = trainer.untouched.act(class_transition.state, batch.plain_prompts)
         class_transition = replace(class_transition, target=known)
-    return transition, class_transition
+    return with_known(trainer, batch, transition, class_transition)
 
 
 @torch.no_grad()
