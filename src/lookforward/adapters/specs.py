@@ -68,6 +68,26 @@ LORA = AdapterSpec(
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
 
+T_LORA = AdapterSpec(
+    name="t-lora",
+    label="T-LoRA",
+    help="a T-LoRA: a LoRA whose rank falls with the noise",
+    build=late("t_lora", "build_t_lora"),
+    usage=lambda *_: ["from lookforward.adapters.t_lora import load_t_lora", 'load_t_lora(pipeline, "FOLDER")'],
+    load=late("t_lora", "load_t_lora"),
+    unmergeable="its rank depends on the timestep",
+    defaults={  # the authors' for SDXL
+        "adapter": {"train_text_encoder": False, "rank": 64},
+        "optimizer": {"learning_rate": 1e-4, "weight_decay": 1e-4},
+        "run": {"steps": 800},
+        "family": {
+            "toybox": {"adapter": {"rank": 16}, "optimizer": {"learning_rate": 2e-3}, "run": {"steps": 300}},
+        },
+    },
+    settings=("adapter.rank", "adapter.min_rank", "adapter.rank_power", "adapter.layers"),
+    frozen=frozenset({"denoiser", "text encoders"}),
+)
+
 
 _load_words = late("textual_inversion", "usage")
 
@@ -219,29 +239,4 @@ NETI = replace(
         "family": {"toybox": {"optimizer": {"learning_rate": 3e-3}, "run": {"steps": 300, "batch_size": 4}}},
     },
     settings=("adapter.initial_word", "adapter.neti_width", "adapter.neti_bypass", "adapter.neti_dropout"),
-)
-
-ELITE = AdapterSpec(
-    name="elite",
-    label="ELITE",
-    help="ELITE: a word, and details of the photos that the cross-attentions read beside it",
-    build=late("elite", "build_elite"),
-    usage=lambda *_: ['pipeline.load_photo_prompt("FOLDER")'],
-    pipeline_options='custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True',
-    load=late("elite", "load_photo_prompt"),
-    unmergeable="it changes how the attention layers read the prompt",
-    defaults={
-        "subject": {"identifier": "<sks>"},
-        "objective": {"prior_weight": 0.0},  # prompts without the word are drawn as before
-        "adapter": {"train_text_encoder": False},
-        "optimizer": {"learning_rate": 1e-3},
-        "run": {"steps": 300},
-        "family": {"toybox": {"optimizer": {"learning_rate": 3e-3}}},
-    },
-    settings=("adapter.initial_word",),
-    learns_word=True,
-    replaces=True,
-    needs=frozenset({"cross-attention", "learned-words", "one-text-encoder"}),
-    dpok=False,
-    frozen=frozenset({"denoiser"}),
 )

@@ -66,12 +66,14 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
 
 
 def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
-    """What adds the words of a run whose adapter does not; None if it does.
+    """What adds the words of a run that starts from an encoder, if its adapter does not; else None.
 
     Raises:
         LookforwardError: the adapter, the model or a setting has no place for what an encoder gives; or the encoder is
             missing, damaged or of another model.
     """
+    if not settings.adapter.encoder:
+        return None
     require_encodable(policy.family)
     spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
     if spec in (P_PLUS, NETI):

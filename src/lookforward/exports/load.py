@@ -8,7 +8,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.specs import ELITE
+from lookforward.adapters.photo_specs import ELITE
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
