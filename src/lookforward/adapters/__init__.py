@@ -1,4 +1,4 @@
-"""What can be trained: the specs in `specs.py`, `peft_specs.py` and `photo_specs.py`, for each its code in the file of its name."""
+"""What can be trained: the specs in `specs.py`, `peft_specs.py` and `photo_specs.py`, each with code in its own file."""
 
 from lookforward.adapters.peft_specs import LOHA, LOKR, OFT
 from lookforward.adapters.photo_specs import ELITE

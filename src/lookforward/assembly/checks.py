@@ -44,10 +44,9 @@ def check_run(
     Raises:
         LookforwardError: settings, subject and model do not fit each other; the message names the remedy.
     """
-    notes: list[str] = []
     spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
     learned = spec.learns_word or bool(settings.adapter.encoder)
-    notes += [note for one in subject.together for note in one.notes]
+    notes = [note for one in subject.together for note in one.notes]
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)
     check_reward(settings)
