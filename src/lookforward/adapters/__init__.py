@@ -1,4 +1,4 @@
-"""What can be trained: the specs in `specs.py`, `peft_specs.py` and `photo_specs.py`, each with code in its own file."""
+"""What can be trained: the specs in `specs.py`, `peft_specs.py` and `photo_specs.py`, the code in a file each."""
 
 from lookforward.adapters.peft_specs import LOHA, LOKR, OFT
 from lookforward.adapters.photo_specs import ELITE
