@@ -69,7 +69,7 @@ class Bundle(Protocol):
         ...
 
     def comparisons(self) -> Mapping[str, Callable[..., None]]:
-        """The commands that compare methods on its subjects: compare, ablate and demo."""
+        """Commands of the main program that need its world or its training: compare, ablate, demo, pretrain-encoder."""
         ...
 
     def commands(self) -> Mapping[str, Callable[..., None]]:

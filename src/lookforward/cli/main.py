@@ -33,6 +33,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "report": "report",
     "studio": "studio",
     "demo": TOYBOX,
+    "pretrain-encoder": TOYBOX,
 }
 COMMAND_GROUPS = {  # of commands, with a line about each and the module of each command
     "study": (
@@ -140,7 +141,7 @@ def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
         lines["toybox"] = "The bundled model: photos of its subjects, measurements, training."
     print(f"usage: {prog} COMMAND …\n\nPersonalise a text-to-image model with a few photos of your subject.\n")
     for name, line in lines.items():
-        print(f"  {name:10} {line}")
+        print(f"  {name:16} {line}")
     print(f"\n`{prog} COMMAND --help` lists the options of a command; `lookforward --version` prints the version.")
 
 
