@@ -138,7 +138,7 @@ class Trainer:
         if any(map(is_sharded, weights)):
             return whole(torch.nn.utils.get_total_norm(weights)).item()
         norms = torch._foreach_norm(weights)
-        return torch.stack([norm.double().to(norms[0].device) for norm in norms]).norm().item() if norms else 0.0
+        return torch.stack([norm.to(norms[0].device) for norm in norms]).double().norm().item() if norms else 0.0
 
     def draw(self, examples: Examples | Buckets, generator: torch.Generator, count: int | None = None) -> Batch:
         """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""
