@@ -15,6 +15,7 @@ from lookforward.assembly.environment import check_reward, find_reward, load_dec
 from lookforward.assembly.start import check_start
 from lookforward.assembly.unused import unused_settings
 from lookforward.bundle import TOYBOX
+from lookforward.config.recipe import is_ip_adapter
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
@@ -45,7 +46,7 @@ def check_run(
         LookforwardError: settings, subject and model do not fit each other; the message names the remedy.
     """
     spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
-    learned = spec.learns_word or bool(settings.adapter.encoder)
+    learned = spec.learns_word or bool(settings.adapter.encoder and not is_ip_adapter(settings.adapter.encoder))
     notes = [note for one in subject.together for note in one.notes]
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)
