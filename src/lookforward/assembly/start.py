@@ -71,6 +71,11 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
     return StartedAdapter(adapter, words_of(settings), start, learns)
 
 
+def writes_words(settings: Settings) -> bool:
+    """Whether a run starts from an encoder that writes a word for its subjects."""
+    return bool(settings.adapter.encoder) and not is_ip_adapter(settings.adapter.encoder)
+
+
 def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
     """What adds the words of a run that starts from an encoder, if its adapter does not; else None.
 

@@ -106,7 +106,7 @@ def forget_photos(pipeline: Any) -> None:
 
 
 def drawn_with_photos(pipeline: Any, guidance: float) -> dict[str, Any]:
-    """What the pipeline's call is given beside the prompt: without the prompt, guidance leads away from no photo too."""
+    """What the pipeline's call is given beside the prompt; guidance leads away from no prompt and no photo."""
     shown = getattr(pipeline, "shown_embeddings", None)
     if shown is None:
         return {}
