@@ -88,10 +88,11 @@ def find_bundle() -> Bundle | None:
     return bundle
 
 
-def comparisons_file() -> Path | None:
-    """The source of the commands of `Bundle.comparisons`, which takes long to import; None without the bundle."""
+def command_files() -> list[Path]:
+    """Sources of the commands of `Bundle.comparisons`, which take long to import; none without the bundle."""
     found = find_spec("lookforward_toybox")
-    return Path(found.origin).parent / "comparisons" / "commands.py" if found and found.origin else None
+    folder = Path(found.origin).parent if found and found.origin else None
+    return [] if folder is None else [folder / "comparisons" / "commands.py", *sorted(folder.glob("*_command.py"))]
 
 
 def require_bundle() -> Bundle:
