@@ -88,11 +88,13 @@ def find_bundle() -> Bundle | None:
     return bundle
 
 
-def command_files() -> list[Path]:
-    """Sources of the commands of `Bundle.comparisons`, which take long to import; none without the bundle."""
+def command_files() -> tuple[Path, ...]:
+    """The sources of the commands of `Bundle.comparisons`, which take long to import; none without the bundle."""
     found = find_spec("lookforward_toybox")
-    folder = Path(found.origin).parent if found and found.origin else None
-    return [] if folder is None else [folder / "comparisons" / "commands.py", *sorted(folder.glob("*_command.py"))]
+    if not found or not found.origin:
+        return ()
+    folder = Path(found.origin).parent
+    return folder / "comparisons" / "commands.py", folder / "encoder_command.py"
 
 
 def require_bundle() -> Bundle:

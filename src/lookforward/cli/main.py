@@ -147,13 +147,12 @@ def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
 
 def summary(name: str, command: str | Command) -> str:
     """The first line of a command's help. It is read from the source where importing the module would take longer."""
-    if isinstance(command, str):
-        files = command_files() if command == TOYBOX else [Path(__file__).parent / f"{command}.py"]
-        for node in (node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body):
-            if isinstance(node, ast.FunctionDef) and node.name == name.replace("-", "_"):
-                return (ast.get_docstring(node) or "").split("\n")[0]
-        command = find_command(name)
-    return (command.__doc__ or "").strip().split("\n")[0]
+    if not isinstance(command, str):
+        return (command.__doc__ or "").strip().split("\n")[0]
+    files = command_files() if command == TOYBOX else (Path(__file__).parent / f"{command}.py",)
+    nodes = (node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body)
+    function = next(x for x in nodes if isinstance(x, ast.FunctionDef) and x.name == name.replace("-", "_"))
+    return (ast.get_docstring(function) or "").split("\n")[0]
 
 
 def _require_shareable(words: Sequence[str]) -> None:
