@@ -21,7 +21,7 @@ class Examples:
     latents were encoded from, for rewards that compare with them. masks: (n, 1, h, w), how much each latent counts,
     1 in the mean of each image. subjects: (n,) int64, which of several subjects each shows. more_prompts: of each image
     further pairs of prompt and plain prompt; each draw takes one of all. dropout: share of draws whose prompt is empty.
-    sizes: (n, 4), as in `Batch`.
+    sizes: (n, 4), preferred: (n,), as in `Batch`.
     """
 
     latents: CachedLatents
@@ -33,6 +33,7 @@ class Examples:
     more_prompts: tuple[tuple[tuple[str, str], ...], ...] = ()
     dropout: float = 0.0
     sizes: Tensor | None = None
+    preferred: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless there is a prompt for each image."""
@@ -62,9 +63,8 @@ class Examples:
         x_0 = self.latents.sample(index, generator)
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
         timestep = path.sample(count, generator)
-        photo, mask, subject, sizes = (
-            None if x is None else x[index.to(x.device)] for x in (self.photos, self.masks, self.subjects, self.sizes)
-        )
+        about = (self.photos, self.masks, self.subjects, self.sizes, self.preferred)
+        photo, mask, subject, sizes, preferred = (None if x is None else x[index.to(x.device)] for x in about)
         prompts, plain_prompts = self._draw_prompts(index.tolist(), generator)
         return Batch(
             x_0,
@@ -76,6 +76,7 @@ class Examples:
             mask=mask,
             subject=subject,
             sizes=sizes,
+            preferred=preferred,
         )
 
     def _draw_prompts(self, chosen: list[int], generator: torch.Generator) -> tuple[tuple[str, ...], tuple[str, ...]]:

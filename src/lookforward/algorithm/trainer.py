@@ -36,6 +36,8 @@ class Objective:
     discount: γ in (0, 1], by which Q, or the reward itself, counts γ^t at timestep t, each sample by its own t: the
         released code's. 1 if the returns themselves are discounted, as in the paper.
     min_snr: γ of min-SNR weighting, of both losses, not of Q; 0 is none.
+    dco: β of DCO, whose loss takes the place of the reconstruction loss; 0 is none.
+    preference: β of RPO, whose loss takes the place of that on class images; 0 is none.
     """
 
     critic_weight: float
@@ -43,6 +45,8 @@ class Objective:
     prior_weight: float
     discount: float
     min_snr: float = 0.0
+    dco: float = 0.0
+    preference: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Trainer:
     the only sources of random numbers, on the CPU, so that a run can be repeated and resumed exactly; critic and
     adapter have their own, so that the same seed shows every recipe the same photos, noise and timesteps.
     rates: the learning rate over the run. averages: of the trained weights, which samples and exports use.
-    untouched: the policy before training, whose output takes the place of class images.
+    untouched: the policy before training, whose output takes the place of class images. reference: the same policy,
+    where DCO or RPO compare with it (`algorithm.comparison`).
     accumulate: micro-batches that `batch_size` photos are cut into, equal ones, of which one at a time is in memory.
     auto_batch: whether a step that runs out of memory is taken again in smaller micro-batches. smaller: where that
     happened, from the step to the number of micro-batches since. fused: whether weights are updated within the backward
@@ -102,6 +107,7 @@ class Trainer:
     rates: RateSchedule = RateSchedule()  # noqa: RUF009
     averages: Averages | None = None
     untouched: Untouched | None = None
+    reference: Untouched | None = None
     accumulate: int = 1
     auto_batch: bool = False
     smaller: dict[int, int] = field(default_factory=dict)
@@ -128,7 +134,7 @@ class Trainer:
     @torch.no_grad()
     def _weight_norm(self) -> float:
         norms = torch._foreach_norm([p.detach() for p in self.parameters.values()])
-        return torch.stack([norm.double().to(norms[0].device) for norm in norms]).norm().item() if norms else 0.0
+        return torch.stack([norm.to(norms[0].device) for norm in norms]).double().norm().item() if norms else 0.0
 
     def draw(self, examples: Examples | Buckets, generator: torch.Generator, count: int | None = None) -> Batch:
         """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""
@@ -147,11 +153,18 @@ class Trainer:
 
     def error(self, transition: Transition) -> Tensor:
         """‖o - target‖² of Eq. 1, the mean: masked, and weighted by min-SNR if that is asked for."""
+        return self._squared_error(transition).mean()
+
+    def errors(self, transition: Transition) -> Tensor:
+        """The same of each sample: (b,)."""
+        return self._squared_error(transition).mean(dim=(1, 2, 3))
+
+    def _squared_error(self, transition: Transition) -> Tensor:
         error = transition.masked((transition.action - transition.target) ** 2)  # (b, c, h, w)
         if self.objective.min_snr:
             levels = transition.signal, transition.noise_level
             error = like(self.policy.prediction.min_snr_weight(*levels, self.objective.min_snr), error) * error
-        return error.mean()
+        return error
 
     def averaged(self) -> AbstractContextManager[None]:
         """The policy with its averaged weights while the context lasts; as it is, if there are none."""

@@ -40,6 +40,12 @@ def build_adapter(settings: Settings, generator: torch.Generator, family: Family
         raise LookforwardError(
             f"baseline.name = 'dpok' cannot train adapter {spec.name!r}: use lora or full.", code="adapter-dpok"
         )
+    if spec.learns_word and settings.objective.preservation == "preference" and settings.objective.prior_weight > 0:
+        raise LookforwardError(
+            f"objective.preservation = 'preference' draws images with the subject's name before it is learned, and "
+            f"adapter {spec.name!r} makes a new word of it: use lora or full.",
+            code="settings-conflict",
+        )
     if settings.subject.others and not spec.several_subjects:
         raise LookforwardError(
             f"Adapter {spec.name!r} learns only one subject: use custom-diffusion, textual-inversion, lora or full.",

@@ -26,7 +26,9 @@ from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.examples import build_references, reference_photos
 from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
+from lookforward.assembly.preference import build_drawn_images
 from lookforward.assembly.processes import check_processes, share_dropout
+from lookforward.assembly.start import started
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -131,20 +133,29 @@ def build(
     if preserved == "images":
         with processes.first_on_machine():
             drawn = build_class_images(settings, subject, pipeline)
+    elif preserved == "preference":
+        with processes.first_on_machine():
+            drawn = build_drawn_images(settings, subject, policy, reference_photos(subject, policy)[0])
     remembered = None if drawn is None else drawn.examples
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
+    if settings.adapter.encoder:
+        adapter = started(adapter, settings, reference_photos(subject, policy), policy)
     parameters = adapter.attach(policy)
     dropout = share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
-    prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
-    untouched = Untouched(policy, parameters) if preserved == "output" else None
-    of_class = references.all_plain_prompts if untouched else remembered.prompts if remembered else ()
-    if len(set(references.all_prompts)) > 1 or settings.run.accumulate > 1 or settings.run.auto_batch:
+    encodes = policy if adapter.changes_prompts or settings.adapter.encoder else cache or policy
+    prompts = PromptCache(encodes, adapter.changes_prompts)
+    compared = settings.objective.dco > 0 or preserved == "preference"
+    untouched = Untouched(policy, parameters) if preserved == "output" or compared else None
+    of_class = remembered.prompts if remembered else references.all_plain_prompts if untouched else ()
+    several = len(set(references.all_prompts)) > 1 or preserved == "preference"
+    if several or settings.run.accumulate > 1 or settings.run.auto_batch:
         # Micro-batches encode fewer at once
         prompts.prepare([*references.all_prompts, *of_class])
     if untouched is not None:
-        untouched.prepare(of_class)
+        own = (*references.all_plain_prompts, *references.all_prompts) if compared else ()
+        untouched.prepare([*of_class, *own])
     accumulate = settings.run.accumulate if baseline is None else 1
     environment = build_environment(settings, pipeline, reference_photos(subject, policy), processes)
     trainer = Trainer(
@@ -164,6 +175,8 @@ def build(
             if settings.critic.target == "one-step" or settings.critic.name == "none"
             else 1.0,
             settings.objective.min_snr,
+            settings.objective.dco,
+            settings.objective.preference_beta if preserved == "preference" else 0.0,
         ),
         references=references,
         class_images=remembered,
@@ -175,7 +188,8 @@ def build(
         adapter_generator=adapter_generator,
         rates=RateSchedule(settings.optimizer.schedule, settings.optimizer.warmup, settings.optimizer.decay),
         averages=Averages(parameters, settings.optimizer.ema) if settings.optimizer.ema else None,
-        untouched=untouched,
+        untouched=untouched if preserved == "output" else None,
+        reference=untouched if compared else None,
         accumulate=accumulate,
         auto_batch=settings.run.auto_batch and baseline is None,
         fused=settings.optimizer.fused,

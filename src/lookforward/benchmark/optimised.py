@@ -12,11 +12,14 @@ def optimised_scores(settings: Settings, scoring: Scoring | None = None) -> tupl
 
     A reward and a score of the same name count as that even if the score's encoder was exchanged.
     """
-    if not settings.follows_reward:
+    objective = settings.objective
+    rewards = [name for weight, name in parse_terms(objective.reward) if weight] if settings.follows_reward else []
+    if objective.preservation == "preference" and objective.prior_weight > 0:  # RPO's labels
+        rewards += ["clip-text"] * (objective.preference_identity < 1) + ["dino"] * (objective.preference_identity > 0)
+    if not rewards:
         return ()
     chosen = scoring or Scoring()
     sources = encoder_sources(settings.model.name, **chosen.encoders())
-    rewards = [name for weight, name in parse_terms(settings.objective.reward) if weight]
     return scores_trained_on(rewards, sources, chosen.extra)
 
 

@@ -23,6 +23,10 @@ RECIPE_LABELS = {
     "best": "best",
     "draft": "DRaFT",
     "dpok": "DPOK",
+    "dreambooth-output": "DreamBooth, class kept by output",
+    "dco": "DCO",
+    "rpo": "RPO",
+    "t-lora": "T-LoRA",
 }
 
 

@@ -14,6 +14,10 @@ _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
 _WHEN_ONLY: Any = {"free": True, "of_cell": True}  # changes only when or where files are written
 _PRESERVED = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images",)))
 _PRIOR = (*_PRESERVED, ("data.class_folder", ("",)))
+_DRAWN = (
+    ("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("images", "preference")),
+    ("data.class_folder", ("",)),
+)  # fmt: skip
 _MEASURED = ("evaluation.every", "(0, inf)")
 _GUIDANCE, _RATE = "[1, 100]", "(0, 10]"
 
@@ -74,7 +78,7 @@ class DataSettings:
     class_folder: str = setting(
         "", "Folder with your own class images; uses all of them. Empty: generate them.", only_with=_PRESERVED
     )
-    class_image_steps: int = setting(50, "Sampler steps for each class image.", _POSITIVE, only_with=_PRIOR)
+    class_image_steps: int = setting(50, "Sampler steps for each class image.", _POSITIVE, only_with=_DRAWN)
 
 
 @dataclass(frozen=True)
@@ -191,4 +195,8 @@ class RunSettings:
     )
     report_to: Literal["none", "tensorboard", "wandb"] = setting(
         "none", "Show metrics, measurements and samples in this program too.", **_WHEN_ONLY
+    )
+    plain: bool = setting(
+        False,
+        "Use PyTorch's loop over tensors instead of its fused AdamW: slower, with the results of earlier versions.",
     )

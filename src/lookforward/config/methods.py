@@ -19,6 +19,7 @@ _MONTE_CARLO = (*_LEARNS, ("critic.target", ("monte-carlo",)))
 _LATER = (*_LEARNS, ("critic.target", ("monte-carlo", "bootstrap")))
 _HEARD = (_OWN, ("has_critic_or_direct", (True,)))
 _FOLLOWED = ("follows_reward", (True,))
+_PREFERENCE = (("objective.prior_weight", "(0, inf)"), ("objective.preservation", ("preference",)))
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,28 @@ class ObjectiveSettings:
     discount: float = setting(0.9986, "γ, Eq. 9.", "(0, 1]", only_with=(_OWN, _FOLLOWED))
     reconstruction_weight: float = setting(1.0, "Weight of the reconstruction loss in Eq. 11.", _WEIGHT, only_with=_OWN)
     prior_weight: float = setting(1.0, "Weight of prior preservation.", _WEIGHT)
-    preservation: Literal["images", "output"] = setting(
+    preservation: Literal["images", "output", "preference"] = setting(
         "images",
         "Prior preservation with class images, or with the output of the base model for the prompt without the "
-        "identifier.",
+        "identifier; preference: RPO's loss in its place, which prefers photos to images that the base model draws.",
         only_with=("objective.prior_weight", "(0, inf)"),
+    )
+    preference_beta: float = setting(1.0, "β of RPO, how sharply it prefers.", "(0, 1000000]", only_with=_PREFERENCE)
+    preference_identity: float = setting(
+        0.0,
+        "λ of RPO's reward for labels: weight of likeness to the photos; text alignment has the rest.",
+        "[0, 1]",
+        only_with=_PREFERENCE,
+    )
+    preference_images: int = setting(
+        4, "Images that the base model draws for each of RPO's prompts.", "[1, 1000]", only_with=_PREFERENCE
+    )
+    dco: float = setting(
+        0.0,
+        "β of direct consistency optimization, whose loss takes the place of the reconstruction loss; 1000 in its "
+        "paper, 0: none.",
+        _WEIGHT,
+        only_with=_OWN,
     )
     min_snr: float = setting(
         0.0,

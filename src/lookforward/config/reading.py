@@ -175,10 +175,15 @@ def _check_together(settings: Settings) -> None:
             "objective.prior_weight is above 0, but data.class_images is 0: raise it, set objective.preservation "
             "to output, or set objective.prior_weight to 0."
         )
-    elif objective.prior_weight > 0 and objective.preservation == "output" and baseline.name != "none":
+    elif objective.prior_weight > 0 and objective.preservation != "images" and baseline.name != "none":
         problem = (
             f"baseline.name = {baseline.name!r} preserves the class by class images: set objective.preservation to "
             "images, or objective.prior_weight to 0."
+        )
+    elif objective.prior_weight > 0 and objective.preservation == "preference" and settings.subject.others:
+        problem = (
+            "objective.preservation = 'preference' compares photos and drawn images of one subject: leave out "
+            "subject.others, or set objective.preservation to images."
         )
     elif settings.data.buckets and (settings.data.augment or settings.data.crops > 1):
         problem = "data.buckets takes the whole photo: set data.crops to 1 and data.augment to false."

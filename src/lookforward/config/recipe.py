@@ -20,6 +20,7 @@ from lookforward.models.families import FAMILIES, family_named
 
 MEASUREMENTS = 8  # of a run with the recipe's steps: more would cost over 15% of its time
 RECIPES = Path(__file__).parent / "recipes"
+NEW_WORD = "<sks>"  # the identifier of a subject that an encoder writes a word for
 
 
 def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
@@ -42,6 +43,8 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
         layers.insert(written, {"adapter.train_text_encoder": False})  # it trains the denoiser alone
     if needs:
         layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
+    if _last((*layers, overrides), "adapter.encoder"):  # whose word is new to the model
+        layers.insert(0, {"subject.identifier": NEW_WORD})
     for name, value in overrides.items():
         check_value(name, value)
     values = model_defaults(families)

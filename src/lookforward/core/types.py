@@ -70,7 +70,6 @@ class Conditioning:
     @staticmethod
     def cat(parts: Sequence["Conditioning"]) -> "Conditioning":
         """Batches one after the other; their prompts must be of one length."""
-        first = parts[0]
 
         def join(of: Callable[["Conditioning"], Tensor | None]) -> Tensor | None:
             found = [x for x in map(of, parts) if x is not None]
@@ -80,7 +79,7 @@ class Conditioning:
             torch.cat([part.tokens for part in parts]),
             join(lambda part: part.mask),
             join(lambda part: part.pooled),
-            {name: torch.cat([part.extra[name] for part in parts]) for name in first.extra},
+            {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra},
         )
 
 
@@ -104,16 +103,15 @@ class Transition:
 
     state: where it was taken.
     action: (b, c, h, w), the model's own output o (Eq. 2), whatever it predicts: see `core.prediction`.
-    target: (b, c, h, w), what Eq. 1 regresses the action on.
-    noise: (b, c, h, w), z: the noise that is really in x_t.
-    x_0: (b, c, h, w), clean latents of the reference photo.
-    x_0_hat: (b, c, h, w), x̂_0,t of Eq. 7: the clean latents that the action predicts.
+    target: (b, c, h, w), what Eq. 1 regresses the action on. noise: (b, c, h, w), z: what is really in x_t.
+    x_0: (b, c, h, w), clean latents of the photo. x_0_hat: the same, x̂_0,t of Eq. 7, that the action predicts.
     signal, noise_level: (b,), a_t and σ_t.
     prompts: b texts without the identifier, which no encoder but the policy's own ever learns.
     photo: (b, 3, H, W) in [0, 1], the reference photo that x_0 was encoded from.
     mask: (b, 1, h, w), how much each latent of the reference photo counts, 1 in the mean; None: all alike.
     subject: (b,) int64, which of the run's subjects each sample shows; None: there is one.
     image: (b, 3, H, W) in [0, 1], x_0_hat decoded. None unless a reward needs it.
+    known: (b, c, h, w), the untouched model's output here, where a loss compares with it. preferred: as in `Batch`.
     """
 
     state: State
@@ -129,6 +127,8 @@ class Transition:
     image: Tensor | None = None
     mask: Tensor | None = None
     subject: Tensor | None = None
+    known: Tensor | None = None
+    preferred: Tensor | None = None
 
     def masked(self, error: Tensor) -> Tensor:
         """An elementwise error (b, c, h, w), each latent by how much it counts."""
@@ -170,7 +170,8 @@ class Batch:
     x_0, noise: (b, c, h, w); timestep: (b,) int64; prompts: b texts; class_images: as many of those, or None.
     plain_prompts: the prompts without the identifier. photo: (b, 3, H, W) in [0, 1], what x_0 was encoded from.
     mask, subject: as in `Transition`. sizes: (b, 4), the original height and width of each photo, and top and left of
-    its crop in the resized photo, all in pixels; None if the model is not shown them.
+    its crop in the resized photo, all in pixels; None if the model is not shown them. preferred: (b,) in [0, 1], how
+    likely a photo is preferred to a drawn image.
     """
 
     x_0: Tensor
@@ -183,13 +184,14 @@ class Batch:
     mask: Tensor | None = None
     subject: Tensor | None = None
     sizes: Tensor | None = None
+    preferred: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step of training did.
+    """What one step of training did. step: counted from 1.
 
-    step: counted from 1. terms: the logged metrics by name, plain numbers; docs/algorithm.md has the formula of each.
+    terms: the logged metrics by name, plain numbers; docs/algorithm.md has the formula of each.
     seconds: time that the step took. checkpoint: whether a checkpoint was written after it.
     """
 

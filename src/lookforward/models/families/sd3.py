@@ -87,6 +87,9 @@ class StableDiffusion3:
         tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, pipeline.transformer.device, 1, False)
         return Conditioning(tokens.float(), pooled=pooled.float())
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return timestep / 1000
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         return denoiser(
             hidden_states=state.x_t,
