@@ -141,7 +141,10 @@ class EvaluationSettings:
     )
     images: int = setting(4, "Images of each subject for each measurement.", "[1, 10000]", only_with=_MEASURED)
     validation_steps: int = setting(
-        0, "Sampler steps for these images. 0: a quarter of evaluation.sampler_steps.", _NOT_NEGATIVE, only_with=_MEASURED
+        0,
+        "Sampler steps for these images. 0: a quarter of evaluation.sampler_steps.",
+        _NOT_NEGATIVE,
+        only_with=_MEASURED,
     )
     held_out: int = setting(
         0,
