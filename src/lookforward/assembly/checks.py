@@ -12,7 +12,7 @@ from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
-from lookforward.assembly.start import check_start
+from lookforward.assembly.start import check_start, writes_words
 from lookforward.assembly.unused import unused_settings
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
@@ -45,7 +45,7 @@ def check_run(
         LookforwardError: settings, subject and model do not fit each other; the message names the remedy.
     """
     spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
-    learned = spec.learns_word or bool(settings.adapter.encoder)
+    learned = spec.learns_word or writes_words(settings)
     notes = [note for one in subject.together for note in one.notes]
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.elite import EliteAdapter, Start, StartedAdapter
-from lookforward.adapters.specs import NETI, P_PLUS
+from lookforward.adapters.ip_adapter import IPAdapterStart
+from lookforward.adapters.photo_specs import ELITE
+from lookforward.adapters.specs import FULL, NETI, P_PLUS
 from lookforward.adapters.words import words_of
 from lookforward.assembly.evaluators import encoder_sources
+from lookforward.config.recipe import is_ip_adapter
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
 from lookforward.core.specs import find_spec
@@ -19,6 +22,7 @@ from lookforward.errors import LookforwardError
 from lookforward.files import digest_folder
 from lookforward.models.encoders import load_clip
 from lookforward.models.families import family_of
+from lookforward.models.ip_adapter import show_photos_by_ip_adapter
 from lookforward.models.photo_encoder import (
     WEIGHTS,
     PhotoEncoder,
@@ -56,6 +60,8 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
     Raises:
         LookforwardError: the encoder cannot be read, or is of another model.
     """
+    if is_ip_adapter(settings.adapter.encoder):
+        return IPAdapterStart(adapter, settings.adapter.encoder, photos[0])
     encoder = load_encoder(settings.adapter.encoder)
     require_fits(encoder, policy.pipeline, settings.adapter.encoder)
     start = encode_photos(encoder, photos, policy.device)
@@ -63,6 +69,11 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
         return EliteAdapter(adapter.words, start=start)
     learns = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
     return StartedAdapter(adapter, words_of(settings), start, learns)
+
+
+def writes_words(settings: Settings) -> bool:
+    """Whether a run starts from an encoder that writes a word for its subjects."""
+    return bool(settings.adapter.encoder) and not is_ip_adapter(settings.adapter.encoder)
 
 
 def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
@@ -74,8 +85,11 @@ def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
     """
     if not settings.adapter.encoder:
         return None
-    require_encodable(policy.family)
     spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
+    if is_ip_adapter(settings.adapter.encoder):
+        _check_ip_start(settings)
+        return None
+    require_encodable(policy.family)
     if spec in (P_PLUS, NETI):
         names = ", ".join(one.name for one in ADAPTERS if one not in (P_PLUS, NETI))
         message = f"Adapter {spec.name!r} cannot start from an encoder, which writes one word for all layers: use one "
@@ -90,13 +104,28 @@ def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
     return None if spec.learns_word else EliteAdapter(words_of(settings))
 
 
+def _check_ip_start(settings: Settings) -> None:
+    if settings.adapter.name in (FULL.name, ELITE.name, P_PLUS.name, NETI.name) or settings.subject.others:
+        raise LookforwardError(
+            "With IP-Adapter weights adapter.encoder is for one subject and adapters such as lora, whose export does "
+            "not hold the model.",
+            code="adapter-start",
+        )
+    if settings.objective.prior_weight or settings.baseline.name != "none":
+        raise LookforwardError(
+            "IP-Adapter weights show the photos to every prompt, those of the class too: set objective.prior_weight to "
+            "0, and baseline.name to none.",
+            code="adapter-start",
+        )
+
+
 def encoder_digests(settings: Settings) -> list[str]:
     """The line of the encoder among the digests of a run: none without one.
 
     Raises:
         LookforwardError: it is missing.
     """
-    if not settings.adapter.encoder:
+    if not settings.adapter.encoder or is_ip_adapter(settings.adapter.encoder):
         return []
     return [ENCODER_LINE + digest_folder(find_encoder(settings.adapter.encoder), WEIGHTS)]
 
@@ -109,6 +138,9 @@ def show_photos(pipeline: Any, given: str | Path, photos: Tensor, identifier: st
     """
     from lookforward.adapters.words import Word
 
+    if is_ip_adapter(str(given)):
+        show_photos_by_ip_adapter(pipeline, str(given), photos)
+        return
     require_encodable(family_of(pipeline))
     encoder = load_encoder(given)
     require_fits(encoder, pipeline, given)

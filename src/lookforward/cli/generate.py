@@ -53,7 +53,8 @@ def generate(
         adapter: Additional LoRA or learned word, with a strength such as 0.8. Can be repeated.
         photos: Folder of photos of a subject to draw without training, by a photo encoder. In the prompt, {} stands
             for the subject.
-        encoder: Folder of the photo encoder, from `lookforward pretrain-encoder`.
+        encoder: Folder of the photo encoder, from `lookforward pretrain-encoder`; or public IP-Adapter weights, such as
+            h94/IP-Adapter:models/ip-adapter_sd15.safetensors, with a MODEL that they are for.
         class_noun: What the photos show, such as "dog". {} stands for the word of the photos and for it.
         revision: Branch, tag or commit of a hub ID.
         like: PNG file from this command. Reuses its prompt, seed and settings unless you give others.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lookforward.config.recipe import NEW_WORD
+from lookforward.config.recipe import NEW_WORD, is_ip_adapter
 from lookforward.errors import LookforwardError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ class ShownPhotos:
     """Photos to draw a subject from. manifest: what prompts call it. record: for the images' metadata."""
 
     photos: Any
-    encoder: Path
+    encoder: str | Path
     manifest: dict[str, Any]
     record: dict[str, Any]
     notes: tuple[str, ...]
@@ -51,6 +51,11 @@ def base_of(
             "--photos needs --encoder, a photo encoder: train one with `lookforward pretrain-encoder`.",
             code="encoder-missing",
         )
+    if is_ip_adapter(encoder):
+        if not run or (prompt is None and prompts is None):
+            message = "IP-Adapter weights name no model: give one, such as generate MODEL PROMPT --photos FOLDER."
+            raise LookforwardError(message, code="prompt-missing")
+        return run, prompt
     alone = run and prompt is None and prompts is None  # the one word is the prompt
     if alone or not run:
         return load_encoder(encoder).sizes.model, run or None
@@ -77,10 +82,14 @@ def read_photos(photos: Path, encoder: str, class_noun: str, source: "Source") -
     subject = load_subject(
         photos, class_noun=noun or "subject", identifier=NEW_WORD, resolution=512, allow_few=True, captions=False
     )
+    pixels = to_unit(np.stack([photo.pixels for photo in subject.photos]))
+    if is_ip_adapter(encoder):  # which shows photos to every prompt
+        manifest = {"identifier": noun or "subject", "class_noun": "", "noun_in_prompt": False}
+        record = {"name": f"{encoder.rpartition('/')[2]} on {photos.resolve().name}", "adapter": "ip-adapter"}
+        return ShownPhotos(pixels, encoder, manifest, record | {"strength": 1.0, "hash": ""}, ())
     folder = find_encoder(encoder)
     manifest = {"identifier": NEW_WORD, "class_noun": noun, "noun_in_prompt": bool(noun)}
     digest = digest_folder(folder, WEIGHTS)[:10]
     name = folder.resolve().parent.name if folder.name == "export" else folder.resolve().name
     record = {"name": f"{name} on {photos.resolve().name}", "adapter": "elite", "strength": 1.0, "hash": digest}
-    pixels = to_unit(np.stack([photo.pixels for photo in subject.photos]))
     return ShownPhotos(pixels, folder, manifest, record, ())

@@ -41,7 +41,9 @@ class AdapterSettings:
     )
     start: str = _of_adapter("start", "", "Run or export of an earlier LoRA to start from.")
     encoder: str = setting(
-        "", "Folder of a photo encoder (`lookforward pretrain-encoder`) whose word and details training starts from."
+        "",
+        "Folder of a photo encoder (`lookforward pretrain-encoder`) whose word and details training starts from; or "
+        "public IP-Adapter weights, REPOSITORY:FILE.safetensors.",
     )
     lokr_factor: int = _of_adapter("lokr_factor", -1, "Size of LoKr's small factor; -1: as square as possible.")
     oft_block_size: int = _of_adapter("oft_block_size", 32, "Size of OFT's rotated blocks.", "[2, inf)")

@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.photo_specs import ELITE
+from lookforward.adapters.specs import late
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
@@ -33,6 +34,7 @@ _KEYS = {
 }
 MODEL = "model.json"  # in a run
 PHOTO_PROMPT = "photo_prompt.safetensors"  # in an export
+IP_PHOTOS = "ip_adapter_photos.safetensors"
 MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
 _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
 
@@ -160,9 +162,11 @@ def apply_export(pipeline: DiffusionPipeline, folder: Path, strength: float = 1.
 
 def is_shown_photos(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Whether an export has a photo prompt beside its adapter, from the encoder that its training started from."""
-    return manifest["adapter"] != ELITE.name and (folder / PHOTO_PROMPT).is_file()
+    return (folder / IP_PHOTOS).is_file() or (manifest["adapter"] != ELITE.name and (folder / PHOTO_PROMPT).is_file())
 
 
 def _show_photos(pipeline: DiffusionPipeline, folder: Path, manifest: Mapping[str, Any]) -> None:
-    if is_shown_photos(folder, manifest) and ELITE.load is not None:
+    if (folder / IP_PHOTOS).is_file():
+        late("ip_adapter", "load_shown")(pipeline, folder)
+    elif is_shown_photos(folder, manifest) and ELITE.load is not None:
         ELITE.load(pipeline, folder, 1.0)
