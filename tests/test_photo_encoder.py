@@ -40,7 +40,8 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.training.photo_data import of_subject, open_photos, open_world
-from lookforward_toybox.training.photo_encoder import build_training, train_encoder, with_all_words
+from lookforward_toybox.training.photo_encoder import build_training, train_encoder
+from lookforward_toybox.training.photo_steps import with_all_words
 from tiny import seeded
 from tiny_rewards import save_clip
 

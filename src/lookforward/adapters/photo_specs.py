@@ -23,7 +23,7 @@ ELITE = AdapterSpec(
     settings=("adapter.initial_word",),
     learns_word=True,
     replaces=True,
-    needs=frozenset({"cross-attention", "learned-words", "one-text-encoder"}),
+    needs=frozenset({"photo-prompts"}),
     dpok=False,
     frozen=frozenset({"denoiser"}),
 )

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.elite import EliteAdapter, Start, StartedAdapter
+from lookforward.adapters.elite import EliteAdapter, Start
 from lookforward.adapters.ip_adapter import IPAdapterStart
 from lookforward.adapters.photo_specs import ELITE
+from lookforward.adapters.photo_tokens import PhotoTokensAdapter
 from lookforward.adapters.specs import FULL, NETI, P_PLUS
+from lookforward.adapters.started import StartedAdapter
 from lookforward.adapters.words import words_of
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.recipe import is_ip_adapter
@@ -28,6 +30,7 @@ from lookforward.models.photo_encoder import (
     PhotoEncoder,
     VisionTower,
     find_encoder,
+    is_flow,
     load_encoder,
     require_encodable,
     require_fits,
@@ -47,6 +50,9 @@ def encode_photos(encoder: PhotoEncoder, photos: Sequence[Tensor], device: Any) 
     encoder = encoder.to(device)
     seen = [tower(some) for some in photos]
     with torch.no_grad():
+        if sizes.tokens:
+            patches = [one._replace(patches=one.patches.flatten(0, 1)[None]) for one in seen]  # of all photos
+            return Start((), tokens=tuple(encoder.tokens(one)[0] for one in patches))
         vectors = tuple(encoder.words(one)[:, 0].mean(dim=0) for one in seen)
         if sizes.stage == "global":
             return Start(vectors)
@@ -67,6 +73,9 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
     start = encode_photos(encoder, photos, policy.device)
     if isinstance(adapter, EliteAdapter):
         return EliteAdapter(adapter.words, start=start)
+    if start.tokens is not None:
+        names = tuple(word.identifier for word in words_of(settings))
+        return PhotoTokensAdapter(names, start.tokens, adapter)
     learns = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
     return StartedAdapter(adapter, words_of(settings), start, learns)
 
@@ -94,6 +103,10 @@ def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
         names = ", ".join(one.name for one in ADAPTERS if one not in (P_PLUS, NETI))
         message = f"Adapter {spec.name!r} cannot start from an encoder, which writes one word for all layers: use one "
         raise LookforwardError(f"{message}of {names}.", code="adapter-start")
+    if is_flow(policy.pipeline) and spec.learns_word and spec != ELITE:
+        names = ", ".join(one.name for one in ADAPTERS if one == ELITE or not one.learns_word)
+        message = f"Adapter {spec.name!r} cannot start from an encoder of {policy.family.label}: use one of {names}."
+        raise LookforwardError(message, code="adapter-start")
     if settings.adapter.vectors > 1 or settings.adapter.start or settings.baseline.name == "dpok":
         raise LookforwardError(
             "adapter.encoder writes words of one vector, and is the only start: set adapter.vectors to 1, leave out "

@@ -19,11 +19,13 @@ from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json, structure, write_json, write_tensors
 from lookforward.models.encoders import ClipEncoders
+from lookforward.models.families import family_of
 from lookforward.models.families.photo_prompts.pipeline import DetailProjections, cross_attentions
 from lookforward.whole import require_whole, whole_folder
 
 WEIGHTS, CONFIG = "encoder.safetensors", "encoder.json"
 MOST_LAYERS = 5
+TOKENS = 16  # of a flow transformer
 _REMEDY = "Copy it again, or train one with `lookforward pretrain-encoder`."
 
 
@@ -34,7 +36,8 @@ class EncoderSizes:
     model, model_hash: whose words it writes. clip: the image encoder, a hub id or "" for the model's own.
     feature: width of CLIP's features. layers: those that are read, counted from 1, the deepest first. hidden: width of
     the mappings. width: d, of a word. spread: standard deviation of the model's own word embeddings. attentions: width
-    of each cross-attention. stage: "global" until the local mapping is trained. strength: λ. format: of the folder.
+    of each cross-attention. stage: "global" until the local mapping is trained; "tokens" of a flow transformer.
+    strength: λ. tokens: n, of a flow transformer, whose width is that of its prompts. format: of the folder.
     """
 
     model: str
@@ -48,6 +51,7 @@ class EncoderSizes:
     clip: str = ""
     stage: str = "global"
     strength: float = 1.0
+    tokens: int = 0
     format: int = 1
 
 
@@ -89,12 +93,33 @@ def _mapping(inner: int, hidden: int, outer: int) -> nn.Sequential:
     )  # fmt: skip
 
 
+class TokenMapping(nn.Module):
+    """Patches of any number of photos to n tokens: n queries that attend to them, and an MLP."""
+
+    def __init__(self, inner: int, hidden: int, outer: int, count: int) -> None:
+        super().__init__()
+        self.read = nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, hidden), nn.LayerNorm(hidden))
+        self.queries = nn.Parameter(torch.randn(1, count, hidden))
+        self.attention = nn.MultiheadAttention(hidden, 4, batch_first=True)
+        self.write = _mapping(hidden, hidden, outer)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(b, n, inner) to (b, count, outer)."""
+        seen = self.read(patches)
+        queries = self.queries.expand(len(seen), -1, -1)
+        return self.write(queries + self.attention(queries, seen, seen, need_weights=False)[0])
+
+
 class PhotoEncoder(nn.Module):
-    """Both mappings, and the keys and values of the details."""
+    """Both mappings, and the keys and values of the details; or the mapping of a flow transformer."""
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.sizes = sizes
+        if sizes.tokens:
+            patch = len(sizes.layers) * sizes.feature
+            self.token_mapping = TokenMapping(patch, sizes.hidden, sizes.width, sizes.tokens)
+            return
         layers, feature, hidden, width = len(sizes.layers), sizes.feature, sizes.hidden, sizes.width
         self.global_mapping = nn.ModuleList(_mapping(2 * feature, hidden, width) for _ in range(layers))
         self.local_mapping = _mapping(layers * feature, hidden, width)
@@ -109,21 +134,36 @@ class PhotoEncoder(nn.Module):
         """e, (b, n, d): a row for each patch."""
         return self.local_mapping(features.patches.flatten(2))
 
+    def tokens(self, features: PhotoFeatures) -> Tensor:
+        """(b, n, d), of a flow transformer."""
+        return self.sizes.spread * self.token_mapping(features.patches.flatten(2))
+
     def parts(self, stage: str) -> dict[str, nn.Module]:
         """What a stage trains."""
+        if stage == "tokens":
+            return {"token_mapping": self.token_mapping}
         local: dict[str, nn.Module] = {"local_mapping": self.local_mapping, "projections": self.projections}
         return local if stage == "local" else {"global_mapping": self.global_mapping}
 
 
 def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, source: str = "") -> EncoderSizes:
     """The sizes of a new encoder for a model. source: of the CLIP, "" if it is the model's own."""
+    feature, chosen = clip.model.config.vision_config.hidden_size, tower_layers(clip)
+    if is_flow(pipeline):
+        width = pipeline.transformer.config["joint_attention_dim"]
+        with torch.no_grad():
+            spread = float(family_of(pipeline).encode_prompts(pipeline, ["a photo"]).tokens[:, :8].std())
+        return EncoderSizes(
+            model, model_hash, feature, chosen, max(64, min(3 * width, 512)), width, spread, {}, source,
+            stage="tokens", tokens=TOKENS,
+        )  # fmt: skip
     table = pipeline.text_encoder.get_input_embeddings().weight
     layers = cross_attentions(pipeline.unet)
     return EncoderSizes(
         model=model,
         model_hash=model_hash,
-        feature=clip.model.config.vision_config.hidden_size,
-        layers=tower_layers(clip),
+        feature=feature,
+        layers=chosen,
         hidden=max(64, 3 * table.shape[1]),
         width=table.shape[1],
         spread=float(table.std()),
@@ -132,10 +172,15 @@ def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, 
     )
 
 
+def is_flow(pipeline: Any) -> bool:
+    """Whether a pipeline is shown photos as tokens, and not by words and details."""
+    return "cross-attention" not in family_of(pipeline).capabilities
+
+
 def require_encodable(family: Family) -> None:
     """Raise LookforwardError unless a family's models can be shown photos in ELITE's way."""
-    if not {"cross-attention", "learned-words", "one-text-encoder"} <= family.capabilities:
-        message = f"A photo encoder is for models of the class of Stable Diffusion 1 and 2, not for {family.label}."
+    if "photo-prompts" not in family.capabilities:
+        message = f"A photo encoder is for models of the class of Stable Diffusion 1, 2 and 3, not for {family.label}."
         raise LookforwardError(message, code="encoder-family")
 
 
@@ -188,8 +233,11 @@ def load_encoder(given: str | Path) -> PhotoEncoder:
 
 def require_fits(encoder: PhotoEncoder, pipeline: Any, given: str | Path) -> None:
     """Raise LookforwardError unless the encoder writes words of the pipeline's width, and knows its layers."""
-    layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
-    width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+    if is_flow(pipeline):
+        layers, width = {}, pipeline.transformer.config["joint_attention_dim"]
+    else:
+        layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
+        width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
     if encoder.sizes.attentions != layers or encoder.sizes.width != width:
         raise LookforwardError(
             f"{given} was trained for {encoder.sizes.model}, whose layers are others: give that model, or an encoder "
