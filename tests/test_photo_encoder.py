@@ -25,8 +25,8 @@ from lookforward.config.recipe import load_settings
 from lookforward.exports.merge import merge
 from lookforward.exports.png import read_metadata
 from lookforward.exports.source import find_source
+from lookforward.models.families.flux import FLUX
 from lookforward.models.families.photo_prompts.pipeline import DetailProjections, cross_attentions
-from lookforward.models.families.sd3 import SD3
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.photo_encoder import (
     EncoderSizes,
@@ -283,8 +283,8 @@ def test_what_is_missing_damaged_or_of_another_model_is_one_clear_error(
     pipeline = build_pipeline(str(tiny_model), "cpu")
     with raises("encoder-misfit", made.sizes.model):
         require_fits(load_encoder(tmp_path / "other"), pipeline, tmp_path / "other")
-    with raises("encoder-family", "Stable Diffusion 3"):
-        require_encodable(SD3)
+    with raises("encoder-family", "FLUX"):
+        require_encodable(FLUX)
     given = {**SETTINGS, "model.name": str(tiny_model), "adapter.encoder": str(encoder)}
     for wrong, code in (
         ({"adapter.name": "p-plus"}, "adapter-start"),
