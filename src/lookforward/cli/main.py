@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward import stopping
-from lookforward.bundle import TOYBOX, comparisons_file, require_bundle
+from lookforward.bundle import TOYBOX, command_files, require_bundle
 from lookforward.errors import LookforwardError, LookforwardWarning, is_out_of_memory, out_of_memory
 from lookforward.launch import end_others, process_count, speaks_for_all
 from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
@@ -135,7 +135,7 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
 
 
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
-    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or comparisons_file()}
+    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or command_files()}
     if commands is COMMANDS:
         lines |= {name: line for name, (line, _) in COMMAND_GROUPS.items()}
         lines["toybox"] = "The bundled model: photos of its subjects, measurements, training."
@@ -149,9 +149,9 @@ def summary(name: str, command: str | Command) -> str:
     """The first line of a command's help. It is read from the source where importing the module would take longer."""
     if not isinstance(command, str):
         return (command.__doc__ or "").strip().split("\n")[0]
-    found = comparisons_file() if command == TOYBOX else None
-    tree = ast.parse((found or Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8"))
-    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    files = command_files() if command == TOYBOX else (Path(__file__).parent / f"{command}.py",)
+    nodes = (node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body)
+    function = next(x for x in nodes if isinstance(x, ast.FunctionDef) and x.name == name.replace("-", "_"))
     return (ast.get_docstring(function) or "").split("\n")[0]
 
 

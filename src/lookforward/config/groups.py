@@ -189,6 +189,11 @@ class RunSettings:
         machine_only=True,
         only_with=("baseline.name", ("none",)),
     )
+    shard: bool = setting(
+        False,
+        "Shard trained weights, gradients and optimizer over the processes of `accelerate launch` (FSDP2).",
+        machine_only=True,
+    )
     checkpoint_every: int = setting(100, "Save a checkpoint, to resume from, every N steps.", _POSITIVE, **_WHEN_ONLY)
     export_every: int = setting(
         0, "Write an export every N steps. 0: only after the last step.", _NOT_NEGATIVE, **_WHEN_ONLY
