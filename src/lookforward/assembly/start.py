@@ -1,6 +1,7 @@
 """What a photo encoder gives of a run's photos: where training starts, and what is drawn without any."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.elite import EliteAdapter, Start
 from lookforward.adapters.ip_adapter import IPAdapterStart
-from lookforward.adapters.photo_specs import ELITE
+from lookforward.adapters.lora import load_lora
+from lookforward.adapters.photo_specs import E4T, ELITE
 from lookforward.adapters.photo_tokens import PhotoTokensAdapter
+from lookforward.adapters.pivotal import PivotalAdapter
 from lookforward.adapters.specs import FULL, NETI, P_PLUS
 from lookforward.adapters.started import StartedAdapter
 from lookforward.adapters.words import words_of
@@ -26,15 +29,15 @@ from lookforward.models.encoders import load_clip
 from lookforward.models.families import family_of
 from lookforward.models.ip_adapter import show_photos_by_ip_adapter
 from lookforward.models.photo_encoder import (
-    WEIGHTS,
+    OFFSETS,
     PhotoEncoder,
-    VisionTower,
     find_encoder,
     is_flow,
     load_encoder,
     require_encodable,
     require_fits,
 )
+from lookforward.models.photo_features import VisionTower
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.photo_lines import ENCODER_LINE
 
@@ -54,7 +57,7 @@ def encode_photos(encoder: PhotoEncoder, photos: Sequence[Tensor], device: Any) 
             patches = [one._replace(patches=one.patches.flatten(0, 1)[None]) for one in seen]  # of all photos
             return Start((), tokens=tuple(encoder.tokens(one)[0] for one in patches))
         vectors = tuple(encoder.words(one)[:, 0].mean(dim=0) for one in seen)
-        if sizes.stage == "global":
+        if sizes.stage in ("global", "e4t"):
             return Start(vectors)
         details = tuple(encoder.details(one).flatten(0, 1) for one in seen)
     return Start(vectors, details, encoder.projections, sizes.strength)
@@ -71,6 +74,9 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
     encoder = load_encoder(settings.adapter.encoder)
     require_fits(encoder, policy.pipeline, settings.adapter.encoder)
     start = encode_photos(encoder, photos, policy.device)
+    if isinstance(adapter, PivotalAdapter) and encoder.sizes.stage == "e4t":
+        offsets = str(find_encoder(settings.adapter.encoder) / OFFSETS)
+        adapter = replace(adapter, lora=replace(adapter.lora, start=offsets))
     if isinstance(adapter, EliteAdapter):
         return EliteAdapter(adapter.words, start=start)
     if start.tokens is not None:
@@ -113,7 +119,14 @@ def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
             "adapter.start, and use another baseline than dpok.",
             code="settings-conflict",
         )
-    require_fits(load_encoder(settings.adapter.encoder), policy.pipeline, settings.adapter.encoder)
+    encoder = load_encoder(settings.adapter.encoder)
+    require_fits(encoder, policy.pipeline, settings.adapter.encoder)
+    if (encoder.sizes.stage == "e4t") != (spec == E4T):
+        raise LookforwardError(
+            f"{settings.adapter.encoder} has {'' if encoder.sizes.stage == 'e4t' else 'no '}weight offsets: adapter "
+            "e4t, and no other, starts from an encoder with them (`lookforward pretrain-encoder --stage e4t`).",
+            code="adapter-start",
+        )
     return None if spec.learns_word else EliteAdapter(words_of(settings))
 
 
@@ -140,7 +153,7 @@ def encoder_digests(settings: Settings) -> list[str]:
     """
     if not settings.adapter.encoder or is_ip_adapter(settings.adapter.encoder):
         return []
-    return [ENCODER_LINE + digest_folder(find_encoder(settings.adapter.encoder), WEIGHTS)]
+    return [ENCODER_LINE + digest_folder(find_encoder(settings.adapter.encoder), "**/*.safetensors")]
 
 
 def show_photos(pipeline: Any, given: str | Path, photos: Tensor, identifier: str, initial_word: str) -> None:
@@ -157,6 +170,8 @@ def show_photos(pipeline: Any, given: str | Path, photos: Tensor, identifier: st
     require_encodable(family_of(pipeline))
     encoder = load_encoder(given)
     require_fits(encoder, pipeline, given)
+    if encoder.sizes.stage == "e4t":
+        load_lora(pipeline, find_encoder(given) / OFFSETS)
     policy = DiffusionPolicy(pipeline)
     start = encode_photos(encoder, [photos], policy.device)
     EliteAdapter((Word(identifier, initial_word),), start=start).attach(policy)

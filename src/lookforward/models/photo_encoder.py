@@ -5,10 +5,10 @@ An encoder is a folder: `encoder.safetensors`, `encoder.json` with the sizes and
 first; `LocalMapping` maps its patches to details, which the cross-attentions read (`DetailProjections`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,10 +21,10 @@ from lookforward.files import read_json, structure, write_json, write_tensors
 from lookforward.models.encoders import ClipEncoders
 from lookforward.models.families import family_of
 from lookforward.models.families.photo_prompts.pipeline import DetailProjections, cross_attentions
+from lookforward.models.photo_features import PhotoFeatures, tower_layers
 from lookforward.whole import require_whole, whole_folder
 
-WEIGHTS, CONFIG = "encoder.safetensors", "encoder.json"
-MOST_LAYERS = 5
+WEIGHTS, CONFIG, OFFSETS = "encoder.safetensors", "encoder.json", "offsets"
 TOKENS = 16  # of a flow transformer
 _REMEDY = "Copy it again, or train one with `lookforward pretrain-encoder`."
 
@@ -36,8 +36,9 @@ class EncoderSizes:
     model, model_hash: whose words it writes. clip: the image encoder, a hub id or "" for the model's own.
     feature: width of CLIP's features. layers: those that are read, counted from 1, the deepest first. hidden: width of
     the mappings. width: d, of a word. spread: standard deviation of the model's own word embeddings. attentions: width
-    of each cross-attention. stage: "global" until the local mapping is trained; "tokens" of a flow transformer.
-    strength: λ. tokens: n, of a flow transformer, whose width is that of its prompts. format: of the folder.
+    of each cross-attention. stage: "global" until the local mapping is trained; "tokens" of a flow transformer; "e4t"
+    with weight offsets. strength: λ. tokens: n, of a flow transformer, whose width is that of its prompts. format: of
+    the folder.
     """
 
     model: str
@@ -53,37 +54,6 @@ class EncoderSizes:
     strength: float = 1.0
     tokens: int = 0
     format: int = 1
-
-
-class PhotoFeatures(NamedTuple):
-    """What the image encoder sees in b photos. words: (b, k, 2f), class token and mean patch of k layers, the deepest
-    first. patches: (b, n, k, f), each patch of those layers."""
-
-    words: Tensor
-    patches: Tensor
-
-
-class VisionTower:
-    """Features of several layers of a frozen CLIP image encoder."""
-
-    def __init__(self, clip: ClipEncoders, layers: Sequence[int]) -> None:
-        self.clip, self.layers = clip, tuple(layers)
-
-    @torch.no_grad()
-    def __call__(self, photos: Tensor) -> PhotoFeatures:
-        """photos (b, 3, H, W) in [0, 1]."""
-        tower: Any = self.clip.model.vision_model
-        seen = tower(pixel_values=self.clip.image.preprocess(photos), output_hidden_states=True).hidden_states
-        chosen = torch.stack([seen[layer] for layer in self.layers], dim=2).float()  # (b, 1 + n, k, f)
-        patches = chosen[:, 1:]
-        return PhotoFeatures(torch.cat([chosen[:, 0], patches.mean(dim=1)], dim=-1), patches)
-
-
-def tower_layers(clip: ClipEncoders) -> list[int]:
-    """At most five layers, evenly spread, the deepest first: 24, 19, 14, 10 and 5 of ViT-L."""
-    count = clip.model.config.vision_config.num_hidden_layers
-    most = min(MOST_LAYERS, count)
-    return [round(count * i / most) for i in range(most, 0, -1)]
 
 
 def _mapping(inner: int, hidden: int, outer: int) -> nn.Sequential:
@@ -148,7 +118,8 @@ class PhotoEncoder(nn.Module):
 
 def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, source: str = "") -> EncoderSizes:
     """The sizes of a new encoder for a model. source: of the CLIP, "" if it is the model's own."""
-    feature, chosen = clip.model.config.vision_config.hidden_size, tower_layers(clip)
+    vision: Any = clip.model.config.vision_config
+    feature, chosen = vision.hidden_size, tower_layers(clip)
     if is_flow(pipeline):
         width = pipeline.transformer.config["joint_attention_dim"]
         with torch.no_grad():
@@ -184,8 +155,16 @@ def require_encodable(family: Family) -> None:
         raise LookforwardError(message, code="encoder-family")
 
 
-def save_encoder(encoder: PhotoEncoder, folder: Path, stage: str, about: Mapping[str, str] | None = None) -> None:
+def save_encoder(
+    encoder: PhotoEncoder,
+    folder: Path,
+    stage: str,
+    about: Mapping[str, str] | None = None,
+    write_offsets: Callable[[Path], object] | None = None,
+) -> None:
     """Write an encoder's folder, whole or not at all, its weights in half precision.
+
+    write_offsets: writes the LoRA that belongs to it into an empty folder.
 
     Raises:
         LookforwardError: the disk is full or cannot be written.
@@ -194,6 +173,9 @@ def save_encoder(encoder: PhotoEncoder, folder: Path, stage: str, about: Mapping
         weights = {name: one.half() for name, one in encoder.state_dict().items()}
         write_tensors(partial / WEIGHTS, weights, {"format": "pt", **(about or {})})
         write_json(partial / CONFIG, asdict(replace(encoder.sizes, stage=stage)))
+        if write_offsets is not None:
+            (partial / OFFSETS).mkdir()
+            write_offsets(partial / OFFSETS)
 
 
 def find_encoder(given: str | Path) -> Path:
@@ -237,7 +219,7 @@ def require_fits(encoder: PhotoEncoder, pipeline: Any, given: str | Path) -> Non
         layers, width = {}, pipeline.transformer.config["joint_attention_dim"]
     else:
         layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
-        width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+        width = pipeline.text_encoder.config.hidden_size
     if encoder.sizes.attentions != layers or encoder.sizes.width != width:
         raise LookforwardError(
             f"{given} was trained for {encoder.sizes.model}, whose layers are others: give that model, or an encoder "

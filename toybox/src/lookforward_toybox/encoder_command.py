@@ -13,7 +13,7 @@ from lookforward.config.reading import check_number
 def pretrain_encoder(
     data: tyro.conf.Positional[Path],
     output: Path = Path("encoder"),
-    stage: Literal["all", "global", "local", "tokens"] = "all",
+    stage: Literal["all", "global", "local", "tokens", "e4t"] = "all",
     model: str = TOYBOX,
     clip: str = "",
     class_noun: str = "",
@@ -32,7 +32,7 @@ def pretrain_encoder(
             which all photos show one subject. A caption dog.txt beside dog.jpg may have {} for the subject.
         output: Training folder. The encoder is OUTPUT/export; OUTPUT works in its place.
         stage: global trains the word of the photos, local the details, which needs global. tokens is the one stage
-            of a flow transformer. all: those of the model.
+            of a flow transformer. all: those of the model. e4t trains a word and weight offsets, for adapter e4t.
         model: Model that the encoder is for, of the class of Stable Diffusion 1 or 3: toybox, a folder or hub ID.
         clip: Image encoder that the photos are seen with, a CLIP. Default: the one that belongs to the model.
         class_noun: What all photos show, for a folder of photos; it stays in the prompts.

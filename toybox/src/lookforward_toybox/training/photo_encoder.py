@@ -5,19 +5,22 @@ global: the words v = GlobalMapping(f) of all layers stand in the prompt, and
 local: the deepest word alone stands there, and the details e = LocalMapping(f) in the cross-attentions:
     L = w(t) ‖o - target‖² + 0.0001 mean |W_v e|
 
+e4t, in the place of both: as global, with a LoRA of the denoiser trained beside it (E4T, Gal et al., 2023).
 Of a flow transformer there is one stage, tokens: n tokens take the last places of the encoded prompt.
 
 f: the features of another picture of the subject, where there is one. w: min-SNR weights. The model stays as it is.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lookforward.adapters.elite import become
+from lookforward.adapters.lora import LoraAdapter
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.bundle import TOYBOX
 from lookforward.errors import LookforwardError
@@ -30,13 +33,13 @@ from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.photo_encoder import (
     WEIGHTS,
     PhotoEncoder,
-    VisionTower,
     fresh_sizes,
     is_flow,
     load_encoder,
     require_encodable,
     save_encoder,
 )
+from lookforward.models.photo_features import VisionTower
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.weight_files import local_folder
 from lookforward_toybox import SHIPPED
@@ -50,6 +53,7 @@ from lookforward_toybox.training.tokenizer import encode_captions
 
 STAGES = ("global", "local")
 FLOW_STAGES = ("tokens",)
+WITH_OFFSETS = "e4t"  # a stage of its own, in the place of both
 
 
 def train_encoder(
@@ -83,13 +87,13 @@ def train_encoder(
     device = str(run.policy.device)
     trained = False
     for row in run_stage(
-        folder=folder / stage, module=run.encoder, loss=run.terms, schedule=schedule, seed=seed, settings=settings,
+        folder=folder / stage, module=run.module, loss=run.terms, schedule=schedule, seed=seed, settings=settings,
         batch=batch, device=device, log_every=log_every,
     ):  # fmt: skip
         trained = True
         yield row
     if trained or not (folder / stage / "encoder").is_dir():
-        _export(run.encoder, folder, stage, settings)
+        _export(run, folder, settings)
 
 
 def build_training(
@@ -119,7 +123,7 @@ def build_training(
     require_data(data)
     pipeline = build_pipeline(model, device)
     require_encodable(family_of(pipeline))
-    if stage not in (stages := stages_of(model)):
+    if stage not in (stages := stages_of(model)) and (stage != WITH_OFFSETS or stages != STAGES):
         message = f"--stage {stage}: the encoder of {family_of(pipeline).label} has {' and '.join(stages)}."
         raise LookforwardError(message, code="encoder-stage")
     place = world_folder(data)
@@ -151,11 +155,16 @@ def build_training(
         network = pipeline.transformer
         own = {name: attention if ".attn." in name else one for name, one in network.attn_processors.items()}
         network.set_attn_processor(own)  # attn2, where there is one, reads no prompt
+    offsets, changes = None, dict[str, nn.Parameter]()
+    if stage == WITH_OFFSETS:
+        offsets = LoraAdapter(4, 4.0, False, False, torch.Generator().manual_seed(seed))
+        changes = offsets.attach(policy)
     tower = VisionTower(loaded, encoder.sizes.layers)
     cache = folder / "latents"
     return EncoderTraining(
-        encoder, policy, tower, found, tokens, first, stage, batch, vae, place or folder / "data", cache, texts
-    )
+        encoder, policy, tower, found, tokens, first, stage, batch, vae, place or folder / "data", cache, texts,
+        offsets, tuple(changes[name] for name in sorted(changes)),
+    )  # fmt: skip
 
 
 def require_data(data: Path) -> None:
@@ -182,12 +191,14 @@ def read_texts(captions: list[list[str]]) -> tuple[Tensor, tuple[str, ...]]:
     return torch.tensor(rows), tuple(texts)
 
 
-def _export(encoder: PhotoEncoder, folder: Path, stage: str, settings: Mapping[str, Any]) -> None:
+def _export(run: EncoderTraining, folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the averaged weights of a stage to FOLDER/STAGE/encoder, and the newest of both to FOLDER/export."""
-    load_averaged(folder / stage, encoder)
+    stage, offsets = run.stage, run.offsets
+    load_averaged(folder / stage, run.module)
+    write = None if offsets is None else partial(offsets.export, run.policy)
     about = {"lookforward": f"stage {stage}, seed {settings['seed']}, batches of {settings['batch']}"}
     for target in (folder / stage / "encoder", folder / "export"):
-        save_encoder(encoder, target, stage, about)
+        save_encoder(run.encoder, target, stage, about, write)
 
 
 def _read_captions(pipeline: Any, captions: list[list[str]]) -> tuple[Tensor, int]:

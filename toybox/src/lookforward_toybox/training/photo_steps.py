@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookforward.adapters.lora import LoraAdapter
 from lookforward.core.path import add_noise
 from lookforward.core.prediction import Prediction
 from lookforward.core.types import Conditioning, State
@@ -16,9 +17,8 @@ from lookforward.models.families.photo_prompts.flow import with_tokens
 from lookforward.models.families.photo_prompts.pipeline import joined
 from lookforward.models.photo_encoder import (
     PhotoEncoder,
-    PhotoFeatures,
-    VisionTower,
 )
+from lookforward.models.photo_features import PhotoFeatures, VisionTower
 from lookforward.models.policy import DiffusionPolicy
 from lookforward_toybox.training.flow_model import ABSENT
 from lookforward_toybox.training.latents import Latents, cache_latents
@@ -74,6 +74,15 @@ class EncoderTraining:
     place: Path
     cache: Path
     texts: tuple[str, ...] = ()
+    offsets: LoraAdapter | None = None
+    changes: tuple[nn.Parameter, ...] = ()
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """What is trained and saved: the encoder, with the weight offsets of stage e4t."""
+        if self.offsets is None:
+            return self.encoder
+        return nn.ModuleDict({"encoder": self.encoder, "offsets": nn.ParameterList(self.changes)})
 
     @cached_property
     def latents(self) -> Latents:
@@ -126,13 +135,13 @@ class EncoderTraining:
     def _condition(self, ids: Tensor, seen: PhotoFeatures, whole: bool) -> tuple[Conditioning, Tensor]:
         """The prompts with the photos' words, of all layers if `whole`, and details; and the L1 term."""
         text: Any = self.policy.pipeline.text_encoder
-        with torch.set_grad_enabled(self.stage == "global"):
+        with torch.set_grad_enabled(self.stage != "local"):
             words = self.encoder.words(seen)
             if whole:
                 ids = with_all_words(ids.cpu(), self.first, words.shape[1]).to(ids.device)
             text.get_input_embeddings().vectors = words
             tokens = text(ids)[0].float()
-        if self.stage == "global":
+        if self.stage != "local":
             return Conditioning(tokens), _WORDS * (words / self.encoder.sizes.spread).abs().mean()
         details = self.encoder.details(seen)
         values: Any = self.encoder.projections.to_v

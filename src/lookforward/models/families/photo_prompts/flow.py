@@ -53,7 +53,8 @@ class PhotoTokensPipeline(StableDiffusion3Pipeline):
         """As that of diffusers, with the tokens of the first subject that each prompt names."""
         shown = self.photo_tokens
         if shown is None or prompt is None:
-            return super().encode_prompt(prompt, prompt_2, prompt_3, *args, **settings)
+            own: Any = (prompt, prompt_2, prompt_3)
+            return super().encode_prompt(*own, *args, **settings)
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         found = [next((name for name in shown if name in text), None) for text in texts]
 
@@ -61,7 +62,7 @@ class PhotoTokensPipeline(StableDiffusion3Pipeline):
             listed = texts if given is None else [given] if isinstance(given, str) else list(given)
             return [without(text, name) for text, name in zip(listed, found, strict=True)]
 
-        encoded = super().encode_prompt(unnamed(prompt), unnamed(prompt_2), unnamed(prompt_3), *args, **settings)
+        encoded: Any = super().encode_prompt(unnamed(prompt), unnamed(prompt_2), unnamed(prompt_3), *args, **settings)
         tokens = encoded[0]
         each = len(tokens) // len(texts)
         rows = [shown.get(name or "") for name in found for _ in range(each)]
