@@ -140,7 +140,9 @@ def test_watching_changes_nothing(train: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("adapter", [spec.name for spec in ADAPTERS])
 def test_an_export_of_an_earlier_step_is_that_of_a_shorter_run(adapter: str, train: Any, tmp_path: Path) -> None:
-    word = {} if adapter in ("full", "lora", "dora", "loha", "lokr", "oft") else {"subject.identifier": "<word>"}
+    word = (
+        {} if adapter in ("full", "lora", "dora", "t-lora", "loha", "lokr", "oft") else {"subject.identifier": "<word>"}
+    )
     train(
         "long", **{"adapter.name": adapter, "run.steps": 4, "run.export_every": 2, "evaluation.sample_every": 2}, **word
     )

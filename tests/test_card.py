@@ -120,12 +120,14 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
         ("dora", 'pipeline.load_lora_weights("FOLDER")'),
         ("custom-diffusion", 'pipeline.unet.load_attn_procs("FOLDER"'),
         ("textual-inversion", 'pipeline.load_textual_inversion("FOLDER"'),
+        ("t-lora", 'load_t_lora(pipeline, "FOLDER")'),
         ("loha", "PeftModel.from_pretrained(module, part.parent)"),
         ("lokr", "PeftModel.from_pretrained(module, part.parent)"),
         ("oft", "PeftModel.from_pretrained(module, part.parent)"),
         ("pivotal", 'pipeline.load_lora_weights("FOLDER")'),
         ("p-plus", 'pipeline.load_word("FOLDER")'),
         ("neti", 'pipeline.load_word("FOLDER")'),
+        ("elite", 'pipeline.load_photo_prompt("FOLDER")'),
     ],
 )
 def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:

@@ -49,6 +49,7 @@ def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "full": make_export(folder / "whole", tiny_model, "full", size=0.02),
         "lora": make_export(folder / "lora", tiny_model, "lora"),
         "dora": make_export(folder / "dora", tiny_model, "dora"),
+        "t-lora": make_export(folder / "t-lora", tiny_model, "t-lora"),
         "loha": make_export(folder / "loha", tiny_model, "loha"),
         "lokr": make_export(folder / "lokr", tiny_model, "lokr"),
         "oft": make_export(folder / "oft", tiny_model, "oft", **{"adapter.oft_block_size": 4}),
@@ -84,6 +85,8 @@ def test_every_adapter_has_its_formats() -> None:
         "textual-inversion": ("diffusers", "a1111", "merged", "checkpoint"),
         "p-plus": ("diffusers",),
         "neti": ("diffusers",),
+        "elite": ("diffusers",),
+        "t-lora": ("diffusers",),
     }
 
 

@@ -4,6 +4,7 @@ No other module of lookforward imports lookforward_toybox.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,7 +69,7 @@ class Bundle(Protocol):
         ...
 
     def comparisons(self) -> Mapping[str, Callable[..., None]]:
-        """The commands that compare methods on its subjects: compare, ablate and demo."""
+        """Commands of the main program that need its world or its training: compare, ablate, demo, pretrain-encoder."""
         ...
 
     def commands(self) -> Mapping[str, Callable[..., None]]:
@@ -85,6 +86,15 @@ def find_bundle() -> Bundle | None:
             raise
         return None
     return bundle
+
+
+def command_files() -> tuple[Path, ...]:
+    """The sources of the commands of `Bundle.comparisons`, which take long to import; none without the bundle."""
+    found = find_spec("lookforward_toybox")
+    if not found or not found.origin:
+        return ()
+    folder = Path(found.origin).parent
+    return folder / "comparisons" / "commands.py", folder / "encoder_command.py"
 
 
 def require_bundle() -> Bundle:

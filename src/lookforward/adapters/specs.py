@@ -68,6 +68,26 @@ LORA = AdapterSpec(
 )
 DORA = replace(LORA, name="dora", label="DoRA", help="a DoRA")
 
+T_LORA = AdapterSpec(
+    name="t-lora",
+    label="T-LoRA",
+    help="a T-LoRA: a LoRA whose rank falls with the noise",
+    build=late("t_lora", "build_t_lora"),
+    usage=lambda *_: ["from lookforward.adapters.t_lora import load_t_lora", 'load_t_lora(pipeline, "FOLDER")'],
+    load=late("t_lora", "load_t_lora"),
+    unmergeable="its rank depends on the timestep",
+    defaults={  # the authors' for SDXL
+        "adapter": {"train_text_encoder": False, "rank": 64},
+        "optimizer": {"learning_rate": 1e-4, "weight_decay": 1e-4},
+        "run": {"steps": 800},
+        "family": {
+            "toybox": {"adapter": {"rank": 16}, "optimizer": {"learning_rate": 2e-3}, "run": {"steps": 300}},
+        },
+    },
+    settings=("adapter.rank", "adapter.min_rank", "adapter.rank_power", "adapter.layers"),
+    frozen=frozenset({"denoiser", "text encoders"}),
+)
+
 
 _load_words = late("textual_inversion", "usage")
 

@@ -28,6 +28,7 @@ from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
 from lookforward.assembly.preference import build_drawn_images
 from lookforward.assembly.processes import check_processes, share_dropout
+from lookforward.assembly.start import started
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -37,6 +38,7 @@ from lookforward.models.encoders import Encoders
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import fingerprint
+from lookforward.models.sharding import Shards
 from lookforward.models.weight_files import hub_commit
 from lookforward.runs.folder import Run
 
@@ -46,7 +48,8 @@ class RunComponents:
     """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model.
     model_commit: of a model on the hub, "" of others.
 
-    best_step: measures the run and chooses a step of it, if that is asked for.
+    best_step: measures the run and chooses a step of it, if that is asked for. shards: of the policy, if processes
+    share its weights.
     """
 
     pipeline: Any
@@ -58,6 +61,7 @@ class RunComponents:
     model_commit: str = ""
     best_step: BestStep | None = None
     class_images: ClassImages | None = None
+    shards: Shards | None = None
 
 
 @contextmanager
@@ -138,10 +142,15 @@ def build(
     remembered = None if drawn is None else drawn.examples
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
+    if settings.adapter.encoder:
+        adapter = started(adapter, settings, reference_photos(subject, policy), policy)
     parameters = adapter.attach(policy)
+    shards = Shards(policy, parameters) if processes.shard else None
+    parameters = parameters if shards is None else shards.parameters
     dropout = share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
-    prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
+    encodes = policy if adapter.changes_prompts or settings.adapter.encoder else cache or policy
+    prompts = PromptCache(encodes, adapter.changes_prompts)
     compared = settings.objective.dco > 0 or preserved == "preference"
     untouched = Untouched(policy, parameters) if preserved == "output" or compared else None
     of_class = remembered.prompts if remembered else references.all_plain_prompts if untouched else ()
@@ -197,4 +206,4 @@ def build(
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     commit = hub_commit(settings.model.name, settings.model.revision)
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, commit, best, drawn)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, commit, best, drawn, shards)

@@ -26,6 +26,7 @@ RECIPE_LABELS = {
     "dreambooth-output": "DreamBooth, class kept by output",
     "dco": "DCO",
     "rpo": "RPO",
+    "t-lora": "T-LoRA",
 }
 
 

@@ -29,6 +29,10 @@ class AdapterSettings:
         only_with=("adapter.name", ("full", "lora", "dora", "loha", "lokr", "oft", "pivotal")),
     )
     rank: int = _of_adapter("rank", 4, "Rank of the weight update.", "[1, 65536]")
+    min_rank: int = _of_adapter("min_rank", 0, "Rank at pure noise. 0: half of the rank.", "[0, 65536]")
+    rank_power: float = _of_adapter(
+        "rank_power", 1.0, "How the rank falls with the noise: as this power of 1 - t/T.", "(0, 100]"
+    )
     alpha: float = _of_adapter("alpha", 4.0, "The weight update is scaled by alpha / rank.", "(0, 1000000]")
     layers: str = _of_adapter(
         "layers",
@@ -36,6 +40,11 @@ class AdapterSettings:
         'Linear layers to adapt, such as "attn2.to_k, mid_block.*". Empty: the default layers of the model.',
     )
     start: str = _of_adapter("start", "", "Run or export of an earlier LoRA to start from.")
+    encoder: str = setting(
+        "",
+        "Folder of a photo encoder (`lookforward pretrain-encoder`) whose word and details training starts from; or "
+        "public IP-Adapter weights, REPOSITORY:FILE.safetensors.",
+    )
     lokr_factor: int = _of_adapter("lokr_factor", -1, "Size of LoKr's small factor; -1: as square as possible.")
     oft_block_size: int = _of_adapter("oft_block_size", 32, "Size of OFT's rotated blocks.", "[2, inf)")
     initial_word: str = _of_adapter(

@@ -18,7 +18,9 @@ from lookforward.config.settings import GROUPS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
 
+MEASUREMENTS = 8  # of a run with the recipe's steps: more would cost over 15% of its time
 RECIPES = Path(__file__).parent / "recipes"
+NEW_WORD = "<sks>"  # the identifier of a subject that an encoder writes a word for
 
 
 def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
@@ -41,12 +43,20 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
         layers.insert(written, {"adapter.train_text_encoder": False})  # it trains the denoiser alone
     if needs:
         layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
+    encoder = str(_last((*layers, overrides), "adapter.encoder") or "")
+    if encoder and not is_ip_adapter(encoder):  # whose word is new to the model
+        layers.insert(0, {"subject.identifier": NEW_WORD})
     for name, value in overrides.items():
         check_value(name, value)
     values = model_defaults(families)
     for layer in layers:
         values |= layer
     return require_learning(structure(values | {"run.recipe": recipe} | overrides, f"recipe {recipe}"))
+
+
+def is_ip_adapter(encoder: str) -> bool:
+    """Whether `adapter.encoder` names public IP-Adapter weights, REPOSITORY:FILE.safetensors, and not a folder."""
+    return ":" in encoder and encoder.endswith(".safetensors")
 
 
 def written_settings(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +170,7 @@ def _layer(table: Mapping[str, Any], families: tuple[str, ...]) -> dict[str, Any
 
 
 def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """Settings of a run that ends itself: when the best step lies four measurements back.
+    """Settings of a run that ends itself: when the best step lies three measurements back.
 
     given: what the user gave, by dotted names, which stays. At most three times the recipe's steps are taken.
 
@@ -177,8 +187,8 @@ def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
     asked = settings.evaluation  # of a recipe of the user's own
     own = {
         "run.steps": 3 * steps,
-        "evaluation.every": asked.every or max(1, steps // 12),
-        "evaluation.patience": asked.patience or 4,
+        "evaluation.every": asked.every or max(1, steps // MEASUREMENTS),
+        "evaluation.patience": asked.patience or 3,
     }
     if given.get("evaluation.every") == 0:
         raise LookforwardError(

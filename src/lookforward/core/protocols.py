@@ -148,6 +148,10 @@ class Family(Protocol):
         """As the pipeline encodes them itself when it draws."""
         ...
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        """How noisy a state is, in [0, 1], from the timestep that the denoiser is called with: (b,) or () each."""
+        ...
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         """The denoiser's output in a state: (b, c, h, w), whatever packing happens inside. noise_level: (b,), σ_t."""
         ...

@@ -70,7 +70,6 @@ class Conditioning:
     @staticmethod
     def cat(parts: Sequence["Conditioning"]) -> "Conditioning":
         """Batches one after the other; their prompts must be of one length."""
-        first = parts[0]
 
         def join(of: Callable[["Conditioning"], Tensor | None]) -> Tensor | None:
             found = [x for x in map(of, parts) if x is not None]
@@ -80,7 +79,7 @@ class Conditioning:
             torch.cat([part.tokens for part in parts]),
             join(lambda part: part.mask),
             join(lambda part: part.pooled),
-            {name: torch.cat([part.extra[name] for part in parts]) for name in first.extra},
+            {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra},
         )
 
 

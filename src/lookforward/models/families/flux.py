@@ -102,6 +102,9 @@ class Flux:
         extra = {"guidance": tokens.new_ones(len(texts)).float()} if reads else {}
         return Conditioning(tokens.float(), pooled=pooled.float(), extra=extra)
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return timestep
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         from lookforward.models.families.flow import grid, pack, unpack
 

@@ -106,6 +106,9 @@ class Flux2Klein:
         extra = {"guidance": tokens.new_ones(len(texts))} if self.reads_guidance else {}
         return Conditioning(tokens, extra=extra)
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return timestep
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         from lookforward.models.families.flow import grid, pack, unpack
 

@@ -106,6 +106,9 @@ class QwenImage:
         room = _TOKENS - tokens.shape[1]
         return Conditioning(pad(tokens.float(), (0, 0, 0, room)), mask=pad(mask.bool(), (0, room)))
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return timestep
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         from lookforward.models.families.flow import pack, unpack
 

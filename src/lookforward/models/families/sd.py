@@ -88,6 +88,9 @@ class StableDiffusion:
         tokens = pipeline.encode_prompt(list(prompts), pipeline.unet.device, 1, False)[0].float()
         return Conditioning(tokens, extra=guidance_of(pipeline, tokens))
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return timestep / 1000
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         words = state.conditioning
         shown = guidance_embedding(denoiser, words.extra.get("guidance"))

@@ -42,7 +42,7 @@ class StableDiffusion3:
         "text_encoder_2": "text_encoder_2.",
     }
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
-    defaults: Mapping[str, Any] = {
+    defaults: Mapping[str, Any] = {  # size, steps and guidance of the pipeline's own call
         "data": {"resolution": 1024, "class_image_steps": 28},
         "evaluation": {"sampler_steps": 28, "guidance": 7.0},
         "baseline": {"sampler_steps": 28, "guidance": 7.0},
@@ -86,6 +86,9 @@ class StableDiffusion3:
         texts = written_out(pipeline.tokenizer, prompts)  # the pipeline does not do it itself
         tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, pipeline.transformer.device, 1, False)
         return Conditioning(tokens.float(), pooled=pooled.float())
+
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return timestep / 1000
 
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         return denoiser(

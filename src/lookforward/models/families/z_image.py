@@ -93,6 +93,9 @@ class ZImage:
         mask = torch.arange(_TOKENS, device=tokens.device) < counts[:, None]
         return Conditioning(tokens.float(), mask=mask)
 
+    def noise_share(self, timestep: Tensor) -> Tensor:
+        return 1 - timestep
+
     def denoise(self, denoiser: nn.Module, state: State, noise_level: Tensor) -> Tensor:
         import torch
 
