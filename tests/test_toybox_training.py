@@ -78,20 +78,21 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path: Path, data: Pat
 def test_matrices_that_are_named_take_orthogonal_updates_and_resume(tmp_path: Path) -> None:
     def train(folder: Path, rows: int) -> torch.Tensor:
         torch.manual_seed(0)
-        model = torch.nn.ModuleDict({"attn": torch.nn.Linear(6, 4), "head": torch.nn.Linear(4, 1)})
+        attn, head = torch.nn.Linear(6, 4), torch.nn.Linear(4, 1)
+        model = torch.nn.ModuleDict({"attn": attn, "head": head})
 
         def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
             x = torch.randn(8, 6, generator=generator)
-            return {"loss": (model["head"](model["attn"](x)) - x[:, :1]).square().mean()}
+            return {"loss": (head(attn(x)) - x[:, :1]).square().mean()}
 
-        before = model["attn"].weight.detach().clone()
+        before = attn.weight.detach().clone()
         schedule = TrainingSchedule(4, 0.1, warmup=0, weight_decay=0.0, orthogonal=("attn.",))
         stage = run_stage(
             folder=folder, module=model, loss=loss, schedule=schedule, settings={}, autocast=False, log_every=1
         )
         list(islice(stage, rows))
         stage.close()  # type: ignore[attr-defined]
-        return model["attn"].weight.detach() - before
+        return attn.weight.detach() - before
 
     values = torch.linalg.svdvals(train(tmp_path / "one", 1))  # of a gradient of rank 1, whatever its size
     assert values[0] == pytest.approx(MUON_RATE * 0.1 * 0.2 * 6**0.5, rel=0.5)
