@@ -85,8 +85,8 @@ def check_processes(settings: Settings, processes: Processes) -> None:
         )
     if settings.baseline.name in COMPARED:
         raise LookforwardError(
-            f"baseline.name = {settings.baseline.name!r} compares trajectories with one another, on one process only: start it without "
-            "accelerate launch, or take draft.",
+            f"baseline.name = {settings.baseline.name!r} compares trajectories with one another, on one process only: "
+            "start it without accelerate launch, or take draft.",
             code="processes-dpok",
         )
 

@@ -1,7 +1,8 @@
 """Flow-GRPO: DPOK's policy gradient on a flow model, whose sampler is made random, with advantages within a group.
 
-Liu et al. 2025, "Flow-GRPO: Training Flow Matching Models via Online RL", arXiv 2505.05470. The deterministic Euler step
-of a flow becomes one of a stochastic differential equation with the same marginals: from level σ to σ' with dt = σ' - σ,
+Liu et al. 2025, "Flow-GRPO: Training Flow Matching Models via Online RL", arXiv 2505.05470. The deterministic Euler
+step of a flow becomes one of a stochastic differential equation with the same marginals: from level σ to σ', with dt =
+σ' - σ,
 
     x' ~ N(μ, s² |dt|),  μ = x (1 + s²/(2σ) dt) + v (1 + s² (1 - σ)/(2σ)) dt,  s = a √(σ / (1 - σ))
 

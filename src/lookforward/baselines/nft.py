@@ -4,11 +4,11 @@ Zheng et al. 2025, "DiffusionNFT: Online Diffusion Reinforcement with Forward Pr
 policy o_old draws images x_0. Each is noised again (Eq. 6), and the trained policy o learns from it by regression:
 
     o⁺ = (1 - β) o_old + β o,    o⁻ = (1 + β) o_old - β o
-    L  = E[ρ ‖x̂_0(o⁺) - x_0‖² / w⁺ + (1 - ρ) ‖x̂_0(o⁻) - x_0‖² / w⁻] C/β + k ‖o - o_untouched‖²
+    L  = E[ρ ‖e(o⁺)‖² / w⁺ + (1 - ρ) ‖e(o⁻)‖² / w⁻] C/β + k ‖o - o_untouched‖²,    e(o) = σ (o - target), w = mean |e|
     ρ  = ½ + A / 2C,    A = the group's advantage in [-C, C], C = 5
 
-ρ is how good an image is: good ones draw the policy to them, bad ones push it away. w = mean |x̂_0 - x_0| of a sample,
-without gradient, gives each timestep the same weight. After each step o_old ← η o_old + (1 - η) o, with η = min(0.001
+ρ is how good an image is: good ones draw the policy to them, bad ones push it away. w is each sample's own and carries
+no gradient. e is the error of x̂_0 for a flow. After each step o_old ← η o_old + (1 - η) o, with η = min(0.001
 i, `kept`) after i updates. No step of the sampler is differentiated, so that any sampler and any model would do.
 
 Differences from the paper and its code:
@@ -16,7 +16,8 @@ Differences from the paper and its code:
 - One prompt, the subject's, so that a step has one group.
 - A step takes random pairs of image and sampler timestep; the code takes all.
 - DDIM or Euler steps; the code takes a solver of second order.
-- The loss is written in x̂_0, as in the code, so that it serves models that predict noise as well.
+- The code has the error of x̂_0 for e. That is σ (o - target) for a flow; models that predict otherwise take the same
+  weight σ, since σ/a would let the noisiest timesteps of one that predicts noise count for all others.
 - What is trained in the denoiser is the adapter's choice; the paper trains LoRA of rank 32.
 """
 
@@ -39,7 +40,7 @@ from lookforward.baselines.sampler import (
     sample_steps,
     sampler_timesteps,
 )
-from lookforward.core.path import add_noise
+from lookforward.core.path import add_noise, like
 from lookforward.core.types import Conditioning, State, rows
 from lookforward.errors import LookforwardError
 
@@ -134,10 +135,10 @@ def nft_loss(inputs: SamplingInputs, drawn: Drawn, noise: Tensor, timestep: Tens
     state = State(add_noise(drawn.x_0, noise, *levels), timestep, drawn.conditioning)
     with torch.no_grad(), swapped(inputs.parameters, settings.old):
         old = policy.act(state)
-    now = policy.act(state)
+    now, target = policy.act(state), policy.prediction.target(drawn.x_0, noise, *levels)
 
     def missed(output: Tensor) -> Tensor:  # (p,)
-        error = policy.prediction.x_0_hat(output, state.x_t, *levels) - drawn.x_0
+        error = like(levels[1], output) * (output - target)
         weight = error.detach().abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-5)
         return (error**2 / weight).mean(dim=(1, 2, 3))
 
