@@ -113,7 +113,7 @@ def test_grpos_loss_is_that_of_the_paper() -> None:
     settings = grpo(policy, ratio_clip=0.02)
     drawn = draw_trajectories(inputs_of(policy), settings)
     with torch.no_grad():
-        policy.line += torch.tensor([0.02, -0.01])
+        policy.line.add_(torch.tensor([0.02, -0.01]))
     chosen = torch.arange(drawn.log_p.numel())
     loss, metrics = pairs_loss(policy, drawn, chosen, settings)
     expected, levels = [], sampler_timesteps(FLOW, 4)
@@ -178,9 +178,11 @@ def test_nfts_loss_is_that_of_the_paper(prediction: Prediction) -> None:
         x_t = a * x_0[i] + sigma * noise[i]
         old, now, known = -0.5 * x_t, -0.4 * x_t + 0.1, -0.3 * x_t + 0.2
 
-        def missed(o: Tensor, x_t: Tensor = x_t, a: float = a, sigma: float = sigma, i: int = i) -> float:
-            x_0_hat = x_t - sigma * o if prediction is Prediction.FLOW else (x_t - sigma * o) / a
-            error = x_0_hat - x_0[i]
+        def missed(o: Tensor, x_t: Tensor = x_t, sigma: float = sigma, i: int = i) -> float:
+            if prediction is Prediction.FLOW:
+                error = x_t - sigma * o - x_0[i]  # of x̂_0
+            else:
+                error = sigma * (o - noise[i])
             return (error**2).mean().item() / error.abs().mean().item()
 
         both = missed(0.7 * old + 0.3 * now), missed(1.3 * old - 0.3 * now)
@@ -214,18 +216,45 @@ def test_nfts_sampling_policy_follows_slowly() -> None:
         for parts in settings.losses(replace(inputs_of(policy), step=step)):
             list(parts)
             with torch.no_grad():  # in the place of an optimizer
-                policy.line += 0.1
+                policy.line.add_(0.1)
         old = share * old + (1 - share) * policy.line.detach()
         torch.testing.assert_close(settings.old["line"], old)
 
 
+class Gaussian(nn.Module):
+    """The exact model of data N(m, ¼), whose mean is learned."""
+
+    def __init__(self, prediction: Prediction) -> None:
+        super().__init__()
+        self.prediction, self.path = prediction, FLOW if prediction is Prediction.FLOW else PATH
+        self.mean = nn.Parameter(torch.zeros(()))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        return Conditioning(torch.zeros(len(prompts), 1, 1))
+
+    def act(self, state: State) -> Tensor:
+        a, sigma = (level[:, None, None, None] for level in self.path.at(state.timestep))
+        off = (state.x_t - a * self.mean) / (a**2 / 4 + sigma**2)
+        noise, x_0 = sigma * off, self.mean + a / 4 * off
+        return noise - x_0 if self.prediction is Prediction.FLOW else noise
+
+
 @pytest.mark.parametrize("prediction", [Prediction.FLOW, Prediction.EPSILON])
 def test_nft_raises_a_reward_without_gradient(prediction: Prediction) -> None:
-    policy = TinyPolicy(channels=1)
-    policy.path, policy.prediction = FLOW if prediction is Prediction.FLOW else PATH, prediction
-    method = Nft(Sampler(6), pairs=64, micro_batch=64, kl_weight=1e-4, reference_act=copy.deepcopy(policy).act)
-    rewards = train_by(method, policy, 40, 0.01)
-    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.1 * abs(sum(rewards[:10]) / 10)
+    policy = Gaussian(prediction)
+    method = Nft(Sampler(8), pairs=64, micro_batch=64, kl_weight=1e-4, reference_act=copy.deepcopy(policy).act)
+    optimizer, rewards = torch.optim.Adam(policy.parameters(), lr=0.02), []
+    for step in range(40):
+        terms = dict[str, float]()
+        for parts in method.losses(replace(inputs_of(policy, 32, 1, 1, seed=step), step=step)):
+            optimizer.zero_grad()
+            for loss, metrics in parts:
+                loss.backward()
+                terms |= metrics
+            optimizer.step()
+        rewards.append(terms["reward"])
+    assert policy.mean.item() > 0.3  # where the reward is highest: 1
+    assert sum(rewards[-10:]) > 0.8 * sum(rewards[:10])  # both are negative
 
 
 def test_what_does_not_go_together_is_named() -> None:
