@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import raises
+from lookforward.algorithm.readings import read
 from lookforward.baselines.dpok import Dpok, Part, Trajectories, draw_trajectories, kl_between, pairs_loss
 from lookforward.baselines.sampler import Act, Sampler, SamplingInputs, sampler_timesteps
 from lookforward.core.path import variance_preserving
@@ -72,7 +73,7 @@ def expected_reward(line: Tensor) -> Tensor:
 
 def losses_of(
     policy: Any, environment: Any, start: Batch, settings: Dpok, words: Conditioning, empty: Any, act: Act, rng: Any
-) -> Iterator[tuple[Tensor, dict[str, float]]]:
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Of settings by which every update is one part. act: the pretrained policy's."""
     settings = replace(settings, reference_act=act)
     for parts in settings.losses(SamplingInputs(policy, environment, start, words, empty, rng)):
@@ -138,7 +139,7 @@ def test_kl_is_none_of_equals_and_that_of_two_normals_otherwise() -> None:
     settings = Dpok(RANDOM, pairs=8, reward_weight=0.0, kl_weight=2.0)
     words = policy.encode_prompts([""] * 4)
 
-    def losses(reference: LinePolicy) -> tuple[Tensor, dict[str, float]]:
+    def losses(reference: LinePolicy) -> tuple[Tensor, dict[str, Any]]:
         steps = losses_of(policy, paying(Near()), batch(4), settings, words, None, reference.act, seeded())
         return next(steps)
 
@@ -183,7 +184,7 @@ def test_a_reward_without_gradient_rises() -> None:
         Sampler(4, eta=1.0), updates=2, pairs=64, micro_batch=64, reward_weight=1.0, kl_weight=1e-3, ratio_clip=0.1
     )
     optimizer = torch.optim.Adam(policy.unet.parameters(), lr=0.02)
-    rewards, terms = [], dict[str, float]()
+    rewards, terms = [], dict[str, Any]()
     for step in range(50):
         for loss, terms in losses_of(  # noqa: B007
             policy, paying(Near()), batch(32, 1, 3), settings, words, None, pretrained.act, seeded(step)
@@ -210,7 +211,7 @@ def test_parts_of_an_update_sum_to_it() -> None:
             terms = {name: terms.get(name, 0.0) + metrics.get(name, 0.0) for name in terms.keys() | metrics.keys()}
         assert len(losses) == -(-11 // micro_batch)
         gradient = torch.autograd.grad(torch.stack(losses).sum(), policy.line)[0]
-        found.append((torch.stack(losses).sum().item(), gradient, terms))
+        found.append((torch.stack(losses).sum().item(), gradient, read(terms)))
     for loss, gradient, terms in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
         torch.testing.assert_close(gradient, found[0][1])

@@ -127,6 +127,7 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
         ("pivotal", 'pipeline.load_lora_weights("FOLDER")'),
         ("p-plus", 'pipeline.load_word("FOLDER")'),
         ("neti", 'pipeline.load_word("FOLDER")'),
+        ("elite", 'pipeline.load_photo_prompt("FOLDER")'),
     ],
 )
 def test_each_adapter_tells_how_plain_diffusers_loads_it(tmp_path: Path, adapter: Any, call: str) -> None:

@@ -85,6 +85,7 @@ def test_every_adapter_has_its_formats() -> None:
         "textual-inversion": ("diffusers", "a1111", "merged", "checkpoint"),
         "p-plus": ("diffusers",),
         "neti": ("diffusers",),
+        "elite": ("diffusers",),
         "t-lora": ("diffusers",),
     }
 

@@ -4,6 +4,7 @@ No other module of lookforward imports lookforward_toybox.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,7 +69,7 @@ class Bundle(Protocol):
         ...
 
     def comparisons(self) -> Mapping[str, Callable[..., None]]:
-        """The commands that compare methods on its subjects: compare, ablate and demo."""
+        """Commands of the main program that need its world or its training: compare, ablate, demo, pretrain-encoder."""
         ...
 
     def commands(self) -> Mapping[str, Callable[..., None]]:
@@ -85,6 +86,12 @@ def find_bundle() -> Bundle | None:
             raise
         return None
     return bundle
+
+
+def comparisons_file() -> Path | None:
+    """The source of the commands of `Bundle.comparisons`, which takes long to import; None without the bundle."""
+    found = find_spec("lookforward_toybox")
+    return Path(found.origin).parent / "comparisons" / "commands.py" if found and found.origin else None
 
 
 def require_bundle() -> Bundle:

@@ -28,6 +28,7 @@ ADAPTERS = ("lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "
 CASES = (*((recipe, "full") for recipe in RECIPES), *(("look-forward", adapter) for adapter in ADAPTERS))
 SHORT: dict[str, Any] = {
     "run.steps": 20,
+    "run.plain": True,  # as they were recorded; tests/test_fast_path.py holds the fast path to it
     "run.seed": 0,
     "model.device": "cpu",
     "data.class_images": 4,

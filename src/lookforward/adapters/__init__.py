@@ -1,6 +1,7 @@
-"""What can be trained: the specs in `specs.py` and `peft_specs.py`, and for each its code in the file of its name."""
+"""What can be trained: the specs in `specs.py`, `peft_specs.py` and `photo_specs.py`, the code in a file each."""
 
 from lookforward.adapters.peft_specs import LOHA, LOKR, OFT
+from lookforward.adapters.photo_specs import ELITE
 from lookforward.adapters.specs import (
     CUSTOM_DIFFUSION,
     DORA,
@@ -15,6 +16,6 @@ from lookforward.adapters.specs import (
 from lookforward.core.specs import AdapterSpec, installed
 
 ADAPTERS: tuple[AdapterSpec, ...] = (
-    FULL, LORA, DORA, T_LORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI,
+    FULL, LORA, DORA, T_LORA, LOHA, LOKR, OFT, CUSTOM_DIFFUSION, TEXTUAL_INVERSION, PIVOTAL, P_PLUS, NETI, ELITE,
     *installed("lookforward.adapters"),
 )  # fmt: skip

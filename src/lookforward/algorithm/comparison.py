@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lookforward.algorithm.readings import Metrics
 from lookforward.algorithm.trainer import Trainer
 from lookforward.core.types import Batch, Transition
 
@@ -57,14 +58,14 @@ def gain(trainer: Trainer, transition: Transition) -> Tensor:
     return trainer.errors(known) - trainer.errors(transition)
 
 
-def dco_loss(trainer: Trainer, transition: Transition) -> tuple[Tensor, dict[str, float]]:
+def dco_loss(trainer: Trainer, transition: Transition) -> tuple[Tensor, Metrics]:
     """DCO's loss of photos, a scalar, and metrics."""
     gained = gain(trainer, transition)  # (b,)
     loss = -logsigmoid(trainer.objective.dco * gained).mean()
-    return loss, {"gain": gained.detach().mean().item(), "dco_loss": loss.item()}
+    return loss, {"gain": gained.detach().mean(), "dco_loss": loss.detach()}
 
 
-def preference_loss(trainer: Trainer, photos: Transition, drawn: Transition) -> tuple[Tensor, dict[str, float]]:
+def preference_loss(trainer: Trainer, photos: Transition, drawn: Transition) -> tuple[Tensor, Metrics]:
     """RPO's loss of pairs of a photo and a drawn image, a scalar, and metrics."""
     preferred = drawn.preferred
     if preferred is None:
@@ -73,5 +74,5 @@ def preference_loss(trainer: Trainer, photos: Transition, drawn: Transition) -> 
     kappa = trainer.objective.preference * (own - other)
     loss = -(preferred * logsigmoid(kappa) + (1 - preferred) * logsigmoid(-kappa)).mean()
     with torch.no_grad():
-        metrics = {"gain": own.mean().item(), "drawn_gain": other.mean().item(), "preference_loss": loss.item()}
+        metrics: Metrics = {"gain": own.mean(), "drawn_gain": other.mean(), "preference_loss": loss.detach()}
     return loss, metrics

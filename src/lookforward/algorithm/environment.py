@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.processes import ALONE, Processes
+from lookforward.algorithm.readings import Metrics
 from lookforward.core.path import add_noise, noise_between
 from lookforward.core.protocols import Decode, Policy, RewardSum
 from lookforward.core.types import Batch, Conditioning, State, Transition
@@ -55,7 +56,7 @@ class Environment:
             transition = replace(transition, image=self.decode(transition.x_0_hat))
         return self.rewards.parts(transition)
 
-    def reward_with_metrics(self, transition: Transition, remedy: str = "") -> tuple[Tensor, dict[str, float]]:
+    def reward_with_metrics(self, transition: Transition, remedy: str = "") -> tuple[Tensor, Metrics]:
         """The reward of a transition, (b,), and metrics: its mean and, of a sum, each term's, unweighted.
 
         remedy: set where the reward must give a gradient; how the error goes on if a term gives none.
@@ -68,9 +69,9 @@ class Environment:
             if remedy and not term.requires_grad:
                 raise LookforwardError(f"Reward {name!r} gives no gradient{remedy}", code="reward-no-gradient")
         reward = self.rewards.total(terms)
-        metrics = {"reward": reward.detach().mean().item()}
+        metrics: Metrics = {"reward": reward.detach().mean()}
         if len(terms) > 1:
-            metrics |= {f"reward/{name}": term.detach().mean().item() for name, term in terms.items()}
+            metrics |= {f"reward/{name}": term.detach().mean() for name, term in terms.items()}
         return reward, metrics
 
     def next_transition(

@@ -17,6 +17,7 @@ from torch import Tensor
 from lookforward.algorithm.comparison import dco_loss, preference_loss
 from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.micro_batches import InParts, decoding_in_parts, split
+from lookforward.algorithm.readings import Metrics, read
 from lookforward.algorithm.returns import compute_target
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
 from lookforward.algorithm.updates import act_with_prompts, critic_step, join_actions, update_policy
@@ -33,7 +34,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
     # Draw: photos and as many class images, with noise and timesteps (lines 3 and 4)
     batch = trainer.draw(trainer.references, trainer.generator)  # x_0, z: (b, c, h, w); t: (b,)
     batch = replace(batch, class_images=trainer.draw_class(batch))
-    metrics = {"timestep": batch.timestep.float().mean().item()}
+    metrics: Metrics = {"timestep": batch.timestep.float().mean()}
     parts = split(batch, trainer.accumulate)  # micro-batches
     if trainer.dropout is not None:
         trainer.dropout.begin(batch, len(parts))
@@ -48,7 +49,7 @@ def train_step(trainer: Trainer) -> dict[str, float]:
         metrics |= update_critic(trainer, updater, transition)
 
     # Policy (line 9), one micro-batch in memory at a time
-    terms: list[dict[str, float]] = []
+    terms: list[Metrics] = []
 
     def losses() -> Iterator[Tensor]:
         for i, part in enumerate(parts):
@@ -59,15 +60,15 @@ def train_step(trainer: Trainer) -> dict[str, float]:
 
     gradient = update_policy(trainer, losses())
     metrics |= {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]}
-    return metrics | {"gradient": gradient}
+    return read(metrics | {"gradient": gradient})
 
 
 def policy_loss(
     trainer: Trainer, transition: Transition, class_transition: Transition | None
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, Metrics]:
     """The negative of Eq. 11, a scalar, and metrics."""
     environment, objective = trainer.environment, trainer.objective
-    metrics: dict[str, float] = {}
+    metrics: Metrics = {}
     q: Tensor | None = None  # (b,): Q of this action, with its gradient
     if (updater := trainer.critic_updater) is not None:
         if trainer.step >= updater.warmup:
@@ -76,7 +77,7 @@ def policy_loss(
         q, rewards = environment.reward_with_metrics(transition, _NO_GRADIENT)
         metrics |= rewards
     reconstruction = trainer.error(transition)  # Eq. 1
-    metrics["noise_loss"] = reconstruction.item()
+    metrics["noise_loss"] = reconstruction.detach()
     if objective.dco:
         reconstruction, compared = dco_loss(trainer, transition)
         metrics |= compared
@@ -88,15 +89,15 @@ def policy_loss(
     elif class_transition is not None:
         prior = trainer.error(class_transition)  # prior preservation
         loss = loss + objective.prior_weight * prior
-        metrics["prior_loss"] = prior.item()
+        metrics["prior_loss"] = prior.detach()
     if q is not None:
         value = (objective.discount**transition.state.timestep * q).mean()  # γ^t Q, each sample by its own t
         loss = loss - objective.critic_weight * value  # Eq. 11
-        metrics["value"] = value.item()
-    return loss, metrics | {"loss": loss.item()}
+        metrics["value"] = value.detach()
+    return loss, metrics | {"loss": loss.detach()}
 
 
-def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transition) -> dict[str, float]:
+def update_critic(trainer: Trainer, updater: CriticUpdater, transition: Transition) -> Metrics:
     """Regress the critic on the returns of this transition, then of further batches; returns metrics of the first."""
     policy, environment, generator = trainer.policy, trainer.environment, trainer.critic_generator
     if trainer.accumulate > 1:  # what needs no gradient goes through micro-batches too

@@ -134,7 +134,7 @@ class Trainer:
     @torch.no_grad()
     def _weight_norm(self) -> float:
         norms = torch._foreach_norm([p.detach() for p in self.parameters.values()])
-        return torch.stack([norm.double().to(norms[0].device) for norm in norms]).norm().item() if norms else 0.0
+        return torch.stack([norm.to(norms[0].device) for norm in norms]).double().norm().item() if norms else 0.0
 
     def draw(self, examples: Examples | Buckets, generator: torch.Generator, count: int | None = None) -> Batch:
         """Photos or class images at random, with noise and timesteps: of `count` the share of this process."""

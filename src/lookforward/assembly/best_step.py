@@ -1,11 +1,13 @@
 """The best step of a run: measured during training, its weights saved and restored for the export."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from lookforward.algorithm.trainer import Trainer
@@ -15,7 +17,6 @@ from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.exports.card import ChosenStep
 from lookforward.files import REMEDY, make_folder, writing
-from lookforward.report.curves import Line, curves
 from lookforward.runs.folder import Run
 from lookforward.runs.step_choice import (
     Choice,
@@ -28,6 +29,11 @@ from lookforward.runs.step_choice import (
     write_evaluations,
 )
 from lookforward.whole import tensors_state, write_sealed_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lookforward.report.curves import Line
 
 
 class BestStep:
@@ -151,6 +157,8 @@ class BestStep:
 
 def _curve(scale: Scale, rows: Sequence[Evaluation], chosen: int, photos: str) -> Figure:
     """Both parts and their mean against the step, each from 0, the untouched model, to 1; and the denoising loss."""
+    from lookforward.report.curves import curves  # by matplotlib, which takes long to import
+
     steps = [one.step for one in rows]
     identity, prompt = zip(*map(scale.parts, rows), strict=True)
     lines: dict[str, Line] = {"identity": (steps, identity), "prompt": (steps, prompt)}

@@ -13,6 +13,7 @@ from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.baseline import check_baseline
 from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
+from lookforward.assembly.start import check_start, writes_words
 from lookforward.assembly.unused import unused_settings
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
@@ -44,9 +45,9 @@ def check_run(
     Raises:
         LookforwardError: settings, subject and model do not fit each other; the message names the remedy.
     """
-    notes: list[str] = []
-    learned = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
-    notes += [note for one in subject.together for note in one.notes]
+    spec = find_spec(ADAPTERS, settings.adapter.name, "adapter")
+    learned = spec.learns_word or writes_words(settings)
+    notes = [note for one in subject.together for note in one.notes]
     notes += _check_words(subject, policy, learned)
     notes += _check_model(settings, policy)
     check_reward(settings)
@@ -64,10 +65,11 @@ def check_run(
     if settings.objective.decoder:
         load_decoder(settings.objective.decoder)
     adapter = build_adapter(settings, torch.Generator(), policy.family)
-    if settings.data.caption_dropout and find_spec(ADAPTERS, settings.adapter.name, "adapter").only_words:
+    adapter = check_start(settings, policy) or adapter
+    if settings.data.caption_dropout and spec.only_words:
         raise LookforwardError(
-            f"Adapter {settings.adapter.name!r} learns nothing from an empty prompt, since a word is all that it "
-            "trains: set data.caption_dropout to 0.",
+            f"Adapter {spec.name!r} learns nothing from an empty prompt, since a word is all that it trains: set "
+            "data.caption_dropout to 0.",
             code="settings-conflict",
         )
     if learned:  # a word that cannot be learned is an error before class images are drawn for it

@@ -28,6 +28,7 @@ from lookforward.assembly.optimizer import build_optimizer, rate_groups
 from lookforward.assembly.placement import build_run_pipeline, resting_parts
 from lookforward.assembly.preference import build_drawn_images
 from lookforward.assembly.processes import check_processes, share_dropout
+from lookforward.assembly.start import started
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -138,10 +139,13 @@ def build(
     remembered = None if drawn is None else drawn.examples
     adapter_generator = torch.Generator().manual_seed(settings.run.seed + 2)
     adapter = build_adapter(settings, adapter_generator, policy.family)
+    if settings.adapter.encoder:
+        adapter = started(adapter, settings, reference_photos(subject, policy), policy)
     parameters = adapter.attach(policy)
     dropout = share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
-    prompts = PromptCache(policy if adapter.changes_prompts else cache or policy, adapter.changes_prompts)
+    encodes = policy if adapter.changes_prompts or settings.adapter.encoder else cache or policy
+    prompts = PromptCache(encodes, adapter.changes_prompts)
     compared = settings.objective.dco > 0 or preserved == "preference"
     untouched = Untouched(policy, parameters) if preserved == "output" or compared else None
     of_class = remembered.prompts if remembered else references.all_plain_prompts if untouched else ()

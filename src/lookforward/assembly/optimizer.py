@@ -1,6 +1,7 @@
 """The optimizer of the trained weights."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 
 from lookforward.config.settings import Settings
 from lookforward.models.packages import require_extra
+
+_FUSED = ("cpu", "cuda", "mps", "xpu")  # devices that PyTorch has a fused AdamW for
 
 
 def rate_groups(
@@ -25,6 +28,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW, with its two moments in single precision or in 8 bits (Dettmers et al., 2022).
 
+    PyTorch's fused kernel reads and writes each weight once, where its loop over tensors does so eight times; the last
+    bits differ. `run.plain` takes the loop.
+
     words: what learns at `optimizer.word_learning_rate`.
 
     Of weights with fewer than 4,096 numbers bitsandbytes keeps the moments in single precision.
@@ -33,10 +39,12 @@ def build_optimizer(
         LookforwardError: bitsandbytes is not installed.
     """
     chosen = settings.optimizer
+    groups: list[Any] = list(parameters)
     kind: Any = torch.optim.AdamW
     if chosen.eight_bit:
         kind = require_extra("bitsandbytes", "optimizer.eight_bit").optim.AdamW8bit
-    groups: list[Any] = list(parameters)
+    elif not settings.run.plain and all(one.device.type in _FUSED for one in groups):
+        kind = partial(torch.optim.AdamW, fused=True)
     if words := list(words):
         groups = [{"params": groups}, {"params": words, "lr": chosen.word_learning_rate}]
     return kind(

@@ -17,6 +17,7 @@ from lookforward.assembly.consent import Agreement, agreement
 from lookforward.assembly.marking import watermark_notes
 from lookforward.assembly.out_of_memory import explained
 from lookforward.assembly.pictures import draw_samples, keep_class_images
+from lookforward.assembly.start import encoder_digests
 from lookforward.config.reading import with_values
 from lookforward.config.settings import Settings
 from lookforward.core.types import StepResult
@@ -105,7 +106,8 @@ class TrainingJob:
 
     @cached_property
     def _digests(self) -> list[str]:
-        return [*self.subject.digests, *class_image_digests(self.settings, self.subject)]
+        own = class_image_digests(self.settings, self.subject)
+        return [*self.subject.digests, *own, *encoder_digests(self.settings)]
 
     def _train_or_stop(self, components: RunComponents) -> Iterator[StepResult]:
         """Train; if a signal asks for a stop, or a step fails, say what is kept. A stop is saved first."""

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.environment import require_finite
+from lookforward.algorithm.readings import Metrics
 from lookforward.baselines.sampler import (
     Act,
     Sampler,
@@ -50,7 +51,7 @@ from lookforward.core.protocols import Policy
 from lookforward.core.types import Conditioning, State
 from lookforward.errors import LookforwardError
 
-Part = tuple[Tensor, dict[str, float]]  # of a loss, with its metrics
+Part = tuple[Tensor, Metrics]  # of a loss, with its metrics
 
 
 def minus_the_others(reward: Tensor) -> Tensor:
@@ -146,7 +147,7 @@ class Trajectories:
     empty: Conditioning | None
     log_p: Tensor
     advantage: Tensor
-    metrics: dict[str, float]
+    metrics: Metrics
 
 
 @torch.no_grad()
@@ -190,9 +191,9 @@ def pairs_loss(policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dp
     advantage = drawn.advantage[j]
     gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
     loss = -settings.reward_weight * gain  # rewards rise, losses fall
-    metrics = {
-        "ratio": ratio.detach().mean().item(),
-        "clipped": (ratio != clipped).float().mean().item(),
+    metrics: Metrics = {
+        "ratio": ratio.detach().mean(),
+        "clipped": (ratio != clipped).float().mean(),
     }
     if settings.kl_weight > 0:
         if settings.reference_act is None:
@@ -201,8 +202,8 @@ def pairs_loss(policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dp
             before = settings.take(policy, settings.reference_act, state, later, settings.sampler, empty).mean
         kl = kl_between(step.mean, before, step.deviation).mean()
         loss = loss + settings.kl_weight * kl
-        metrics["kl"] = kl.item()
-    return loss, metrics | {"loss": loss.item()}
+        metrics["kl"] = kl.detach()
+    return loss, metrics | {"loss": loss.detach()}
 
 
 def kl_between(mean: Tensor, other: Tensor, sigma: Tensor) -> Tensor:

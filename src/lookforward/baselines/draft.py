@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lookforward.algorithm.environment import require_finite
 from lookforward.algorithm.processes import Processes
+from lookforward.algorithm.readings import Metrics
 from lookforward.baselines.sampler import (
     Sampler,
     SamplerStep,
@@ -67,7 +68,7 @@ class Draft:
         if problem:
             raise LookforwardError(problem, code="draft-settings")
 
-    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]:
+    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[tuple[Tensor, Metrics]]]:
         """Draw an image for each row of `start` and differentiate its reward: one update, whose loss has one part.
 
         Raises:
@@ -93,7 +94,7 @@ class Draft:
             final_transition(policy, end, start), remedy
         )  # (b,) or (b n,)
         loss = -reward.mean()  # rewards rise, losses fall
-        yield iter([(loss, metrics | {"loss": loss.item()})])
+        yield iter([(loss, metrics | {"loss": loss.detach()})])
 
 
 def _denoise_again(

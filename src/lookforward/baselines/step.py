@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lookforward.algorithm.environment import act_on
+from lookforward.algorithm.readings import Metrics, read
 from lookforward.algorithm.trainer import Trainer
 from lookforward.algorithm.updates import update_policy
 from lookforward.baselines.sampler import Sampler, SamplingInputs
@@ -18,7 +19,7 @@ class Method(Protocol):
     @property
     def sampler(self) -> Sampler: ...
 
-    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[tuple[Tensor, dict[str, float]]]]: ...
+    def losses(self, inputs: SamplingInputs) -> Iterator[Iterator[tuple[Tensor, Metrics]]]: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BaselineStep:
         start = trainer.draw(trainer.references, trainer.generator, self.images)
         conditioning = trainer.prompts(start.prompts)
         empty = None if self.method.sampler.guidance == 1 else trainer.prompts(("",))
-        metrics: dict[str, float] = {}
+        metrics: Metrics = {}
         inputs = SamplingInputs(
             trainer.policy,
             trainer.environment,
@@ -58,12 +59,10 @@ class BaselineStep:
             metrics = {}
             gradient = update_policy(trainer, _with_prior(trainer, parts, metrics))
             metrics["gradient"] = gradient
-        return metrics
+        return read(metrics)
 
 
-def _with_prior(
-    trainer: Trainer, parts: Iterable[tuple[Tensor, dict[str, float]]], metrics: dict[str, float]
-) -> Iterator[Tensor]:
+def _with_prior(trainer: Trainer, parts: Iterable[tuple[Tensor, Metrics]], metrics: Metrics) -> Iterator[Tensor]:
     """The parts of a loss, the first with prior preservation added; sums their metrics up in `metrics`."""
     for i, (loss, of_part) in enumerate(parts):
         of_part = dict(of_part)
@@ -72,7 +71,7 @@ def _with_prior(
             transition, _ = act_on(trainer.policy, batch, trainer.prompts(batch.prompts))
             prior = ((transition.action - transition.target) ** 2).mean()
             loss = loss + trainer.objective.prior_weight * prior
-            of_part |= {"prior_loss": prior.item(), "loss": loss.item()}
+            of_part |= {"prior_loss": prior.detach(), "loss": loss.detach()}
         for name, value in of_part.items():
             metrics[name] = metrics.get(name, 0.0) + value
         yield loss

@@ -14,7 +14,7 @@ Adapters = Annotated[tuple[str, ...], tyro.conf.arg(metavar="EXPORT[:STRENGTH]")
 
 
 def generate(
-    run: tyro.conf.Positional[str],
+    run: tyro.conf.Positional[str] = "",
     prompt: tyro.conf.Positional[str | None] = None,
     prompts: Path | None = None,
     count: int | None = None,
@@ -26,6 +26,9 @@ def generate(
     guidance: float | None = None,
     resolution: int | None = None,
     adapter: Adapters = (),
+    photos: Path | None = None,
+    encoder: str = "",
+    class_noun: str = "",
     revision: str = "",
     like: Path | None = None,
     watermark: bool = True,
@@ -35,7 +38,7 @@ def generate(
     """Generate images and a contact sheet. Each PNG file says that it is generated, with prompt, seed and settings.
 
     Args:
-        run: Run folder, export, pipeline folder or hub ID.
+        run: Run folder, export, pipeline folder or hub ID. With --photos it may be left out.
         prompt: Prompt with the identifier and class noun, such as "a photo of sks dog on the beach"; {} stands for
             both.
         prompts: Text file to use instead of PROMPT, one prompt per line, with {} for the subject.
@@ -48,6 +51,11 @@ def generate(
         guidance: Scale of classifier-free guidance; 1 turns it off. Default: the setting of the run.
         resolution: Width and height of the images in pixels. Default: the setting of the run.
         adapter: Additional LoRA or learned word, with a strength such as 0.8. Can be repeated.
+        photos: Folder of photos of a subject to draw without training, by a photo encoder. In the prompt, {} stands
+            for the subject.
+        encoder: Folder of the photo encoder, from `lookforward pretrain-encoder`; or public IP-Adapter weights, such as
+            h94/IP-Adapter:models/ip-adapter_sd15.safetensors, with a MODEL that they are for.
+        class_noun: What the photos show, such as "dog". {} stands for the word of the photos and for it.
         revision: Branch, tag or commit of a hub ID.
         like: PNG file from this command. Reuses its prompt, seed and settings unless you give others.
         watermark: Put an invisible watermark into images from 256 pixels on. See docs/provenance.md.
@@ -56,6 +64,7 @@ def generate(
         output: Folder for the images. Default: RUN/images, or images if RUN is not a run folder.
     """
     from lookforward.assembly.prompts import prompt_notes
+    from lookforward.cli.photos import base_of, read_photos
     from lookforward.exports.load import model_hash
     from lookforward.exports.png import read_metadata
     from lookforward.exports.source import add_adapters, device_of, drawn_with, find_adapter, find_source
@@ -65,15 +74,20 @@ def generate(
 
     check_numbers(seeds=seeds or (seed or 0,), guidance=guidance)
     past = read_metadata(like) if like else None
+    run, prompt = base_of(run, prompt, prompts, photos, encoder)
     _require_words(prompt, prompts, past.prompt if past else None)
     source = find_source(run, revision)
-    own = source.manifest
+    shown = read_photos(photos, encoder, class_noun, source) if photos else None
+    own = source.manifest | (shown.manifest if shown else {})
     asked, repeats = _once(_prompts(prompt, prompts, past.prompt if past else None, own), prompts)
     chosen = _seeds(seeds, count, seed, past.seed if past else None)
     others = [find_adapter(word) for word in adapter]
     pipeline = source.load(device_of(source))
     digest = model_hash(pipeline)
     notes = add_adapters(pipeline, source, others)
+    if shown:
+        shown.show(pipeline)
+        notes = (*shown.notes, *notes)
     settings = {
         "negative": _first(negative, past and past.negative) or None,
         "scheduler": _first(scheduler, past and past.scheduler, next(iter(family_of(pipeline).schedulers))),
@@ -86,6 +100,8 @@ def generate(
         load_safety_checker(own["model"], pipeline.device, own.get("model_commit", "")) if safety_checker else None
     )
     record = drawn_with(source, digest, others)
+    if shown:
+        record["adapters"] = [*record["adapters"], shown.record]
     print_notes((*repeats, *notes, *prompt_notes(pipeline, own, asked, settings["negative"] or "")))
     if past and (past.model_hash, past.adapters) != (digest, record["adapters"]):
         console.print(

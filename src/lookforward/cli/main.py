@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward import stopping
-from lookforward.bundle import TOYBOX, find_bundle, require_bundle
+from lookforward.bundle import TOYBOX, comparisons_file, require_bundle
 from lookforward.errors import LookforwardError, LookforwardWarning, is_out_of_memory, out_of_memory
 from lookforward.launch import end_others, process_count, speaks_for_all
 from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
@@ -33,6 +33,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "report": "report",
     "studio": "studio",
     "demo": TOYBOX,
+    "pretrain-encoder": TOYBOX,
 }
 COMMAND_GROUPS = {  # of commands, with a line about each and the module of each command
     "study": (
@@ -134,23 +135,22 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
 
 
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
-    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or find_bundle()}
+    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or comparisons_file()}
     if commands is COMMANDS:
         lines |= {name: line for name, (line, _) in COMMAND_GROUPS.items()}
         lines["toybox"] = "The bundled model: photos of its subjects, measurements, training."
     print(f"usage: {prog} COMMAND …\n\nPersonalise a text-to-image model with a few photos of your subject.\n")
     for name, line in lines.items():
-        print(f"  {name:10} {line}")
+        print(f"  {name:16} {line}")
     print(f"\n`{prog} COMMAND --help` lists the options of a command; `lookforward --version` prints the version.")
 
 
 def summary(name: str, command: str | Command) -> str:
     """The first line of a command's help. It is read from the source where importing the module would take longer."""
-    if command == TOYBOX:
-        command = find_command(name)
     if not isinstance(command, str):
         return (command.__doc__ or "").strip().split("\n")[0]
-    tree = ast.parse((Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8"))
+    found = comparisons_file() if command == TOYBOX else None
+    tree = ast.parse((found or Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8"))
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     return (ast.get_docstring(function) or "").split("\n")[0]
 

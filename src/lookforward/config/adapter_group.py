@@ -40,6 +40,11 @@ class AdapterSettings:
         'Linear layers to adapt, such as "attn2.to_k, mid_block.*". Empty: the default layers of the model.',
     )
     start: str = _of_adapter("start", "", "Run or export of an earlier LoRA to start from.")
+    encoder: str = setting(
+        "",
+        "Folder of a photo encoder (`lookforward pretrain-encoder`) whose word and details training starts from; or "
+        "public IP-Adapter weights, REPOSITORY:FILE.safetensors.",
+    )
     lokr_factor: int = _of_adapter("lokr_factor", -1, "Size of LoKr's small factor; -1: as square as possible.")
     oft_block_size: int = _of_adapter("oft_block_size", 32, "Size of OFT's rotated blocks.", "[2, inf)")
     initial_word: str = _of_adapter(

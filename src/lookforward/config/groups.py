@@ -196,3 +196,7 @@ class RunSettings:
     report_to: Literal["none", "tensorboard", "wandb"] = setting(
         "none", "Show metrics, measurements and samples in this program too.", **_WHEN_ONLY
     )
+    plain: bool = setting(
+        False,
+        "Use PyTorch's loop over tensors instead of its fused AdamW: slower, with the results of earlier versions.",
+    )

@@ -20,6 +20,7 @@ from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
 
 RECIPES = Path(__file__).parent / "recipes"
+NEW_WORD = "<sks>"  # the identifier of a subject that an encoder writes a word for
 
 
 def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
@@ -42,12 +43,20 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
         layers.insert(written, {"adapter.train_text_encoder": False})  # they train the denoiser alone
     if needs:
         layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
+    encoder = str(_last((*layers, overrides), "adapter.encoder") or "")
+    if encoder and not is_ip_adapter(encoder):  # whose word is new to the model
+        layers.insert(0, {"subject.identifier": NEW_WORD})
     for name, value in overrides.items():
         check_value(name, value)
     values = model_defaults(families)
     for layer in layers:
         values |= layer
     return require_learning(structure(values | {"run.recipe": recipe} | overrides, f"recipe {recipe}"))
+
+
+def is_ip_adapter(encoder: str) -> bool:
+    """Whether `adapter.encoder` names public IP-Adapter weights, REPOSITORY:FILE.safetensors, and not a folder."""
+    return ":" in encoder and encoder.endswith(".safetensors")
 
 
 def written_settings(recipe: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,7 @@ class Options(TypedDict, total=False):
     device: str | None
     precision: str | None
     auto_batch: bool | None
+    start_from: str | None
 
 
 SHORT = {
@@ -118,6 +119,7 @@ SHORT = {
     "precision": "model.precision",
     "report_to": "run.report_to",
     "auto_batch": "run.auto_batch",
+    "start_from": "adapter.encoder",
 }
 
 

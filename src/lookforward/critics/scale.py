@@ -85,15 +85,17 @@ class ExplainedVariance(nn.Module):
         self.register_buffer("moments", torch.zeros(5))  # weight, target, target², error, error²
 
     @torch.no_grad()
-    def observe(self, q: Tensor, q_target: Tensor) -> float:
-        """Take in (b,) predictions and targets; returns the explained variance so far."""
+    def observe(self, q: Tensor, q_target: Tensor) -> Tensor:
+        """Take in (b,) predictions and targets; returns the explained variance so far, a scalar."""
         for guess, truth in zip(q, q_target, strict=True):
             error = truth - guess
             new = torch.stack([torch.ones_like(truth), truth, truth**2, error, error**2])
             self.moments.lerp_(new, 1 - self.momentum)
-        moments = self.moments.cpu()  # Apple's accelerator has no double precision
-        _, target, target2, error, error2 = moments.double().div(moments[0].clamp_min(1e-12)).tolist()
-        varied, missed = target2 - target**2, max(error2 - error**2, 0.0)
+        # Apple's accelerator has no double precision
+        moments = self.moments.cpu() if self.moments.device.type == "mps" else self.moments
+        _, target, target2, error, error2 = moments.double().div(moments[0].clamp_min(1e-12))
+        varied, missed = target2 - target**2, (error2 - error**2).clamp_min(0)
         # Single precision leaves about 1e-7 of a square, and less of one near its least number: below that nothing has
         # varied yet, and nothing is explained
-        return 1 - missed / varied if varied > 1e-6 * target2 and target2 > 1e-30 else 0.0
+        seen = (varied > 1e-6 * target2) & (target2 > 1e-30)
+        return torch.where(seen, 1 - missed / varied, 0.0)

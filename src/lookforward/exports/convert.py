@@ -9,7 +9,7 @@ from lookforward.adapters.textual_inversion import file_name, write_single_words
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import SAMPLES, Card
-from lookforward.exports.merge import merge, merged_pipeline
+from lookforward.exports.merge import merge, merged_pipeline, require_no_photos
 from lookforward.exports.source import Source
 from lookforward.exports.write import require_finite_weights, require_new
 from lookforward.models.families import FAMILIES
@@ -41,6 +41,8 @@ def convert(source: Source, layout: str, folder: Path, strength: float | None = 
             f"--strength is only for --format merged and checkpoint. With {layout!r}, set it when you load the file.",
             code="format-strength",
         )
+    if layout != "diffusers":
+        require_no_photos(source)
     require_new(folder)
     if layout == "merged":
         return merge([(source, 1.0 if strength is None else strength)], folder)

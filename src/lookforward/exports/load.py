@@ -1,12 +1,15 @@
 """What an export is, in a few words beside it, and an export to a pipeline that draws with it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
+from lookforward.adapters.photo_specs import ELITE
+from lookforward.adapters.specs import late
 from lookforward.bundle import TOYBOX
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
@@ -30,6 +33,8 @@ _KEYS = {
     "guidance": "evaluation.guidance",
 }
 MODEL = "model.json"  # in a run
+PHOTO_PROMPT = "photo_prompt.safetensors"  # in an export
+IP_PHOTOS = "ip_adapter_photos.safetensors"
 MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
 _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
 
@@ -103,7 +108,9 @@ def load_export(folder: Path, device: str = "auto", strength: float = 1.0) -> Di
     check_strength(strength)
     manifest = read_manifest(folder)
     if find_spec(ADAPTERS, manifest["adapter"], "adapter").is_whole_model:
-        return build_pipeline(str(folder), device)
+        whole = build_pipeline(str(folder), device)
+        _show_photos(whole, folder, manifest)
+        return whole
     pipeline = build_base(manifest, device)
     apply_export(pipeline, folder, strength)
     return pipeline
@@ -142,10 +149,24 @@ def apply_export(pipeline: DiffusionPipeline, folder: Path, strength: float = 1.
             strength is not in [-10, 10].
     """
     check_strength(strength)
-    load = find_spec(ADAPTERS, read_manifest(folder)["adapter"], "adapter").load
+    manifest = read_manifest(folder)
+    load = find_spec(ADAPTERS, manifest["adapter"], "adapter").load
     if load is None:
         raise LookforwardError(
             f"{folder} holds a full model, which cannot be loaded into another: give it first, adapters after it.",
             code="model-second",
         )
     load(pipeline, folder, strength)
+    _show_photos(pipeline, folder, manifest)
+
+
+def is_shown_photos(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether an export has a photo prompt beside its adapter, from the encoder that its training started from."""
+    return (folder / IP_PHOTOS).is_file() or (manifest["adapter"] != ELITE.name and (folder / PHOTO_PROMPT).is_file())
+
+
+def _show_photos(pipeline: DiffusionPipeline, folder: Path, manifest: Mapping[str, Any]) -> None:
+    if (folder / IP_PHOTOS).is_file():
+        late("ip_adapter", "load_shown")(pipeline, folder)
+    elif is_shown_photos(folder, manifest) and ELITE.load is not None:
+        ELITE.load(pipeline, folder, 1.0)

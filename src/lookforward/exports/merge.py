@@ -13,7 +13,7 @@ from lookforward.adapters.specs import FULL
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card
-from lookforward.exports.load import build_base, check_strength
+from lookforward.exports.load import build_base, check_strength, is_shown_photos
 from lookforward.exports.source import Source, notes_on
 from lookforward.exports.write import require_finite_weights, require_new, write_manifest
 from lookforward.models.policy import DiffusionPolicy
@@ -103,8 +103,19 @@ def interpolate(base: DiffusionPipeline, trained: DiffusionPipeline, strength: f
             weight[: len(old)] = torch.lerp(old, weight[: len(old)], strength)
 
 
+def require_no_photos(source: Source) -> None:
+    """Raise LookforwardError for an export that a photo prompt belongs to, which other layouts cannot hold."""
+    if source.folder is not None and is_shown_photos(source.folder, source.manifest):
+        raise LookforwardError(
+            f"{source.given} was trained from a photo encoder, whose details only its own layout holds. Use it with "
+            "`lookforward generate`, or export it as diffusers.",
+            code="adapter-unmergeable",
+        )
+
+
 def _require_mergeable(source: Source, is_first: bool) -> None:
     spec = find_spec(ADAPTERS, source.manifest["adapter"], "adapter")
+    require_no_photos(source)
     if spec.unmergeable:
         raise LookforwardError(
             f"{source.given} holds an adapter {spec.name!r}, which a pipeline folder cannot hold, because "

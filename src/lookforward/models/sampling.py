@@ -16,6 +16,7 @@ from lookforward.errors import LookforwardError
 from lookforward.models.digests import weight_digests
 from lookforward.models.families import family_of
 from lookforward.models.families.words import loads_words, written_out
+from lookforward.models.ip_adapter import drawn_with_photos
 from lookforward.models.latents import LARGE
 from lookforward.models.low_precision import has_low_precision
 
@@ -76,6 +77,7 @@ def draw_images(
                 width=resolution,
                 num_inference_steps=steps,
                 **family.drawing(guidance, _written(pipeline, [negative] * len(generators)) if negative else None),
+                **drawn_with_photos(pipeline, guidance),
                 generator=generators,
                 output_type="np",
                 return_dict=False,

@@ -80,8 +80,10 @@ def describe_subjects(names: Sequence[str]) -> str:
 
 def comparisons() -> Mapping[str, Callable[..., None]]:
     from lookforward_toybox.comparisons import commands
+    from lookforward_toybox.encoder_command import pretrain_encoder
 
-    return {"compare": commands.compare, "ablate": commands.ablate, "demo": commands.demo}
+    own = {"compare": commands.compare, "ablate": commands.ablate, "demo": commands.demo}
+    return own | {"pretrain-encoder": pretrain_encoder}
 
 
 def commands() -> Mapping[str, Callable[..., None]]:

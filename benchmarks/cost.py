@@ -1,0 +1,146 @@
+"""What a training step costs by count, which no other program on the machine changes.
+
+    python benchmarks/cost.py --output cost.json
+
+For each recipe, on Toybox with one photo and one class image: calls of the denoiser, floating point operations
+(PyTorch's counter), reads of tensors by the host, each of which waits for a GPU, and operations that the optimizers
+launch. `train` checks the norm of the weights after each step, which is one read more.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+RECIPES = (
+    "dreambooth", "look-forward", "dino", "look-forward+dino", "text", "released", "state-action", "best",
+    "dreambooth-output", "dco", "rpo", "t-lora",
+)  # fmt: skip
+READS = ("item", "tolist", "cpu", "__bool__", "__float__", "__int__", "__index__")
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations of optimizers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self._within = 0, False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += self._within
+        return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        def enter(*_: Any) -> None:
+            self._within = True
+
+        def leave(*_: Any) -> None:
+            self._within = False
+
+        hooks = [register_optimizer_step_pre_hook(enter), register_optimizer_step_post_hook(leave)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@contextmanager
+def counting_reads() -> Iterator[list[str]]:
+    """Within it, each read of a tensor's numbers by the host is listed by its method."""
+    found: list[str] = []
+
+    def counted(name: str) -> Any:
+        own = getattr(Tensor, name)
+
+        def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+            found.append(name)
+            return own(self, *args, **kwargs)
+
+        return call
+
+    with ExitStack() as stack:
+        for name in READS:
+            stack.enter_context(mock.patch.object(Tensor, name, counted(name)))
+        yield found
+
+
+def step_cost(trainer: Any) -> dict[str, int]:
+    """Counts of the trainer's next step; the first step also sets up the optimizers, so take one before."""
+    calls = 0
+
+    def note(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    hook = trainer.policy.denoiser.register_forward_hook(note)
+    launches = Launches()
+    try:
+        with FlopCounterMode(display=False) as flops, launches.watching(), launches, counting_reads() as reads:
+            trainer.take_step(trainer)
+    finally:
+        hook.remove()
+    return {
+        "denoiser calls": calls,
+        "flops": flops.get_total_flops(),
+        "reads": len(reads),
+        "optimizer launches": launches.count,
+    }
+
+
+def recipe_cost(recipe: str, photos: Path, **changes: Any) -> dict[str, int]:
+    """Counts of a recipe's second step."""
+    from own_step import own_trainer
+
+    trainer = own_trainer(photos, recipe, 2, {"data.class_images": 1, "data.class_image_steps": 1} | changes)
+    trainer.take_step(trainer)
+    trainer.step += 1
+    return step_cost(trainer)
+
+
+def main() -> None:
+    import tempfile
+
+    from step import make_photos
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    parser.add_argument("--output", type=Path, help="JSON file")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        photos, _ = make_photos(Path(name))
+        found = {recipe: recipe_cost(recipe, photos) for recipe in asked.recipes}
+        found["look-forward, run.plain"] = recipe_cost("look-forward", photos, **{"run.plain": True})
+    first = next(iter(found.values()))
+    print(
+        "| recipe | denoiser calls | 10⁹ operations | ratio | reads | optimizer launches |",
+        "|---|---:|---:|---:|---:|---:|",
+        sep="\n",
+    )
+    for recipe, one in found.items():
+        ratio = one["flops"] / first["flops"]
+        cells = (
+            one["denoiser calls"],
+            f"{one['flops'] / 1e9:.3f}",
+            f"{ratio:.4f}",
+            one["reads"],
+            one["optimizer launches"],
+        )
+        print(f"| {recipe} | {' | '.join(map(str, cells))} |")
+    if asked.output is not None:
+        asked.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""ELITE (Wei et al., 2023): a word, and details of the photos that the cross-attentions read beside it.
+
+An encoder of photos (`models.photo_encoder`) gives both at once; the adapter trains them further on one subject. Other
+adapters can start from what an encoder gives too: `StartedAdapter`.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
+
+from lookforward.adapters.words import (
+    Word,
+    WordTable,
+    add_words,
+    initial_vector,
+    remove_words,
+    text_parts,
+    word_tables,
+    words_of,
+)
+from lookforward.core.protocols import Adapter
+from lookforward.errors import LookforwardError
+from lookforward.files import write_tensors
+from lookforward.models.families.photo_prompts import pipeline as photo_prompts
+from lookforward.models.families.photo_prompts.pipeline import (
+    WEIGHTS,
+    DetailProjections,
+    PhotoPrompt,
+    PhotoPromptPipeline,
+    cross_attentions,
+)
+from lookforward.models.policy import DiffusionPolicy
+
+DETAILS = 16  # of a subject that no encoder has seen
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an encoder gives of the subjects of a run, in the order of their words.
+
+    vectors: v_0 of each, (d,). details: e of each, (n, d); none of an encoder without a local mapping. projections: of
+    the details. strength: λ.
+    """
+
+    vectors: tuple[Tensor, ...]
+    details: tuple[Tensor, ...] = ()
+    projections: DetailProjections | None = None
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class EliteAdapter:
+    """Words, details and their projections are trained; the model stays as it is.
+
+    start: what an encoder gives; None: the words begin as their initial words, and details add nothing yet.
+
+    Raises:
+        LookforwardError: when attached, see `add_words`.
+    """
+
+    words: tuple[Word, ...]
+    seed: int = 0
+    start: Start | None = None
+
+    changes_prompts = True
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        for module in policy.components.values():
+            module.requires_grad_(False)
+        table = _add_words(policy, self.words, self.start)
+        prompt = prompt_of(self.words, self.start or _fresh(policy, self.words, self.seed))
+        parameters = {f"word.{word.identifier}": table.rows[i] for i, word in enumerate(self.words)}
+        if prompt is not None:
+            become(policy.pipeline).set_photo_prompt(prompt)
+            parameters |= {f"details.{name}": one for name, one in zip(prompt.identifiers, prompt.details, strict=True)}
+            parameters |= {f"projections.{name}": one for name, one in prompt.projections.named_parameters()}
+        return parameters  # pyright: ignore[reportReturnType]
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        release(policy.pipeline)
+        remove_words(policy.pipeline)
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        write_photo_prompt(policy, folder, self.words, with_words=True)
+
+
+@dataclass(frozen=True)
+class StartedAdapter:
+    """Another adapter, over a model that is shown what an encoder gives.
+
+    words: of the run's subjects. learns_words: whether the adapter adds and trains them itself; else they stay as the
+    encoder wrote them. The details stay as they are.
+    """
+
+    inner: Adapter
+    words: tuple[Word, ...]
+    start: Start
+    learns_words: bool
+
+    @property
+    def changes_prompts(self) -> bool:
+        return self.inner.changes_prompts
+
+    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        parameters = self.inner.attach(policy)  # first, so that its names are those of the plain model
+        if self.learns_words:
+            _set_words(_table(policy), self.start)
+        else:
+            _add_words(policy, self.words, self.start).rows.requires_grad_(False)
+        if (prompt := prompt_of(self.words, self.start)) is not None:
+            become(policy.pipeline).set_photo_prompt(prompt.requires_grad_(False))
+        return parameters
+
+    def detach(self, policy: DiffusionPolicy) -> None:
+        release(policy.pipeline)
+        if not self.learns_words:
+            remove_words(policy.pipeline)
+        self.inner.detach(policy)
+
+    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        """What the adapter itself writes, and beside it the photo prompt."""
+        shown = isinstance(policy.pipeline, PhotoPromptPipeline)
+        with _plain(policy, words=not self.learns_words):
+            self.inner.export(policy, folder)
+        if shown or not self.learns_words:
+            write_photo_prompt(policy, folder, self.words, with_words=not self.learns_words)
+
+
+def build_elite(settings: Any, generator: torch.Generator) -> EliteAdapter:
+    """The adapter of a run's settings."""
+    return EliteAdapter(words_of(settings), int(torch.randint(2**31, (1,), generator=generator)))
+
+
+def prompt_of(words: tuple[Word, ...], start: Start) -> PhotoPrompt | None:
+    """What a pipeline is shown of a start beside its words; None if that is nothing."""
+    if start.projections is None:
+        return None
+    most = max(len(one) for one in start.details)
+    rows = [one[torch.arange(most, device=one.device) % len(one)] for one in start.details]  # as many of each subject
+    details = {word.identifier: one.clone() for word, one in zip(words, rows, strict=True)}
+    own = start.projections
+    copied = DetailProjections(own.widths, own.width)
+    copied.load_state_dict(own.state_dict())
+    return PhotoPrompt(details, copied, start.strength)
+
+
+def _fresh(policy: DiffusionPolicy, words: tuple[Word, ...], seed: int) -> Start:
+    """Words as they are, and details at random, whose values W_v are zero."""
+    table = _table(policy)
+    weight: Any = table.base.weight
+    width, spread = weight.shape[1], weight.std()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projections = DetailProjections.of(policy.denoiser, width)
+    details = tuple(torch.randn(DETAILS, width, generator=generator).to(spread) * spread for _ in words)
+    return Start(tuple(rows[0].detach() for rows in table.rows), details, projections)
+
+
+def _table(policy: DiffusionPolicy) -> WordTable:
+    (table,) = word_tables(policy.pipeline).tables.values()
+    return table
+
+
+def _add_words(policy: DiffusionPolicy, words: tuple[Word, ...], start: Start | None) -> WordTable:
+    add_words(policy.pipeline, words)
+    if start is not None:
+        _set_words(_table(policy), start)
+    return _table(policy)
+
+
+@torch.no_grad()
+def _set_words(table: WordTable, start: Start) -> None:
+    for rows, vector in zip(table.rows, start.vectors, strict=True):
+        rows.copy_(vector.expand_as(rows))
+
+
+def become(pipeline: Any) -> PhotoPromptPipeline:
+    """Make a `PhotoPromptPipeline` of a plain one, in place, since others hold it and draw with it."""
+    if type(pipeline) is StableDiffusionPipeline:
+        pipeline.__class__ = PhotoPromptPipeline
+    if not isinstance(pipeline, PhotoPromptPipeline):
+        raise LookforwardError(f"A {type(pipeline).__name__} cannot be shown photos.", code="adapter-family")
+    return pipeline
+
+
+def release(pipeline: Any) -> None:
+    """Undo `become`, and forget the details. A plain pipeline stays as it is."""
+    if isinstance(pipeline, PhotoPromptPipeline):
+        pipeline.unload_photo_prompt()
+        plain: Any = pipeline
+        plain.__class__ = StableDiffusionPipeline
+
+
+@contextmanager
+def _plain(policy: DiffusionPolicy, *, words: bool) -> Iterator[None]:
+    """The pipeline without the photo prompt for a while, and without its words if `words`."""
+    pipeline = policy.pipeline
+    prompt = getattr(pipeline, "photo_prompt", None)
+    ((encoder, tokenizer),) = text_parts(pipeline).values()
+    table = encoder.get_input_embeddings()
+    release(pipeline)
+    if words:
+        remove_words(pipeline)
+    try:
+        yield
+    finally:
+        if words:
+            pipeline.tokenizer = tokenizer
+            encoder.set_input_embeddings(table)
+        if prompt is not None:
+            become(pipeline).set_photo_prompt(prompt)
+
+
+def write_photo_prompt(policy: DiffusionPolicy, folder: Path, words: tuple[Word, ...], *, with_words: bool) -> None:
+    """Write `photo_prompt.safetensors`, and the code that draws with it."""
+    tensors: dict[str, Tensor] = {}
+    if with_words:
+        rows = _table(policy).rows
+        with _plain(policy, words=True):
+            ((encoder, tokenizer),) = text_parts(policy.pipeline).values()
+            for i, word in enumerate(words):
+                tensors[f"word.{word.identifier}"] = rows[i].float()
+                tensors[f"initial.{word.identifier}"] = initial_vector(encoder, tokenizer, word.initial_word)[None]
+    prompt: PhotoPrompt | None = getattr(policy.pipeline, "photo_prompt", None)
+    if prompt is not None:
+        tensors |= {f"details.{name}": one for name, one in zip(prompt.identifiers, prompt.details, strict=True)}
+        tensors |= {f"projections.{name}": one for name, one in prompt.projections.state_dict().items()}
+    layers = {name: layer.to_q.out_features for name, layer in cross_attentions(policy.denoiser).items()}
+    ((encoder, _),) = text_parts(policy.pipeline).values()
+    metadata: Mapping[str, str] = {
+        "format": "pt",
+        "subjects": json.dumps([word.identifier for word in words]),
+        "layers": json.dumps(layers),
+        "width": str(encoder.config.hidden_size),
+        "strength": str(prompt.strength if prompt is not None else 1.0),
+    }
+    write_tensors(folder / WEIGHTS, tensors, metadata)
+    shutil.copyfile(Path(photo_prompts.__file__), folder / "pipeline.py")
+
+
+def load_photo_prompt(pipeline: Any, folder: Path, strength: float = 1.0) -> None:
+    """Put an exported photo prompt into a pipeline, in place; it becomes a `PhotoPromptPipeline`.
+
+    strength: 0 is the model before, with the initial word, 1 as it was trained.
+
+    Raises:
+        LookforwardError: the folder holds none, or it does not fit the pipeline, or that is shown photos already.
+    """
+    was_plain = not isinstance(pipeline, PhotoPromptPipeline)
+    try:
+        become(pipeline).load_photo_prompt(folder, strength)
+    except Exception as error:  # OSError, ValueError, KeyError, RuntimeError, safetensors' own …
+        if was_plain:
+            release(pipeline)
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise LookforwardError(
+            f"{folder}/{WEIGHTS} cannot be loaded into this model: {reason}. Give the export of an adapter that was "
+            "trained on the same base model, and only one that is shown photos.",
+            code="export-misfit",
+        ) from error

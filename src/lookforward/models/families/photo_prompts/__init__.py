@@ -1,0 +1,1 @@
+"""Stable Diffusion that is shown photos beside the prompt; an export carries `pipeline.py`."""

@@ -1,0 +1,198 @@
+"""The photo encoder of ELITE (Wei et al., 2023, arXiv 2302.13848): from photos of a subject to a word and details.
+
+An encoder is a folder: `encoder.safetensors`, `encoder.json` with the sizes and the models that it belongs to, and
+`SHA256SUMS`. `GlobalMapping` maps the features of several layers of a CLIP image encoder to words, the deepest layer's
+first; `LocalMapping` maps its patches to details, which the cross-attentions read (`DetailProjections`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lookforward.core.protocols import Family
+from lookforward.errors import LookforwardError
+from lookforward.files import read_json, structure, write_json, write_tensors
+from lookforward.models.encoders import ClipEncoders
+from lookforward.models.families.photo_prompts.pipeline import DetailProjections, cross_attentions
+from lookforward.whole import require_whole, whole_folder
+
+WEIGHTS, CONFIG = "encoder.safetensors", "encoder.json"
+MOST_LAYERS = 5
+_REMEDY = "Copy it again, or train one with `lookforward pretrain-encoder`."
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """All that rebuilds an encoder, and what it belongs to.
+
+    model, model_hash: whose words it writes. clip: the image encoder, a hub id or "" for the model's own.
+    feature: width of CLIP's features. layers: those that are read, counted from 1, the deepest first. hidden: width of
+    the mappings. width: d, of a word. spread: standard deviation of the model's own word embeddings. attentions: width
+    of each cross-attention. stage: "global" until the local mapping is trained. strength: λ. format: of the folder.
+    """
+
+    model: str
+    model_hash: str
+    feature: int
+    layers: list[int]
+    hidden: int
+    width: int
+    spread: float
+    attentions: dict[str, int]
+    clip: str = ""
+    stage: str = "global"
+    strength: float = 1.0
+    format: int = 1
+
+
+class PhotoFeatures(NamedTuple):
+    """What the image encoder sees in b photos. words: (b, k, 2f), class token and mean patch of k layers, the deepest
+    first. patches: (b, n, k, f), each patch of those layers."""
+
+    words: Tensor
+    patches: Tensor
+
+
+class VisionTower:
+    """Features of several layers of a frozen CLIP image encoder."""
+
+    def __init__(self, clip: ClipEncoders, layers: Sequence[int]) -> None:
+        self.clip, self.layers = clip, tuple(layers)
+
+    @torch.no_grad()
+    def __call__(self, photos: Tensor) -> PhotoFeatures:
+        """photos (b, 3, H, W) in [0, 1]."""
+        tower: Any = self.clip.model.vision_model
+        seen = tower(pixel_values=self.clip.image.preprocess(photos), output_hidden_states=True).hidden_states
+        chosen = torch.stack([seen[layer] for layer in self.layers], dim=2).float()  # (b, 1 + n, k, f)
+        patches = chosen[:, 1:]
+        return PhotoFeatures(torch.cat([chosen[:, 0], patches.mean(dim=1)], dim=-1), patches)
+
+
+def tower_layers(clip: ClipEncoders) -> list[int]:
+    """At most five layers, evenly spread, the deepest first: 24, 19, 14, 10 and 5 of ViT-L."""
+    count = clip.model.config.vision_config.num_hidden_layers
+    most = min(MOST_LAYERS, count)
+    return [round(count * i / most) for i in range(most, 0, -1)]
+
+
+def _mapping(inner: int, hidden: int, outer: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(inner), nn.Linear(inner, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(),
+        nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.LeakyReLU(), nn.Linear(hidden, outer),
+    )  # fmt: skip
+
+
+class PhotoEncoder(nn.Module):
+    """Both mappings, and the keys and values of the details."""
+
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        layers, feature, hidden, width = len(sizes.layers), sizes.feature, sizes.hidden, sizes.width
+        self.global_mapping = nn.ModuleList(_mapping(2 * feature, hidden, width) for _ in range(layers))
+        self.local_mapping = _mapping(layers * feature, hidden, width)
+        self.projections = DetailProjections(sizes.attentions, width)
+
+    def words(self, features: PhotoFeatures) -> Tensor:
+        """v_0 … v_k-1, (b, k, d): the subject's word first, then those of shallower layers."""
+        each = [mapping(features.words[:, i]) for i, mapping in enumerate(self.global_mapping)]
+        return self.sizes.spread * torch.stack(each, dim=1)
+
+    def details(self, features: PhotoFeatures) -> Tensor:
+        """e, (b, n, d): a row for each patch."""
+        return self.local_mapping(features.patches.flatten(2))
+
+    def parts(self, stage: str) -> dict[str, nn.Module]:
+        """What a stage trains."""
+        local: dict[str, nn.Module] = {"local_mapping": self.local_mapping, "projections": self.projections}
+        return local if stage == "local" else {"global_mapping": self.global_mapping}
+
+
+def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, source: str = "") -> EncoderSizes:
+    """The sizes of a new encoder for a model. source: of the CLIP, "" if it is the model's own."""
+    table = pipeline.text_encoder.get_input_embeddings().weight
+    layers = cross_attentions(pipeline.unet)
+    return EncoderSizes(
+        model=model,
+        model_hash=model_hash,
+        feature=clip.model.config.vision_config.hidden_size,
+        layers=tower_layers(clip),
+        hidden=max(64, 3 * table.shape[1]),
+        width=table.shape[1],
+        spread=float(table.std()),
+        attentions={name: layer.to_q.out_features for name, layer in layers.items()},
+        clip=source,
+    )
+
+
+def require_encodable(family: Family) -> None:
+    """Raise LookforwardError unless a family's models can be shown photos in ELITE's way."""
+    if not {"cross-attention", "learned-words", "one-text-encoder"} <= family.capabilities:
+        message = f"A photo encoder is for models of the class of Stable Diffusion 1 and 2, not for {family.label}."
+        raise LookforwardError(message, code="encoder-family")
+
+
+def save_encoder(encoder: PhotoEncoder, folder: Path, stage: str, about: Mapping[str, str] | None = None) -> None:
+    """Write an encoder's folder, whole or not at all, its weights in half precision.
+
+    Raises:
+        LookforwardError: the disk is full or cannot be written.
+    """
+    with whole_folder(folder) as partial:
+        weights = {name: one.half() for name, one in encoder.state_dict().items()}
+        write_tensors(partial / WEIGHTS, weights, {"format": "pt", **(about or {})})
+        write_json(partial / CONFIG, asdict(replace(encoder.sizes, stage=stage)))
+
+
+def find_encoder(given: str | Path) -> Path:
+    """The folder of an encoder, or that in the folder in which it was trained.
+
+    Raises:
+        LookforwardError: there is none.
+    """
+    for folder in (Path(given), Path(given) / "export"):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise LookforwardError(
+        f"{given} is not a photo encoder: it has no {CONFIG}. Train one with `lookforward pretrain-encoder`.",
+        code="encoder-missing",
+    )
+
+
+def load_encoder(given: str | Path) -> PhotoEncoder:
+    """A trained encoder, frozen, in single precision.
+
+    Raises:
+        LookforwardError: there is none, or a file of it is damaged.
+    """
+    folder = find_encoder(given)
+    require_whole(folder, "The photo encoder", _REMEDY, expected=True)
+    try:
+        sizes = structure(read_json(folder / CONFIG, dict[str, Any]), EncoderSizes, folder / CONFIG)
+        if sizes.format != 1:
+            raise ValueError(f"format {sizes.format} is that of another version")
+        encoder = PhotoEncoder(sizes)
+        encoder.load_state_dict({name: one.float() for name, one in load_file(folder / WEIGHTS).items()})
+    except (LookforwardError, OSError, SafetensorError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".: ")
+        raise LookforwardError(f"{folder} cannot be read: {reason}. {_REMEDY}", code="encoder-damaged") from error
+    return encoder.requires_grad_(False).eval()
+
+
+def require_fits(encoder: PhotoEncoder, pipeline: Any, given: str | Path) -> None:
+    """Raise LookforwardError unless the encoder writes words of the pipeline's width, and knows its layers."""
+    layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
+    width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+    if encoder.sizes.attentions != layers or encoder.sizes.width != width:
+        raise LookforwardError(
+            f"{given} was trained for {encoder.sizes.model}, whose layers are others: give that model, or an encoder "
+            "of this one.",
+            code="encoder-misfit",
+        )
