@@ -153,7 +153,7 @@ def personalize(
     resolved = with_own_end(resolved, given) if until_best else resolved
     subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))
     folder = Path(output) if output is not None else default_output(resolved)
-    processes = join_processes(resolved.model.device)
+    processes = join_processes(resolved.model.device, resolved.run.shard)
     job = TrainingJob(folder, resolved, subject, given=written, processes=processes, consent=consent)
     summaries = tuple(one.summary for one in subject.together if one.unused)
     warned = False

@@ -88,10 +88,13 @@ def find_bundle() -> Bundle | None:
     return bundle
 
 
-def comparisons_file() -> Path | None:
-    """The source of the commands of `Bundle.comparisons`, which takes long to import; None without the bundle."""
+def command_files() -> tuple[Path, ...]:
+    """The sources of the commands of `Bundle.comparisons`, which take long to import; none without the bundle."""
     found = find_spec("lookforward_toybox")
-    return Path(found.origin).parent / "comparisons" / "commands.py" if found and found.origin else None
+    if not found or not found.origin:
+        return ()
+    folder = Path(found.origin).parent
+    return folder / "comparisons" / "commands.py", folder / "encoder_command.py"
 
 
 def require_bundle() -> Bundle:

@@ -16,6 +16,7 @@ from types import FrameType
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _requested = 0  # the signal that asked for a stop
 _depth = 0  # of `finishing` contexts
+_at_steps = False
 
 
 class Stopped(KeyboardInterrupt):
@@ -45,14 +46,17 @@ def listening() -> Iterator[None]:
 
 
 @contextmanager
-def finishing() -> Iterator[None]:
-    """Code that calls `check` between two pieces of work, of seconds at most."""
-    global _depth
-    _depth += 1
+def finishing(at_steps: bool = False) -> Iterator[None]:
+    """Code that calls `check` between two pieces of work, of seconds at most.
+
+    at_steps: `check` lets pass, and the code looks at `requested` where its processes can stop together.
+    """
+    global _depth, _at_steps
+    _depth, before, _at_steps = _depth + 1, _at_steps, at_steps
     try:
         yield
     finally:
-        _depth -= 1
+        _depth, _at_steps = _depth - 1, before
 
 
 def requested() -> bool:
@@ -67,7 +71,7 @@ def number() -> int:
 
 def check() -> None:
     """Raise Stopped if a stop was asked for."""
-    if _requested:
+    if _requested and not _at_steps:
         raise Stopped(_requested)
 
 

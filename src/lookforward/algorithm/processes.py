@@ -10,14 +10,16 @@ What is sent between processes goes through accelerate, which is imported only i
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from lookforward.core.sharding import is_sharded
 from lookforward.core.types import Batch, rows
 from lookforward.errors import LookforwardError, is_out_of_memory
 
+T = TypeVar("T")
 _BUCKET = 2**24  # gradients that are sent together, in numbers: 64 MiB in single precision
 
 
@@ -25,7 +27,8 @@ _BUCKET = 2**24  # gradients that are sent together, in numbers: 64 MiB in singl
 class Processes:
     """The processes of a run, as one of them sees them. By default it is the only one, and nothing is sent.
 
-    index: of this process, in [0, count). count: of the processes.
+    index: of this process, in [0, count). count: of the processes. shard: whether each holds a part of the trained
+    weights, so that all must act, and read the weights, as often as one another.
 
     All but `main`, `share` and `sample` wait for the other processes, so that each must call them in the same order.
     They raise LookforwardError (code "process-lost") if another process ended.
@@ -33,11 +36,25 @@ class Processes:
 
     index: int = 0
     count: int = 1
+    shard: bool = False
 
     @property
     def main(self) -> bool:
         """Whether this is the process that writes, draws samples and prints."""
         return self.index == 0
+
+    @property
+    def present(self) -> bool:
+        """Whether this process takes part in what the main one draws, measures and saves."""
+        return self.main or self.shard
+
+    def together(self, decision: T) -> T:
+        """What the main process decided, for all that are `present`."""
+        return self.of_main(decision) if self.shard else decision
+
+    def most(self, acts: int) -> int:
+        """How often the policy acts where each process would act so often: as often as the others, if they share it."""
+        return max(self._gather_objects(acts)) if self.shard else acts
 
     def share(self, whole: Batch) -> Batch:
         """The part of this process of a batch: b of b · count samples."""
@@ -65,11 +82,12 @@ class Processes:
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes, where one that a process does not have is zero.
 
-        A parameter that has none in any process stays without, as it would with the whole batch.
+        A parameter that has none in any process stays without, as it would with the whole batch. Those of sharded
+        parameters are means already.
         """
-        if self.count == 1:
+        parameters = [p for p in parameters if not is_sharded(p)]
+        if self.count == 1 or not parameters:
             return
-        parameters = list(parameters)
         has = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
         used = [p for p, some in zip(parameters, self._reduce(has, "max").tolist(), strict=True) if some]
         for bucket in _buckets(used):
@@ -91,10 +109,7 @@ class Processes:
         """Raise LookforwardError (code "processes-differ") unless `value` is the same in all processes."""
         if self.count == 1:
             return
-        from accelerate.utils import gather_object
-
-        with _others():
-            found: list[Any] = gather_object([value])
+        found = self._gather_objects(value)
         if any(other != found[0] for other in found):
             raise LookforwardError(
                 f"The processes of this run do not have the same {what}: {', '.join(map(str, found))}. Give all of "
@@ -102,7 +117,7 @@ class Processes:
                 code="processes-differ",
             )
 
-    def of_main(self, decision: bool) -> bool:
+    def of_main(self, decision: T) -> T:
         """What the main process decided, for all."""
         if self.count == 1:
             return decision
@@ -112,6 +127,16 @@ class Processes:
         with _others():
             broadcast_object_list(decided)
         return decided[0]
+
+    @contextmanager
+    def meeting(self) -> Iterator[None]:
+        """Where sharded weights travel, as torch itself sends them: raises if another process ended."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not self.shard or not _is_lost(error):
+                raise
+            raise _lost(error) from error
 
     def wait(self) -> None:
         """Until all processes have come here."""
@@ -134,6 +159,12 @@ class Processes:
         yield
         if first:
             self.wait()
+
+    def _gather_objects(self, value: T) -> list[T]:
+        from accelerate.utils import gather_object
+
+        with _others():
+            return gather_object([value])
 
     def _reduce(self, values: Tensor, how: str) -> Tensor:
         from accelerate.utils import reduce
@@ -163,8 +194,16 @@ def _others() -> Iterator[None]:
     except RuntimeError as error:  # gloo's and NCCL's, whose own names say nothing to the user
         if is_out_of_memory(error):
             raise
-        raise LookforwardError(
-            f"Another process of this run ended ({str(error).splitlines()[0]}). Give the same command again: it goes "
-            "on from the last checkpoint.",
-            code="process-lost",
-        ) from error
+        raise _lost(error) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def _lost(error: RuntimeError) -> LookforwardError:
+    return LookforwardError(
+        f"Another process of this run ended ({str(error).splitlines()[0]}). Give the same command again: it goes on "
+        "from the last checkpoint.",
+        code="process-lost",
+    )

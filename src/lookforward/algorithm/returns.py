@@ -77,7 +77,7 @@ def monte_carlo(
             later, alive = environment.next_transition(policy, now, generator, places)
             total = total + torch.where(alive, weight * gamma**places * environment.reward(later), 0.0)
         return total
-    for j in range(1, int(n.max()) + 1):
+    for j in range(1, environment.processes.most(int(n.max())) + 1):
         now, alive = environment.next_transition(policy, now, generator)
         hits = ((place == j) & alive).sum(dim=0)  # (b,): of a short trajectory one place may be drawn more than once
         if bool(hits.any()):

@@ -20,6 +20,7 @@ from lookforward.algorithm.returns import Target
 from lookforward.algorithm.weights import Averages, Untouched, swapped
 from lookforward.core.path import like
 from lookforward.core.protocols import Policy
+from lookforward.core.sharding import is_sharded, whole
 from lookforward.core.types import Batch, StepResult, Transition
 from lookforward.critics.value import ScaledCritic
 from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory, warn
@@ -133,7 +134,10 @@ class Trainer:
 
     @torch.no_grad()
     def _weight_norm(self) -> float:
-        norms = torch._foreach_norm([p.detach() for p in self.parameters.values()])
+        weights = [p.detach() for p in self.parameters.values()]
+        if any(map(is_sharded, weights)):
+            return whole(torch.nn.utils.get_total_norm(weights)).item()
+        norms = torch._foreach_norm(weights)
         return torch.stack([norm.to(norms[0].device) for norm in norms]).double().norm().item() if norms else 0.0
 
     def draw(self, examples: Examples | Buckets, generator: torch.Generator, count: int | None = None) -> Batch:

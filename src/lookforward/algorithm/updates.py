@@ -17,6 +17,7 @@ from lookforward.algorithm.fused_updates import updating_in_backward
 from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.readings import Metrics, read
 from lookforward.algorithm.trainer import CriticUpdater, Trainer
+from lookforward.core.sharding import whole
 from lookforward.core.types import Batch, Transition
 from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
 
@@ -92,7 +93,7 @@ def update_policy(trainer: Trainer, loss: Tensor | Iterable[Tensor]) -> float:
     trainer.processes.average_gradients(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = total_norm(gradients)
-    found = require_all_finite({"loss": torch.stack(losses).sum(), "gradient": norm}, _REMEDY)
+    found = require_all_finite({"loss": torch.stack(losses).sum(), "gradient": whole(norm)}, _REMEDY)
     try:
         clipped_step(trainer.optimizer, parameters, norm, trainer.max_grad_norm)
     except (RuntimeError, MemoryError) as error:

@@ -9,20 +9,28 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lookforward.algorithm.examples import PromptCache
 from lookforward.core.protocols import Policy
+from lookforward.core.sharding import is_sharded
 from lookforward.core.types import State
 
 
 @contextmanager
 def swapped(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Parameters with other values while the context lasts; nothing is copied."""
-    own = {name: parameter.data for name, parameter in parameters.items()}
+    """Parameters with other values while the context lasts; nothing is copied, except of sharded ones."""
+    own = {name: p.detach().clone() if is_sharded(p) else p.data for name, p in parameters.items()}
     try:
-        for name, parameter in parameters.items():
-            parameter.data = values[name]
+        _put(parameters, values)
         yield
     finally:
-        for name, parameter in parameters.items():
-            parameter.data = own[name]
+        _put(parameters, own)
+
+
+@torch.no_grad()
+def _put(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        if is_sharded(parameter):  # FSDP keeps a view of the numbers, and would not see others in their place
+            parameter.copy_(values[name])
+        else:
+            parameter.data = values[name]
 
 
 class Averages:

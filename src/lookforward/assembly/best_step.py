@@ -14,6 +14,7 @@ from lookforward.algorithm.trainer import Trainer
 from lookforward.algorithm.weights import swapped
 from lookforward.assembly.validation import Validation
 from lookforward.config.settings import Settings
+from lookforward.core.sharding import gathered, share
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.exports.card import ChosenStep
 from lookforward.files import REMEDY, make_folder, writing
@@ -51,17 +52,21 @@ class BestStep:
 
     def measure(self, trainer: Trainer, run: Run) -> dict[str, float]:
         """Measure the step that is done, unless it is measured already; returns what the log and the user see."""
-        rows = read_evaluations(run.evaluations)
+        rows, main = read_evaluations(run.evaluations), trainer.processes.main
         found = next((one for one in rows if one.step == trainer.step), None)
-        if found is None:
+        if trainer.processes.together(found is None):
             with trainer.averaged():
                 found = self.validation.measure(trainer)
-                if found.step > 0:  # before the line that says so
-                    with writing(run.candidates, REMEDY):
-                        make_folder(run.candidates)
-                    write_sealed_tensors(_weights(run, found.step), dict(trainer.parameters), {})
-            rows.append(found)
-            write_evaluations(run.evaluations, rows)
+                weights = gathered(trainer.parameters, main) if found.step > 0 else {}
+            if weights:  # before the line that says so
+                with writing(run.candidates, REMEDY):
+                    make_folder(run.candidates)
+                write_sealed_tensors(_weights(run, found.step), weights, {})
+            if main:
+                rows.append(found)
+                write_evaluations(run.evaluations, rows)
+        if not main or found is None:  # it takes part in the measurement alone
+            return {}
         if (scale := self.scale(rows)) is None:
             return {}
         kept = candidates(scale, rows)
@@ -136,7 +141,7 @@ class BestStep:
                 raise ValueError("its digest does not fit")
             values = load_file(path)
             device = next(iter(trainer.parameters.values())).device
-            moved = {name: values[name].to(device) for name in trainer.parameters}
+            moved = {name: share(values[name].to(device), p) for name, p in trainer.parameters.items()}
         except Exception as error:
             if is_out_of_memory(error):
                 raise

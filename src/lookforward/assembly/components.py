@@ -38,6 +38,7 @@ from lookforward.models.encoders import Encoders
 from lookforward.models.encoding_cache import EncodingCache
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import fingerprint
+from lookforward.models.sharding import Shards
 from lookforward.models.weight_files import hub_commit
 from lookforward.runs.folder import Run
 
@@ -47,7 +48,8 @@ class RunComponents:
     """The objects of one run. notes: what the user should know before it starts. model_hash: of the untouched model.
     model_commit: of a model on the hub, "" of others.
 
-    best_step: measures the run and chooses a step of it, if that is asked for.
+    best_step: measures the run and chooses a step of it, if that is asked for. shards: of the policy, if processes
+    share its weights.
     """
 
     pipeline: Any
@@ -59,6 +61,7 @@ class RunComponents:
     model_commit: str = ""
     best_step: BestStep | None = None
     class_images: ClassImages | None = None
+    shards: Shards | None = None
 
 
 @contextmanager
@@ -142,6 +145,8 @@ def build(
     if settings.adapter.encoder:
         adapter = started(adapter, settings, reference_photos(subject, policy), policy)
     parameters = adapter.attach(policy)
+    shards = Shards(policy, parameters) if processes.shard else None
+    parameters = parameters if shards is None else shards.parameters
     dropout = share_dropout(pipeline, processes, settings.run.batch_size // processes.count)
     width = policy.encode_prompts([subject.prompt]).tokens.shape[-1]
     encodes = policy if adapter.changes_prompts or settings.adapter.encoder else cache or policy
@@ -201,4 +206,4 @@ def build(
     needs_image = environment.rewards.needs_image
     policy.placement.rest(resting_parts(settings, policy, adapter.changes_prompts, needs_image))
     commit = hub_commit(settings.model.name, settings.model.revision)
-    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, commit, best, drawn)
+    return RunComponents(pipeline, policy, adapter, trainer, notes, digest, commit, best, drawn, shards)

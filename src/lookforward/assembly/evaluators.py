@@ -117,8 +117,9 @@ def scores_trained_on(rewards: Iterable[str], sources: Mapping[str, str], extra:
     sources: `encoder_sources` of the scores. extra: names of the extra scores, functions among them.
     """
     names = set(rewards)
+    names |= {name.partition(":")[0] for name in names if name.startswith(_OF_ANY_MODEL)}
     labels = [
         spec.label for spec in SCORES
-        if {*names, *(name.partition(":")[0] for name in names if name.startswith(_OF_ANY_MODEL))} & {*spec.rewards, *([f"embedding:{sources.get(spec.encoder)}"] if "embedding" in spec.rewards else ())}
+        if names & {*spec.rewards, *([f"embedding:{sources.get(spec.encoder)}"] if "embedding" in spec.rewards else ())}
     ]  # fmt: skip
     return (*labels, *(name for name in extra if ":" in name and name in names))

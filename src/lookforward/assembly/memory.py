@@ -1,5 +1,6 @@
 """Estimate the memory of a run, component by component, before it starts: from model configs, on the meta device."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ from lookforward.assembly.evaluators import encoder_sources
 from lookforward.assembly.placement import frozen_parts
 from lookforward.config.settings import Settings
 from lookforward.core.types import Conditioning
+from lookforward.launch import process_count
 from lookforward.models.live import activation_bytes, decoding_bytes
 from lookforward.models.load_pipeline import pipeline_folder
 from lookforward.models.memory import Row, Table, frozen_bytes, gradient_bytes, moment_bytes, parameters_of
 from lookforward.models.meta import meta_latents, meta_pipeline, meta_prompt
 from lookforward.models.policy import PRECISIONS, DiffusionPolicy
+from lookforward.models.sharding import blocks
 from lookforward.rewards.terms import parse_terms
 
 _ACTIVATIONS_DEPEND_ON = (
     "adapter.name", "adapter.rank", "adapter.train_text_encoder", "model.precision", "model.gradient_checkpointing",
     "run.batch_size", "data.resolution", "objective.reward", "objective.prior_weight", "objective.reward_gradient",
 )  # fmt: skip
+
+_SHARED = ("denoiser, frozen", "trained weights", "gradients", "optimizer", "averaged weights")
 
 
 def memory_table(
@@ -49,6 +54,8 @@ def memory_table(
     trained, changes_prompts = _attach(settings, policy, unknown)
     latents = meta_latents(pipeline, settings.data.resolution, 1)
     rows = _weight_rows(settings, policy, trained, changes_prompts)
+    if settings.run.shard:
+        rows = _of_process(rows, policy, process_count())
     critic = build_critic_updater(settings, policy, latents[1:], prompt.tokens.shape[-1] if prompt else 1)
     if critic is not None:
         sizes = [4 * parameter.numel() for parameter in critic.critic.parameters()]
@@ -114,6 +121,16 @@ def _weight_rows(
     return [
         row for row in rows if row.parameters or not row.part.endswith("frozen")
     ]  # of trained parts: a buffer or two
+
+
+def _of_process(rows: list[Row], policy: DiffusionPolicy, count: int) -> list[Row]:
+    """The rows of one of so many processes that share the trained components."""
+    mine = [replace(row, bytes=-(-row.bytes // count)) if row.part in _SHARED else row for row in rows]
+    weights = [row for row in rows if row.part in ("denoiser, frozen", "trained weights")]
+    begun = sum(row.bytes - -(-row.bytes // count) for row in weights)
+    sizes = [sum(p.numel() for p in block.parameters()) for block in blocks(policy.denoiser)]
+    at_work = 12 * max(sizes, default=0)  # weights of two blocks, one of which is fetched, and gradients of one
+    return [*mine, Row("whole blocks", at_work), Row("whole weights at first", begun, training=False, drawing=True)]
 
 
 def _autoencoder_rests(settings: Settings) -> bool:

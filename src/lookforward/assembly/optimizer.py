@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lookforward.config.settings import Settings
+from lookforward.core.sharding import is_sharded
 from lookforward.models.packages import require_extra
 
 _FUSED = ("cpu", "cuda", "mps", "xpu")  # devices that PyTorch has a fused AdamW for
@@ -43,7 +44,7 @@ def build_optimizer(
     kind: Any = torch.optim.AdamW
     if chosen.eight_bit:
         kind = require_extra("bitsandbytes", "optimizer.eight_bit").optim.AdamW8bit
-    elif not settings.run.plain and all(one.device.type in _FUSED for one in groups):
+    elif not settings.run.plain and all(one.device.type in _FUSED and not is_sharded(one) for one in groups):
         kind = partial(torch.optim.AdamW, fused=True)
     if words := list(words):
         groups = [{"params": groups}, {"params": words, "lr": chosen.word_learning_rate}]

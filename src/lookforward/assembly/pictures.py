@@ -41,9 +41,12 @@ def _sample_prompts(settings: Settings) -> list[str]:
 
 
 def draw_samples(subject: Subject, components: RunComponents, run: Run, step: int) -> None:
-    """A sheet of images with the weights of a step, if it is not there yet. Raises as `atomic_file`."""
-    path = run.sample_sheet(step)
-    if path.is_file():
+    """A sheet of images with the weights of a step, if it is not there yet. Raises as `atomic_file`.
+
+    Processes that share the weights draw together, and the main one writes.
+    """
+    path, processes = run.sample_sheet(step), components.trainer.processes
+    if processes.together(path.is_file()):
         return
     templates = _sample_prompts(run.settings)
     prompts = [
@@ -60,6 +63,8 @@ def draw_samples(subject: Subject, components: RunComponents, run: Run, step: in
             guidance=run.settings.evaluation.guidance,
             resolution=run.settings.data.resolution,
         )
+    if not processes.main:
+        return
     images, watermarked = marked(list[np.ndarray](images), run.settings.evaluation.watermark)
     cell = max(128, run.settings.data.resolution)  # as they were drawn, since details are what matters
     sheet = contact_sheet(images, prompts, columns=min(len(templates), _COLUMNS), cell=cell)

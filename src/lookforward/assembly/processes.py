@@ -10,15 +10,18 @@ from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
 from lookforward.launch import end_with_others, leave_others, process_count
 from lookforward.models.load_pipeline import find_device
+from lookforward.models.memory import QUANTISED
 
 # The others wait while one draws class images or samples
 _PATIENCE = timedelta(hours=6)
+_SHARDED = ("full", "lora")
 
 
-def join_processes(device: str) -> Processes:
+def join_processes(device: str, shard: bool = False) -> Processes:
     """Meet the other processes that a launcher started for this command; without a launcher this process is alone.
 
-    device: the setting `model.device`. Each process gets an accelerator of its own, or all compute on the CPU.
+    device: the setting `model.device`. Each process gets an accelerator of its own, or all compute on the CPU. shard:
+    the setting `run.shard`.
 
     Raises:
         LookforwardError: the device is one of several accelerators, or cannot be shared by processes.
@@ -43,7 +46,7 @@ def join_processes(device: str) -> Processes:
             code="processes-device",
         )
     end_with_others()
-    return Processes(state.process_index, count)
+    return Processes(state.process_index, count, shard)
 
 
 def leave_processes() -> None:
@@ -61,6 +64,8 @@ def check_processes(settings: Settings, processes: Processes) -> None:
     Raises:
         LookforwardError: the batch cannot be shared evenly, or a part of the run works on one process only.
     """
+    if settings.run.shard:
+        _check_shard(settings, processes)
     if processes.count == 1:
         return
     size = settings.run.batch_size
@@ -88,6 +93,27 @@ def check_processes(settings: Settings, processes: Processes) -> None:
             f"baseline.name = {settings.baseline.name!r} compares trajectories with one another, on one process only: "
             "start it without accelerate launch, or take draft.",
             code="processes-dpok",
+        )
+
+
+def _check_shard(settings: Settings, processes: Processes) -> None:
+    if processes.count == 1:
+        raise LookforwardError(
+            "run.shard spreads weights over processes, and this is one: start it with accelerate launch "
+            "--num_processes 2, or leave it out, which changes nothing but the memory.",
+            code="shard-alone",
+        )
+    if settings.adapter.name not in _SHARDED:
+        raise LookforwardError(
+            f"run.shard works with adapter {' or '.join(_SHARDED)}, not {settings.adapter.name}: leave it out.",
+            code="shard-adapter",
+        )
+    if settings.optimizer.eight_bit or settings.model.weights in QUANTISED or settings.model.offload:
+        name = "optimizer.eight_bit" if settings.optimizer.eight_bit else "model.offload"
+        name = f"model.weights = {settings.model.weights}" if settings.model.weights in QUANTISED else name
+        raise LookforwardError(
+            f"run.shard and {name} exclude one another, since torch cannot shard such weights: leave one of them out.",
+            code="shard-format",
         )
 
 

@@ -1,7 +1,7 @@
 """Training of a run: start or resume a run folder, and write logs, checkpoints, samples and exports."""
 
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import InitVar, asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,6 @@ from lookforward.algorithm.processes import ALONE, Processes
 from lookforward.algorithm.trainer import train
 from lookforward.assembly import RunComponents, build
 from lookforward.assembly.class_images import class_image_digests
-from lookforward.assembly.components import result_weights
 from lookforward.assembly.consent import Agreement, agreement
 from lookforward.assembly.marking import watermark_notes
 from lookforward.assembly.out_of_memory import explained
@@ -113,11 +112,12 @@ class TrainingJob:
         """Train; if a signal asks for a stop, or a step fails, say what is kept. A stop is saved first."""
         run, trainer = self.run, components.trainer
         try:
-            with stopping.finishing():
+            with stopping.finishing(at_steps=self.processes.shard), self.processes.meeting():
                 yield from self._train(components)
         except stopping.Stopped as stopped:
             path = run.checkpoints / f"step-{trainer.step:06d}"
-            if self.processes.main and trainer.step > 0 and not path.is_dir():
+            saves = self.processes.present and trainer.step > 0
+            if saves and not self.processes.together(path.is_dir()):
                 save_checkpoint(trainer, run.checkpoints, components.model_hash)
             what = f"after step {trainer.step}, which is saved" if trainer.step else "before the first step"
             message = f"stopped {what}. Run the same command again to continue."
@@ -140,10 +140,11 @@ class TrainingJob:
             self.notes += run.forget_after(trainer.step)  # after the checkpoint was found
             if best is not None:
                 best.forget_after(run, trainer.step)
+        if self.processes.present:
             self._keep(components, trainer.step)  # if the process was stopped between the checkpoint and this
         if not of_main(main and best is not None and best.enough(run)):
             yield from self._steps(components)
-        if main:
+        if self.processes.present:
             self._export_result(components)
         self.processes.wait()  # so that all can read the export
 
@@ -154,7 +155,7 @@ class TrainingJob:
         with tracking(self.run, components.trainer.step) if main else nullcontext() as tracker:
             for result in train(components.trainer, steps):
                 due = result.step == steps or result.step % every == 0
-                measured, enough = self._save(components, result, due) if main else ({}, False)
+                measured, enough = self._save(components, result, due) if self.processes.present else ({}, False)
                 if tracker is not None:
                     tracker.show(result, measured, self.run)
                 enough = of_main(enough)
@@ -167,12 +168,13 @@ class TrainingJob:
     def _save(self, components: RunComponents, result: StepResult, due: bool) -> tuple[dict[str, float], bool]:
         """Log a step, and save what is due after it; returns what was measured, and whether training may end."""
         run, trainer, best = self.run, components.trainer, components.best_step
-        write_micro_batches(run.folder, trainer.smaller)
-        run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
+        if self.processes.main:
+            write_micro_batches(run.folder, trainer.smaller)
+            run.log({"step": result.step, **result.terms, "seconds": round(result.seconds, 4)})
         if due:
             save_checkpoint(trainer, run.checkpoints, components.model_hash)
         measured = self._keep(components, result.step)
-        enough = best is not None and bool(measured) and best.enough(run)
+        enough = self.processes.together(best is not None and bool(measured) and best.enough(run))
         if enough and not due:  # so that the run can be continued from its end
             save_checkpoint(trainer, run.checkpoints, components.model_hash)
         return measured, enough
@@ -180,7 +182,8 @@ class TrainingJob:
     def _keep(self, components: RunComponents, step: int) -> dict[str, float]:
         """Samples, measurement and export of a step, where due and not there yet; returns what was measured."""
         run, asked, every = self.run, self.settings.run, self.settings.evaluation.sample_every
-        keep_class_images(components, run)
+        if self.processes.main:
+            keep_class_images(components, run)
         if _due(every, step) or (every and step == asked.steps):
             draw_samples(self.subject, components, run, step)
         if _due(asked.export_every, step) and step != asked.steps:  # the last step's export is the run's own
@@ -191,15 +194,17 @@ class TrainingJob:
     def _export_result(self, components: RunComponents) -> None:
         """Export the best step, and the last one beside it; the last one alone where nothing was measured."""
         run, best, last = self.run, components.best_step, components.trainer.step
-        choice = best.choice(run, last) if best is not None else None
+        main = self.processes.main
+        choice = self.processes.together(best.choice(run, last) if best is not None and main else None)
         if best is None or choice is None:
             _export(self.subject, components, run, last, run.export)
             return
         if choice.step != last:
             _export(self.subject, components, run, last, run.exports / "last")
-        with result_weights(components, run):
+        with best.restored(components.trainer, run, choice):
             _export(self.subject, components, run, choice.step, run.export, best.report(run, last))
-        best.clear(run)
+        if main:
+            best.clear(run)
 
 
 def _due(every: int, step: int) -> bool:
@@ -211,9 +216,11 @@ def _export(
 ) -> None:
     """Export the weights of a step, with a card that shows that step's samples if there are any.
 
-    chosen: how the step was chosen; its weights are in place. Else they are those of the trainer.
+    chosen: how the step was chosen; its weights are in place. Else they are those of the trainer. Processes that share
+    the weights make them whole together, and the main one writes.
     """
-    if (folder / MANIFEST).is_file():
+    processes, shards = components.trainer.processes, components.shards
+    if processes.together((folder / MANIFEST).is_file()):
         return
     consent = read_consent(run.folder)
     manifest = manifest_of(run.settings, components.model_hash, components.model_commit)
@@ -221,5 +228,10 @@ def _export(
     manifest |= {"consent": [asdict(consent)]} if consent else {}
     count = sum(len(one.photos) for one in subject.together)
     card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)
-    with components.trainer.averaged() if chosen is None else nullcontext():
-        export(components.adapter, components.policy, folder, manifest, card)
+    with ExitStack() as weights:
+        if chosen is None:
+            weights.enter_context(components.trainer.averaged())
+        if shards is not None:
+            weights.enter_context(shards.whole(processes.main))
+        if processes.main:
+            export(components.adapter, components.policy, folder, manifest, card)

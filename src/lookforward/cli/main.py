@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import logging
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward import stopping
-from lookforward.bundle import TOYBOX, comparisons_file, require_bundle
+from lookforward.bundle import TOYBOX, command_files, require_bundle
 from lookforward.errors import LookforwardError, LookforwardWarning, is_out_of_memory, out_of_memory
 from lookforward.launch import end_others, process_count, speaks_for_all
 from lookforward.texts import MOST_OF_MESSAGE, keep_streams_open, visible
@@ -56,13 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 4 if memory ran out,
     128 + a signal.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    _quiet_libraries()
     keep_streams_open()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with stopping.listening():
         _main(words)
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries say of themselves, about kernels of other machines and their own future, off the terminal."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _main(words: list[str]) -> None:
@@ -135,7 +143,7 @@ def _run(commands: Mapping[str, str | Command], words: Sequence[str], prog: str)
 
 
 def _print_overview(commands: Mapping[str, str | Command], prog: str) -> None:
-    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or comparisons_file()}
+    lines = {name: summary(name, found) for name, found in commands.items() if found != TOYBOX or command_files()}
     if commands is COMMANDS:
         lines |= {name: line for name, (line, _) in COMMAND_GROUPS.items()}
         lines["toybox"] = "The bundled model: photos of its subjects, measurements, training."
@@ -149,9 +157,9 @@ def summary(name: str, command: str | Command) -> str:
     """The first line of a command's help. It is read from the source where importing the module would take longer."""
     if not isinstance(command, str):
         return (command.__doc__ or "").strip().split("\n")[0]
-    found = comparisons_file() if command == TOYBOX else None
-    tree = ast.parse((found or Path(__file__).parent / f"{command}.py").read_text(encoding="utf-8"))
-    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    files = command_files() if command == TOYBOX else (Path(__file__).parent / f"{command}.py",)
+    nodes = (node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body)
+    function = next(x for x in nodes if isinstance(x, ast.FunctionDef) and x.name == name.replace("-", "_"))
     return (ast.get_docstring(function) or "").split("\n")[0]
 
 

@@ -61,7 +61,7 @@ def train(
     resolved, written = load_settings(recipe, named), written_settings(recipe, named)
     require_followed(resolved, given)
     resolved = with_own_end(resolved, given) if until_best else resolved
-    processes = join_processes(resolved.model.device)
+    processes = join_processes(resolved.model.device, resolved.run.shard)
     if not processes.main:
         console.quiet = True
     subject = with_notes(read_subject(photos, resolved), recipe_notes(recipe, named))

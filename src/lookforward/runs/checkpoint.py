@@ -18,7 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
+<<<<<<< HEAD
 from lookforward.core.protocols import Keeping
+=======
+from lookforward.core.sharding import gathered, share
+>>>>>>> main
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.files import REMEDY, read_json, sync, write_json, writing
 from lookforward.whole import require_whole, whole_folder
@@ -43,15 +47,19 @@ class Record:
 def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Path:
     """Write the trainer's state to a folder in `folder`, and delete all but the newest checkpoints there.
 
-    model_hash: of the model that was untouched when the run began, "" where unknown.
+    model_hash: of the model that was untouched when the run began, "" where unknown. Processes that share weights all
+    call it, and the main one writes them whole.
 
     Raises:
         LookforwardError: the disk is full or cannot be written, or the state is not finite; earlier checkpoints stay as
             they are.
     """
     target = folder / f"step-{trainer.step:06d}"
+    found = gathered(_tensors(trainer), trainer.processes.main)
+    if not trainer.processes.main:
+        return target
     # Cloned where tensors share memory (tied weights), which safetensors refuses
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _tensors(trainer).items()}
+    tensors = {name: tensor.contiguous().clone() for name, tensor in found.items()}
     if bad := _not_finite(tensors):
         raise LookforwardError(
             f"Step {trainer.step} is not saved: {bad} is not finite. Lower the learning rate.", "not-finite"
@@ -60,8 +68,8 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
     with whole_folder(target) as partial:
         save_file(tensors, partial / "state.safetensors")
         write_json(partial / "state.json", vars(record))
-    found = list_checkpoints(folder)
-    for other in found[: max(0, found.index(target) + 1 - KEEP)]:
+    there = list_checkpoints(folder)
+    for other in there[: max(0, there.index(target) + 1 - KEEP)]:
         shutil.rmtree(other, ignore_errors=True)
     return target
 
@@ -199,9 +207,9 @@ def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> No
         _check_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(saved[name])
+            parameter.copy_(share(saved[name], parameter))
         for name, value in trainer.averages.values.items() if trainer.averages is not None else ():
-            value.copy_(groups["average"][name])
+            value.copy_(share(groups["average"][name], value))
     _restore_moments(trainer.optimizer, groups.get("optimizer", {}))
     if trainer.critic_updater is not None:
         trainer.critic_updater.critic.load_state_dict(groups["critic"])
@@ -242,8 +250,10 @@ def _check_moments(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor])
 
 def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
     state: dict[int, Any] = {}
+    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
     for key, value in flat.items():
         index, *outer, name = key.split("/")
+        value = share(value, of) if value.shape == (of := parameters[int(index)]).shape else value
         inner = state.setdefault(int(index), {})
         for one in outer:
             inner = inner.setdefault(one, {})

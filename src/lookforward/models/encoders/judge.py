@@ -54,8 +54,8 @@ def load_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
     asked = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and getattr(processor, "chat_template", None)
     if not asked:
         raise LookforwardError(
-            f"{folder} is a model {kind!r} that cannot be asked about images: give a chat model for image-text-to-text, "
-            "such as HuggingFaceTB/SmolVLM-500M-Instruct.",
+            f"{folder} is a model {kind!r} that cannot be asked about images: give a chat model for "
+            "image-text-to-text, such as HuggingFaceTB/SmolVLM-500M-Instruct.",
             code="judge-model",
         )
     model = load_weights(AutoModelForImageTextToText, folder, trust_remote_code=False).eval().requires_grad_(False)

@@ -42,7 +42,7 @@ class StableDiffusion3:
         "text_encoder_2": "text_encoder_2.",
     }
     schedulers: Mapping[str, str] = {"euler": "FlowMatchEulerDiscreteScheduler"}
-    defaults: Mapping[str, Any] = {
+    defaults: Mapping[str, Any] = {  # size, steps and guidance of the pipeline's own call
         "data": {"resolution": 1024, "class_image_steps": 28},
         "evaluation": {"sampler_steps": 28, "guidance": 7.0},
         "baseline": {"sampler_steps": 28, "guidance": 7.0},
