@@ -65,11 +65,8 @@ def test_the_judge_says_how_likely_yes_is(folders: dict[str, Path]) -> None:
 
 
 def test_the_same_are_scores(folders: dict[str, Path]) -> None:
-    sources = {
-        "pickscore": str(folders["preference"]),
-        "hpsv2": str(folders["preference"]),
-        "judge": str(folders["judge"]),
-    }
+    clip = str(folders["preference"])
+    sources = {"pickscore": clip, "hpsv2": clip, "judge": str(folders["judge"])}
     evaluators = Evaluators(Encoders(sources, published=True), ("pickscore", "hpsv2", "judge"))
     images = pictures(2)
     scores = build_scores(evaluators, to_pixels(images))

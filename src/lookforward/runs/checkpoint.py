@@ -18,11 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
-<<<<<<< HEAD
 from lookforward.core.protocols import Keeping
-=======
 from lookforward.core.sharding import gathered, share
->>>>>>> main
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.files import REMEDY, read_json, sync, write_json, writing
 from lookforward.whole import require_whole, whole_folder

@@ -1,10 +1,12 @@
 """Human preference and a vision-language judge as scores: see the rewards `preference:MODEL` and `judge:MODEL`."""
 
+from collections.abc import Callable
+
 from lookforward.core.specs import Resources, ScoreSpec
 from lookforward.scores.measure import MeasureScore
 
 
-def _similarity(label: str, encoder: str) -> object:
+def _similarity(label: str, encoder: str) -> Callable[[Resources], MeasureScore]:
     def build(given: Resources) -> MeasureScore:
         from lookforward.models.encoders.similarity import PromptSimilarity
 

@@ -48,11 +48,12 @@ def load_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
     """
     try:
         kind = AutoConfig.from_pretrained(str(folder), trust_remote_code=False).model_type
-        processor = AutoProcessor.from_pretrained(str(folder), trust_remote_code=False)
+        known, processor = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, None
+        if known:
+            processor = AutoProcessor.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:
         raise explain_load_error(folder, error) from error
-    asked = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and getattr(processor, "chat_template", None)
-    if not asked:
+    if not getattr(processor, "chat_template", None):
         raise LookforwardError(
             f"{folder} is a model {kind!r} that cannot be asked about images: give a chat model for "
             "image-text-to-text, such as HuggingFaceTB/SmolVLM-500M-Instruct.",
