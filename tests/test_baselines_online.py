@@ -140,14 +140,14 @@ def train_by(method: Any, policy: Any, steps: int, rate: float = 0.02) -> list[f
     """The reward of each step."""
     optimizer, rewards = torch.optim.Adam(policy.unet.parameters(), lr=rate), []
     for step in range(steps):
-        inputs, terms = replace(inputs_of(policy, 32, 1, 3, seed=step), step=step), dict[str, float]()
+        inputs, terms = replace(inputs_of(policy, 32, 1, 3, seed=step), step=step), dict[str, Any]()
         for parts in method.losses(inputs):
             optimizer.zero_grad()
             for loss, metrics in parts:
                 loss.backward()
                 terms |= metrics
             optimizer.step()
-        rewards.append(terms["reward"])
+        rewards.append(float(terms["reward"]))
     return rewards
 
 
@@ -245,14 +245,14 @@ def test_nft_raises_a_reward_without_gradient(prediction: Prediction) -> None:
     method = Nft(Sampler(8), pairs=64, micro_batch=64, kl_weight=1e-4, reference_act=copy.deepcopy(policy).act)
     optimizer, rewards = torch.optim.Adam(policy.parameters(), lr=0.02), []
     for step in range(40):
-        terms = dict[str, float]()
+        terms = dict[str, Any]()
         for parts in method.losses(replace(inputs_of(policy, 32, 1, 1, seed=step), step=step)):
             optimizer.zero_grad()
             for loss, metrics in parts:
                 loss.backward()
                 terms |= metrics
             optimizer.step()
-        rewards.append(terms["reward"])
+        rewards.append(float(terms["reward"]))
     assert policy.mean.item() > 0.3  # where the reward is highest: 1
     assert sum(rewards[-10:]) > 0.8 * sum(rewards[:10])  # both are negative
 

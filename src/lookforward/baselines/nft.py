@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from lookforward.algorithm.environment import require_finite
+from lookforward.algorithm.readings import Metrics
 from lookforward.algorithm.weights import swapped
 from lookforward.baselines.dpok import Part, require_comparable
 from lookforward.baselines.flow_grpo import group_advantage
@@ -78,21 +79,21 @@ class Nft:
         """As `Dpok.losses`: draw an image for each row of `start`, and yield `updates` losses in parts."""
         for name, one in inputs.parameters.items():
             self.old[name] = self.old[name].to(one.device) if name in self.old else one.detach().clone()
-        drawn = draw_images_of_old(inputs, self)
+        drawn, rewards = draw_images_of_old(inputs, self)
         timesteps = sampler_timesteps(inputs.policy.path, self.sampler.steps)[:-1]
         for _ in range(self.updates):
             chosen = torch.randperm(len(timesteps) * len(drawn.x_0), generator=inputs.generator)[: self.pairs]
             i, j = chosen // len(drawn.x_0), chosen % len(drawn.x_0)
             some = rows(drawn, j.to(drawn.x_0.device))
             noise = draw_noise(some.x_0, inputs.generator)
-            yield self._parts(inputs, some, noise, timesteps[i].to(noise.device), drawn.metrics)
+            yield self._parts(inputs, some, noise, timesteps[i].to(noise.device), rewards)
         done = (inputs.step + 1) * self.updates
         share = min(_RATE * done, self.kept)
         for name, value in self.old.items():
             value.mul_(share).add_(inputs.parameters[name].detach(), alpha=1 - share)
 
     def _parts(
-        self, inputs: SamplingInputs, some: "Drawn", noise: Tensor, timestep: Tensor, rewards: dict[str, float]
+        self, inputs: SamplingInputs, some: "Drawn", noise: Tensor, timestep: Tensor, rewards: Metrics
     ) -> Iterator[Part]:
         places = torch.arange(len(noise), device=noise.device)
         for part in places.split(self.micro_batch):
@@ -104,18 +105,16 @@ class Nft:
 
 @dataclass(frozen=True)
 class Drawn:
-    """x_0: (b, c, h, w), drawn latents. conditioning: of their b prompts. goodness: (b,), ρ in [0, 1]. metrics: of the
-    rewards."""
+    """x_0: (b, c, h, w), drawn latents. conditioning: of their b prompts. goodness: (b,), ρ in [0, 1]."""
 
     x_0: Tensor
     conditioning: Conditioning
     goodness: Tensor
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def draw_images_of_old(inputs: SamplingInputs, settings: Nft) -> Drawn:
-    """Draw with the sampling policy and reward where it ends. Raises as `Dpok.losses`."""
+def draw_images_of_old(inputs: SamplingInputs, settings: Nft) -> tuple[Drawn, Metrics]:
+    """Draw with the sampling policy and reward where it ends; metrics are of the rewards. Raises as `Dpok.losses`."""
     policy, start = inputs.policy, inputs.start
     require_comparable(inputs, "DiffusionNFT")
     noise = draw_noise(start.x_0, inputs.generator)
@@ -125,7 +124,7 @@ def draw_images_of_old(inputs: SamplingInputs, settings: Nft) -> Drawn:
         )  # fmt: skip
     require_finite(end.x_next, "x_0", "lower learning_rate, or use precision fp32")
     reward, metrics = inputs.environment.reward_with_metrics(final_transition(policy, end, start))
-    return Drawn(end.x_next, inputs.conditioning, 0.5 + group_advantage(reward) / (2 * _MOST), metrics)
+    return Drawn(end.x_next, inputs.conditioning, 0.5 + group_advantage(reward) / (2 * _MOST)), metrics
 
 
 def nft_loss(inputs: SamplingInputs, drawn: Drawn, noise: Tensor, timestep: Tensor, settings: Nft) -> Part:
@@ -145,7 +144,7 @@ def nft_loss(inputs: SamplingInputs, drawn: Drawn, noise: Tensor, timestep: Tens
     positive, negative = missed((1 - beta) * old + beta * now), missed((1 + beta) * old - beta * now)
     good = drawn.goodness
     loss = _MOST / beta * (good * positive + (1 - good) * negative).mean()
-    metrics = {"moved": (now.detach() - old).square().mean().item()}
+    metrics: Metrics = {"moved": (now.detach() - old).square().mean()}
     if settings.kl_weight > 0:
         if settings.reference_act is None:
             raise ValueError("kl_weight needs the untouched policy's action")
@@ -153,5 +152,5 @@ def nft_loss(inputs: SamplingInputs, drawn: Drawn, noise: Tensor, timestep: Tens
             before = settings.reference_act(state)
         distance = (now - before).square().mean()
         loss = loss + settings.kl_weight * distance
-        metrics["kl"] = distance.item()
-    return loss, metrics | {"loss": loss.item()}
+        metrics["kl"] = distance.detach()
+    return loss, metrics | {"loss": loss.detach()}
