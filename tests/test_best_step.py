@@ -149,10 +149,10 @@ def test_lost_first_measurement_exports_the_last_step(
 def test_until_best_needs_no_steps() -> None:
     own = load_settings("look-forward", {"subject.class_noun": "vase"})
     ended = until_best(own, {})
-    assert (ended.run.steps, ended.evaluation.every, ended.evaluation.patience) == (900, 25, 4)
+    assert (ended.run.steps, ended.evaluation.every, ended.evaluation.patience) == (900, 37, 3)
     given = {"run.steps": 50, "evaluation.every": 5}
     kept = until_best(load_settings("look-forward", given), given)
-    assert (kept.run.steps, kept.evaluation.every, kept.evaluation.patience) == (50, 5, 4)
+    assert (kept.run.steps, kept.evaluation.every, kept.evaluation.patience) == (50, 5, 3)
     for falling in ({"optimizer.decay": 0.5}, {"optimizer.schedule": "cosine"}):
         with raises("settings-conflict", "optimizer"):
             until_best(load_settings("look-forward", falling), falling)

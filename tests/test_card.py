@@ -127,6 +127,7 @@ def test_names_cannot_break_it(tmp_path: Path) -> None:
         ("pivotal", 'pipeline.load_lora_weights("FOLDER")'),
         ("p-plus", 'pipeline.load_word("FOLDER")'),
         ("neti", 'pipeline.load_word("FOLDER")'),
+        ("e4t", 'pipeline.load_lora_weights("FOLDER")'),
         ("elite", 'pipeline.load_photo_prompt("FOLDER")'),
     ],
 )

@@ -86,6 +86,7 @@ def test_every_adapter_has_its_formats() -> None:
         "p-plus": ("diffusers",),
         "neti": ("diffusers",),
         "elite": ("diffusers",),
+        "e4t": ("diffusers", "comfyui", "kohya", "merged", "checkpoint"),
         "t-lora": ("diffusers",),
     }
 

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from lookforward.core.specs import Resources, ScoreSpec
-from lookforward.models.encoders import Encoders, ImageEncoder, Preprocessing
+from lookforward.models.encoders import Encoders, ImageEncoder, Preprocessing, to_unit
 from lookforward.scores import CLIP_IMAGE, CLIP_TEXT, DINO
+from lookforward.scores.evaluate import score_images
 from lookforward_toybox.oracle.alignment import OracleScore
 from lookforward_toybox.oracle.masked_error import errors_everywhere, errors_nearby
 
@@ -180,3 +181,29 @@ def test_oracle_rejects_what_is_no_drawing() -> None:
         OracleScore(torch.zeros(3, 32, 32))
     with pytest.raises(ValueError, match="scales"):
         OracleScore(torch.ones(4, 32, 32), scales=(2.0,))
+
+
+def test_scoring_runs_no_encoder_twice() -> None:
+    seen, read = [], []
+
+    def features(pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        return pixels.mean(dim=(2, 3))
+
+    def text(prompts: tuple[str, ...]) -> Tensor:
+        read.append(prompts)
+        return torch.eye(3)[: len(prompts)]
+
+    clip = SimpleNamespace(image=ImageEncoder(nn.Identity(), features, PLAIN), text=text)
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    given = Resources(Encoders({}, clip=clip), torch.rand(2, 3, 8, 8))
+    scores = [spec.build(given) for spec in (CLIP_IMAGE, CLIP_TEXT)]
+    seen.clear()
+    prompts = ["a red", "a green"] * 20
+    found = score_images(scores, images, prompts)
+    assert (seen, read) == ([32, 8], [("a red", "a green")])
+    alone = score_images(scores[1:], images[:1], ["a green"])  # and what was kept belongs to one call
+    assert (seen, read) == ([32, 8, 1], [("a red", "a green"), ("a green",)])
+    assert alone["CLIP-T"].shape == (1,)
+    unit = torch.nn.functional.normalize(to_unit(images).mean(dim=(2, 3)), dim=-1).numpy()
+    assert np.allclose(found["CLIP-T"], np.where(np.arange(40) % 2, unit[:, 1], unit[:, 0]))

@@ -20,13 +20,13 @@ from lookforward import load_personalized, personalize
 from lookforward.adapters.elite import EliteAdapter, Start, load_photo_prompt
 from lookforward.adapters.words import Word
 from lookforward.assembly.adapter import build_adapter
-from lookforward.assembly.start import encode_photos, show_photos, started
+from lookforward.assembly.start import check_start, encode_photos, show_photos, started
 from lookforward.config.recipe import load_settings
 from lookforward.exports.merge import merge
 from lookforward.exports.png import read_metadata
 from lookforward.exports.source import find_source
+from lookforward.models.families.flux import FLUX
 from lookforward.models.families.photo_prompts.pipeline import DetailProjections, cross_attentions
-from lookforward.models.families.sd3 import SD3
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.photo_encoder import (
     EncoderSizes,
@@ -40,7 +40,9 @@ from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.sampling import draw_images
 from lookforward_toybox.draw import draw_world
 from lookforward_toybox.training.photo_data import of_subject, open_photos, open_world
-from lookforward_toybox.training.photo_encoder import build_training, train_encoder, with_all_words
+from lookforward_toybox.training.photo_encoder import build_training, train_encoder
+from lookforward_toybox.training.photo_steps import with_all_words
+from lookforward_toybox.training.state import load_averaged
 from tiny import seeded
 from tiny_rewards import save_clip
 
@@ -282,8 +284,8 @@ def test_what_is_missing_damaged_or_of_another_model_is_one_clear_error(
     pipeline = build_pipeline(str(tiny_model), "cpu")
     with raises("encoder-misfit", made.sizes.model):
         require_fits(load_encoder(tmp_path / "other"), pipeline, tmp_path / "other")
-    with raises("encoder-family", "Stable Diffusion 3"):
-        require_encodable(SD3)
+    with raises("encoder-family", "FLUX"):
+        require_encodable(FLUX)
     given = {**SETTINGS, "model.name": str(tiny_model), "adapter.encoder": str(encoder)}
     for wrong, code in (
         ({"adapter.name": "p-plus"}, "adapter-start"),
@@ -331,3 +333,32 @@ def test_the_command_line(
     status, _, err = command_line("generate", tiny_model, "a photo", "--encoder", encoder)
     assert status == 2
     assert "--photos" in err
+
+
+def test_e4t_starts_from_the_word_and_the_offsets_that_the_encoder_draws_with(
+    tiny_model: Path, world: Path, given: dict[str, Any], encoder: Path, seen: Tensor, tmp_path: Path
+) -> None:
+    options = {name: value for name, value in given.items() if name != "log_every"}
+    before = mean_loss(build_training(world, tmp_path, "e4t", **options))
+    list(train_encoder(world, tmp_path, "e4t", steps=60, learning_rate=1e-2, **given | {"log_every": 50}))
+    run = build_training(world, tmp_path, "e4t", **options)
+    load_averaged(tmp_path / "e4t", run.module)
+    assert mean_loss(run) < before - 1e-3
+    shown = build_pipeline(str(tiny_model), "cpu")
+    plain = drawn(shown, "a photo of dog")
+    show_photos(shown, tmp_path, seen, "<sks>", "dog")
+    expected = drawn(shown)
+    assert (drawn(shown, "a photo of dog") != plain).any()  # the offsets change the model
+    chosen = {"adapter.encoder": str(tmp_path), "subject.class_noun": "dog", "model.name": str(tiny_model)}
+    settings = load_settings("look-forward", chosen | {"adapter.name": "e4t"})
+    assert settings.run.steps == 15
+    policy = DiffusionPolicy(build_pipeline(str(tiny_model), "cpu"))
+    assert check_start(settings, policy) is None
+    made = started(build_adapter(settings, seeded(), policy.family), settings, [seen], policy)
+    made.attach(policy)
+    assert abs(drawn(policy.pipeline).astype(int) - expected.astype(int)).max() <= 1  # peft scales it in another order
+    with raises("adapter-start", "e4t"):
+        check_start(load_settings("look-forward", chosen | {"adapter.name": "lora"}), policy)
+    with raises("adapter-start", "e4t"):
+        wrong = {"adapter.name": "e4t", "adapter.encoder": str(encoder)}
+        check_start(load_settings("look-forward", chosen | wrong), policy)

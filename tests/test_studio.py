@@ -215,7 +215,7 @@ class TestTraining:
         assert str(seen["output"]) == "runs/teapot-best-lora"
         assert load_settings(seen["recipe"], flatten(seen["settings"])) == prepared.settings
         assert prepared.settings.subject.identifier == "-x"
-        assert prepared.settings.evaluation.every == 3
+        assert prepared.settings.evaluation.every == 5  # 40 steps, measured eight times
 
     @pytest.mark.parametrize(
         ("change", "code"),

@@ -22,7 +22,7 @@ from lookforward_toybox.labels import GROUPS
 from lookforward_toybox.training.clip import ClipSizes, evaluate_clip, export_clip, train_clip
 from lookforward_toybox.training.contrast import pair_contrast
 from lookforward_toybox.training.dino import DinoSizes, evaluate_dino, export_dino, train_dino
-from lookforward_toybox.training.loop import TrainingSchedule, run_stage
+from lookforward_toybox.training.loop import MUON_RATE, TrainingSchedule, run_stage
 from lookforward_toybox.training.resnet import ResnetSizes, export_resnet, train_identity, train_judge
 from lookforward_toybox.training.tokenizer import IDENTIFIERS, build_tokenizer, encode, save_tokenizer
 from lookforward_toybox.training.unet import UnetSizes, export_unet, load_denoiser, train_unet
@@ -73,6 +73,38 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path: Path, data: Pat
         assert torch.equal(value, parts[key]), key
     rows = (tmp_path / "parts" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_matrices_that_are_named_take_orthogonal_updates_and_resume(tmp_path: Path) -> None:
+    def train(folder: Path, rows: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        attn, head = torch.nn.Linear(6, 4), torch.nn.Linear(4, 1)
+        model = torch.nn.ModuleDict({"attn": attn, "head": head})
+
+        def loss(step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+            x = torch.randn(8, 6, generator=generator)
+            return {"loss": (head(attn(x)) - x[:, :1]).square().mean()}
+
+        before = attn.weight.detach().clone()
+        schedule = TrainingSchedule(4, 0.1, warmup=0, weight_decay=0.0, orthogonal=("attn.",))
+        stage = run_stage(
+            folder=folder, module=model, loss=loss, schedule=schedule, settings={}, autocast=False, log_every=1
+        )
+        list(islice(stage, rows))
+        stage.close()  # type: ignore[attr-defined]
+        return attn.weight.detach() - before
+
+    values = torch.linalg.svdvals(train(tmp_path / "one", 1))  # of a gradient of rank 1, whatever its size
+    assert values[0] == pytest.approx(MUON_RATE * 0.1 * 0.2 * 6**0.5, rel=0.5)
+    train(tmp_path / "whole", 99)
+    for rows in (2, 99):
+        train(tmp_path / "parts", rows)
+    whole, parts = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert [key for key in whole if key.startswith("muon.")] == ["muon.momentum_buffer.attn.weight"]
+    assert {"adam.exp_avg.attn.bias", "adam.exp_avg.head.weight"} <= whole.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, parts[key]), key
 
 
 def test_other_sizes_do_not_resume(tmp_path: Path, data: Path) -> None:

@@ -1,6 +1,8 @@
-"""What pages of ours share: who may open them."""
+"""What pages of ours share: who may open them, and how they end."""
 
+import asyncio
 import hmac
+import logging
 import secrets
 
 from lookforward.errors import LookforwardError
@@ -31,3 +33,13 @@ def address(host: str, port: int, token: str) -> str:
 def token_fits(given: str, token: str) -> bool:
     """Whether it is the token, in a time that does not depend on it; any fits where none is asked for."""
     return not token or hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
+
+
+def hush_cancelled_requests() -> None:
+    """Keep requests that are cut because the server ends, as those of an open page are, out of uvicorn's log."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+        return not cut and "timeout graceful shutdown exceeded" not in record.getMessage()
+
+    logging.getLogger("uvicorn.error").addFilter(wanted)

@@ -1,7 +1,7 @@
 """ELITE (Wei et al., 2023): a word, and details of the photos that the cross-attentions read beside it.
 
 An encoder of photos (`models.photo_encoder`) gives both at once; the adapter trains them further on one subject. Other
-adapters can start from what an encoder gives too: `StartedAdapter`.
+adapters can start from what an encoder gives too: `started.StartedAdapter`.
 """
 
 import json
@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 from torch import Tensor, nn
 
+from lookforward.adapters.photo_tokens import PhotoTokensAdapter
+from lookforward.adapters.photo_tokens import become as become_flow
+from lookforward.adapters.photo_tokens import release as release_flow
 from lookforward.adapters.words import (
     Word,
     WordTable,
@@ -26,10 +29,10 @@ from lookforward.adapters.words import (
     word_tables,
     words_of,
 )
-from lookforward.core.protocols import Adapter
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
 from lookforward.models.families.photo_prompts import pipeline as photo_prompts
+from lookforward.models.families.photo_prompts.flow import PhotoTokensPipeline
 from lookforward.models.families.photo_prompts.pipeline import (
     WEIGHTS,
     DetailProjections,
@@ -46,6 +49,7 @@ DETAILS = 16  # of a subject that no encoder has seen
 class Start:
     """What an encoder gives of the subjects of a run, in the order of their words.
 
+    tokens: of a flow transformer, (n, d) of each, in the place of all others.
     vectors: v_0 of each, (d,). details: e of each, (n, d); none of an encoder without a local mapping. projections: of
     the details. strength: λ.
     """
@@ -54,11 +58,12 @@ class Start:
     details: tuple[Tensor, ...] = ()
     projections: DetailProjections | None = None
     strength: float = 1.0
+    tokens: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)
 class EliteAdapter:
-    """Words, details and their projections are trained; the model stays as it is.
+    """Words, details and their projections are trained, of a flow transformer tokens; the model stays as it is.
 
     start: what an encoder gives; None: the words begin as their initial words, and details add nothing yet.
 
@@ -72,10 +77,18 @@ class EliteAdapter:
 
     changes_prompts = True
 
+    def _of_flow(self, policy: DiffusionPolicy) -> PhotoTokensAdapter | None:
+        if "cross-attention" in policy.family.capabilities:
+            return None
+        names = tuple(word.identifier for word in self.words)
+        return PhotoTokensAdapter(names, self.start.tokens if self.start else None)
+
     def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
+        if (flow := self._of_flow(policy)) is not None:
+            return flow.attach(policy)
         for module in policy.components.values():
             module.requires_grad_(False)
-        table = _add_words(policy, self.words, self.start)
+        table = add_start_words(policy, self.words, self.start)
         prompt = prompt_of(self.words, self.start or _fresh(policy, self.words, self.seed))
         parameters = {f"word.{word.identifier}": table.rows[i] for i, word in enumerate(self.words)}
         if prompt is not None:
@@ -85,53 +98,17 @@ class EliteAdapter:
         return parameters  # pyright: ignore[reportReturnType]
 
     def detach(self, policy: DiffusionPolicy) -> None:
+        if (flow := self._of_flow(policy)) is not None:
+            flow.detach(policy)
+            return
         release(policy.pipeline)
         remove_words(policy.pipeline)
 
     def export(self, policy: DiffusionPolicy, folder: Path) -> None:
+        if (flow := self._of_flow(policy)) is not None:
+            flow.export(policy, folder)
+            return
         write_photo_prompt(policy, folder, self.words, with_words=True)
-
-
-@dataclass(frozen=True)
-class StartedAdapter:
-    """Another adapter, over a model that is shown what an encoder gives.
-
-    words: of the run's subjects. learns_words: whether the adapter adds and trains them itself; else they stay as the
-    encoder wrote them. The details stay as they are.
-    """
-
-    inner: Adapter
-    words: tuple[Word, ...]
-    start: Start
-    learns_words: bool
-
-    @property
-    def changes_prompts(self) -> bool:
-        return self.inner.changes_prompts
-
-    def attach(self, policy: DiffusionPolicy) -> dict[str, nn.Parameter]:
-        parameters = self.inner.attach(policy)  # first, so that its names are those of the plain model
-        if self.learns_words:
-            _set_words(_table(policy), self.start)
-        else:
-            _add_words(policy, self.words, self.start).rows.requires_grad_(False)
-        if (prompt := prompt_of(self.words, self.start)) is not None:
-            become(policy.pipeline).set_photo_prompt(prompt.requires_grad_(False))
-        return parameters
-
-    def detach(self, policy: DiffusionPolicy) -> None:
-        release(policy.pipeline)
-        if not self.learns_words:
-            remove_words(policy.pipeline)
-        self.inner.detach(policy)
-
-    def export(self, policy: DiffusionPolicy, folder: Path) -> None:
-        """What the adapter itself writes, and beside it the photo prompt."""
-        shown = isinstance(policy.pipeline, PhotoPromptPipeline)
-        with _plain(policy, words=not self.learns_words):
-            self.inner.export(policy, folder)
-        if shown or not self.learns_words:
-            write_photo_prompt(policy, folder, self.words, with_words=not self.learns_words)
 
 
 def build_elite(settings: Any, generator: torch.Generator) -> EliteAdapter:
@@ -154,7 +131,7 @@ def prompt_of(words: tuple[Word, ...], start: Start) -> PhotoPrompt | None:
 
 def _fresh(policy: DiffusionPolicy, words: tuple[Word, ...], seed: int) -> Start:
     """Words as they are, and details at random, whose values W_v are zero."""
-    table = _table(policy)
+    table = table_of(policy)
     weight: Any = table.base.weight
     width, spread = weight.shape[1], weight.std()
     generator = torch.Generator().manual_seed(seed)
@@ -165,20 +142,20 @@ def _fresh(policy: DiffusionPolicy, words: tuple[Word, ...], seed: int) -> Start
     return Start(tuple(rows[0].detach() for rows in table.rows), details, projections)
 
 
-def _table(policy: DiffusionPolicy) -> WordTable:
+def table_of(policy: DiffusionPolicy) -> WordTable:
     (table,) = word_tables(policy.pipeline).tables.values()
     return table
 
 
-def _add_words(policy: DiffusionPolicy, words: tuple[Word, ...], start: Start | None) -> WordTable:
+def add_start_words(policy: DiffusionPolicy, words: tuple[Word, ...], start: Start | None) -> WordTable:
     add_words(policy.pipeline, words)
     if start is not None:
-        _set_words(_table(policy), start)
-    return _table(policy)
+        set_words(table_of(policy), start)
+    return table_of(policy)
 
 
 @torch.no_grad()
-def _set_words(table: WordTable, start: Start) -> None:
+def set_words(table: WordTable, start: Start) -> None:
     for rows, vector in zip(table.rows, start.vectors, strict=True):
         rows.copy_(vector.expand_as(rows))
 
@@ -201,7 +178,7 @@ def release(pipeline: Any) -> None:
 
 
 @contextmanager
-def _plain(policy: DiffusionPolicy, *, words: bool) -> Iterator[None]:
+def plain_pipeline(policy: DiffusionPolicy, *, words: bool) -> Iterator[None]:
     """The pipeline without the photo prompt for a while, and without its words if `words`."""
     pipeline = policy.pipeline
     prompt = getattr(pipeline, "photo_prompt", None)
@@ -224,8 +201,8 @@ def write_photo_prompt(policy: DiffusionPolicy, folder: Path, words: tuple[Word,
     """Write `photo_prompt.safetensors`, and the code that draws with it."""
     tensors: dict[str, Tensor] = {}
     if with_words:
-        rows = _table(policy).rows
-        with _plain(policy, words=True):
+        rows = table_of(policy).rows
+        with plain_pipeline(policy, words=True):
             ((encoder, tokenizer),) = text_parts(policy.pipeline).values()
             for i, word in enumerate(words):
                 tensors[f"word.{word.identifier}"] = rows[i].float()
@@ -255,12 +232,15 @@ def load_photo_prompt(pipeline: Any, folder: Path, strength: float = 1.0) -> Non
     Raises:
         LookforwardError: the folder holds none, or it does not fit the pipeline, or that is shown photos already.
     """
-    was_plain = not isinstance(pipeline, PhotoPromptPipeline)
+    was_plain = not isinstance(pipeline, PhotoPromptPipeline | PhotoTokensPipeline)
     try:
-        become(pipeline).load_photo_prompt(folder, strength)
+        (become_flow if isinstance(pipeline, StableDiffusion3Pipeline) else become)(pipeline).load_photo_prompt(
+            folder, strength
+        )
     except Exception as error:  # OSError, ValueError, KeyError, RuntimeError, safetensors' own …
         if was_plain:
             release(pipeline)
+            release_flow(pipeline)
         reason = str(error).splitlines()[0].rstrip(".")
         raise LookforwardError(
             f"{folder}/{WEIGHTS} cannot be loaded into this model: {reason}. Give the export of an adapter that was "

@@ -1,6 +1,8 @@
 """The adapters that an encoder of photos belongs to."""
 
-from lookforward.adapters.specs import late
+from dataclasses import replace
+
+from lookforward.adapters.specs import PIVOTAL, late
 from lookforward.core.specs import AdapterSpec
 
 ELITE = AdapterSpec(
@@ -23,7 +25,22 @@ ELITE = AdapterSpec(
     settings=("adapter.initial_word",),
     learns_word=True,
     replaces=True,
-    needs=frozenset({"cross-attention", "learned-words", "one-text-encoder"}),
+    needs=frozenset({"photo-prompts"}),
     dpok=False,
     frozen=frozenset({"denoiser"}),
+)
+
+E4T = replace(
+    PIVOTAL,
+    name="e4t",
+    label="E4T",
+    help="E4T: the word and the weight offsets of an encoder, tuned in a few steps",
+    defaults={
+        "subject": {"identifier": "<sks>"},
+        "objective": {"prior_weight": 0.0},
+        "adapter": {"train_text_encoder": False, "rank": 4, "alpha": 4.0},
+        "optimizer": {"learning_rate": 1e-4, "word_learning_rate": 5e-4},
+        "run": {"steps": 15},
+        "family": {"toybox": {"optimizer": {"learning_rate": 1e-3, "word_learning_rate": 3e-3}}},
+    },
 )

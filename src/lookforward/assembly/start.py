@@ -1,6 +1,7 @@
 """What a photo encoder gives of a run's photos: where training starts, and what is drawn without any."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ import torch
 from torch import Tensor
 
 from lookforward.adapters import ADAPTERS
-from lookforward.adapters.elite import EliteAdapter, Start, StartedAdapter
+from lookforward.adapters.elite import EliteAdapter, Start
 from lookforward.adapters.ip_adapter import IPAdapterStart
-from lookforward.adapters.photo_specs import ELITE
+from lookforward.adapters.lora import load_lora
+from lookforward.adapters.photo_specs import E4T, ELITE
+from lookforward.adapters.photo_tokens import PhotoTokensAdapter
+from lookforward.adapters.pivotal import PivotalAdapter
 from lookforward.adapters.specs import FULL, NETI, P_PLUS
+from lookforward.adapters.started import StartedAdapter
 from lookforward.adapters.words import words_of
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.config.recipe import is_ip_adapter
@@ -24,14 +29,15 @@ from lookforward.models.encoders import load_clip
 from lookforward.models.families import family_of
 from lookforward.models.ip_adapter import show_photos_by_ip_adapter
 from lookforward.models.photo_encoder import (
-    WEIGHTS,
+    OFFSETS,
     PhotoEncoder,
-    VisionTower,
     find_encoder,
+    is_flow,
     load_encoder,
     require_encodable,
     require_fits,
 )
+from lookforward.models.photo_features import VisionTower
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.runs.photo_lines import ENCODER_LINE
 
@@ -47,8 +53,11 @@ def encode_photos(encoder: PhotoEncoder, photos: Sequence[Tensor], device: Any) 
     encoder = encoder.to(device)
     seen = [tower(some) for some in photos]
     with torch.no_grad():
+        if sizes.tokens:
+            patches = [one._replace(patches=one.patches.flatten(0, 1)[None]) for one in seen]  # of all photos
+            return Start((), tokens=tuple(encoder.tokens(one)[0] for one in patches))
         vectors = tuple(encoder.words(one)[:, 0].mean(dim=0) for one in seen)
-        if sizes.stage == "global":
+        if sizes.stage in ("global", "e4t"):
             return Start(vectors)
         details = tuple(encoder.details(one).flatten(0, 1) for one in seen)
     return Start(vectors, details, encoder.projections, sizes.strength)
@@ -65,8 +74,14 @@ def started(adapter: Adapter, settings: Settings, photos: Sequence[Tensor], poli
     encoder = load_encoder(settings.adapter.encoder)
     require_fits(encoder, policy.pipeline, settings.adapter.encoder)
     start = encode_photos(encoder, photos, policy.device)
+    if isinstance(adapter, PivotalAdapter) and encoder.sizes.stage == "e4t":
+        offsets = str(find_encoder(settings.adapter.encoder) / OFFSETS)
+        adapter = replace(adapter, lora=replace(adapter.lora, start=offsets))
     if isinstance(adapter, EliteAdapter):
         return EliteAdapter(adapter.words, start=start)
+    if start.tokens is not None:
+        names = tuple(word.identifier for word in words_of(settings))
+        return PhotoTokensAdapter(names, start.tokens, adapter)
     learns = find_spec(ADAPTERS, settings.adapter.name, "adapter").learns_word
     return StartedAdapter(adapter, words_of(settings), start, learns)
 
@@ -94,13 +109,24 @@ def check_start(settings: Settings, policy: DiffusionPolicy) -> Adapter | None:
         names = ", ".join(one.name for one in ADAPTERS if one not in (P_PLUS, NETI))
         message = f"Adapter {spec.name!r} cannot start from an encoder, which writes one word for all layers: use one "
         raise LookforwardError(f"{message}of {names}.", code="adapter-start")
+    if is_flow(policy.pipeline) and spec.learns_word and spec != ELITE:
+        names = ", ".join(one.name for one in ADAPTERS if one == ELITE or not one.learns_word)
+        message = f"Adapter {spec.name!r} cannot start from an encoder of {policy.family.label}: use one of {names}."
+        raise LookforwardError(message, code="adapter-start")
     if settings.adapter.vectors > 1 or settings.adapter.start or settings.baseline.name == "dpok":
         raise LookforwardError(
             "adapter.encoder writes words of one vector, and is the only start: set adapter.vectors to 1, leave out "
             "adapter.start, and use another baseline than dpok.",
             code="settings-conflict",
         )
-    require_fits(load_encoder(settings.adapter.encoder), policy.pipeline, settings.adapter.encoder)
+    encoder = load_encoder(settings.adapter.encoder)
+    require_fits(encoder, policy.pipeline, settings.adapter.encoder)
+    if (encoder.sizes.stage == "e4t") != (spec == E4T):
+        raise LookforwardError(
+            f"{settings.adapter.encoder} has {'' if encoder.sizes.stage == 'e4t' else 'no '}weight offsets: adapter "
+            "e4t, and no other, starts from an encoder with them (`lookforward pretrain-encoder --stage e4t`).",
+            code="adapter-start",
+        )
     return None if spec.learns_word else EliteAdapter(words_of(settings))
 
 
@@ -127,7 +153,7 @@ def encoder_digests(settings: Settings) -> list[str]:
     """
     if not settings.adapter.encoder or is_ip_adapter(settings.adapter.encoder):
         return []
-    return [ENCODER_LINE + digest_folder(find_encoder(settings.adapter.encoder), WEIGHTS)]
+    return [ENCODER_LINE + digest_folder(find_encoder(settings.adapter.encoder), "**/*.safetensors")]
 
 
 def show_photos(pipeline: Any, given: str | Path, photos: Tensor, identifier: str, initial_word: str) -> None:
@@ -144,6 +170,8 @@ def show_photos(pipeline: Any, given: str | Path, photos: Tensor, identifier: st
     require_encodable(family_of(pipeline))
     encoder = load_encoder(given)
     require_fits(encoder, pipeline, given)
+    if encoder.sizes.stage == "e4t":
+        load_lora(pipeline, find_encoder(given) / OFFSETS)
     policy = DiffusionPolicy(pipeline)
     start = encode_photos(encoder, [photos], policy.device)
     EliteAdapter((Word(identifier, initial_word),), start=start).attach(policy)

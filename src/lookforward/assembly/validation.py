@@ -114,7 +114,7 @@ class Validation:
             self.policy.pipeline,
             drawn.prompts,
             [_FIRST_SEED + i for i in range(len(drawn.prompts))],
-            steps=asked.validation_steps or max(1, asked.sampler_steps // 2),
+            steps=asked.validation_steps or max(1, asked.sampler_steps // 4),
             guidance=asked.guidance,
             resolution=self.settings.data.resolution,
         )

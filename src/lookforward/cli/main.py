@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import logging
 import os
 import sys
 import traceback
@@ -56,13 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; exits with 0, with 2 if the request was wrong, 3 if parts of it failed, 4 if memory ran out,
     128 + a signal.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    _quiet_libraries()
     keep_streams_open()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with stopping.listening():
         _main(words)
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries say of themselves, about kernels of other machines and their own future, off the terminal."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _main(words: list[str]) -> None:

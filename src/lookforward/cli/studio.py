@@ -30,7 +30,7 @@ def studio(
         port: Port to listen on.
         token: Token of your own, for an address that stays the same. Default: a random one, and none on this machine.
     """
-    from lookforward.web import address, choose_token
+    from lookforward.web import address, choose_token, hush_cancelled_requests
 
     token = choose_token(host, port, token)
     try:
@@ -49,6 +49,7 @@ def studio(
             code="package-missing",
         ) from error
     opened.runner.start()
+    hush_cancelled_requests()
     try:
         console.print(f"Open {address(host, port, token)}\nStop with Ctrl-C.")
         uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)

@@ -139,9 +139,12 @@ class EvaluationSettings:
         "Measure identity and prompt following every N steps, and export the best of these steps. 0: never.",
         _NOT_NEGATIVE,
     )
-    images: int = setting(6, "Images of each subject for each measurement.", "[1, 10000]", only_with=_MEASURED)
+    images: int = setting(4, "Images of each subject for each measurement.", "[1, 10000]", only_with=_MEASURED)
     validation_steps: int = setting(
-        0, "Sampler steps for these images. 0: half of evaluation.sampler_steps.", _NOT_NEGATIVE, only_with=_MEASURED
+        0,
+        "Sampler steps for these images. 0: a quarter of evaluation.sampler_steps.",
+        _NOT_NEGATIVE,
+        only_with=_MEASURED,
     )
     held_out: int = setting(
         0,

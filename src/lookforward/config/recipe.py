@@ -13,11 +13,13 @@ from typing import Any
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX, find_bundle
+from lookforward.config.methods import COMPARED
 from lookforward.config.reading import check_value, flatten, read_toml, require_learning, structure, with_values
 from lookforward.config.settings import GROUPS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.models.families import FAMILIES, family_named
 
+MEASUREMENTS = 8  # of a run with the recipe's steps: more would cost over 15% of its time
 RECIPES = Path(__file__).parent / "recipes"
 NEW_WORD = "<sks>"  # the identifier of a subject that an encoder writes a word for
 
@@ -38,8 +40,8 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
     needs = next((spec.defaults for spec in ADAPTERS if spec.name == adapter), {})  # a wrong name is refused below
     # Over the bundled recipes, which mean all weights unless they choose the adapter, and below what the user wrote
     written = own[0] if own else len(layers)
-    if _last((*layers, overrides), "baseline.name") == "dpok":
-        layers.insert(written, {"adapter.train_text_encoder": False})  # it trains the denoiser alone
+    if _last((*layers, overrides), "baseline.name") in COMPARED:
+        layers.insert(written, {"adapter.train_text_encoder": False})  # they train the denoiser alone
     if needs:
         layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
     encoder = str(_last((*layers, overrides), "adapter.encoder") or "")
@@ -169,7 +171,7 @@ def _layer(table: Mapping[str, Any], families: tuple[str, ...]) -> dict[str, Any
 
 
 def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """Settings of a run that ends itself: when the best step lies four measurements back.
+    """Settings of a run that ends itself: when the best step lies three measurements back.
 
     given: what the user gave, by dotted names, which stays. At most three times the recipe's steps are taken.
 
@@ -186,8 +188,8 @@ def until_best(settings: Settings, given: Mapping[str, Any]) -> Settings:
     asked = settings.evaluation  # of a recipe of the user's own
     own = {
         "run.steps": 3 * steps,
-        "evaluation.every": asked.every or max(1, steps // 12),
-        "evaluation.patience": asked.patience or 4,
+        "evaluation.every": asked.every or max(1, steps // MEASUREMENTS),
+        "evaluation.patience": asked.patience or 3,
     }
     if given.get("evaluation.every") == 0:
         raise LookforwardError(

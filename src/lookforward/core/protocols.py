@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -58,6 +58,16 @@ class RewardSum(Protocol):
 Decode = Callable[[Tensor], Tensor]  # clean latents (b, c, h, w) to images (b, 3, H, W) in [0, 1]
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """A training step that keeps tensors of its own from one time to the next, which a checkpoint saves."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None: ...
+
+
 class Adapter(Protocol):
     """What is trainable in a policy, and how it is written down for others."""
 
@@ -103,7 +113,8 @@ class Family(Protocol):
     pipeline may lack are in `optional`. load_options: further arguments of `from_pretrained`. capabilities: what
     adapters may need of it: "cross-attention" (layers that read the prompt alone), "learned-words" (text encoders that
     can learn tokens), "one-text-encoder" (no other reads the prompt), "sizes" (it is shown the size and the crop of a
-    photo). word_files: the text encoders that can learn tokens, to the name of their vectors in a learned word's file;
+    photo), "photo-prompts" (it can be shown photos beside the prompt).
+    word_files: the text encoders that can learn tokens, to the name of their vectors in a learned word's file;
     of a single one that is empty, since its file has the word's own name. lora_targets: the layers that LoRA adapts,
     for each component. comfyui: what stands before a layer's name in the LoRAs that ComfyUI reads, for each component:
     "lora_unet_", after which dots become underscores, or "transformer.", after which they stay; empty if it reads none.

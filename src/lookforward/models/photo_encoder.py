@@ -5,10 +5,10 @@ An encoder is a folder: `encoder.safetensors`, `encoder.json` with the sizes and
 first; `LocalMapping` maps its patches to details, which the cross-attentions read (`DetailProjections`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,11 +19,13 @@ from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json, structure, write_json, write_tensors
 from lookforward.models.encoders import ClipEncoders
+from lookforward.models.families import family_of
 from lookforward.models.families.photo_prompts.pipeline import DetailProjections, cross_attentions
+from lookforward.models.photo_features import PhotoFeatures, tower_layers
 from lookforward.whole import require_whole, whole_folder
 
-WEIGHTS, CONFIG = "encoder.safetensors", "encoder.json"
-MOST_LAYERS = 5
+WEIGHTS, CONFIG, OFFSETS = "encoder.safetensors", "encoder.json", "offsets"
+TOKENS = 16  # of a flow transformer
 _REMEDY = "Copy it again, or train one with `lookforward pretrain-encoder`."
 
 
@@ -34,7 +36,9 @@ class EncoderSizes:
     model, model_hash: whose words it writes. clip: the image encoder, a hub id or "" for the model's own.
     feature: width of CLIP's features. layers: those that are read, counted from 1, the deepest first. hidden: width of
     the mappings. width: d, of a word. spread: standard deviation of the model's own word embeddings. attentions: width
-    of each cross-attention. stage: "global" until the local mapping is trained. strength: λ. format: of the folder.
+    of each cross-attention. stage: "global" until the local mapping is trained; "tokens" of a flow transformer; "e4t"
+    with weight offsets. strength: λ. tokens: n, of a flow transformer, whose width is that of its prompts. format: of
+    the folder.
     """
 
     model: str
@@ -48,38 +52,8 @@ class EncoderSizes:
     clip: str = ""
     stage: str = "global"
     strength: float = 1.0
+    tokens: int = 0
     format: int = 1
-
-
-class PhotoFeatures(NamedTuple):
-    """What the image encoder sees in b photos. words: (b, k, 2f), class token and mean patch of k layers, the deepest
-    first. patches: (b, n, k, f), each patch of those layers."""
-
-    words: Tensor
-    patches: Tensor
-
-
-class VisionTower:
-    """Features of several layers of a frozen CLIP image encoder."""
-
-    def __init__(self, clip: ClipEncoders, layers: Sequence[int]) -> None:
-        self.clip, self.layers = clip, tuple(layers)
-
-    @torch.no_grad()
-    def __call__(self, photos: Tensor) -> PhotoFeatures:
-        """photos (b, 3, H, W) in [0, 1]."""
-        tower: Any = self.clip.model.vision_model
-        seen = tower(pixel_values=self.clip.image.preprocess(photos), output_hidden_states=True).hidden_states
-        chosen = torch.stack([seen[layer] for layer in self.layers], dim=2).float()  # (b, 1 + n, k, f)
-        patches = chosen[:, 1:]
-        return PhotoFeatures(torch.cat([chosen[:, 0], patches.mean(dim=1)], dim=-1), patches)
-
-
-def tower_layers(clip: ClipEncoders) -> list[int]:
-    """At most five layers, evenly spread, the deepest first: 24, 19, 14, 10 and 5 of ViT-L."""
-    count = clip.model.config.vision_config.num_hidden_layers
-    most = min(MOST_LAYERS, count)
-    return [round(count * i / most) for i in range(most, 0, -1)]
 
 
 def _mapping(inner: int, hidden: int, outer: int) -> nn.Sequential:
@@ -89,12 +63,33 @@ def _mapping(inner: int, hidden: int, outer: int) -> nn.Sequential:
     )  # fmt: skip
 
 
+class TokenMapping(nn.Module):
+    """Patches of any number of photos to n tokens: n queries that attend to them, and an MLP."""
+
+    def __init__(self, inner: int, hidden: int, outer: int, count: int) -> None:
+        super().__init__()
+        self.read = nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, hidden), nn.LayerNorm(hidden))
+        self.queries = nn.Parameter(torch.randn(1, count, hidden))
+        self.attention = nn.MultiheadAttention(hidden, 4, batch_first=True)
+        self.write = _mapping(hidden, hidden, outer)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(b, n, inner) to (b, count, outer)."""
+        seen = self.read(patches)
+        queries = self.queries.expand(len(seen), -1, -1)
+        return self.write(queries + self.attention(queries, seen, seen, need_weights=False)[0])
+
+
 class PhotoEncoder(nn.Module):
-    """Both mappings, and the keys and values of the details."""
+    """Both mappings, and the keys and values of the details; or the mapping of a flow transformer."""
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.sizes = sizes
+        if sizes.tokens:
+            patch = len(sizes.layers) * sizes.feature
+            self.token_mapping = TokenMapping(patch, sizes.hidden, sizes.width, sizes.tokens)
+            return
         layers, feature, hidden, width = len(sizes.layers), sizes.feature, sizes.hidden, sizes.width
         self.global_mapping = nn.ModuleList(_mapping(2 * feature, hidden, width) for _ in range(layers))
         self.local_mapping = _mapping(layers * feature, hidden, width)
@@ -109,21 +104,37 @@ class PhotoEncoder(nn.Module):
         """e, (b, n, d): a row for each patch."""
         return self.local_mapping(features.patches.flatten(2))
 
+    def tokens(self, features: PhotoFeatures) -> Tensor:
+        """(b, n, d), of a flow transformer."""
+        return self.sizes.spread * self.token_mapping(features.patches.flatten(2))
+
     def parts(self, stage: str) -> dict[str, nn.Module]:
         """What a stage trains."""
+        if stage == "tokens":
+            return {"token_mapping": self.token_mapping}
         local: dict[str, nn.Module] = {"local_mapping": self.local_mapping, "projections": self.projections}
         return local if stage == "local" else {"global_mapping": self.global_mapping}
 
 
 def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, source: str = "") -> EncoderSizes:
     """The sizes of a new encoder for a model. source: of the CLIP, "" if it is the model's own."""
+    vision: Any = clip.model.config.vision_config
+    feature, chosen = vision.hidden_size, tower_layers(clip)
+    if is_flow(pipeline):
+        width = pipeline.transformer.config["joint_attention_dim"]
+        with torch.no_grad():
+            spread = float(family_of(pipeline).encode_prompts(pipeline, ["a photo"]).tokens[:, :8].std())
+        return EncoderSizes(
+            model, model_hash, feature, chosen, max(64, min(3 * width, 512)), width, spread, {}, source,
+            stage="tokens", tokens=TOKENS,
+        )  # fmt: skip
     table = pipeline.text_encoder.get_input_embeddings().weight
     layers = cross_attentions(pipeline.unet)
     return EncoderSizes(
         model=model,
         model_hash=model_hash,
-        feature=clip.model.config.vision_config.hidden_size,
-        layers=tower_layers(clip),
+        feature=feature,
+        layers=chosen,
         hidden=max(64, 3 * table.shape[1]),
         width=table.shape[1],
         spread=float(table.std()),
@@ -132,15 +143,28 @@ def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, 
     )
 
 
+def is_flow(pipeline: Any) -> bool:
+    """Whether a pipeline is shown photos as tokens, and not by words and details."""
+    return "cross-attention" not in family_of(pipeline).capabilities
+
+
 def require_encodable(family: Family) -> None:
     """Raise LookforwardError unless a family's models can be shown photos in ELITE's way."""
-    if not {"cross-attention", "learned-words", "one-text-encoder"} <= family.capabilities:
-        message = f"A photo encoder is for models of the class of Stable Diffusion 1 and 2, not for {family.label}."
+    if "photo-prompts" not in family.capabilities:
+        message = f"A photo encoder is for models of the class of Stable Diffusion 1, 2 and 3, not for {family.label}."
         raise LookforwardError(message, code="encoder-family")
 
 
-def save_encoder(encoder: PhotoEncoder, folder: Path, stage: str, about: Mapping[str, str] | None = None) -> None:
+def save_encoder(
+    encoder: PhotoEncoder,
+    folder: Path,
+    stage: str,
+    about: Mapping[str, str] | None = None,
+    write_offsets: Callable[[Path], object] | None = None,
+) -> None:
     """Write an encoder's folder, whole or not at all, its weights in half precision.
+
+    write_offsets: writes the LoRA that belongs to it into an empty folder.
 
     Raises:
         LookforwardError: the disk is full or cannot be written.
@@ -149,6 +173,9 @@ def save_encoder(encoder: PhotoEncoder, folder: Path, stage: str, about: Mapping
         weights = {name: one.half() for name, one in encoder.state_dict().items()}
         write_tensors(partial / WEIGHTS, weights, {"format": "pt", **(about or {})})
         write_json(partial / CONFIG, asdict(replace(encoder.sizes, stage=stage)))
+        if write_offsets is not None:
+            (partial / OFFSETS).mkdir()
+            write_offsets(partial / OFFSETS)
 
 
 def find_encoder(given: str | Path) -> Path:
@@ -188,8 +215,11 @@ def load_encoder(given: str | Path) -> PhotoEncoder:
 
 def require_fits(encoder: PhotoEncoder, pipeline: Any, given: str | Path) -> None:
     """Raise LookforwardError unless the encoder writes words of the pipeline's width, and knows its layers."""
-    layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
-    width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+    if is_flow(pipeline):
+        layers, width = {}, pipeline.transformer.config["joint_attention_dim"]
+    else:
+        layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
+        width = pipeline.text_encoder.config.hidden_size
     if encoder.sizes.attentions != layers or encoder.sizes.width != width:
         raise LookforwardError(
             f"{given} was trained for {encoder.sizes.model}, whose layers are others: give that model, or an encoder "

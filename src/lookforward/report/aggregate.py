@@ -41,6 +41,21 @@ def estimate(images: pd.DataFrame, score: str) -> Interval | None:
     return None if means.empty else over_subjects(means)
 
 
+def paired(
+    benchmark: Benchmark,
+    method: str,
+    score: str,
+    kind: str | None = None,
+    group: str | None = None,
+    baseline: str | None = None,
+) -> pd.DataFrame | None:
+    """The means of both in each cell that both have, as columns ours and base; None if there is no pair."""
+    sides = {"ours": method, "base": baseline or benchmark.baseline}
+    means = {side: cell_means(benchmark.images_of(name, kind, group), score) for side, name in sides.items()}
+    pairs = pd.DataFrame(means).dropna()
+    return None if pairs.empty else pairs
+
+
 def difference(
     benchmark: Benchmark,
     method: str,
@@ -50,10 +65,8 @@ def difference(
     baseline: str | None = None,
 ) -> Difference | None:
     """A method's difference from the baseline, paired by subject and seed; None if there is no pair."""
-    sides = {"ours": method, "base": baseline or benchmark.baseline}
-    means = {side: cell_means(benchmark.images_of(name, kind, group), score) for side, name in sides.items()}
-    pairs = pd.DataFrame(means).dropna()
-    if pairs.empty:
+    pairs = paired(benchmark, method, score, kind, group, baseline)
+    if pairs is None:
         return None
     level = float(pairs.base.groupby("subject").mean().mean())
     return Difference(over_subjects(pairs.ours - pairs.base), level, len(pairs))

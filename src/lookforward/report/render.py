@@ -23,6 +23,7 @@ from lookforward.report.overview import overview_section
 from lookforward.report.page_sections import breakdown_section, cost_section, critic_section, score_section
 from lookforward.report.paper import paper_section
 from lookforward.report.pictures import MOST_PIXELS, case_section, sheet_section
+from lookforward.report.steadiness import steadiness_section
 from lookforward.texts import MOST_OF_MESSAGE, visible
 
 PICTURE_BYTES = 5_500_000  # of all pictures of a page, as text
@@ -32,8 +33,8 @@ _FORMATS = ((MOST_PIXELS, 88), (128, 85), (96, 80), (64, 75), (48, 60), (32, 50)
 def report_sections(benchmark: Benchmark) -> list[Section]:
     """Everything there is to say, in the order of a reader's questions."""
     parts = (
-        overview_section, score_section, paper_section, breakdown_section, sheet_section, case_section, critic_section,
-        cost_section,
+        overview_section, score_section, steadiness_section, paper_section, breakdown_section, sheet_section,
+        case_section, critic_section, cost_section,
     )  # fmt: skip
     return [part(benchmark) for part in parts]
 

@@ -25,7 +25,10 @@ class MeasureScore:
         """images (n, 3, h, w), float in [0, 1]; n prompts → one score per image (n,)."""
         import torch
 
-        size = self.batch or max(1, len(images))
+        if not self.batch or len(images) <= self.batch:  # the tensor itself, which `encoding_once` knows again
+            with torch.no_grad():
+                return self.measure(images, prompts)
+        size = self.batch
         with torch.no_grad():
             parts = [self.measure(images[i : i + size], prompts[i : i + size]) for i in range(0, len(images), size)]
         return torch.cat(parts)

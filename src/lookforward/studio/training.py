@@ -10,7 +10,7 @@ from lookforward.adapters import ADAPTERS
 from lookforward.benchmark.estimate import SPEEDS
 from lookforward.bundle import TOYBOX
 from lookforward.config.reading import flatten, read_toml
-from lookforward.config.recipe import RECIPES, load_settings, recipe_names, require_followed, until_best
+from lookforward.config.recipe import MEASUREMENTS, RECIPES, load_settings, recipe_names, require_followed, until_best
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.data.subjects import read_subject
 from lookforward.errors import LookforwardError
@@ -110,7 +110,7 @@ def resolve(request: Request, workspace: Workspace) -> tuple[Settings, dict[str,
     if request.until_best:
         return until_best(settings, given), given
     if request.measure and "evaluation.every" not in given:
-        given["evaluation.every"] = max(1, settings.run.steps // 12)
+        given["evaluation.every"] = max(1, settings.run.steps // MEASUREMENTS)
         settings = load_settings(request.recipe, given)
     return settings, given
 

@@ -13,7 +13,7 @@ from lookforward.config.reading import check_number
 def pretrain_encoder(
     data: tyro.conf.Positional[Path],
     output: Path = Path("encoder"),
-    stage: Literal["all", "global", "local"] = "all",
+    stage: Literal["all", "global", "local", "tokens", "e4t"] = "all",
     model: str = TOYBOX,
     clip: str = "",
     class_noun: str = "",
@@ -31,8 +31,9 @@ def pretrain_encoder(
         data: Folder from `lookforward toybox draw`; or folder of photos, one subject each; or of folders, in each of
             which all photos show one subject. A caption dog.txt beside dog.jpg may have {} for the subject.
         output: Training folder. The encoder is OUTPUT/export; OUTPUT works in its place.
-        stage: global trains the word of the photos, local the details, which needs global. all: both.
-        model: Model that the encoder is for, of the class of Stable Diffusion 1: toybox, pipeline folder or hub ID.
+        stage: global trains the word of the photos, local the details, which needs global. tokens is the one stage
+            of a flow transformer. all: those of the model. e4t trains a word and weight offsets, for adapter e4t.
+        model: Model that the encoder is for, of the class of Stable Diffusion 1 or 3: toybox, a folder or hub ID.
         clip: Image encoder that the photos are seen with, a CLIP. Default: the one that belongs to the model.
         class_noun: What all photos show, for a folder of photos; it stays in the prompts.
         without: Class nouns of the drawn world to leave out.
@@ -44,7 +45,7 @@ def pretrain_encoder(
         device: cpu, cuda, mps, or auto for an accelerator if there is one.
     """
     from lookforward.models.load_pipeline import find_device
-    from lookforward_toybox.training.photo_encoder import STAGES, train_encoder
+    from lookforward_toybox.training.photo_encoder import stages_of, train_encoder
 
     for name, number, within in (
         ("steps", steps, "[1, 100000000]"),
@@ -56,7 +57,7 @@ def pretrain_encoder(
         check_number(name, number, within)
     common: dict[str, Any] = {"model": model, "clip": clip, "class_noun": class_noun, "without": without, "seed": seed}
     common |= {"steps": steps, "minutes": minutes, "batch": batch, "learning_rate": learning_rate}
-    for name in STAGES if stage == "all" else (stage,):
+    for name in stages_of(model) if stage == "all" else (stage,):
         for row in train_encoder(data, output, name, device=find_device(device), **common):
             terms = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
             console.print(f"{name}: {terms}")

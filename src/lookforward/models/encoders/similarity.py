@@ -1,6 +1,8 @@
 """What rewards and scores measure alike: likeness to the reference photos, and agreement with the prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -8,6 +10,20 @@ from torch import Tensor
 from lookforward.models.encoders.encoders import ClipEncoders, ImageEncoder
 
 _BATCH = 32  # images encoded at a time
+_MOST_KEPT = 64  # sets of prompts whose embeddings are kept
+
+# Within `encoding_once`: embeddings by encoder and images, each with what it is named by, which must stay alive
+_once: ContextVar[dict[tuple[int, int], tuple[ImageEncoder, Tensor, Tensor]] | None] = ContextVar("once", default=None)
+
+
+@contextmanager
+def encoding_once() -> Iterator[None]:
+    """Within it, an encoder sees the same tensor of images once, whichever scores ask for it. Without a gradient."""
+    token = _once.set({})
+    try:
+        yield
+    finally:
+        _once.reset(token)
 
 
 class Similarity:
@@ -41,13 +57,31 @@ class PromptSimilarity:
 
     def __init__(self, encoders: ClipEncoders) -> None:
         self.encoders = encoders
+        self._texts: dict[tuple[str, ...], Tensor] = {}
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images (b, 3, h, w), float in [0, 1]; b prompts → (b,). Raises ValueError for other counts."""
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} images need as many prompts, got {len(prompts)}")
-        return (_encode(self.encoders.image, images) * self.encoders.text(prompts)).sum(dim=1)
+        return (_encode(self.encoders.image, images) * self._text(prompts)).sum(dim=1)
+
+    def _text(self, prompts: Sequence[str]) -> Tensor:
+        """(b, d). Equal prompts are encoded once, and those of an earlier call not again: the encoder is frozen."""
+        distinct = tuple(dict.fromkeys(prompts))
+        if distinct not in self._texts:
+            if len(self._texts) >= _MOST_KEPT:
+                self._texts.clear()
+            self._texts[distinct] = self.encoders.text(distinct)
+        places = {prompt: i for i, prompt in enumerate(distinct)}
+        return self._texts[distinct][[places[prompt] for prompt in prompts]]
 
 
 def _encode(encoder: ImageEncoder, images: Tensor) -> Tensor:
-    return torch.cat([encoder(part) for part in images.split(_BATCH)])  # (b, d)
+    known = _once.get()
+    key = (id(encoder), id(images))
+    if known is not None and key in known:
+        return known[key][2]
+    encoded = torch.cat([encoder(part) for part in images.split(_BATCH)])  # (b, d)
+    if known is not None:
+        known[key] = encoder, images, encoded
+    return encoded

@@ -32,7 +32,7 @@ class StableDiffusion:
     tokenizers: tuple[str, ...] = ("tokenizer",)
     optional: frozenset[str] = frozenset()
     load_options: Mapping[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
-    capabilities: frozenset[str] = frozenset({"cross-attention", "learned-words", "one-text-encoder"})
+    capabilities: frozenset[str] = frozenset({"cross-attention", "learned-words", "one-text-encoder", "photo-prompts"})
     word_files: Mapping[str, str] = {"text_encoder": ""}
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora of diffusers adapts
         "unet": ("to_k", "to_out.0", "to_q", "to_v"),

@@ -26,7 +26,9 @@ class StableDiffusion3:
     tokenizers: tuple[str, ...] = ("tokenizer", "tokenizer_2", "tokenizer_3")
     optional: frozenset[str] = frozenset({"text_encoder_3", "tokenizer_3"})
     load_options: Mapping[str, Any] = {}
-    capabilities: frozenset[str] = frozenset({"learned-words"})  # image and prompt share every attention
+    capabilities: frozenset[str] = frozenset(
+        {"learned-words", "photo-prompts"}
+    )  # every attention reads image and prompt
     word_files: Mapping[str, str] = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}  # T5 learns none
     lora_targets: Mapping[str, tuple[str, ...]] = {  # what train_dreambooth_lora_sd3 of diffusers adapts
         "transformer": (

@@ -30,6 +30,7 @@ _REMEDY = {
     "pictures": "the pictures were drawn again since: delete that folder to train on them",
     "encoder": "stage vae was trained on since: delete that folder to start this stage again on its latents",
 }
+MUON_RATE = 2.0  # times AdamW's: its updates are less noisy at the same size
 Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
 
 
@@ -41,6 +42,8 @@ class TrainingSchedule:
     minutes: training time, summed over resumes; the rate follows the clock and training ends with it. On processors
         these are minutes of one core, however many there are and whatever else they do.
     rates: rate multiplier by parameter-name prefix, e.g. {"text.": 0.2}.
+    orthogonal: parts of names; the matrices with one of them are updated by Muon (Jordan et al., 2024), which
+        orthogonalises the update and scales it to AdamW's size (Liu et al., 2025), all else by AdamW.
     """
 
     steps: int
@@ -50,6 +53,7 @@ class TrainingSchedule:
     weight_decay: float = 0.01
     ema_decay: float | None = 0.999
     rates: Mapping[str, float] | None = None
+    orthogonal: tuple[str, ...] = ()
 
     def progress(self, step: int, seconds: float) -> float:
         """Fraction done, 0 to 1."""
@@ -76,18 +80,31 @@ class Average:
         torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.sources], 1 - decay)
 
 
-def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: TrainingSchedule) -> torch.optim.AdamW:
-    """AdamW whose groups hold `scale`, their share of the rate; vectors (biases, norms) do not decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+def make_optimizers(parameters: Mapping[str, nn.Parameter], schedule: TrainingSchedule) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices that `schedule.orthogonal` names; vectors (biases, norms) do not decay.
+
+    Each group holds `scale`, its share of the rate.
+    """
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         scale = next((s for prefix, s in (schedule.rates or {}).items() if name.startswith(prefix)), 1.0)
         decay = schedule.weight_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()],
-        lr=schedule.learning_rate,
-        betas=(0.9, 0.99),
-    )
+        orthogonal = parameter.ndim == 2 and any(part in name for part in schedule.orthogonal)
+        groups.setdefault((orthogonal, scale, decay), []).append(parameter)
+
+    def chosen(wanted: bool) -> list[dict[str, Any]]:
+        return [
+            {"params": found, "scale": MUON_RATE * scale if wanted else scale, "weight_decay": decay}
+            for (orthogonal, scale, decay), found in groups.items()
+            if orthogonal == wanted
+        ]
+
+    optimizers: list[torch.optim.Optimizer] = []
+    if chosen(False):
+        optimizers.append(torch.optim.AdamW(chosen(False), lr=schedule.learning_rate, betas=(0.9, 0.99)))
+    if chosen(True):
+        optimizers.append(torch.optim.Muon(chosen(True), lr=schedule.learning_rate, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
 def require_same(folder: Path, settings: dict[str, Any]) -> None:
@@ -117,7 +134,7 @@ class Training:
         self.folder, self.module, self.schedule, self.settings = folder, module, schedule, settings
         self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self.names: dict[Tensor, str] = {p: n for n, p in self.parameters.items()}
-        self.optimizer = make_optimizer(self.parameters, schedule)
+        self.optimizers = make_optimizers(self.parameters, schedule)
         decay = schedule.ema_decay
         self.average = None if decay is None else Average(self.parameters, decay)
         self.generator = torch.Generator().manual_seed(seed)
@@ -127,7 +144,8 @@ class Training:
         tensors = {f"weights.{n}": t for n, t in self.module.state_dict().items()}
         if self.average is not None:
             tensors |= {f"ema.{n}": t for n, t in self.average.values.items()}
-        tensors |= optimizer_tensors(self.optimizer, self.names)
+        for optimizer in self.optimizers:
+            tensors |= optimizer_tensors(optimizer, self.names)
         tensors["generator"] = self.generator.get_state()
         summary = {"step": self.step, "minutes": self.seconds / 60, "settings": self.settings}
         save_state(self.folder, tensors, summary)
@@ -139,7 +157,8 @@ class Training:
         if "begun_from" in self.settings:  # as it was, whatever is given now
             self.settings["begun_from"] = then.get("begun_from", "unknown")
         load_weights(self.module, tensors)
-        load_optimizer(self.optimizer, self.names, tensors)
+        for optimizer in self.optimizers:
+            load_optimizer(optimizer, self.names, tensors)
         if self.average is not None:
             for name, value in self.average.values.items():
                 value.copy_(tensors[f"ema.{name}"])
@@ -160,12 +179,14 @@ class Training:
                 code="toybox-diverged",
             )
         rate = self.schedule.rate(self.step, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+            optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         if self.average is not None:
             self.average.update(self.step)
         return rate

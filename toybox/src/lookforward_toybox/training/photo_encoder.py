@@ -5,12 +5,14 @@ global: the words v = GlobalMapping(f) of all layers stand in the prompt, and
 local: the deepest word alone stands there, and the details e = LocalMapping(f) in the cross-attentions:
     L = w(t) ‖o - target‖² + 0.0001 mean |W_v e|
 
+e4t, in the place of both: as global, with a LoRA of the denoiser trained beside it (E4T, Gal et al., 2023).
+Of a flow transformer there is one stage, tokens: n tokens take the last places of the encoded prompt.
+
 f: the features of another picture of the subject, where there is one. w: min-SNR weights. The model stays as it is.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,133 +20,40 @@ import torch
 from torch import Tensor, nn
 
 from lookforward.adapters.elite import become
+from lookforward.adapters.lora import LoraAdapter
 from lookforward.assembly.evaluators import encoder_sources
 from lookforward.bundle import TOYBOX
-from lookforward.core.path import add_noise
-from lookforward.core.prediction import Prediction
-from lookforward.core.types import Conditioning, State
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
-from lookforward.models.encoders import load_clip, to_unit
-from lookforward.models.families import family_of
-from lookforward.models.families.photo_prompts.pipeline import PhotoPrompt, joined
+from lookforward.models.encoders import load_clip
+from lookforward.models.families import family_named, family_of
+from lookforward.models.families.photo_prompts.flow import without
+from lookforward.models.families.photo_prompts.pipeline import PhotoPrompt
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.photo_encoder import (
     WEIGHTS,
     PhotoEncoder,
-    PhotoFeatures,
-    VisionTower,
     fresh_sizes,
+    is_flow,
     load_encoder,
     require_encodable,
     save_encoder,
 )
+from lookforward.models.photo_features import VisionTower
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.weight_files import local_folder
 from lookforward_toybox import SHIPPED
 from lookforward_toybox.training.data import hash_encoder, hash_file
-from lookforward_toybox.training.latents import Latents, cache_latents
+from lookforward_toybox.training.flow_model import ABSENT, CountedAttention
 from lookforward_toybox.training.loop import TrainingSchedule, describe, require_same, run_stage
-from lookforward_toybox.training.photo_data import PhotoData, open_photos, open_world, world_folder
+from lookforward_toybox.training.photo_data import open_photos, open_world, world_folder
+from lookforward_toybox.training.photo_steps import WORD, BatchWords, EncoderTraining
 from lookforward_toybox.training.state import load_averaged
-from lookforward_toybox.training.tokenizer import encode_captions, pick_captions
+from lookforward_toybox.training.tokenizer import encode_captions
 
 STAGES = ("global", "local")
-WORD = "<photo>"
-_WORDS, _DETAILS = 1e-3, 1e-4  # weights of the L1 terms
-_SNR = 5.0
-_ALL_WORDS = 0.5  # share of the steps of stage global whose prompts hold the words of all layers
-
-
-class BatchWords(nn.Module):
-    """A token embedding in which tokens from `first` on are the words of the sample that they stand in."""
-
-    def __init__(self, base: nn.Module, first: int) -> None:
-        super().__init__()
-        self.base, self.first, self.vectors = base, first, torch.empty(0)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Token numbers (b, l) to (b, l, d); `vectors` is (b, k, d)."""
-        new = tokens >= self.first
-        known = self.base(tokens.masked_fill(new, 0))
-        index = (tokens - self.first).clamp(min=0)[..., None].expand_as(known)
-        return torch.where(new[..., None], self.vectors.to(known).gather(1, index), known)
-
-
-def with_all_words(tokens: Tensor, first: int, count: int) -> Tensor:
-    """Prompts (b, l) in which the word `first` is followed by the other count - 1, the end cut off."""
-    place = torch.arange(tokens.shape[1]).expand_as(tokens)
-    found = (tokens == first).long()
-    start = torch.where(found.any(dim=1), found.argmax(dim=1), tokens.shape[1])[:, None]  # (b, 1)
-    after = tokens.gather(1, (place - count + 1).clamp(min=0))
-    return torch.where(place <= start, tokens, torch.where(place < start + count, first + place - start, after))
-
-
-@dataclass(frozen=True)
-class EncoderTraining:
-    """All that a step looks at. tokens: (n, v, l), captions; WORD is the token `first`. vae: a folder. place: where
-    the pictures are. cache: for their latents."""
-
-    encoder: PhotoEncoder
-    policy: DiffusionPolicy
-    tower: VisionTower
-    data: PhotoData
-    tokens: Tensor
-    first: int
-    stage: str
-    batch: int
-    vae: Path
-    place: Path
-    cache: Path
-
-    @cached_property
-    def latents(self) -> Latents:
-        """Mean and standard deviation of each picture's latents, (n, 2c, h, w)."""
-        return cache_latents(self.data.images, self.vae, self.cache, str(self.policy.device))
-
-    def terms(self, _: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The loss of a step, and its parts."""
-        policy, device = self.policy, self.policy.device
-        index, source = self.data.draw(self.batch, generator)
-        x_0 = self._x_0(index, generator)
-        timestep = policy.path.sample(self.batch, generator)
-        noise = torch.randn(x_0.shape, generator=generator)
-        ids = pick_captions(self.tokens, index, generator)
-        whole = self.stage == "global" and float(torch.rand((), generator=generator)) < _ALL_WORDS
-        photos = to_unit(self.data.images[source.numpy()]).to(device)
-        conditioning, penalty = self._condition(ids.to(device), self.tower(photos), whole)
-        x_0, timestep, noise = x_0.to(device), timestep.to(device), noise.to(device)
-        signal, level = policy.path.of(x_0).at(timestep)
-        x_t = add_noise(x_0, noise, signal, level)
-        action = policy.act(State(x_t, timestep, conditioning))
-        target = policy.prediction.target(x_0, noise, signal, level)
-        error = (action - target).square().mean(dim=(1, 2, 3))  # (b,)
-        flow = policy.prediction is Prediction.FLOW
-        weight = 1.0 if flow else policy.prediction.min_snr_weight(signal, level, _SNR)
-        loss = (weight * error).mean()
-        return {"loss": loss + penalty, "reconstruction": loss, "penalty": penalty}
-
-    def _x_0(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        vae: Any = self.policy.pipeline.vae
-        mean, deviation = torch.from_numpy(self.latents[index.numpy()]).float().chunk(2, dim=1)
-        drawn = mean + deviation * torch.randn(mean.shape, generator=generator)
-        return (drawn - (vae.config.get("shift_factor") or 0.0)) * vae.config["scaling_factor"]
-
-    def _condition(self, ids: Tensor, seen: PhotoFeatures, whole: bool) -> tuple[Conditioning, Tensor]:
-        """The prompts with the photos' words, of all layers if `whole`, and details; and the L1 term."""
-        text: Any = self.policy.pipeline.text_encoder
-        with torch.set_grad_enabled(self.stage == "global"):
-            words = self.encoder.words(seen)
-            if whole:
-                ids = with_all_words(ids.cpu(), self.first, words.shape[1]).to(ids.device)
-            text.get_input_embeddings().vectors = words
-            tokens = text(ids)[0].float()
-        if self.stage == "global":
-            return Conditioning(tokens), _WORDS * (words / self.encoder.sizes.spread).abs().mean()
-        details = self.encoder.details(seen)
-        values: Any = self.encoder.projections.to_v
-        penalty = torch.stack([layer(details).float().abs().mean() for layer in values]).mean()
-        return Conditioning(joined(tokens, ids == self.first, details.float())), _DETAILS * penalty
+FLOW_STAGES = ("tokens",)
+WITH_OFFSETS = "e4t"  # a stage of its own, in the place of both
 
 
 def train_encoder(
@@ -178,13 +87,13 @@ def train_encoder(
     device = str(run.policy.device)
     trained = False
     for row in run_stage(
-        folder=folder / stage, module=run.encoder, loss=run.terms, schedule=schedule, seed=seed, settings=settings,
+        folder=folder / stage, module=run.module, loss=run.terms, schedule=schedule, seed=seed, settings=settings,
         batch=batch, device=device, log_every=log_every,
     ):  # fmt: skip
         trained = True
         yield row
     if trained or not (folder / stage / "encoder").is_dir():
-        _export(run.encoder, folder, stage, settings)
+        _export(run, folder, settings)
 
 
 def build_training(
@@ -214,6 +123,9 @@ def build_training(
     require_data(data)
     pipeline = build_pipeline(model, device)
     require_encodable(family_of(pipeline))
+    if stage not in (stages := stages_of(model)) and (stage != WITH_OFFSETS or stages != STAGES):
+        message = f"--stage {stage}: the encoder of {family_of(pipeline).label} has {' and '.join(stages)}."
+        raise LookforwardError(message, code="encoder-stage")
     place = world_folder(data)
     size = family_of(pipeline).native_size(pipeline)
     found = open_world(place, without) if place else open_photos(data, folder / "data", class_noun, size)
@@ -226,18 +138,33 @@ def build_training(
     for part in encoder.parts(stage).values():
         part.requires_grad_(True)
     vae = (SHIPPED.pipeline if model == TOYBOX else local_folder(model)) / "vae"
-    tokens, first = _read_captions(pipeline, found.captions)
+    texts: tuple[str, ...] = ()
+    if is_flow(pipeline):
+        (tokens, texts), first = read_texts(found.captions), 0
+    else:
+        tokens, first = _read_captions(pipeline, found.captions)
     policy = DiffusionPolicy(pipeline)
     for network in policy.components.values():
         network.requires_grad_(False)
     if stage == "local":
         nothing = {WORD: torch.zeros(0, encoder.sizes.width)}
         become(pipeline).set_photo_prompt(PhotoPrompt(nothing, encoder.projections))
+    if stage == "tokens" and getattr(pipeline, "text_encoder_3", None) is None:
+        attention = CountedAttention()
+        attention.count = float(ABSENT - encoder.sizes.tokens)
+        network = pipeline.transformer
+        own = {name: attention if ".attn." in name else one for name, one in network.attn_processors.items()}
+        network.set_attn_processor(own)  # attn2, where there is one, reads no prompt
+    offsets, changes = None, dict[str, nn.Parameter]()
+    if stage == WITH_OFFSETS:
+        offsets = LoraAdapter(4, 4.0, False, False, torch.Generator().manual_seed(seed))
+        changes = offsets.attach(policy)
     tower = VisionTower(loaded, encoder.sizes.layers)
     cache = folder / "latents"
     return EncoderTraining(
-        encoder, policy, tower, found, tokens, first, stage, batch, vae, place or folder / "data", cache
-    )
+        encoder, policy, tower, found, tokens, first, stage, batch, vae, place or folder / "data", cache, texts,
+        offsets, tuple(changes[name] for name in sorted(changes)),
+    )  # fmt: skip
 
 
 def require_data(data: Path) -> None:
@@ -250,12 +177,28 @@ def require_data(data: Path) -> None:
         )
 
 
-def _export(encoder: PhotoEncoder, folder: Path, stage: str, settings: Mapping[str, Any]) -> None:
+def stages_of(model: str) -> tuple[str, ...]:
+    """The stages of a model's encoder, in their order."""
+    flow = model != TOYBOX and "cross-attention" not in family_named(model).capabilities
+    return FLOW_STAGES if flow else STAGES
+
+
+def read_texts(captions: list[list[str]]) -> tuple[Tensor, tuple[str, ...]]:
+    """Distinct captions without the subject's place, and for each picture the numbers of its own, (n, v, 1)."""
+    texts: dict[str, int] = {}
+    most = min(map(len, captions))
+    rows = [[[texts.setdefault(without(one, "{}"), len(texts))] for one in some[:most]] for some in captions]
+    return torch.tensor(rows), tuple(texts)
+
+
+def _export(run: EncoderTraining, folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the averaged weights of a stage to FOLDER/STAGE/encoder, and the newest of both to FOLDER/export."""
-    load_averaged(folder / stage, encoder)
+    stage, offsets = run.stage, run.offsets
+    load_averaged(folder / stage, run.module)
+    write = None if offsets is None else partial(offsets.export, run.policy)
     about = {"lookforward": f"stage {stage}, seed {settings['seed']}, batches of {settings['batch']}"}
     for target in (folder / stage / "encoder", folder / "export"):
-        save_encoder(encoder, target, stage, about)
+        save_encoder(run.encoder, target, stage, about, write)
 
 
 def _read_captions(pipeline: Any, captions: list[list[str]]) -> tuple[Tensor, int]:

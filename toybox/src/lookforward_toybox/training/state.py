@@ -55,10 +55,14 @@ def load_averaged(folder: Path, module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+_KEPT = {"AdamW": ("adam", ("step", "exp_avg", "exp_avg_sq")), "Muon": ("muon", ("momentum_buffer",))}
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """Adam's moments and step counts as `adam.<moment>.<parameter name>`."""
+    """The moments and step counts as `adam.<moment>.<parameter name>`, or `muon.` likewise."""
+    prefix, _ = _KEPT[type(optimizer).__name__]
     return {
-        f"adam.{key}.{names[parameter]}": value
+        f"{prefix}.{key}.{names[parameter]}": value
         for parameter, moments in optimizer.state.items()
         for key, value in moments.items()
     }
@@ -67,18 +71,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, s
 def load_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
 ) -> None:
-    for parameter, name in names.items():
+    """Fill the moments of the optimizer's own parameters; those that are not among `tensors` start empty."""
+    prefix, keys = _KEPT[type(optimizer).__name__]
+    for parameter in (one for group in optimizer.param_groups for one in group["params"]):
+        kept = {key: tensors.get(f"{prefix}.{key}.{names[parameter]}") for key in keys}
+        # Adam keeps its step counts on the processor, wherever the weights are.
         moments = {
-            key: tensors[f"adam.{key}.{name}"]
-            for key in ("step", "exp_avg", "exp_avg_sq")
-            if f"adam.{key}.{name}" in tensors
+            key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+            for key, value in kept.items()
+            if value is not None
         }
         if moments:
-            # Adam keeps its step counts on the processor, wherever the weights are.
-            optimizer.state[parameter] = {
-                key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
-                for key, value in moments.items()
-            }
+            optimizer.state[parameter] = moments
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

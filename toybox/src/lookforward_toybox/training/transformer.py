@@ -43,6 +43,7 @@ from lookforward_toybox.training.unet import NOT_SIZES
 
 ALIGN_WEIGHT = 0.5
 WORDLESS = 0.1  # share of samples without a caption, for classifier-free guidance
+ORTHOGONAL = (".attn.", ".ff.", ".ff_context.")  # matrices of the layers, except those that modulate
 SHIFT = 1.0  # 64 tokens are few: the noise levels need no shift
 
 
@@ -101,7 +102,7 @@ def train_transformer(
     model = FlowModel(sizes, make_transformer(sizes, *text_widths(text)), text, found)
     tokenizer = CLIPTokenizer.from_pretrained(clip)
     tokens, empty = encode_captions(tokenizer, open_captions(data)), encode(tokenizer, [""]).long()
-    schedule = TrainingSchedule(steps, learning_rate, minutes, rates={"text.": 0.2})
+    schedule = TrainingSchedule(steps, learning_rate, minutes, rates={"text.": 0.2}, orthogonal=ORTHOGONAL)
     settings = describe(
         "transformer",
         _sizes(sizes, text, found),

@@ -56,8 +56,8 @@ def make_vae(sizes: VaeSizes) -> AutoencoderKL:
 
 def posterior(vae: AutoencoderKL, images: Tensor) -> DiagonalGaussianDistribution:
     """Distribution of unscaled latents of images (b, 3, h, w) in [-1, 1], always in full precision."""
-    assert vae.quant_conv is not None
-    return DiagonalGaussianDistribution(vae.quant_conv(vae.encoder(images)).float())
+    encoded = vae.encoder(images)
+    return DiagonalGaussianDistribution((encoded if vae.quant_conv is None else vae.quant_conv(encoded)).float())
 
 
 def restore(vae: AutoencoderKL, latents: Tensor) -> Tensor:

@@ -54,7 +54,8 @@ class DetailProjections(nn.Module):
         self.widths, self.width = dict(widths), width
         self.to_k = nn.ModuleList(nn.Linear(width, inner, bias=False) for inner in widths.values())
         self.to_v = nn.ModuleList(nn.Linear(width, inner, bias=False) for inner in widths.values())
-        for layer in self.to_v:
+        values: Any = self.to_v
+        for layer in values:
             nn.init.zeros_(layer.weight)
 
     @classmethod
@@ -143,7 +144,7 @@ class PhotoPromptPipeline(StableDiffusionPipeline):
             raise ValueError("it was made for another model, with other layers")
         for name in subjects:
             if (word := tensors.get(f"word.{name}")) is not None:
-                rows = torch.lerp(tensors[f"initial.{name}"], word, strength)
+                rows: Any = torch.lerp(tensors[f"initial.{name}"], word, strength)
                 with torch.random.fork_rng(devices=[]):  # transformers draws new rows, which are set at once
                     self.text_encoder.resize_token_embeddings(len(self.tokenizer) + 1, mean_resizing=False)
                 self.load_textual_inversion(rows, token=name)

@@ -1,0 +1,42 @@
+"""How long commands take before they do anything: `--help`, and `train --dry-run` on Toybox.
+
+    python benchmarks/start_up.py --core 1 --output start.json
+
+The row of imports is what a dry run cannot do without: PyTorch, and the classes of diffusers and transformers that the
+model consists of.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from step import make_photos
+from timing import command_time, medians, report
+
+IMPORTS = "from transformers import CLIPTextModel; from diffusers import AutoencoderKL, UNet2DConditionModel"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--core", type=int, help="that every process is pinned to")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        photos, _ = make_photos(Path(folder))
+        own = [sys.executable, "-m", "lookforward"]
+        commands = {
+            "imports of the libraries": [sys.executable, "-c", IMPORTS],
+            "lookforward --help": [*own, "--help"],
+            "lookforward train --help": [*own, "train", "--help"],
+            "lookforward train --dry-run": [*own, "train", photos, "--class-noun", "teapot", "--dry-run"],
+        }
+        rounds = {
+            name: [command_time(command, asked.core) for _ in range(asked.rounds)] for name, command in commands.items()
+        }
+    report("start", medians(rounds), "imports of the libraries", asked.output, rounds=asked.rounds)
+
+
+if __name__ == "__main__":
+    main()
