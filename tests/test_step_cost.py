@@ -19,7 +19,7 @@ COSTS = {
     "look-forward": (1, 1.0001, 8, 8),
     "dino": (1, 1.3227, 10, 8),
     "look-forward+dino": (1, 1.3227, 11, 8),
-    "text": (1, 1.3241, 12, 8),
+    "text": (1, 1.3227, 11, 8),  # the prompt is encoded once
     "released": (1, 1.0001, 8, 8),
     "state-action": (4, 2.8087, 127, 866),
     "best": (1, 1.6453, 7, 2),
