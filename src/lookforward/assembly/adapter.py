@@ -4,6 +4,7 @@ import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.specs import DORA, LORA
+from lookforward.config.methods import COMPARED
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter, Family
 from lookforward.core.specs import find_spec
@@ -35,10 +36,11 @@ def build_adapter(settings: Settings, generator: torch.Generator, family: Family
             "or train all weights with adapter full.",
             code="adapter-text-encoder",
         )
-    if settings.baseline.name == "dpok" and not spec.dpok:
-        # DPOK stays near to what the untouched denoiser does with the same prompt, and that does not know the word
+    if settings.baseline.name in COMPARED and not spec.dpok:
+        # They stay near to what the untouched denoiser does with the same prompt, and that does not know the word
         raise LookforwardError(
-            f"baseline.name = 'dpok' cannot train adapter {spec.name!r}: use lora or full.", code="adapter-dpok"
+            f"baseline.name = {settings.baseline.name!r} cannot train adapter {spec.name!r}: use lora or full.",
+            code="adapter-dpok",
         )
     if spec.learns_word and settings.objective.preservation == "preference" and settings.objective.prior_weight > 0:
         raise LookforwardError(

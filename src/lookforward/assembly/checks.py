@@ -10,6 +10,7 @@ import torch
 
 from lookforward.adapters import ADAPTERS
 from lookforward.assembly.adapter import build_adapter
+from lookforward.assembly.baseline import check_baseline
 from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.start import check_start, writes_words
@@ -79,14 +80,7 @@ def check_run(
         if learned:
             adapter.detach(policy)
     prompts = {prompt for one in subject.together for photo in one.photos for prompt, _ in all_prompts_of(one, photo)}
-    if settings.baseline.name == "dpok" and (
-        settings.data.augment or settings.data.describe or settings.data.caption_model or len(prompts) > 1
-    ):
-        raise LookforwardError(
-            "baseline.name = 'dpok' compares samples of one prompt, so all photos need one: set data.captions, "
-            "data.describe and data.augment to false, leave out data.caption_model, and give one subject.",
-            code="settings-conflict",
-        )
+    check_baseline(settings, policy, prompts)
     if settings.critic.name == "residual" and settings.critic.bins > 1:
         notes.append(
             "the residual critic does not see the timestep, so it cannot predict returns that have a scale of their "

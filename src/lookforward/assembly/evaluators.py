@@ -18,10 +18,14 @@ from lookforward.scores import SCORES
 from lookforward.scores.measure import MeasureScore
 
 _FUNCTION_BATCH = 16  # images at a time that a user's function sees: there may be a network in it
+_OF_ANY_MODEL = ("preference:", "judge:")  # rewards that mark the scores of their kind, whatever the model
 _PUBLISHED = {
     "dino": "facebook/dino-vits16",
     "clip": "openai/clip-vit-base-patch32",
     "dinov2": "facebook/dinov2-small",
+    "pickscore": "yuvalkirstain/PickScore_v1",
+    "hpsv2": "adams-story/HPSv2-hf",
+    "judge": "HuggingFaceTB/SmolVLM-500M-Instruct",
 }
 
 
@@ -113,6 +117,7 @@ def scores_trained_on(rewards: Iterable[str], sources: Mapping[str, str], extra:
     sources: `encoder_sources` of the scores. extra: names of the extra scores, functions among them.
     """
     names = set(rewards)
+    names |= {name.partition(":")[0] for name in names if name.startswith(_OF_ANY_MODEL)}
     labels = [
         spec.label for spec in SCORES
         if names & {*spec.rewards, *([f"embedding:{sources.get(spec.encoder)}"] if "embedding" in spec.rewards else ())}

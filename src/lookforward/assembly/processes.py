@@ -5,6 +5,7 @@ from typing import Any
 
 from lookforward.algorithm.micro_batches import StepDropout
 from lookforward.algorithm.processes import ALONE, Processes
+from lookforward.config.methods import COMPARED
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
 from lookforward.launch import end_with_others, leave_others, process_count
@@ -87,10 +88,10 @@ def check_processes(settings: Settings, processes: Processes) -> None:
             f"instead, or find it with one process of --batch-size {size // processes.count}.",
             code="processes-auto-batch",
         )
-    if settings.baseline.name == "dpok":
+    if settings.baseline.name in COMPARED:
         raise LookforwardError(
-            "baseline.name = 'dpok' compares trajectories with one another, on one process only: start it without "
-            "accelerate launch, or take draft.",
+            f"baseline.name = {settings.baseline.name!r} compares trajectories with one another, on one process only: "
+            "start it without accelerate launch, or take draft.",
             code="processes-dpok",
         )
 

@@ -26,7 +26,7 @@ Differences from the paper:
 - What is trained in the denoiser is the adapter's choice; the paper trains LoRA. Text encoders are frozen, as there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -39,6 +39,7 @@ from lookforward.baselines.sampler import (
     Sampler,
     SamplerStep,
     SamplingInputs,
+    Take,
     ddim_step,
     draw_noise,
     final_transition,
@@ -53,6 +54,25 @@ from lookforward.errors import LookforwardError
 Part = tuple[Tensor, Metrics]  # of a loss, with its metrics
 
 
+def minus_the_others(reward: Tensor) -> Tensor:
+    """A reward less the mean of the others, (b,): a baseline that is independent of a trajectory's own steps."""
+    others = (reward.sum() - reward) / (len(reward) - 1)  # (b,)
+    return reward - others
+
+
+def require_comparable(inputs: SamplingInputs, label: str) -> None:
+    """Raise LookforwardError for fewer than two images, or prompts whose encoding is trained. label: of the method."""
+    if len(inputs.start.x_0) < 2:
+        raise LookforwardError(
+            f"{label} compares trajectories with one another: set baseline.dpok_trajectories to 2 or more.",
+            code="dpok-trajectories",
+        )
+    if inputs.conditioning.tokens.requires_grad:
+        raise LookforwardError(
+            f"{label} trains only the denoiser: set adapter.train_text_encoder to false.", code="dpok-text-encoder"
+        )
+
+
 @dataclass(frozen=True)
 class Dpok:
     """The defaults are those of the authors' code, but for `updates` (5 there) and `pairs` (12 times 2).
@@ -61,6 +81,7 @@ class Dpok:
     micro_batch: how many of these pairs go through the denoiser together; only the memory depends on it.
     reward_weight: α. kl_weight: β ≥ 0. ratio_clip: how far from 1 an importance ratio may count.
     reference_act: the pretrained policy's action; needed where kl_weight is above 0.
+    label, take, advantage: of a method that differs in the step of the sampler, or in what a trajectory's advantage is.
 
     Raises:
         LookforwardError: the sampler is not random.
@@ -74,11 +95,14 @@ class Dpok:
     kl_weight: float = 0.01
     ratio_clip: float = 1e-4
     reference_act: Act | None = None
+    label: str = "DPOK"
+    take: Take = ddim_step
+    advantage: Callable[[Tensor], Tensor] = minus_the_others
 
     def __post_init__(self) -> None:
         if not self.sampler.eta > 0:
             raise LookforwardError(
-                f"DPOK needs a random sampler: eta = {self.sampler.eta} must be greater than 0.",
+                f"{self.label} needs a random sampler: eta = {self.sampler.eta} must be greater than 0.",
                 code="dpok-deterministic",
             )
 
@@ -130,27 +154,20 @@ class Trajectories:
 def draw_trajectories(inputs: SamplingInputs, settings: Dpok) -> Trajectories:
     """Draw at random and reward where it ends; inputs and errors as in `Dpok.losses`."""
     policy, start, conditioning, empty = inputs.policy, inputs.start, inputs.conditioning, inputs.empty
-    if len(start.x_0) < 2:
-        raise LookforwardError(
-            "DPOK compares trajectories with one another: set baseline.dpok_trajectories to 2 or more.",
-            code="dpok-trajectories",
-        )
-    if conditioning.tokens.requires_grad:
-        raise LookforwardError(
-            "DPOK trains only the denoiser: set adapter.train_text_encoder to false.", code="dpok-text-encoder"
-        )
+    require_comparable(inputs, settings.label)
     noise = draw_noise(start.x_0, inputs.generator)
-    steps = list(sample_steps(policy, settings.sampler, noise, conditioning, empty, inputs.generator))
+    steps = list(
+        sample_steps(policy, settings.sampler, noise, conditioning, empty, inputs.generator, take=settings.take)
+    )
     require_finite(steps[-1].x_next, "x_0", "lower learning_rate, or use precision fp32")
     reward, metrics = inputs.environment.reward_with_metrics(final_transition(policy, steps[-1], start))  # (b,)
-    others = (reward.sum() - reward) / (len(reward) - 1)  # (b,): the baseline, independent of a trajectory's own steps
     return Trajectories(
         torch.stack([noise, *(step.x_next for step in steps)]),
         sampler_timesteps(policy.path, settings.sampler.steps).to(start.x_0.device),
         conditioning,
         empty,
         torch.stack([_mean_log_p(step.x_next, step) for step in steps]),
-        reward - others,
+        settings.advantage(reward),
         metrics,
     )
 
@@ -167,7 +184,7 @@ def pairs_loss(policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dp
     i, j = chosen // b, chosen % b  # of the timestep and of the trajectory
     state, later = State(drawn.x[i, j], drawn.timestep[i], drawn.conditioning.rows(j)), drawn.timestep[i + 1]
     empty = drawn.empty if drawn.empty is None or len(drawn.empty) == 1 else drawn.empty.rows(j)
-    step = ddim_step(policy, policy.act, state, later, settings.sampler, empty)
+    step = settings.take(policy, policy.act, state, later, settings.sampler, empty)
     log_p = _mean_log_p(drawn.x[i + 1, j], step)  # (p,)
     ratio = (log_p - (log_p.detach() if untouched else drawn.log_p[i, j])).exp()
     clipped = ratio.clamp(1 - settings.ratio_clip, 1 + settings.ratio_clip)
@@ -182,7 +199,7 @@ def pairs_loss(policy: Policy, drawn: Trajectories, chosen: Tensor, settings: Dp
         if settings.reference_act is None:
             raise ValueError("kl_weight needs the pretrained policy's action")
         with torch.no_grad():
-            before = ddim_step(policy, settings.reference_act, state, later, settings.sampler, empty).mean
+            before = settings.take(policy, settings.reference_act, state, later, settings.sampler, empty).mean
         kl = kl_between(step.mean, before, step.deviation).mean()
         loss = loss + settings.kl_weight * kl
         metrics["kl"] = kl.detach()

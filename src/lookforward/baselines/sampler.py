@@ -17,12 +17,12 @@ precision throughout; random numbers come from a generator on the CPU.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lookforward.algorithm.environment import Environment
 from lookforward.algorithm.processes import ALONE, Processes
@@ -61,6 +61,7 @@ class SamplingInputs:
 
     start: b reference photos for rewards that compare with them; its noise and timesteps are not looked at.
     conditioning: of b prompts. empty: of the empty prompt, for guidance other than 1. generator: of all noise.
+    parameters: what is trained, by name. step: how many steps are done.
     """
 
     policy: Policy
@@ -69,6 +70,8 @@ class SamplingInputs:
     conditioning: Conditioning
     empty: Conditioning | None
     generator: torch.Generator
+    parameters: Mapping[str, nn.Parameter] = field(default_factory=dict)
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class SamplerStep:
     mean: Tensor
     deviation: Tensor
     x_next: Tensor
+
+
+# Policy, its act or another's, state, later timestep (b,), sampler, the empty prompt: to a step
+Take = Callable[[Policy, Act, State, Tensor, Sampler, Conditioning | None], SamplerStep]
 
 
 def sampler_timesteps(path: NoisePath, steps: int) -> Tensor:
@@ -160,20 +167,20 @@ def sample_steps(
     empty: Conditioning | None,
     generator: torch.Generator,
     last: int = 0,
+    take: Take | None = None,
 ) -> Iterator[SamplerStep]:
     """The N steps of a trajectory that starts from pure noise x_t, (b, c, h, w); `x_next` of the last is the end.
 
     generator: of the noise in each step, not drawn from where η = 0. last: K, how many of the last steps carry a
-    gradient; what is before them is taken as it is.
+    gradient; what is before them is taken as it is. take: one step, that of DDIM if it is not given.
     """
+    take = take or ddim_step
     timesteps = sampler_timesteps(policy.path, sampler.steps).tolist()
     track = torch.is_grad_enabled()
     for i, (t, later) in enumerate(pairwise(timesteps)):
         with torch.set_grad_enabled(track and i >= sampler.steps - last):
             now = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
-            step = ddim_step(
-                policy, policy.act, State(x_t, now, conditioning), torch.full_like(now, later), sampler, empty
-            )
+            step = take(policy, policy.act, State(x_t, now, conditioning), torch.full_like(now, later), sampler, empty)
             if sampler.eta > 0:
                 z = draw_noise(x_t, generator)
                 step = replace(step, x_next=step.mean + like(step.deviation, z) * z)

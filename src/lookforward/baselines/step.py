@@ -1,6 +1,6 @@
 """A step of a baseline: it takes the place of `algorithm.step.train_step` in the trainer."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from lookforward.baselines.sampler import Sampler, SamplingInputs
 
 
 class Method(Protocol):
-    """DRaFT or DPOK."""
+    """DRaFT, DPOK, Flow-GRPO or DiffusionNFT. Tensors of its own, `old`, are saved with a checkpoint."""
 
     @property
     def sampler(self) -> Sampler: ...
@@ -29,6 +29,16 @@ class BaselineStep:
     method: Method
     images: int
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What the method keeps from step to step beside the trained weights, by name."""
+        return getattr(self.method, "old", {})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` was."""
+        self.tensors.clear()
+        self.tensors.update(tensors)
+
     def __call__(self, trainer: Trainer) -> dict[str, float]:
         """Draw images and follow their reward; returns the metrics of the last update."""
         start = trainer.draw(trainer.references, trainer.generator, self.images)
@@ -36,7 +46,14 @@ class BaselineStep:
         empty = None if self.method.sampler.guidance == 1 else trainer.prompts(("",))
         metrics: Metrics = {}
         inputs = SamplingInputs(
-            trainer.policy, trainer.environment, start, conditioning, empty, trainer.critic_generator
+            trainer.policy,
+            trainer.environment,
+            start,
+            conditioning,
+            empty,
+            trainer.critic_generator,
+            trainer.parameters,
+            trainer.step,
         )
         for parts in self.method.losses(inputs):
             metrics = {}

@@ -27,6 +27,8 @@ RECIPE_LABELS = {
     "dco": "DCO",
     "rpo": "RPO",
     "t-lora": "T-LoRA",
+    "flow-grpo": "Flow-GRPO",
+    "diffusion-nft": "DiffusionNFT",
 }
 
 

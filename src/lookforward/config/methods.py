@@ -11,8 +11,12 @@ _POSITIVE, _NOT_NEGATIVE, _GUIDANCE = "(0, inf)", "[0, inf)", "[1, 100]"
 _WEIGHT = "[0, 1000000]"
 _OWN = ("baseline.name", ("none",))
 _DRAFT = ("baseline.name", ("draft",))
-_DPOK = ("baseline.name", ("dpok",))
-_SAMPLED = ("baseline.name", ("draft", "dpok"))
+COMPARED = ("dpok", "flow-grpo", "diffusion-nft")
+"""Baselines that compare images of one prompt and train the denoiser alone."""
+
+_COMPARED, _RATIO = ("baseline.name", COMPARED), ("baseline.name", ("dpok", "flow-grpo"))
+_DPOK, _NFT = ("baseline.name", ("dpok",)), ("baseline.name", ("diffusion-nft",))
+_SAMPLED = ("baseline.name", ("draft", *COMPARED))
 _CRITIC = ("critic.name", ("residual", "state-action"))
 _LEARNS = (_CRITIC, ("critic.steps", "(0, inf)"))
 _MONTE_CARLO = (*_LEARNS, ("critic.target", ("monte-carlo",)))
@@ -125,21 +129,30 @@ class CriticSettings:
 class BaselineSettings:
     """Other published methods, for comparison."""
 
-    name: Literal["none", "draft", "dpok"] = setting(
+    name: Literal["none", "draft", "dpok", "flow-grpo", "diffusion-nft"] = setting(
         "none", "Baseline method. none: the method of the paper.", headline=True
     )
-    sampler_steps: int = setting(50, "Sampler steps of draft and dpok.", _POSITIVE, only_with=_SAMPLED)
+    sampler_steps: int = setting(50, "Sampler steps of the baseline.", _POSITIVE, only_with=_SAMPLED)
     guidance: float = setting(
         7.5, "Scale of classifier-free guidance in that sampler. 1: no guidance.", _GUIDANCE, only_with=_SAMPLED
     )
     draft_last: int = setting(1, "K, number of last sampler steps that receive gradients.", _POSITIVE, only_with=_DRAFT)
     draft_noises: int = setting(0, "n, number of noise samples of DRaFT-LV. 0: DRaFT-K.", "[0, 1000]", only_with=_DRAFT)
-    dpok_trajectories: int = setting(6, "Trajectories sampled per step.", "[2, 10000]", only_with=_DPOK)
-    dpok_updates: int = setting(1, "Weight updates for each set of trajectories.", "[1, 10000]", only_with=_DPOK)
-    dpok_pairs: int = setting(24, "Pairs of trajectory and timestep per update.", "[1, 10000000]", only_with=_DPOK)
+    dpok_trajectories: int = setting(6, "Trajectories sampled per step.", "[2, 10000]", only_with=_COMPARED)
+    dpok_updates: int = setting(1, "Weight updates for each set of trajectories.", "[1, 10000]", only_with=_COMPARED)
+    dpok_pairs: int = setting(24, "Pairs of trajectory and timestep per update.", "[1, 10000000]", only_with=_COMPARED)
     dpok_micro_batch: int = setting(
-        24, "Pairs per forward pass of the denoiser; affects memory.", _POSITIVE, machine_only=True, only_with=_DPOK
+        24, "Pairs per forward pass of the denoiser; affects memory.", _POSITIVE, machine_only=True, only_with=_COMPARED
     )
     dpok_reward_weight: float = setting(100.0, "α, weight of the reward.", "(0, 1000000]", only_with=_DPOK)
-    dpok_kl: float = setting(0.01, "β, weight of the KL term to the base model.", _WEIGHT, only_with=_DPOK)
-    dpok_clip: float = setting(1e-4, "ε, clipping range of the importance ratio around 1.", _POSITIVE, only_with=_DPOK)
+    dpok_kl: float = setting(0.01, "Weight of the KL term to the base model.", _WEIGHT, only_with=_COMPARED)
+    dpok_clip: float = setting(1e-4, "ε, clipping range of the importance ratio around 1.", _POSITIVE, only_with=_RATIO)
+    grpo_noise: float = setting(
+        0.7, "a, noise of each step of Flow-GRPO's sampler.", "(0, 10]", only_with=("baseline.name", ("flow-grpo",))
+    )
+    nft_beta: float = setting(
+        1.0, "β of DiffusionNFT, how far its two policies lie from the sampling one.", "(0, 100]", only_with=_NFT
+    )
+    nft_kept: float = setting(
+        0.5, "η, the most that DiffusionNFT's sampling policy keeps of itself in a step.", "[0, 1)", only_with=_NFT
+    )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lookforward.config.methods import COMPARED
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
 from lookforward.config.spec import range_in_words
 from lookforward.errors import LookforwardError
@@ -153,8 +154,8 @@ def _check_together(settings: Settings) -> None:
         )
     elif baseline.name != "none" and baseline.draft_noises and baseline.draft_last != 1:
         problem = "baseline.draft_noises needs baseline.draft_last = 1."
-    elif baseline.name == "dpok" and settings.adapter.train_text_encoder:
-        problem = "baseline.name = 'dpok' trains no text encoder: set adapter.train_text_encoder to false."
+    elif baseline.name in COMPARED and settings.adapter.train_text_encoder:
+        problem = f"baseline.name = {baseline.name!r} trains no text encoder: set adapter.train_text_encoder to false."
     elif settings.optimizer.fused and (settings.run.accumulate > 1 or baseline.name != "none"):
         problem = (
             "optimizer.fused updates weights within each backward pass, so that no gradients can be summed: set "

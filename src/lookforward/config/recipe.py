@@ -13,6 +13,7 @@ from typing import Any
 
 from lookforward.adapters import ADAPTERS
 from lookforward.bundle import TOYBOX, find_bundle
+from lookforward.config.methods import COMPARED
 from lookforward.config.reading import check_value, flatten, read_toml, require_learning, structure, with_values
 from lookforward.config.settings import GROUPS, Settings
 from lookforward.errors import LookforwardError
@@ -39,8 +40,8 @@ def load_settings(recipe: str, overrides: Mapping[str, Any]) -> Settings:
     needs = next((spec.defaults for spec in ADAPTERS if spec.name == adapter), {})  # a wrong name is refused below
     # Over the bundled recipes, which mean all weights unless they choose the adapter, and below what the user wrote
     written = own[0] if own else len(layers)
-    if _last((*layers, overrides), "baseline.name") == "dpok":
-        layers.insert(written, {"adapter.train_text_encoder": False})  # it trains the denoiser alone
+    if _last((*layers, overrides), "baseline.name") in COMPARED:
+        layers.insert(written, {"adapter.train_text_encoder": False})  # they train the denoiser alone
     if needs:
         layers.insert(min(chose[-1], written) if chose and chosen == adapter else written, _layer(needs, families))
     encoder = str(_last((*layers, overrides), "adapter.encoder") or "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -56,6 +56,16 @@ class RewardSum(Protocol):
 
 
 Decode = Callable[[Tensor], Tensor]  # clean latents (b, c, h, w) to images (b, 3, H, W) in [0, 1]
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A training step that keeps tensors of its own from one time to the next, which a checkpoint saves."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None: ...
 
 
 class Adapter(Protocol):

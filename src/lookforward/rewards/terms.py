@@ -12,7 +12,7 @@ _EXAMPLE = "Write it like 'look-forward + 0.5*dino - 0.1*mymodule:function'."
 _SIGN = re.compile(r"\s*([+-])\s*")
 _WEIGHT = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*")
 # A hyphen within a name has a letter or a digit on both sides; one beside a space is a minus
-_NAME = re.compile(r"[^\W\d](?:[\w.:/]|(?<=\w)-(?=\w))*")
+_NAME = re.compile(r"[^\W\d](?:[\w.:/@]|(?<=\w)-(?=\w))*")
 
 
 def parse_terms(text: str) -> Terms:

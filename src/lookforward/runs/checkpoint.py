@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
+from lookforward.core.protocols import Keeping
 from lookforward.core.sharding import gathered, share
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.files import REMEDY, read_json, sync, write_json, writing
@@ -175,6 +176,8 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     }
     if trainer.averages is not None:
         groups["average"] = trainer.averages.values
+    if isinstance(trainer.take_step, Keeping):
+        groups["baseline"] = trainer.take_step.tensors
     if trainer.critic_updater is not None:
         groups["critic"] = trainer.critic_updater.critic.state_dict()
         groups["critic_optimizer"] = _moments(trainer.critic_updater.optimizer)
@@ -208,6 +211,8 @@ def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> No
     if trainer.critic_updater is not None:
         trainer.critic_updater.critic.load_state_dict(groups["critic"])
         _restore_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
+    if isinstance(trainer.take_step, Keeping):
+        trainer.take_step.restore(groups.get("baseline", {}))
     for name in _GENERATORS:
         getattr(trainer, name).set_state(tensors[name])
     trainer.step = record.step
