@@ -91,6 +91,7 @@ def export_one(name: str, photos: Path, model: Path, folder: Path, processes: Pr
         pass
     with components.shards.whole(processes.main) if components.shards else nullcontext():
         if processes.main:
+            folder.mkdir(parents=True)
             components.adapter.export(components.policy, folder)
 
 

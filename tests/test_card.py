@@ -201,3 +201,9 @@ def test_words() -> None:
     assert unescaped(escape(NASTY)) == NASTY
     assert base_name("owner/name") == "owner/name"
     assert base_name("/a/b/model") == base_name("../model") == "model"
+
+
+def test_of_a_photo_encoder_only_the_folders_name_is_shown(tmp_path: Path) -> None:
+    card = unescaped(card_of(tmp_path, **{"adapter.encoder": "/private/place/dogs"}))
+    assert "| `adapter.encoder` | dogs |" in card
+    assert "private" not in card

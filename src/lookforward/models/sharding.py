@@ -73,10 +73,14 @@ def shard(module: nn.Module, device: str) -> None:
     """Shard a module in place: each of its blocks by itself, since one at a time is whole, and then the rest."""
     from torch.distributed.device_mesh import init_device_mesh  # here, since they take a second
     from torch.distributed.fsdp import fully_shard
+    from transformers import PreTrainedModel
+    from transformers.utils.output_capturing import _CAN_RECORD_REGISTRY
 
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     for one in [*reversed(blocks(module)), module]:  # a block within another one first
         fully_shard(one, mesh=mesh, reshard_after_forward=True)
+        if isinstance(one, PreTrainedModel):  # its class is another one now, by whose name hidden states are looked up
+            _CAN_RECORD_REGISTRY[one] = one._can_record_outputs
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
