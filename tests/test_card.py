@@ -182,7 +182,8 @@ def test_every_setting_of_training_is_shown_where_it_is_not_the_default(tmp_path
     silent = {
         "subject.photos", "model.device", "model.gradient_checkpointing", "baseline.dpok_micro_batch",
         "run.checkpoint_every", "evaluation.sample_every", "run.export_every", "data.allow_few",
-        "model.offload", "model.unload", "model.cache", "evaluation.prompts", "evaluation.watermark", "run.auto_batch", "run.shard",
+        "model.offload", "model.unload", "model.cache", "evaluation.prompts", "evaluation.watermark", "run.auto_batch",
+        "run.shard",
         "model.allow_distilled", "model.name", "subject.identifier", "subject.class_noun", "subject.others",
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
