@@ -183,6 +183,7 @@ def test_every_setting_of_training_is_shown_where_it_is_not_the_default(tmp_path
         "subject.photos", "model.device", "model.gradient_checkpointing", "baseline.dpok_micro_batch",
         "run.checkpoint_every", "evaluation.sample_every", "run.export_every", "data.allow_few",
         "model.offload", "model.unload", "model.cache", "evaluation.prompts", "evaluation.watermark", "run.auto_batch",
+        "run.shard",
         "model.allow_distilled", "model.name", "subject.identifier", "subject.class_noun", "subject.others",
     }  # fmt: skip
     always = ("adapter.name", "baseline.name", "model.precision")
@@ -201,3 +202,9 @@ def test_words() -> None:
     assert unescaped(escape(NASTY)) == NASTY
     assert base_name("owner/name") == "owner/name"
     assert base_name("/a/b/model") == base_name("../model") == "model"
+
+
+def test_of_a_photo_encoder_only_the_folders_name_is_shown(tmp_path: Path) -> None:
+    card = unescaped(card_of(tmp_path, **{"adapter.encoder": "/private/place/dogs"}))
+    assert "| `adapter.encoder` | dogs |" in card
+    assert "private" not in card

@@ -60,6 +60,7 @@ def exports(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         ),
         "p-plus": make_export(folder / "p-plus", tiny_model, "p-plus", **words),
         "neti": make_export(folder / "neti", tiny_model, "neti", **words),
+        "e4t": make_export(folder / "e4t", tiny_model, "e4t", **words),
     }
 
 

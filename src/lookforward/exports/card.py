@@ -211,7 +211,7 @@ def _others(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _value(name: str, value: object) -> str:
-    if name in ("run.recipe", "objective.decoder") and isinstance(value, str):
+    if name in ("run.recipe", "objective.decoder", "adapter.encoder") and isinstance(value, str):
         return base_name(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
