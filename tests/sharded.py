@@ -47,7 +47,8 @@ def run_case(name: str, photos: Path, processes: Processes) -> tuple[dict[str, T
     trainer = build(settings, read_subject(photos, settings), make_pipeline(), processes=processes).trainer
     begun = _whole_outcome(trainer, [])
     results = list(train(trainer, STEPS))
-    own = sum((p.to_local() if is_sharded(p) else p).numel() for p in trainer.parameters.values())
+    parameters: list[Any] = list(trainer.parameters.values())
+    own = sum((p.to_local() if is_sharded(p) else p).numel() for p in parameters)
     share = own / sum(p.numel() for p in trainer.parameters.values())
     return _whole_outcome(trainer, results), share, begun
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from errors import raises
 from lookforward.algorithm.environment import Environment
+from lookforward.algorithm.readings import Metrics
 from lookforward.baselines import draft
 from lookforward.baselines.draft import Draft
 from lookforward.baselines.sampler import Sampler, SamplingInputs, draw_noise
@@ -44,7 +45,7 @@ def draft_loss(
     words: Conditioning,
     empty: Conditioning | None,
     generator: torch.Generator,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, Metrics]:
     ((part,),) = settings.losses(SamplingInputs(policy, environment, start, words, empty, generator))
     return part
 

@@ -128,7 +128,7 @@ def test_it_learns_one_photo_by_heart(recipe: str, case: Case, tmp_path: Path, m
     before = case.measure(components.policy)
     rewards = [result.terms["reward"] for result in train(components.trainer, steps)]
     after = case.measure(components.policy)
-    found = [before[i] / after[i] for i in (0, 1)]
+    found = (before[0] / after[0], before[1] / after[1])
     assert np.greater(found, (LOSS, NEARER[case.name])).all(), found
     if recipe == "look-forward":  # at the middle one of the noise levels
         nearer = (before[2] / after[2]).median().item()

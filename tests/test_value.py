@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lookforward.algorithm.readings import Metrics
 from lookforward.algorithm.returns import Target
 from lookforward.algorithm.trainer import CriticUpdater
 from lookforward.algorithm.updates import critic_step
@@ -156,7 +157,7 @@ def test_it_learns_the_return_of_an_action_where_there_is_one_reference() -> Non
         return make_transition(x_0.expand(b, -1, -1, -1), noise, noise + miss, torch.randint(300, 700, (b,)))
 
     torch.manual_seed(0)
-    terms: dict[str, float] = {}
+    terms: Metrics = {}
     for _ in range(400):
         transition = transitions(32)
         terms = critic_step(updater, transition, LookForwardReward()(transition))
