@@ -39,6 +39,7 @@ OTHERS = {
     "toybox/src/lookforward_toybox/comparisons/pages.py": "plots",
     "toybox/src/lookforward_toybox/training/tokenizer.py": "a tokenizer",
     "toybox/src/lookforward_toybox/training/loop.py": "training's state",
+    "toybox/src/lookforward_toybox/training/photo_data.py": "squares of photos, an array to train on",
 }
 WRITING = {"save", "savefig", "imsave", "imwrite", "tofile"}
 

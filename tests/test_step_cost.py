@@ -60,7 +60,7 @@ def test_the_plain_loop_launches_operations_for_each_weight(cost: Any, photos: P
 
 def test_every_bundled_recipe_has_its_cost() -> None:
     bundled = {path.stem for path in (ROOT / "src/lookforward/config/recipes").glob("*.toml")}
-    assert bundled - set(COSTS) == {"dpok", "draft"}  # which draw images in a step
+    assert bundled - set(COSTS) == {"dpok", "draft", "diffusion-nft", "flow-grpo"}  # which draw images in a step
 
 
 def trainer_of(model: Path, photos: Path, **changes: Any) -> Trainer:

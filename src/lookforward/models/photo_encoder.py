@@ -121,15 +121,15 @@ def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, 
     vision: Any = clip.model.config.vision_config
     feature, chosen = vision.hidden_size, tower_layers(clip)
     if is_flow(pipeline):
-        width = pipeline.transformer.config["joint_attention_dim"]
+        width = _denoiser(pipeline).config["joint_attention_dim"]
         with torch.no_grad():
             spread = float(family_of(pipeline).encode_prompts(pipeline, ["a photo"]).tokens[:, :8].std())
         return EncoderSizes(
             model, model_hash, feature, chosen, max(64, min(3 * width, 512)), width, spread, {}, source,
             stage="tokens", tokens=TOKENS,
         )  # fmt: skip
-    table = pipeline.text_encoder.get_input_embeddings().weight
-    layers = cross_attentions(pipeline.unet)
+    table = _text_encoder(pipeline).get_input_embeddings().weight
+    layers = cross_attentions(_denoiser(pipeline))
     return EncoderSizes(
         model=model,
         model_hash=model_hash,
@@ -141,6 +141,15 @@ def fresh_sizes(pipeline: Any, clip: ClipEncoders, model: str, model_hash: str, 
         attentions={name: layer.to_q.out_features for name, layer in layers.items()},
         clip=source,
     )
+
+
+def _denoiser(pipeline: Any) -> Any:
+    return getattr(pipeline, family_of(pipeline).denoiser)
+
+
+def _text_encoder(pipeline: Any) -> Any:
+    """The one whose words an encoder writes."""
+    return getattr(pipeline, family_of(pipeline).text_encoders[0])
 
 
 def is_flow(pipeline: Any) -> bool:
@@ -216,10 +225,10 @@ def load_encoder(given: str | Path) -> PhotoEncoder:
 def require_fits(encoder: PhotoEncoder, pipeline: Any, given: str | Path) -> None:
     """Raise LookforwardError unless the encoder writes words of the pipeline's width, and knows its layers."""
     if is_flow(pipeline):
-        layers, width = {}, pipeline.transformer.config["joint_attention_dim"]
+        layers, width = {}, _denoiser(pipeline).config["joint_attention_dim"]
     else:
-        layers = {name: layer.to_q.out_features for name, layer in cross_attentions(pipeline.unet).items()}
-        width = pipeline.text_encoder.config.hidden_size
+        layers = {name: layer.to_q.out_features for name, layer in cross_attentions(_denoiser(pipeline)).items()}
+        width = _text_encoder(pipeline).config.hidden_size
     if encoder.sizes.attentions != layers or encoder.sizes.width != width:
         raise LookforwardError(
             f"{given} was trained for {encoder.sizes.model}, whose layers are others: give that model, or an encoder "
