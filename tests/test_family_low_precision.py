@@ -1,4 +1,4 @@
-"""Every family trains a LoRA over int8 weights with offloaded blocks, and predicts almost what single precision does."""
+"""Every family trains a LoRA over int8 weights, its blocks offloaded, and predicts about what single precision does."""
 
 import importlib.util
 from pathlib import Path
