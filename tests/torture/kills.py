@@ -61,7 +61,10 @@ def _finish(world: World, place: Path, pending: list[Outcome]) -> list[Outcome]:
 
 
 def two_users(world: World, seed: int, count: int) -> list[Outcome]:
-    """While one trains in a folder, another user starts the same command there; as root only, else the same user."""
+    """While one trains in a folder, another user starts the same command there.
+
+    Only root can be another user, and only where that user may read the interpreter's files; else it is the same one.
+    """
     outcomes = []
     for number in range(count):
         place = world.new(f"users-{seed}-{number}")
@@ -69,12 +72,16 @@ def two_users(world: World, seed: int, count: int) -> list[Outcome]:
             path.chmod(0o777)
         first = os.fork()
         if first == 0:
+            os.setpgid(0, 0)
             os._exit(in_fork(lambda where=place: train(world, where)).status & 255)
         lock = place / "run" / ".lock"
         while not lock.exists():
             time.sleep(0.005)
-        user = NOBODY if os.getuid() == 0 else None
+        time.sleep(0.1)  # from the file to the lock on it
+        os.killpg(first, signal.SIGSTOP)  # it holds the folder until the second has tried
+        user = NOBODY if os.getuid() == 0 and _all_may_read(Path(os.__file__)) else None
         second = in_fork(lambda where=place: train(world, where), user=user)
+        os.killpg(first, signal.SIGCONT)
         _, status = os.waitpid(first, 0)
         kept_out = second.status == 2 and not second.traceback
         differs = same_result(world, place) if status == 0 else f"the first ended with {status}"
@@ -85,3 +92,8 @@ def two_users(world: World, seed: int, count: int) -> list[Outcome]:
             )
         )
     return outcomes
+
+
+def _all_may_read(path: Path) -> bool:
+    """Whether every user may enter the folders of a file, and read it."""
+    return bool(path.stat().st_mode & 0o004) and all(one.stat().st_mode & 0o001 for one in path.parents)
