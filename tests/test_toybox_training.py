@@ -23,6 +23,7 @@ from lookforward_toybox.training.clip import ClipSizes, evaluate_clip, export_cl
 from lookforward_toybox.training.contrast import pair_contrast
 from lookforward_toybox.training.dino import DinoSizes, evaluate_dino, export_dino, train_dino
 from lookforward_toybox.training.loop import MUON_RATE, TrainingSchedule, run_stage
+from lookforward_toybox.training.pack import pack, unpack
 from lookforward_toybox.training.resnet import ResnetSizes, export_resnet, train_identity, train_judge
 from lookforward_toybox.training.tokenizer import IDENTIFIERS, build_tokenizer, encode, save_tokenizer
 from lookforward_toybox.training.unet import UnetSizes, export_unet, load_denoiser, train_unet
@@ -76,7 +77,7 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path: Path, data: Pat
 
 
 def test_matrices_that_are_named_take_orthogonal_updates_and_resume(tmp_path: Path) -> None:
-    def train(folder: Path, rows: int) -> torch.Tensor:
+    def train(folder: Path, rows: int, beside: str = "a") -> torch.Tensor:
         torch.manual_seed(0)
         attn, head = torch.nn.Linear(6, 4), torch.nn.Linear(4, 1)
         model = torch.nn.ModuleDict({"attn": attn, "head": head})
@@ -87,8 +88,9 @@ def test_matrices_that_are_named_take_orthogonal_updates_and_resume(tmp_path: Pa
 
         before = attn.weight.detach().clone()
         schedule = TrainingSchedule(4, 0.1, warmup=0, weight_decay=0.0, orthogonal=("attn.",))
+        settings = {"encoder": beside, "aligned_with": beside}
         stage = run_stage(
-            folder=folder, module=model, loss=loss, schedule=schedule, settings={}, autocast=False, log_every=1
+            folder=folder, module=model, loss=loss, schedule=schedule, settings=settings, autocast=False, log_every=1
         )
         list(islice(stage, rows))
         stage.close()  # type: ignore[attr-defined]
@@ -105,6 +107,14 @@ def test_matrices_that_are_named_take_orthogonal_updates_and_resume(tmp_path: Pa
     assert {"adam.exp_avg.attn.bias", "adam.exp_avg.head.weight"} <= whole.keys()
     for key, value in whole.items():
         assert torch.equal(value, parts[key]), key
+    train(tmp_path / "short", 2)
+    pack(tmp_path / "short", tmp_path / "packed.safetensors")
+    assert not [key for key in load_file(tmp_path / "packed.safetensors") if key.startswith(("adam.", "muon."))]
+    with raises("toybox-other-settings", "a, now b"):
+        train(tmp_path / "short", 99, beside="b")
+    unpack(tmp_path / "packed.safetensors", tmp_path / "again")
+    train(tmp_path / "again", 99, beside="b")  # whose own packed state was exported again
+    assert json.loads((tmp_path / "again" / "state.json").read_text())["step"] == 4
 
 
 def test_other_sizes_do_not_resume(tmp_path: Path, data: Path) -> None:

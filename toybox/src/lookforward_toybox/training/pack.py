@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
-from lookforward_toybox.training.state import TENSORS, load_state, save_state
+from lookforward_toybox.training.state import MOMENTS, TENSORS, load_state, save_state
 
 KEY = "lookforward"
 SCALE = ".scale"  # after the name of a tensor in 8 bits: what each of its rows is multiplied by
@@ -19,19 +19,20 @@ def pack(folder: Path, target: Path) -> None:
     """Write the state of the stage in `folder` as one file of 8 bits a weight, without the optimizer's moments.
 
     Averaged weights take the place of the plain ones. Local paths are left out, and which pictures it was trained on:
-    it may go on with others, such as more of them.
+    it may go on with others, such as more of them. So are the digests of the autoencoder and DINO that it was trained
+    beside: packed and exported again, they differ by the rounding to 8 bits.
     """
     tensors, summary = load_state(folder)
     averaged = {name.removeprefix("ema.") for name in tensors if name.startswith("ema.")}
     kept: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if name.startswith("adam.") or name.removeprefix("weights.") in averaged:
+        if name.startswith(MOMENTS) or name.removeprefix("weights.") in averaged:
             continue
         if value.is_floating_point() and value.ndim >= 2:
             kept[name], kept[name + SCALE] = _to_8_bits(value)
         else:
             kept[name] = value
-    for key in ("data", "pictures", "vae", "clip"):
+    for key in ("data", "pictures", "vae", "clip", "encoder", "aligned_with"):
         summary["settings"].pop(key, None)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(target, kept, {"format": "pt", KEY: json.dumps(summary)})

@@ -55,6 +55,7 @@ def load_averaged(folder: Path, module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+MOMENTS = ("adam.", "muon.")  # how the names of an optimizer's own tensors begin
 _KEPT = {"AdamW": ("adam", ("step", "exp_avg", "exp_avg_sq")), "Muon": ("muon", ("momentum_buffer",))}
 
 
