@@ -20,7 +20,9 @@ from timing import StepClock
 def main() -> None:
     import diffusers  # noqa: F401  before torchvision seems to be there
     from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel  # noqa: F401
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline  # noqa: F401
     from transformers import AutoTokenizer, CLIPTextModel, PretrainedConfig  # noqa: F401
+    from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5TokenizerFast  # noqa: F401
 
     if find_spec("torchvision") is None:
         torchvision_transforms.install()
