@@ -4,9 +4,9 @@
     python benchmarks/cost.py --recipes dreambooth dino --set critic.every=3 --steps 3
     python benchmarks/cost.py --model FOLDER --recipes dreambooth look-forward
 
-For each recipe, on the bundled model or a pipeline folder, with one photo and one class image: calls of the denoiser, floating point operations
-(PyTorch's counter), reads of tensors by the host, each of which waits for a GPU, and operations that the optimizers
-launch. `train` checks the norm of the weights after each step, which is one read more.
+For each recipe, on the bundled model or a pipeline folder, with one photo and one class image: calls of the denoiser,
+floating point operations (PyTorch's counter), reads of tensors by the host, each of which waits for a GPU, and
+operations that the optimizers launch. `train` checks the norm of the weights after each step, which is one read more.
 """
 
 import argparse

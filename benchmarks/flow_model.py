@@ -2,9 +2,9 @@
 
     python benchmarks/flow_model.py PIPELINE FOLDER
 
-The script loads T5, and pads CLIP's tokens to 77, whatever the folder says. Where there is no T5, a stand-in is written:
-one layer of one head, which encodes each prompt once before the training. Encoders of fewer positions get 77; the new
-ones repeat the last. Both sides train on the folder that is written, so that both transformers see as many tokens.
+The script loads T5, and pads CLIP's tokens to 77, whatever the folder says. Where there is no T5, a stand-in is
+written: one layer of one head, which encodes each prompt once before the training. Encoders of fewer positions get 77;
+the new ones repeat the last. Both sides train on the folder that is written, so both transformers see as many tokens.
 """
 
 import argparse

@@ -63,8 +63,9 @@ def script_arguments(
 
 def as_options(settings: dict[str, Any]) -> list[str]:
     """Settings as options of the command line."""
-    return [_option(*name.replace("_", "-").split("."), value) for name, value in settings.items()]
+    return [_option(name.replace("_", "-"), value) for name, value in settings.items()]
 
 
-def _option(group: str, key: str, value: Any) -> str:
-    return f"--{group}.{'' if value else 'no-'}{key}" if isinstance(value, bool) else f"--{group}.{key}={value}"
+def _option(name: str, value: Any) -> str:
+    group, key = name.split(".")
+    return f"--{group}.{'' if value else 'no-'}{key}" if isinstance(value, bool) else f"--{name}={value}"

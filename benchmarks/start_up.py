@@ -31,9 +31,9 @@ def main() -> None:
             "lookforward train --help": [*own, "train", "--help"],
             "lookforward train --dry-run": [*own, "train", photos, "--class-noun", "teapot", "--dry-run"],
         }
+        place = place_of(asked)
         rounds = {
-            name: [command_time(command, place_of(asked)) for _ in range(asked.rounds)]
-            for name, command in commands.items()
+            name: [command_time(command, place) for _ in range(asked.rounds)] for name, command in commands.items()
         }
     report("start", medians(rounds), "imports of the libraries", asked.output, rounds=asked.rounds)
 
