@@ -26,7 +26,8 @@ from lookforward.runs.folder import Run
 from lookforward.runs.step_choice import Evaluation, write_evaluations
 from lookforward.studio import masks, photos
 from lookforward.studio.drawing import GridRequest, draw_grid, numbers
-from lookforward.studio.runner import Runner, last_words
+from lookforward.studio.processes import last_words
+from lookforward.studio.runner import Runner
 from lookforward.studio.state import Studio, open_studio
 from lookforward.studio.store import Store
 from lookforward.studio.subjects import CONSENT, add, remember, remember_noun, show_photos

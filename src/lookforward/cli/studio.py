@@ -54,4 +54,5 @@ def studio(
         console.print(f"Open {address(host, port, token)}\nStop with Ctrl-C.")
         uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
     finally:
+        opened.servers.close()
         opened.runner.close()

@@ -68,8 +68,12 @@ class StudyFile:
         """A connection; with `write`, a transaction that is kept at its end or undone by an error.
 
         Raises:
-            LookforwardError: the file cannot be read or written.
+            LookforwardError: the file is missing and only to be read, or cannot be read or written.
         """
+        if not write and not self.path.is_file():  # SQLite would make an empty one
+            raise LookforwardError(
+                f"There is no file {self.path}: `lookforward study create` makes one.", code="study-missing"
+            )
         try:
             with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
                 connection.execute("PRAGMA foreign_keys = ON")
@@ -96,6 +100,16 @@ class StudyFile:
         """Whether anything is there. A kill before the first write leaves an empty file, which is nothing."""
         return self.path.exists() and (not self.path.is_file() or self.path.stat().st_size > 0)
 
+    @property
+    def is_other(self) -> bool:
+        """Whether it is a database of another program: SQLite reads it, and it has tables, but not a study's."""
+        try:
+            with self.connect() as connection:
+                names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        except LookforwardError:
+            return False
+        return bool(names) and "study" not in names
+
     def require_same(self, plan: StudyPlan) -> None:
         """Raise LookforwardError if the file is a study of another plan, or none."""
         if self.plan() != plan:
@@ -119,10 +133,6 @@ class StudyFile:
 
     def plan(self) -> StudyPlan:
         """How the study was made. Raises LookforwardError where the file is missing or no study."""
-        if not self.path.is_file():
-            raise LookforwardError(
-                f"There is no file {self.path}: `lookforward study create` makes one.", code="study-missing"
-            )
         with self.connect() as connection:
             (text,) = connection.execute("SELECT plan FROM study").fetchone()
         try:
