@@ -127,6 +127,18 @@ def test_an_interrupted_study_goes_on_and_another_is_refused(tmp_path: Path) -> 
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def test_an_empty_file_is_no_study_yet_and_looking_makes_none(tmp_path: Path) -> None:
+    study = StudyFile(tmp_path / "s.sqlite")
+    for look in (study.plan, study.count_images, Raters(study).progress):
+        with raises("study-missing"):
+            look()
+    assert not study.path.exists()
+    study.path.touch()  # as a kill before the first write leaves it
+    study.create(PLAN)
+    assert study.plan() == PLAN
+    assert study.count_images() == (0, False)
+
+
 def test_kappa_is_that_of_fleiss() -> None:
     """The example of Fleiss (1971) as it is reprinted everywhere: fourteen raters, ten items, κ = 0.210."""
     table = np.array([

@@ -114,7 +114,8 @@ def show_settings(found: PngMetadata) -> str:
     values = {
         "prompt": found.prompt, "seed": found.seed, "sampler steps": found.steps, "guidance": f"{found.guidance:g}",
         "sampler": found.scheduler, "size": found.size, "negative prompt": found.negative, "model": found.model,
-        "model hash": found.model_hash, "watermark": "yes" if found.watermark else "no", "adapters": ", ".join(str(one.get("name", "")) for one in found.adapters),
+        "model hash": found.model_hash, "adapters": ", ".join(str(one.get("name", "")) for one in found.adapters),
+        "watermark": "yes" if found.watermark else "no",
     }  # fmt: skip
     return render("settings", values={name: value for name, value in values.items() if value != ""})
 
