@@ -4,8 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from lookforward import __version__
-from lookforward.benchmark.estimate import SPEEDS
-from lookforward.bundle import TOYBOX
+from lookforward.benchmark.estimate import assumed_speed
 from lookforward.data.prompts import read_prompt_file
 from lookforward.errors import LookforwardError
 from lookforward.files import write_text, writing
@@ -125,7 +124,7 @@ def prepare_study(request: StudyRequest, workspace: Workspace) -> PreparedStudy:
     words += [f"--compare={','.join(chosen)}"] if chosen else []
     words += [f"--{key}={value}" for key, value in numbers.items()]
     images = [plan.candidates * len(plan.prompts[one.subject]) for one in found]
-    seconds = [SPEEDS[one.run.settings.model.name == TOYBOX][1] for one in found]
+    seconds = [assumed_speed(one.run.settings.model.name)[1] for one in found]
     spent = sum(count * each for count, each in zip(images, seconds, strict=True))
     return PreparedStudy(name, plan, [*words, f"--output={path.name}"], spent)
 
