@@ -13,7 +13,7 @@ from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
-from lookforward.bundle import CARD, TOYBOX, find_bundle
+from lookforward.bundle import BUNDLED, CARD, TOYBOX, find_bundle, known_model, present_name
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import LIVE_CLASSES
 from lookforward.errors import LookforwardError
@@ -47,10 +47,10 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     seeds = sorted({seed for _, _, seed in keys})
     stems = {cell.key: stem for stem, cell in found.items() if cell in cells}
     model = str(chosen.shared.get("base model", ""))
-    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model == TOYBOX else ""))
+    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model in BUNDLED else ""))
     listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in described.get("subjects", ())}
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
-    mixed, bundle = chosen.other_settings, find_bundle()
+    mixed, bundled = chosen.other_settings, known_model(present_name(model, _digest(chosen.kept)))
     kept = {cell.key: cell for cell in chosen.kept}
     shown = list(dict.fromkeys(cell.subject for cell in chosen.kept))
     unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, shown)]
@@ -76,9 +76,14 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
             *_lost_photos(listed),
             *disagreements(chosen.kept, model),
         ),
-        ceiling=bundle.CEILING if bundle and kind == model == TOYBOX else {},
+        ceiling=bundled.ceiling if bundled and kind == TOYBOX else {},
         baseline=baseline,
     )
+
+
+def _digest(cells: Sequence[Cell]) -> str:
+    """What the cells record of the weights of their base model; "" if nothing."""
+    return next((str(digest) for cell in cells if (digest := cell.provenance.get("model_hash"))), "")
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
