@@ -121,7 +121,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
-    parser.add_argument("--model", type=Path, help="pipeline folder of SD1's or SD3's kind; the bundled model without")
+    parser.add_argument(
+        "--model", default="toybox-sd", help="a bundled model, or a pipeline folder of SD1's or SD3's kind"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="beside each recipe, as JSON")
     parser.add_argument("--steps", type=int, default=1, help="whose mean is taken")
     parser.add_argument("--output", type=Path, help="JSON file")

@@ -33,16 +33,20 @@ class Side(NamedTuple):
         return self.script.endswith("_sd3.py")
 
 
-def find_side(source: Path | None, folder: Path) -> Side:
-    """source: pipeline folder, None for the bundled model. folder: for what has to be written."""
-    from lookforward_toybox.bundle import PIPELINE
+def find_side(source: str, folder: Path) -> Side:
+    """source: name of a bundled model, or a pipeline folder. folder: for what has to be written.
 
-    source = source or PIPELINE
-    if pipeline_class(source) != "StableDiffusion3Pipeline":
-        size = 64 if source == PIPELINE else 512
-        given = {} if source == PIPELINE else {"model.name": str(source), "data.resolution": size}
-        return Side(source, "train_dreambooth.py", size, given, 50, 7.5)
-    model, size = prepare(source, folder / "model"), native_size(source)
+    Raises:
+        LookforwardError: this version of the bundle has no weights of that model.
+    """
+    from lookforward.bundle import bundled_model
+
+    bundled = bundled_model(source)
+    path = bundled.pipeline if bundled else Path(source)
+    if pipeline_class(path) != "StableDiffusion3Pipeline":
+        size = bundled.size if bundled else 512
+        return Side(path, "train_dreambooth.py", size, {"model.name": source, "data.resolution": size}, 50, 7.5)
+    model, size = prepare(path, folder / "model"), native_size(path)
     given = {"model.name": str(model), "data.resolution": size, "adapter.train_text_encoder": False}
     given |= {"optimizer.learning_rate": RATE}
     return Side(model, "train_dreambooth_sd3.py", size, given, 28, 7.0)

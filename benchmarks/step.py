@@ -53,7 +53,9 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--yardstick", type=Path, help="path of diffusers' script for this kind of model")
-    parser.add_argument("--model", type=Path, help="pipeline folder of SD1's or SD3's kind; the bundled model without")
+    parser.add_argument(
+        "--model", default="toybox-sd", help="a bundled model, or a pipeline folder of SD1's or SD3's kind"
+    )
     parser.add_argument("--recipes", nargs="+", default=["dreambooth", "look-forward", "dino"])
     parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="of lookforward, values as JSON")
     parser.add_argument("--steps", type=int, default=20, help="that are timed in a round")

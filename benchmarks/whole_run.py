@@ -38,7 +38,9 @@ def own(asked: argparse.Namespace, side: Side, recipe: str, photos: Path, folder
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--yardstick", type=Path, required=True, help="path of diffusers' script for this model")
-    parser.add_argument("--model", type=Path, help="pipeline folder of SD1's or SD3's kind; the bundled model without")
+    parser.add_argument(
+        "--model", default="toybox-sd", help="a bundled model, or a pipeline folder of SD1's or SD3's kind"
+    )
     parser.add_argument("--recipes", nargs="+", default=["look-forward"])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--class-images", type=int, default=32)

@@ -35,7 +35,7 @@ def without_t5(tmp_path: Path) -> Path:
 
 @torch.no_grad()
 def test_the_flow_script_gets_t5_and_77_positions(benchmarks: Any, without_t5: Path, tmp_path: Path) -> None:
-    side = benchmarks("sides").find_side(without_t5, tmp_path)
+    side = benchmarks("sides").find_side(str(without_t5), tmp_path)
     assert side.flow
     assert side.size == 32
     made: Any = StableDiffusion3Pipeline.from_pretrained(side.model)
@@ -52,7 +52,7 @@ def test_the_flow_script_gets_t5_and_77_positions(benchmarks: Any, without_t5: P
 
 def test_both_sides_train_the_same_parts(benchmarks: Any, without_t5: Path, tmp_path: Path) -> None:
     sides = benchmarks("sides")
-    flow, sd = sides.find_side(without_t5, tmp_path), sides.find_side(None, tmp_path)
+    flow, sd = sides.find_side(str(without_t5), tmp_path), sides.find_side("toybox-sd", tmp_path)
     given = {side: sides.script_arguments(side_of, *map(Path, "pco"), 5) for side, side_of in (("f", flow), ("s", sd))}
     assert "--train_text_encoder" in given["s"]
     assert "--train_text_encoder" not in given["f"]
