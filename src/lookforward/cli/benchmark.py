@@ -72,6 +72,7 @@ def benchmark(
     from lookforward.benchmark.datasets.find import find_dataset
     from lookforward.benchmark.executors import InProcess, Processes
     from lookforward.benchmark.methods import grid_methods, unread_notes
+    from lookforward.benchmark.photo_notes import photo_notes
     from lookforward.benchmark.plan import Plan, Scoring
     from lookforward.benchmark.ray_cluster import RayCluster, require_ray
 
@@ -95,6 +96,7 @@ def benchmark(
     _require_strips(grid)
     for note in data.notes:
         console.print(f"Note: {note}.")
+    print_notes(photo_notes(grid))
     if plan:
         _print_plan(grid, output, model, workers or 1, "" if ray is None or workers else SHARED)
         return
