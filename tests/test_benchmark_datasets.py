@@ -220,7 +220,7 @@ def test_the_real_data_set() -> None:
 
 
 def test_photos_that_cannot_be_used_are_named_before_anything_runs(tmp_path: Path) -> None:
-    plan = fake_plan(tmp_path, **{"data.resolution": 32})
+    plan = fake_plan(tmp_path)
     assert photo_notes(plan) == []
     (tmp_path / "dog6" / "1.png").write_bytes(b"no picture")
     (tmp_path / "dog6" / "2.png").write_bytes((tmp_path / "dog6" / "0.png").read_bytes()[:90])
