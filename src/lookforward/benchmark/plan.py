@@ -81,6 +81,11 @@ class Plan:
     scoring: Scoring = DEFAULT_SCORING
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def model(self) -> str:
+        """The base model, which all methods share."""
+        return self.settings(next(iter(self.methods))).model.name
+
     def subject(self, name: str) -> BenchmarkSubject:
         """A subject of the data set by its name."""
         return self.dataset.find(name)

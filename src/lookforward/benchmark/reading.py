@@ -46,11 +46,11 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     subjects, methods = _subjects(folder, described, keys), _methods(described, keys, chosen.kept)
     seeds = sorted({seed for _, _, seed in keys})
     stems = {cell.key: stem for stem, cell in found.items() if cell in cells}
-    model = str(chosen.shared.get("base model", ""))
+    model = present_name(str(chosen.shared.get("base model", "")), _digest(chosen.kept))
     kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model in BUNDLED else ""))
     listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in described.get("subjects", ())}
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
-    mixed, bundled = chosen.other_settings, known_model(present_name(model, _digest(chosen.kept)))
+    mixed, bundled = chosen.other_settings, known_model(model)
     kept = {cell.key: cell for cell in chosen.kept}
     shown = list(dict.fromkeys(cell.subject for cell in chosen.kept))
     unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, shown)]

@@ -47,7 +47,8 @@ def benchmark(
 
     Args:
         dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set or CustomConcept101.
-        model: toybox, a pipeline folder, or a hub ID such as CompVis/stable-diffusion-v1-4.
+        model: toybox, another bundled model such as toybox-sd, a pipeline folder, or a hub ID such as
+            CompVis/stable-diffusion-v1-4.
         recipes: Names or TOML files of recipes, separated by spaces or commas. NAME@ADAPTER uses only that adapter. The
             base model is always included.
         adapters: Adapters to combine with every recipe: full, lora, custom-diffusion …
@@ -81,7 +82,7 @@ def benchmark(
     scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
     if ray is not None:
         require_ray(ray)
-    data = find_dataset(dataset)
+    data = find_dataset(dataset, model)
     names = split_words(subjects) or tuple(subject.name for subject in data.subjects)
     for name in names:
         data.find(name)

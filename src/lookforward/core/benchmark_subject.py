@@ -18,7 +18,7 @@ class BenchmarkSubject:
     live: whether it is an animal, so that it wears outfits in the DreamBooth data set's prompts. prompts: templates
     for `fill`. photos: folder of its photos, which need not be usable; None where the world draws them. drawing: gives
     the subject alone, (size, size, 4) in [0, 1]; None where no world knows it. write_photos: draws the photos into a
-    folder, if they are not on disk.
+    folder, if they are not on disk. edition: side of these in pixels, None where they are on disk.
     """
 
     name: str
@@ -28,6 +28,7 @@ class BenchmarkSubject:
     photos: Path | None = None
     drawing: Callable[[], np.ndarray] | None = None
     write_photos: Callable[[Path], object] | None = None
+    edition: int | None = None
 
     @property
     def group(self) -> str:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lookforward.bundle import CARD
+from lookforward.bundle import CARD, FIRST_EDITION
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.folder import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
-from lookforward.files import atomic_folder, digest_folder
+from lookforward.files import atomic_folder, digest_folder, read_json
 
 DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
 
@@ -72,12 +72,18 @@ def photos_hash(folder: Path) -> str:
 
 
 def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
-    """The folder of a subject's photos; those that the world draws are written below `folder` first, once."""
+    """The folder of a subject's photos; those that the world draws are written below `folder` first, once.
+
+    Raises:
+        LookforwardError: they cannot be written, or photos of another edition of the world are there.
+    """
     if subject.photos is not None:
         return subject.photos
     assert subject.write_photos is not None, subject
     photos = folder / subject.name
     if (photos / CARD).is_file():
+        if subject.edition is not None:
+            _require_edition(photos, subject.edition)
         return photos
     try:
         with atomic_folder(photos, shared=True) as unfinished:
@@ -86,3 +92,13 @@ def provide_photos(subject: BenchmarkSubject, folder: Path) -> Path:
         if not (photos / CARD).is_file():  # otherwise another process was first
             raise
     return photos
+
+
+def _require_edition(photos: Path, edition: int) -> None:
+    there = read_json(photos / CARD, dict[str, Any]).get("edition", FIRST_EDITION)
+    if there != edition:
+        raise LookforwardError(
+            f"{photos} holds photos of {there} pixels, drawn for another model; this one needs {edition}. Give another "
+            "--output, or delete the folder.",
+            code="photos-edition",
+        )
