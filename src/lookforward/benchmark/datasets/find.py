@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from lookforward.benchmark.datasets.custom_concept import INDEX, read_custom_concept
+from lookforward.benchmark.datasets.dreambench_plus import PARTS, read_dreambench_plus
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
 from lookforward.benchmark.datasets.values import Dataset
 from lookforward.bundle import TOYBOX, find_bundle, require_bundle
@@ -11,7 +12,7 @@ from lookforward.errors import LookforwardError
 
 
 def find_dataset(given: str) -> Dataset:
-    """`toybox` (its 20 test subjects), `toybox-development`, or a folder in one of two layouts.
+    """`toybox` (its 20 test subjects), `toybox-development`, or a folder in one of three layouts.
 
     Raises:
         LookforwardError: there is no such data set, or its layout is broken.
@@ -30,9 +31,12 @@ def find_dataset(given: str) -> Dataset:
         return read_dreambooth(folder / "dataset")
     if os.path.isfile(folder / INDEX):
         return read_custom_concept(folder)
+    for place in (folder, folder / "data"):  # as the archive of DreamBench++ unpacks
+        if all(os.path.isdir(place / part) for part in PARTS):
+            return read_dreambench_plus(place)
     raise LookforwardError(
         f"{folder} is no data set: it has neither {TABLE}, as the DreamBooth data set, nor {INDEX}, as"
-        " CustomConcept101.",
+        f" CustomConcept101, nor the folders {' and '.join(PARTS)}, as DreamBench++.",
         code="dataset-unknown",
     )
 
