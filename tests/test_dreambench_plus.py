@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from errors import raises
+from fake_cells import FakeRunner, finish
 from lookforward.benchmark.datasets.find import find_dataset
 from lookforward.benchmark.datasets.values import Dataset, photo_files, photos_hash
 from lookforward.benchmark.description import write_description
 from lookforward.benchmark.methods import grid_methods
 from lookforward.benchmark.plan import Plan
 from lookforward.benchmark.reading import read_benchmark
+from lookforward.benchmark.runner import prepare
 from lookforward.config.recipe import load_settings
 from lookforward.data.prompts import fill
 from lookforward.data.subjects import read_subject
@@ -38,7 +40,7 @@ def dreambench(folder: Path, captions: Mapping[str, tuple[str, str]] = CAPTIONS,
         prompts = [first, *(f"{noun} number {n}" for n in range(1, 9))]
         text.write_text("\n".join([noun, *prompts]) + "\n", encoding="utf-8")
         if photos:
-            pixels = np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3), dtype=np.uint8)
+            pixels = np.random.default_rng(i).integers(0, 256, (40, 32 + i, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(photo)
     return folder
 
@@ -94,12 +96,10 @@ def test_one_photo_is_the_whole_folder_of_its_subject(data: Dataset) -> None:
 
 
 def test_a_report_knows_styles_and_the_kinds_of_prompts(data: Dataset, tmp_path: Path) -> None:
-    from fake_cells import FakeRunner, finish
-
     methods = grid_methods(("dreambooth",), ("full",), {**data.settings, "run.steps": 20})
     plan = Plan(("object_00_piggy_bank", "style_00_ukiyo-e"), methods, (0,), None, 1, None, data)
     folder = tmp_path / "out"
-    folder.mkdir()
+    prepare(plan, folder)
     write_description(plan, folder, "toybox")
     assert all(outcome.cell for outcome in finish(plan, folder, FakeRunner(tmp_path / "ledger")))
     shown = read_benchmark(folder)
