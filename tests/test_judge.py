@@ -25,6 +25,8 @@ from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare
 from lookforward.cli.main import main
 from lookforward.errors import LookforwardError
+from lookforward.report.blocks import Table
+from lookforward.report.data import Benchmark
 from lookforward.report.judge import judge_section
 from lookforward.report.overview import overview_section
 from lookforward.report.render import report_sections
@@ -63,6 +65,13 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+def tables(shown: Benchmark) -> list[Table]:
+    """Of the section of the ratings."""
+    section = judge_section(shown)
+    assert section is not None
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
 def rating(number: int, body: dict[str, Any]) -> str:
     return "Fine.\nScore: 3" if is_concept(body) else "**Score: 1**"
 
@@ -93,7 +102,7 @@ def test_every_image_is_rated_once_and_the_report_shows_it(folder: Path, run: Ru
     shown = read_benchmark(folder)
     assert shown.images["concept preservation"].eq(0.75).all()
     assert shown.images["prompt following"].eq(0.25).all()
-    (table,) = [block for block in judge_section(shown).blocks if hasattr(block, "rows")]  # pyright: ignore
+    (table,) = tables(shown)
     assert table.rows[0][1:] == ["16", "0", "0.750 ± 0.000", "0.250 ± 0.000", "0.188"]
     assert "Ratings by a judge" in [section.title for section in report_sections(shown)]
 
@@ -111,7 +120,11 @@ def test_nothing_is_sent_without_a_yes(folder: Path, run: Run, monkeypatch: pyte
         assert judge.bodies == []
         monkeypatch.setattr("builtins.input", lambda _: "yes")
         run(folder, judge.url, "--images", "1", "--methods", "dino")
-    assert len(judge.bodies) == 2 * 2 * 2  # subjects × prompts × questions
+        assert len(judge.bodies) == 2 * 2 * 2  # subjects × prompts × questions
+        run(folder, judge.url, "--images", "1", "--methods", "untouched")
+    assert len(judge.bodies) == 2 * 2 * 2 * 2
+    rated = read_benchmark(folder).images.groupby("method")["prompt following"].count()
+    assert dict(rated) == {"dino": 4, "dreambooth": 0, "untouched": 4}  # what an earlier call asked for is kept
 
 
 def test_answers_without_a_rating_are_asked_again_and_then_missing(folder: Path, run: Run) -> None:
@@ -126,7 +139,7 @@ def test_answers_without_a_rating_are_asked_again_and_then_missing(folder: Path,
         run(folder, judge.url, *words)
         assert len(judge.bodies) == 4 * 3 + 4  # neither are missing ratings paid for twice
         shown = read_benchmark(folder)
-        (ratings, lost) = [block for block in judge_section(shown).blocks if hasattr(block, "rows")]  # pyright: ignore
+        ratings, lost = tables(shown)
         assert [row[:3] for row in ratings.rows if row[2] != "0"] == [[shown.label("dino"), "4", "4"]]
         assert len(lost.rows) == 4
         assert all("Lovely!" in why and "image" in where for where, _, why in lost.rows)
@@ -297,7 +310,8 @@ def test_answers_are_known_by_all_that_decides_them() -> None:
         (*given[:3], {"temperature": 1}, 512),
         (*given[:4], 256),
     ]
-    assert digest_of(*given) == digest_of(*given[:2], (image.copy(), image), *given[3:])
+    same: tuple[Any, ...] = (*given[:2], (image.copy(), image), *given[3:])
+    assert digest_of(*given) == digest_of(*same)
     assert len({digest_of(*one) for one in (given, *others)}) == len(others) + 1
 
 

@@ -30,7 +30,8 @@ ANSWER_TOKENS = 120  # of an answer, about
 
 @dataclass(frozen=True)
 class Item:
-    """One rating to ask for. image: its index in the cell. pictures: (h, w, 3) uint8; the reference comes first."""
+    """One rating. image: its index in the cell. pictures: (h, w, 3) uint8; the reference comes first. digest: of what is
+    asked, "" if its pictures are missing. wanted: whether to ask for it, if it is not known."""
 
     key: CellKey
     image: int
@@ -38,6 +39,7 @@ class Item:
     text: str
     pictures: tuple[np.ndarray, ...]
     digest: str
+    wanted: bool
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Survey:
-    """open: digests to ask for. digests: cell → question → one for each image, "" if it is not asked."""
+    """open: digests to ask for. digests: cell → question → one for each image, "" if none can be asked for."""
 
     cost: Cost = field(default_factory=Cost)
     open: set[str] = field(default_factory=set)
@@ -89,9 +91,8 @@ class Images:
         rows = self._benchmark.images
         keys: Iterator[CellKey] = rows[CELL].drop_duplicates().itertuples(index=False, name=None)
         for key in keys:
-            if key[1] in self.methods:
-                of_cell = (rows.subject == key[0]) & (rows.method == key[1]) & (rows.seed == key[2])
-                yield self._items_of(key, list(rows.prompt[of_cell]))
+            of_cell = (rows.subject == key[0]) & (rows.method == key[1]) & (rows.seed == key[2])
+            yield self._items_of(key, list(rows.prompt[of_cell]))
 
     def survey(self, answers: Answers, image_tokens: int, again: bool = False) -> Survey:
         """What is to be asked, and what that costs. image_tokens: of one image. again: also ask for missing ratings."""
@@ -100,7 +101,7 @@ class Images:
             for item in items:
                 of_cell = found.digests.setdefault(item.key, {})
                 of_cell.setdefault(item.question, []).append(item.digest)
-                if not item.digest:
+                if not item.digest or not item.wanted:
                     continue
                 found.cost.ratings += 1
                 known = answers.get(item.digest)
@@ -138,23 +139,23 @@ class Images:
         return RatingsFile(one.url, one.model, dict(one.parameters), self.size, now(), *tokens, cells)
 
     def _items_of(self, key: CellKey, prompts: Sequence[str]) -> list[Item]:
-        """Two for each image; without a digest where it is not to be rated."""
+        """Two for each image."""
         subject, drawn = self._benchmark.subjects[key[0]], self._benchmark.drawn(key)
         reference, count = self._reference(key[0]), prompts.count(prompts[0])
         items = []
         for i, prompt in enumerate(prompts):
-            asked = len(drawn) == len(prompts) and (self.most is None or i % count < self.most)
-            pair = (reference, drawn[i]) if asked and reference is not None else ()
+            wanted = key[1] in self.methods and (self.most is None or i % count < self.most)
+            own = (drawn[i],) if len(drawn) == len(prompts) else ()
+            pair = (reference, *own) if own and reference is not None else ()
             concept = concept_question(subject.class_noun, subject.style)
             text = prompt_question(fill(prompt, "", subject.class_noun))
-            items.append(self._item(key, i, CONCEPT, concept, pair))
-            items.append(self._item(key, i, PROMPT, text, (drawn[i],) if asked else ()))
+            for question, words, pictures in ((CONCEPT, concept, pair), (PROMPT, text, own)):
+                digest = self._digest(words, pictures) if pictures else ""
+                items.append(Item(key, i, question, words, pictures, digest, wanted))
         return items
 
-    def _item(self, key: CellKey, image: int, question: str, text: str, pictures: tuple[np.ndarray, ...]) -> Item:
-        one = self.endpoint
-        digest = digest_of(one.model, text, pictures, one.parameters, self.size) if pictures else ""
-        return Item(key, image, question, text, pictures, digest)
+    def _digest(self, text: str, pictures: tuple[np.ndarray, ...]) -> str:
+        return digest_of(self.endpoint.model, text, pictures, self.endpoint.parameters, self.size)
 
     def _read_reference(self, name: str) -> np.ndarray | None:
         """The first photo of a subject that can be read, whole and upright."""
