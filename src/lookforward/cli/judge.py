@@ -90,11 +90,16 @@ def judge(
 
 
 def _key(variable: str) -> str:
-    key = os.environ.get(variable, "") if variable else ""
-    if variable and not key:
+    if not variable:
+        return ""
+    if not variable.isidentifier():  # perhaps the key itself, which no message may show
+        raise LookforwardError(
+            "--key-variable takes the name of an environment variable, such as EYE_KEY.", "judge-key"
+        )
+    key = os.environ.get(variable, "")
+    if not key:
         text = f"The environment variable {variable!r} is empty: put the key of the endpoint into it."
-        raise LookforwardError(text if variable.isidentifier() else "--key-variable takes the NAME of a variable, and "
-            "not the key itself.", code="judge-key")  # fmt: skip
+        raise LookforwardError(text, code="judge-key")
     return key
 
 

@@ -30,8 +30,8 @@ ANSWER_TOKENS = 120  # of an answer, about
 
 @dataclass(frozen=True)
 class Item:
-    """One rating. image: its index in the cell. pictures: (h, w, 3) uint8; the reference comes first. digest: of what is
-    asked, "" if its pictures are missing. wanted: whether to ask for it, if it is not known."""
+    """One rating. image: its index in the cell. pictures: (h, w, 3) uint8; the reference comes first. digest: of all
+    that is asked, "" if its pictures are missing. wanted: whether to ask for it, if it is not known."""
 
     key: CellKey
     image: int
