@@ -26,7 +26,8 @@ from lookforward.runs.folder import Run
 from lookforward.runs.step_choice import Evaluation, write_evaluations
 from lookforward.studio import masks, photos
 from lookforward.studio.drawing import GridRequest, draw_grid, numbers
-from lookforward.studio.runner import Runner, last_words
+from lookforward.studio.processes import last_words
+from lookforward.studio.runner import Runner
 from lookforward.studio.state import Studio, open_studio
 from lookforward.studio.store import Store
 from lookforward.studio.subjects import CONSENT, add, remember, remember_noun, show_photos
@@ -39,22 +40,6 @@ from lookforward.studio.watching import runs_table, view_run
 from lookforward.studio.workspace import Workspace
 
 MARKUP = "<img src=x onerror=alert(1)>{{7*7}}${7*7}"
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return open_studio(Workspace(tmp_path))
-
-
-@pytest.fixture
-def with_photos(studio: Studio, photos: Path) -> Studio:
-    """A subject, teapot, with five photos and consent."""
-    folder = studio.workspace.subject("teapot")
-    folder.mkdir()
-    for path in photos.glob("*.png"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    remember(studio, "teapot", "teapot", agreed=True)
-    return studio
 
 
 def make_run(studio: Studio, name: str = "teapot-look-forward", **given: Any) -> Run:
@@ -209,7 +194,7 @@ class TestTraining:
         )  # fmt: skip
         prepared = prepare(request, with_photos.workspace, with_photos.store)
         seen: dict[str, Any] = {}
-        monkeypatch.setattr(module, "find_command", lambda *_: _recording(seen))
+        monkeypatch.setattr(module, "find_command", lambda *_: recording(seen))
         module.main(prepared.words)
         assert str(seen["photos"]) == "photos/teapot"
         assert str(seen["output"]) == "runs/teapot-best-lora"
@@ -536,8 +521,10 @@ def _of(studio: Studio) -> tuple[Workspace, Store]:
     return studio.workspace, studio.store
 
 
-def _recording(seen: dict[str, Any]) -> Any:
-    @functools.wraps(train)
+def recording(seen: dict[str, Any], command: Any = train) -> Any:
+    """A command that only keeps what it is given."""
+
+    @functools.wraps(command)
     def record(*_: Any, **given: Any) -> None:
         seen.update(given)
 

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from lookforward.exports.png import read_metadata
+from lookforward.study.raters import Raters
 from lookforward.study.store import StudyFile
 from test_study import make_study
 
@@ -224,7 +225,7 @@ def test_three_raters_answer_a_study(browser: Any, tmp_path: Path) -> None:
             assert page.elsewhere == []
     finally:
         server.end()
-    rows = study.answers()
+    rows = Raters(study).answers()
     assert len(rows) == 3 * 11
     by_rater = {row["rater"]: {one["subject_choice"] for one in rows if one["rater"] == row["rater"]} for row in rows}
     assert list(by_rater.values()) == [{"first"}, {"first"}, {"first", "second"}]

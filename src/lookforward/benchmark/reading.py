@@ -14,7 +14,7 @@ from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
-from lookforward.bundle import TOYBOX, find_bundle
+from lookforward.bundle import BUNDLED, TOYBOX, find_bundle, known_model, present_name
 from lookforward.errors import LookforwardError
 from lookforward.records import read_json
 from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem
@@ -46,10 +46,10 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
     seeds = sorted({seed for _, _, seed in keys})
     stems = {cell.key: stem for stem, cell in found.items() if cell in cells}
     model = str(chosen.shared.get("base model", ""))
-    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model == TOYBOX else ""))
+    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model in BUNDLED else ""))
     listed, rated = listed_photos(folder, described), with_ratings(folder, chosen.kept)
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
-    mixed, bundle = chosen.other_settings, find_bundle()
+    mixed, bundled = chosen.other_settings, known_model(present_name(model, _digest(chosen.kept)))
     kept = {cell.key: cell for cell in chosen.kept}
     shown = list(dict.fromkeys(cell.subject for cell in chosen.kept))
     unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, shown)]
@@ -76,10 +76,15 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
             *disagreements(chosen.kept, model),
             *rated.warnings,
         ),
-        ceiling=bundle.CEILING if bundle and kind == model == TOYBOX else {},
+        ceiling=bundled.ceiling if bundled and kind == TOYBOX else {},
         baseline=baseline,
         judge=rated.judge,
     )
+
+
+def _digest(cells: Sequence[Cell]) -> str:
+    """What the cells record of the weights of their base model; "" if nothing."""
+    return next((str(digest) for cell in cells if (digest := cell.provenance.get("model_hash"))), "")
 
 
 def read_description(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.photo_specs import ELITE
 from lookforward.adapters.specs import late
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
@@ -43,7 +43,7 @@ def manifest_of(settings: Settings, model_hash: str = "", model_commit: str = ""
     """What `load_export` must know of a run's export. model_hash: of the untouched model; model_commit: of a model on
     the hub; both empty where unknown.
     """
-    is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
+    is_folder = settings.model.name not in BUNDLED and os.path.isdir(settings.model.name)
     later: dict[str, Any] = {"model_is_folder": True} if is_folder else {}
     digest = {"model_hash": model_hash} if model_hash else {}
     digest |= {"model_commit": model_commit} if model_commit else {}

@@ -1,6 +1,6 @@
 """Tables 1 and 2 of the paper (Wei et al., ECCV 2024, arXiv 2407.06642), and ours in their form."""
 
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED, TOYBOX
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.report.aggregate import difference, estimate, percent, plain
@@ -138,7 +138,7 @@ def _comparable(benchmark: Benchmark) -> str:
     model = benchmark.model.replace("\\", "/").rstrip("/").lower()
     differ = [] if model.endswith("stable-diffusion-v1-4") else ["the model"]
     differ += ["the images"] if benchmark.kind == TOYBOX else []
-    differ += ["the encoders"] if benchmark.model == TOYBOX or benchmark.encoders else []
+    differ += ["the encoders"] if benchmark.model in BUNDLED or benchmark.encoders else []
     if differ:
         names = differ[0] if len(differ) == 1 else f"{', '.join(differ[:-1])} and {differ[-1]}"
         verb = "differs" if differ == ["the model"] else "differ"

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from lookforward.adapters import ADAPTERS
-from lookforward.benchmark.estimate import SPEEDS
+from lookforward.benchmark.estimate import assumed_speed
 from lookforward.bundle import TOYBOX
 from lookforward.config.reading import flatten, read_toml
 from lookforward.config.recipe import MEASUREMENTS, RECIPES, load_settings, recipe_names, require_followed, until_best
@@ -171,7 +171,7 @@ def estimate_time(settings: Settings, workspace: Workspace) -> Time:
     """The time of a run: by the steps of earlier runs that are like it, or else by what is assumed of the model."""
     alike = [name for name in workspace.run_names() if _alike(name, settings, workspace)]
     found = [s for name in alike[:3] for s in step_seconds(open_run(workspace.run(name)).read_metrics())]
-    step, image = SPEEDS[settings.model.name == TOYBOX]
+    step, image = assumed_speed(settings.model.name)
     source = f"{step:g} s a step is assumed; after the first run like this one it is measured"
     if found:
         step, source = median(found), f"as the steps of {alike[0]} took"

@@ -1,14 +1,11 @@
 """What lookforward asks of Toybox; lookforward.bundle describes each part."""
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import benchmark_prompts
-from lookforward_toybox import SHIPPED
+from lookforward_toybox.models import MODELS
 from lookforward_toybox.oracle import ORACLE
 from lookforward_toybox.subjects import known_drawing, write_photos
 from lookforward_toybox.world.picture import drawing
@@ -16,37 +13,23 @@ from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import LIVE_CLASSES, held_out, names_of
 
 __all__ = [
-    "CEILING",
     "DATASETS",
-    "ENCODERS",
-    "PIPELINE",
+    "MODELS",
     "SCORES",
     "commands",
     "comparisons",
-    "defaults",
     "describe_subjects",
     "known_drawing",
     "places",
     "subjects",
 ]
 
-PIPELINE = SHIPPED.pipeline
-ENCODERS: Mapping[str, Path] = {"clip": SHIPPED.clip, "dino": SHIPPED.dino, "identity": SHIPPED.identity}
 SCORES = (ORACLE,)
 DATASETS = ("toybox", "toybox-development")
-# Measured by `lookforward toybox check`; docs/toybox.md has the same figures, and a test holds the two together
-CEILING: Mapping[str, Mapping[str, float]] = {
-    "live subjects": {"DINO": 0.805, "CLIP-I": 0.661, "CLIP-T": 0.709, "identity": 0.911, "oracle": 0.912},
-    "objects": {"DINO": 0.834, "CLIP-I": 0.680, "CLIP-T": 0.713, "identity": 0.894, "oracle": 0.912},
-}
 _PARTS = {
     "development": "development subjects (recipes were tuned on them, so that they are no final word)",
     "test": "test subjects (no setting was chosen on them)",
 }
-
-
-def defaults() -> Mapping[str, Mapping[str, Any]]:
-    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text(encoding="utf-8"))
 
 
 def places() -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from lookforward.studio.watching import list_exports
 
 TITLE = "Draw"
 _SAMPLERS = ("ddim", "ddpm", "dpm++", "euler", "unipc")
+_WATERMARK = "Invisible watermark"
+_WHAT_FOR = "From 256 pixels: shows that an image is generated, even without its metadata; it says nothing of you"
 _LARGEST = 100 * 2**20  # bytes of an image that is read back
 
 
@@ -42,13 +44,14 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
             scheduler = gr.Dropdown(list(_SAMPLERS), multiselect=True, label="Sampler", info="Empty: the model's own")
             size = gr.Number(0, label="Size", info="Pixels; 0: the run's own", precision=0, minimum=0, min_width=120)
         negative = gr.Textbox(label="Negative prompt", info="Needs guidance above 1", max_lines=2)
+    watermark = gr.Checkbox(True, label=_WATERMARK, info=_WHAT_FOR)
     with gr.Row():
         draw = gr.Button("Draw", variant="primary", min_width=150)
         stop = gr.Button("Stop", variant="stop", min_width=110, scale=0)
     said, shown = gr.HTML(), gr.HTML()
     dropped = gr.File(label="Drop an image of lookforward here to get its settings back", height=120)
     settings = gr.HTML()
-    form = [source, prompts, seeds, guidance, steps, scheduler, negative, size, rows, columns]
+    form = [source, prompts, seeds, guidance, steps, scheduler, negative, size, rows, columns, watermark]
 
     parts = SimpleNamespace(
         form=form, source=source, draw=draw, stop=stop, said=said, shown=shown, dropped=dropped,
@@ -112,6 +115,7 @@ def show_settings(found: PngMetadata) -> str:
         "prompt": found.prompt, "seed": found.seed, "sampler steps": found.steps, "guidance": f"{found.guidance:g}",
         "sampler": found.scheduler, "size": found.size, "negative prompt": found.negative, "model": found.model,
         "model hash": found.model_hash, "adapters": ", ".join(str(one.get("name", "")) for one in found.adapters),
+        "watermark": "yes" if found.watermark else "no",
     }  # fmt: skip
     return render("settings", values={name: value for name, value in values.items() if value != ""})
 
@@ -131,7 +135,7 @@ def list_sources(studio: Studio) -> dict[str, str]:
 
 def read_form(
     source: list[str] | None, prompts: str, seeds: str, guidance: str, steps: str, scheduler: list[str] | None,
-    negative: str, size: float, rows: str, columns: str,
+    negative: str, size: float, rows: str, columns: str, watermark: bool = True,
 ) -> GridRequest:  # fmt: skip
     """What the form asks for. Raises LookforwardError for a number that is none."""
     return GridRequest(
@@ -145,6 +149,7 @@ def read_form(
         int(size or 0),
         rows,
         columns,
+        bool(watermark),
     )
 
 

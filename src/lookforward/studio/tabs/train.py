@@ -9,6 +9,7 @@ from lookforward.errors import LookforwardError
 from lookforward.runs.folder import open_run
 from lookforward.studio.state import Studio
 from lookforward.studio.store import OPEN
+from lookforward.studio.studies import view_study
 from lookforward.studio.tabs.common import ANY, answered, choose
 from lookforward.studio.text import duration, message, render
 from lookforward.studio.training import (
@@ -164,9 +165,12 @@ def show_queue(studio: Studio) -> str:
     rows = []
     for job in [*ended, *(job for job in jobs if job.state in OPEN)]:
         step = steps = 0
-        if job.state in ("running", "stopping"):
+        if job.state in ("running", "stopping") and not job.study:
             view = view_run(job.run, studio.workspace, studio.store)
             step, steps = view.step, view.steps
+        elif job.state in ("running", "stopping"):
+            study = view_study(job.study, studio)
+            step, steps = study.images, study.plan.images if study.plan else 0
         rows.append((job, step, steps))
     return render("queue", jobs=rows)
 
@@ -191,4 +195,6 @@ def resume_run(studio: Studio, name: str | None) -> str:
 
 def _runs(studio: Studio) -> list[str]:
     """Every run by name, those of the queue first."""
-    return list(dict.fromkeys([*(job.run for job in studio.store.jobs(*OPEN)), *studio.workspace.run_names()]))
+    return list(
+        dict.fromkeys([*(job.run for job in studio.store.jobs(*OPEN) if not job.study), *studio.workspace.run_names()])
+    )
