@@ -46,7 +46,8 @@ def benchmark(
     stop the others: the command lists failed cells at the end, exits with status 3, and retries them next time.
 
     Args:
-        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set or CustomConcept101.
+        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set,
+            CustomConcept101 or DreamBench++.
         model: toybox, another bundled model such as toybox-sd, a pipeline folder, or a hub ID such as
             CompVis/stable-diffusion-v1-4.
         recipes: Names or TOML files of recipes, separated by spaces or commas. NAME@ADAPTER uses only that adapter. The
@@ -90,7 +91,8 @@ def benchmark(
         raise LookforwardError(
             "Nothing to compare: give at least one recipe and one adapter.", code="nothing-to-compare"
         )
-    methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
+    given = {**data.settings, **flatten(settings)}
+    methods = grid_methods(split_words(recipes), split_words(adapters), given, model)
     print_notes(unread_notes(methods, flatten(settings)))
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from lookforward.benchmark.datasets.custom_concept import INDEX, read_custom_concept
+from lookforward.benchmark.datasets.dreambench_plus import PARTS, read_dreambench_plus
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
 from lookforward.benchmark.datasets.values import Dataset
 from lookforward.bundle import FIRST_EDITION, TOYBOX, find_bundle, require_bundle
@@ -11,7 +12,7 @@ from lookforward.errors import LookforwardError
 
 
 def find_dataset(given: str, model: str = TOYBOX) -> Dataset:
-    """`toybox` (its 20 test subjects), `toybox-development`, or a folder in one of two layouts.
+    """`toybox` (its 20 test subjects), `toybox-development`, or a folder in one of three layouts.
 
     model: that the world is drawn for, see `bundled_dataset`.
 
@@ -32,9 +33,12 @@ def find_dataset(given: str, model: str = TOYBOX) -> Dataset:
         return read_dreambooth(folder / "dataset")
     if os.path.isfile(folder / INDEX):
         return read_custom_concept(folder)
+    for place in (folder, folder / "data"):  # as the archive of DreamBench++ unpacks
+        if all(os.path.isdir(place / part) for part in PARTS):
+            return read_dreambench_plus(place)
     raise LookforwardError(
         f"{folder} is no data set: it has neither {TABLE}, as the DreamBooth data set, nor {INDEX}, as"
-        " CustomConcept101.",
+        f" CustomConcept101, nor the folders {' and '.join(PARTS)}, as DreamBench++.",
         code="dataset-unknown",
     )
 

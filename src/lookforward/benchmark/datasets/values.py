@@ -1,7 +1,7 @@
 """Data sets, whatever their source."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +10,25 @@ from lookforward.bundle import CARD, FIRST_EDITION
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.folder import CONVERT_SUFFIXES, PHOTO_SUFFIXES
 from lookforward.errors import LookforwardError
-from lookforward.files import atomic_folder, digest_folder, read_json
+from lookforward.files import atomic_folder, digest_file, digest_folder, read_json
 
-DatasetKind = Literal["toybox", "dreambooth", "custom-concept"]
+DatasetKind = Literal["toybox", "dreambooth", "custom-concept", "dreambench++"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Subjects in order. notes: what the user should know of it, such as subjects that are not there."""
+    """Subjects in order.
+
+    notes: what the user should know of it, such as subjects that are not there. settings: what every method needs on
+    it, where the user does not say otherwise.
+    """
 
     name: str
     kind: DatasetKind
     subjects: tuple[BenchmarkSubject, ...]
     path: str = ""
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, name: str) -> BenchmarkSubject:
         """A subject by name.
@@ -55,7 +60,9 @@ def require_names(names: Sequence[str], where: Path) -> None:
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """The files in a folder that are called as photos are; none where it cannot be read."""
+    """The files in a folder that are called as photos are; none where it cannot be read. A photo is its only one."""
+    if folder.is_file():
+        return [folder]
     try:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES | CONVERT_SUFFIXES)
     except OSError:
@@ -64,9 +71,9 @@ def photo_files(folder: Path) -> list[Path]:
 
 @cache
 def photos_hash(folder: Path) -> str:
-    """A short name of the photos in a folder and of the files beside them, by content; empty if unreadable."""
+    """A short name of the photos in a folder and of the files beside them, or of one photo; empty if unreadable."""
     try:
-        return digest_folder(folder)[:16]
+        return (digest_file(folder) if folder.is_file() else digest_folder(folder))[:16]
     except OSError:
         return ""
 
