@@ -46,8 +46,10 @@ def benchmark(
     stop the others: the command lists failed cells at the end, exits with status 3, and retries them next time.
 
     Args:
-        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set or CustomConcept101.
-        model: toybox, a pipeline folder, or a hub ID such as CompVis/stable-diffusion-v1-4.
+        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set,
+            CustomConcept101 or DreamBench++.
+        model: toybox, another bundled model such as toybox-sd, a pipeline folder, or a hub ID such as
+            CompVis/stable-diffusion-v1-4.
         recipes: Names or TOML files of recipes, separated by spaces or commas. NAME@ADAPTER uses only that adapter. The
             base model is always included.
         adapters: Adapters to combine with every recipe: full, lora, custom-diffusion …
@@ -82,7 +84,7 @@ def benchmark(
     scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
     if ray is not None:
         require_ray(ray)
-    data = find_dataset(dataset)
+    data = find_dataset(dataset, model)
     names = split_words(subjects) or tuple(subject.name for subject in data.subjects)
     for name in names:
         data.find(name)
@@ -90,7 +92,8 @@ def benchmark(
         raise LookforwardError(
             "Nothing to compare: give at least one recipe and one adapter.", code="nothing-to-compare"
         )
-    methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
+    given = {**data.settings, **flatten(settings)}
+    methods = grid_methods(split_words(recipes), split_words(adapters), given, model)
     print_notes(unread_notes(methods, flatten(settings)))
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)

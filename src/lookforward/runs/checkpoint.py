@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
+from lookforward.bundle import TOYBOX, present_name
 from lookforward.core.protocols import Keeping
 from lookforward.core.sharding import gathered, share
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
@@ -148,9 +149,11 @@ def _load(trainer: Trainer, path: Path, model_hash: str) -> None:
     if record.step != _step_of(path):
         raise ValueError(f"it is of step {record.step}")
     if model_hash and record.model_hash not in ("", model_hash):
+        name = present_name(TOYBOX, record.model_hash)
+        remedy = "Restore those weights" if name == TOYBOX else f"Its model is called {name} now: give --model {name}"
         raise LookforwardError(
-            f"{path.parent.parent} began on other weights of its base model than these. Restore those weights, or "
-            "delete the run folder to start again.",
+            f"{path.parent.parent} began on other weights of its base model than these. {remedy}, or delete the run "
+            "folder to start again.",
             "model-changed",
         )
     tensors = load_file(path / "state.safetensors")

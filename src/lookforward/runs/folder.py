@@ -27,6 +27,7 @@ from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, make_folder, write_json, write_text, writing
 from lookforward.records import check_json_lines, read_bytes, read_json, read_json_lines, unreadable
+from lookforward.runs.base_model import named_as_now, other_model
 from lookforward.runs.consent import CONSENT
 from lookforward.runs.lock import LockHeld, locked
 from lookforward.runs.log import DAMAGED, LogRow, log_notes
@@ -152,8 +153,10 @@ class Run:
             else:
                 differing = [f"the {what_differs(photos, digests)} are not the same files"]
         if differing:
+            remedy = other_model(before["model.name"], now["model.name"])
             raise LookforwardError(
-                f"{self.folder} is another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
+                f"{self.folder} is another run: {'; '.join(differing)}. {remedy}Give another --output, or delete the "
+                "folder.",
                 "run-differs",
             )
 
@@ -219,7 +222,7 @@ def prepare(folder: Path, settings: Settings, digests: Sequence[str]) -> Run:
 
 
 def open_run(folder: Path) -> Run:
-    """The run in `folder`.
+    """The run in `folder`. A bundled model has the name in its settings that it goes by now.
 
     Raises:
         LookforwardError: there is none, or its settings cannot be read.
@@ -244,7 +247,7 @@ def open_run(folder: Path) -> Run:
     except LookforwardError as error:
         remedy = "Correct the file, or delete the folder to start again."
         raise LookforwardError(f"{error} {remedy}", "run-damaged") from error
-    return Run(folder, settings)
+    return Run(folder, named_as_now(settings, folder))
 
 
 def default_output(settings: Settings) -> Path:
