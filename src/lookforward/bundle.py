@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOYBOX = "toybox"  # as `--model`: the bundle's default model; as `--dataset`: the test subjects of its world
 BUNDLED = (TOYBOX, "toybox-sd", "toybox-128")  # what `--model` calls the bundle's models
 CARD = "subject.json"  # beside photos that the bundle drew: which of its subjects they show, in which edition
+FIRST_EDITION = 64  # pixels; of its world, where a card names none
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Bundle(Protocol):
         """The places that its models know in words, such as "on the beach"."""
         ...
 
-    def subjects(self, dataset: str = "toybox-all") -> "tuple[BenchmarkSubject, ...]":
-        """The subjects of one of DATASETS, or all."""
+    def subjects(self, dataset: str = "toybox-all", model: str = TOYBOX) -> "tuple[BenchmarkSubject, ...]":
+        """The subjects of one of DATASETS, or all, drawn for a bundled model; for the default one if it is another."""
         ...
 
     def describe_subjects(self, names: Sequence[str]) -> str:
@@ -85,7 +86,8 @@ class Bundle(Protocol):
         ...
 
     def known_drawing(self, folder: Path) -> "np.ndarray | None":
-        """The drawing (size, size, 4) in [0, 1] of the subject in a folder of photos; None for any other subject."""
+        """The drawing (size, size, 4) in [0, 1] of the subject in a folder of photos, in their edition; None for any
+        other subject."""
         ...
 
     def comparisons(self) -> Mapping[str, Callable[..., None]]:

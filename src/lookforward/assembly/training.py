@@ -224,7 +224,10 @@ def _export(
         return
     consent = read_consent(run.folder)
     manifest = manifest_of(run.settings, components.model_hash, components.model_commit)
-    manifest |= {"family": components.policy.family.name, "step": step}
+    family = components.policy.family
+    manifest |= {"family": family.name, "step": step}
+    absent = sorted(name for name in family.optional if getattr(components.pipeline, name) is None)
+    manifest |= {"absent": absent} if absent else {}
     manifest |= {"consent": [asdict(consent)]} if consent else {}
     count = sum(len(one.photos) for one in subject.together)
     card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)

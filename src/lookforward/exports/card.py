@@ -147,8 +147,9 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     model = manifest["model"]
     spec = find_spec(ADAPTERS, manifest["adapter"], "adapter")
     family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
+    absent = "".join(f", {name}=None" for name in manifest.get("absent", ()))  # which diffusers wants to be told
     if spec.is_whole_model:  # which brings its scheduler
-        classes, lines = ["DiffusionPipeline"], ['pipeline = DiffusionPipeline.from_pretrained("FOLDER")']
+        classes, lines = ["DiffusionPipeline"], [f'pipeline = DiffusionPipeline.from_pretrained("FOLDER"{absent})']
     else:
         words = [manifest["identifier"], *(word for word, _ in other_subjects(manifest.get("others", "")))]
         scheduler = next(iter(family.schedulers.values()))
@@ -156,7 +157,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
         base = json.dumps("MODEL" if model in BUNDLED else base_name(model), ensure_ascii=False)
         commit = manifest.get("model_commit")
         base += f', revision="{commit}"' if commit else ""
-        pipeline_options = f", {spec.pipeline_options}" if spec.pipeline_options else ""
+        pipeline_options = (f", {spec.pipeline_options}" if spec.pipeline_options else "") + absent
         classes = [scheduler, "DiffusionPipeline"]
         bundled = known_model(model)
         lines = [f"# MODEL: the folder that {bundled.constant} names"] if bundled else []

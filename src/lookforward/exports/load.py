@@ -10,13 +10,14 @@ from diffusers import DiffusionPipeline
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.photo_specs import ELITE
 from lookforward.adapters.specs import late
-from lookforward.bundle import BUNDLED
+from lookforward.bundle import BUNDLED, present_name
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json, write_json
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
+from lookforward.runs.base_model import MODEL
 from lookforward.runs.folder import MANIFEST
 from lookforward.whole import require_whole
 
@@ -32,7 +33,6 @@ _KEYS = {
     "sample_steps": "evaluation.sampler_steps",
     "guidance": "evaluation.guidance",
 }
-MODEL = "model.json"  # in a run
 PHOTO_PROMPT = "photo_prompt.safetensors"  # in an export
 IP_PHOTOS = "ip_adapter_photos.safetensors"
 MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
@@ -65,7 +65,7 @@ def model_hash(pipeline: DiffusionPipeline) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an export.
+    """The manifest of an export. A bundled model has the name in it that it goes by now.
 
     Raises:
         LookforwardError: the folder is no export, or a file of it is damaged.
@@ -85,7 +85,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
     require_whole(folder, "The export", remedy, expected="digests" in manifest)
-    return manifest
+    return manifest | {"model": present_name(manifest["model"], manifest.get("model_hash", ""))}
 
 
 def check_strength(strength: float, what: str = "") -> None:

@@ -102,7 +102,8 @@ def _number(value: object) -> str:
 def paper_section(benchmark: Benchmark) -> Section:
     """The paper's table for this kind of data set with ours beside it: values, then changes by the rewards."""
     if benchmark.kind not in _TABLES:
-        text = "The data set is not known, so the page shows neither of the paper's tables."
+        unknown = "The data set is not known, so the page shows neither of the paper's tables."
+        text = f"The paper has no table of {benchmark.kind}." if benchmark.kind else unknown
         return Section("The paper's tables", [Text(text)])
     number, where, figures = _TABLES[benchmark.kind]
     columns = ["", *(f"paper {s}" for s in SCORES), *(f"ours {s}" for s in SCORES)]

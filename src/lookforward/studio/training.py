@@ -3,17 +3,19 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lookforward.adapters import ADAPTERS
 from lookforward.benchmark.estimate import assumed_speed
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED, TOYBOX, known_model
 from lookforward.config.reading import flatten, read_toml
 from lookforward.config.recipe import MEASUREMENTS, RECIPES, load_settings, recipe_names, require_followed, until_best
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.data.subjects import read_subject
 from lookforward.errors import LookforwardError
+from lookforward.models.families import family_named
 from lookforward.runs.folder import Run, open_run
 from lookforward.studio.store import Store
 from lookforward.studio.workspace import Workspace, check_name
@@ -74,6 +76,21 @@ def recipe_notes() -> dict[str, str]:
 def adapter_notes() -> dict[str, str]:
     """What each adapter trains, in a few words."""
     return {spec.name: f"trains {spec.help.removeprefix(f'{spec.label}: ')}" for spec in ADAPTERS}
+
+
+def model_notes(models: Sequence[str]) -> dict[str, str]:
+    """What each model is, as far as this machine knows it: the hub is not asked."""
+    notes = {}
+    for name in models:
+        bundled = known_model(name) if name in BUNDLED else None
+        if bundled is None and not Path(name).exists():
+            notes[name] = "from the hub, downloaded when it is first used"
+            continue
+        family = family_named(name)
+        size = bundled.size if bundled else family.defaults.get("data", {}).get("resolution")
+        notes[name] = f"{family.label}{f', {size} pixels' if size else ''}"
+        notes[name] += "; bundled, small enough for a CPU" if bundled else ""
+    return notes
 
 
 def resolve(request: Request, workspace: Workspace) -> tuple[Settings, dict[str, Any]]:

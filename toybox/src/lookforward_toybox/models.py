@@ -3,12 +3,14 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lookforward.bundle import TOYBOX, BundledModel
 from lookforward_toybox import SHIPPED, SHIPPED_128, Weights
 
 DEFAULT = "toybox-sd"  # the model that `toybox` means
+Side = Literal[64, 128]  # of an edition of the world, in pixels
+WEIGHTS: Mapping[int, Weights] = {64: SHIPPED, 128: SHIPPED_128}
 
 
 def _encoders(weights: Weights) -> dict[str, Path]:
@@ -41,3 +43,8 @@ _FLOW = BundledModel(
 )  # fmt: skip
 _OWN = {model.name: model for model in (_SD, _FLOW)}
 MODELS: dict[str, BundledModel] = {TOYBOX: _OWN[DEFAULT], **_OWN}
+
+
+def side_of(edition: Side | None) -> int:
+    """The edition that a command was given; the default model's if it was given none."""
+    return edition or MODELS[TOYBOX].size

@@ -1,6 +1,6 @@
 """The tab Draw: grids of images over two variables, and the settings of an image that is dropped in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ TITLE = "Draw"
 _SAMPLERS = ("ddim", "ddpm", "dpm++", "euler", "unipc")
 _WATERMARK = "Invisible watermark"
 _WHAT_FOR = "From 256 pixels: shows that an image is generated, even without its metadata; it says nothing of you"
+_ELSEWHERE = "Its settings are in the form. What drew it is not in this folder: choose a run or a model."
 _LARGEST = 100 * 2**20  # bytes of an image that is read back
 
 
@@ -55,7 +56,7 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
 
     parts = SimpleNamespace(
         form=form, source=source, draw=draw, stop=stop, said=said, shown=shown, dropped=dropped,
-        filled=[settings, prompts, seeds, guidance, steps, scheduler, negative, size],
+        filled=[settings, source, prompts, seeds, guidance, steps, scheduler, negative, size],
     )  # fmt: skip
     _connect(gr, studio, tab, page, parts)
 
@@ -74,15 +75,18 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
         except LookforwardError as error:
             yield message(studio.workspace.relative(str(error)), "error"), gr.skip()
 
-    @answered(gr, studio, 8)
+    @answered(gr, studio, 9)
     def read(file: str | None) -> tuple[Any, ...]:
         if not file:
-            return (gr.skip(),) * 9
+            return (gr.skip(),) * 10
         found = read_back(Path(file))
+        known = list_sources(studio)
+        drawer = source_of(found, list(known.values()))
         sampler = [found.scheduler] if found.scheduler in _SAMPLERS else []
         return (
-            message("Its settings are in the form.", "good"), show_settings(found), found.prompt, str(found.seed),
-            f"{found.guidance:g}", str(found.steps), sampler, found.negative, found.size,
+            message("Its settings are in the form." if drawer else _ELSEWHERE, "good"), show_settings(found),
+            gr.update(choices=list(known.items()), value=[drawer]) if drawer else gr.skip(), found.prompt,
+            str(found.seed), f"{found.guidance:g}", str(found.steps), sampler, found.negative, found.size,
         )  # fmt: skip
 
     for event in (page.load, tab.select):
@@ -107,6 +111,15 @@ def read_back(path: Path) -> PngMetadata:
         raise LookforwardError(str(error).replace(str(path), path.name), error.code) from error
     finally:
         path.unlink(missing_ok=True)
+
+
+def source_of(found: PngMetadata, sources: Sequence[str]) -> str:
+    """Which of the studio's sources drew an image, by the names that it records; "" if none did."""
+    for one in sources:
+        names = (one.replace("/exports/", "-"),) if found.run else (one, Path(one).name)
+        if (found.run or found.model) in names:
+            return one
+    return ""
 
 
 def show_settings(found: PngMetadata) -> str:

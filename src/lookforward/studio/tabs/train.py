@@ -16,6 +16,7 @@ from lookforward.studio.training import (
     Request,
     adapter_notes,
     estimate_time,
+    model_notes,
     prepare,
     recipe_notes,
     resume_words,
@@ -34,16 +35,17 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
 
 
 def _lay_out(gr: Any, studio: Studio) -> SimpleNamespace:
-    recipes, adapters = recipe_notes(), adapter_notes()
+    recipes, adapters, models = recipe_notes(), adapter_notes(), model_notes(studio.workspace.models)
     with gr.Row():
         subject = gr.Dropdown([], label="Subject", min_width=200)
         model = gr.Dropdown(list(studio.workspace.models), value=studio.workspace.models[0], label="Model")
         recipe = gr.Dropdown(list(recipes), value="look-forward", label="Recipe")
         adapter = gr.Dropdown(list(adapters), value="full", label="Adapter")
     about = gr.HTML(about_choice("look-forward", "full"))
-    with gr.Accordion("What each recipe and adapter is good for", open=False):
-        gr.HTML(f'<div class="lf-wrap">{render("choices", what="recipe", notes=recipes)}'
-                f"{render('choices', what='adapter', notes=adapters)}</div>")  # fmt: skip
+    with gr.Accordion("What each model, recipe and adapter is good for", open=False):
+        tables = {"model": models, "recipe": recipes, "adapter": adapters}
+        shown = "".join(render("choices", what=what, notes=notes) for what, notes in tables.items())
+        gr.HTML(f'<div class="lf-wrap">{shown}</div>')
     with gr.Row():
         steps = gr.Number(0, label="Steps", info="0: the recipe's", precision=0, minimum=0, min_width=120)
         resolution = gr.Number(0, label="Resolution", info="0: the recipe's", precision=0, minimum=0, min_width=120)
