@@ -51,7 +51,10 @@ class Scoring:
 
     def settings(self) -> dict[str, Any]:
         """What a cell records of it: only what differs from the default."""
-        recorded: dict[str, Any] = {"identifier_in_clip_text": self.identifier_in_clip_text, "extra_scores": sorted(self.extra)}
+        recorded: dict[str, Any] = {
+            "identifier_in_clip_text": self.identifier_in_clip_text,
+            "extra_scores": sorted(self.extra),
+        }
         recorded["scored_steps"] = sorted(self.steps)
         return {name: value for name, value in recorded.items() if value} | self.encoders()
 
