@@ -178,7 +178,10 @@ class Training:
 def _train(
     components: RunComponents, run: Run, scored: Collection[int], score: Callable[[], dict[str, list[float]]]
 ) -> Training:
-    """Train to the run's end, which is earlier where more steps no longer gain. scored: steps after which to `score`."""
+    """Train to the run's end, which is earlier where more steps no longer gain. scored: steps after which to `score`.
+
+    Neither scoring nor measuring moves a random stream of the training.
+    """
     trainer, best, done = components.trainer, components.best_step, Training()
 
     def measure() -> bool:

@@ -133,7 +133,7 @@ def _require_reached(grid: "Plan") -> None:
     longest = max(grid.settings(method).run.steps for method in grid.methods if method != UNTOUCHED)
     if beyond := [step for step in grid.scoring.steps if not 1 <= step <= longest]:
         raise LookforwardError(
-            f"--scored-steps {beyond[0]}: trainings have {longest} steps; give 1 to {longest}, or a larger --run.steps.",
+            f"--scored-steps {beyond[0]}: trainings have {longest} steps; give 1 to {longest}, or more --run.steps.",
             code="scored-steps-range",
         )
 
