@@ -136,12 +136,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         photos, class_images = make_photos(Path(name))
         side = find_side(asked.model, Path(name))
-        model, found = side.settings, {}
+        model, found = side.settings, dict[str, dict[str, float]]()
         if asked.yardstick:
             given = script_arguments(side, photos, class_images, Path(name) / "output", 6)
             noted = python("yardstick.py", "--flops", asked.yardstick, *given, place=Place())
             found[side.script] = {"flops": statistics.median(noted["flops"])}
-        found |= {recipe: recipe_cost(recipe, photos, **model) for recipe in asked.recipes}
+        rows = side.own(asked.recipes)
+        found |= {name: recipe_cost(recipe, photos, **given) for name, (recipe, given) in rows.items()}
         if changes:
             more = " ".join(asked.set)
             mine = {one: recipe_cost(one, photos, asked.steps, **model | changes) for one in asked.recipes}

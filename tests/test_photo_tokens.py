@@ -108,7 +108,8 @@ def test_a_run_starts_from_exactly_what_the_encoder_draws(
     show_photos(shown, encoder, seen, "<sks>", "dog")
     expected = drawn(shown)
     assert (expected != plain).any()
-    assert (drawn(shown, PLAIN) == plain).all()
+    # But for rounding: the plain pipeline computes the equal tokens in T5's place as one
+    assert np.abs(drawn(shown, PLAIN).astype(int) - plain).max() <= 1
     chosen = {"adapter.name": adapter, "adapter.encoder": str(encoder), "subject.class_noun": "dog"}
     chosen |= {"adapter.train_text_encoder": False, "model.name": model}
     settings = load_settings("dreambooth", chosen)

@@ -184,7 +184,10 @@ class Family(Protocol):
         ...
 
     def set_sampler(self, pipeline: Any) -> None:
-        """Let the pipeline draw with the deterministic sampler that is the policy of the paper."""
+        """Let the pipeline draw with the deterministic sampler that is the policy of the paper.
+
+        A family may also make the pipeline compute the same for less.
+        """
         ...
 
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:

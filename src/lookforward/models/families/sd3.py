@@ -136,9 +136,11 @@ class StableDiffusion3:
         return int(pipeline.transformer.config["sample_size"] * pipeline.vae_scale_factor)
 
     def set_sampler(self, pipeline: Any) -> None:
+        from lookforward.models.families.absent_t5 import fold_absent_t5
         from lookforward.models.families.flow import set_euler
 
         set_euler(pipeline)
+        fold_absent_t5(pipeline)
 
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:
         return {"guidance_scale": guidance} | ({"negative_prompt": list(negative)} if negative else {})
