@@ -178,8 +178,7 @@ def start_second_run(page: Any) -> None:
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("teapot-dreambooth is in the queue").wait_for()
     tab(page, "Watch")
-    page.get_by_label("Run", exact=True).first.click()
-    page.get_by_role("option", name="teapot-dreambooth").click()
+    choose_run(page, "teapot-dreambooth")
     page.get_by_role("region", name="Run teapot-dreambooth").get_by_text("finished").wait_for(timeout=900_000)
 
 
@@ -261,8 +260,14 @@ def draw_grid(page: Any, folder: Path) -> None:
     assert panel.get_by_label("Seeds").input_value() == "1"
 
 
+def choose_run(page: Any, name: str) -> None:
+    page.get_by_role("tabpanel").get_by_label("Run").first.click()
+    page.get_by_role("option", name=name).click()
+
+
 def delete_run(page: Any, folder: Path) -> None:
     tab(page, "Runs")
+    choose_run(page, "teapot-look-forward")
     page.get_by_role("button", name="Delete …").click()
     page.get_by_role("button", name="Keep it").click()
     page.get_by_role("button", name="Delete it for good").wait_for(state="hidden")
