@@ -68,6 +68,35 @@ def test_the_loss_is_that_of_diffusers_training_script() -> None:
     assert policy.path.density == "logit-normal"
 
 
+@torch.no_grad()
+def test_a_scheduler_that_shifts_by_size_is_followed() -> None:
+    """Training passes through the levels that the pipeline draws with, at each size."""
+    pipeline = make_sd3()
+    dynamic = {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 64, "max_shift": 2.0}
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**dynamic)
+    paths = {}
+    for side in (32, 64):
+        paths[side] = path = DiffusionPolicy(pipeline, resolution=side).path
+
+        def stop(drawing: Any, *_: Any) -> dict[str, Any]:
+            drawing._interrupt = True  # the levels are there after the first step
+            return {}
+
+        pipeline(
+            PROMPT, height=side, width=side, num_inference_steps=5, guidance_scale=1.0, output_type="latent",
+            sigmas=[1.0, 0.8, 0.6, 0.4, 0.2], callback_on_step_end=stop,
+        )  # fmt: skip
+        torch.testing.assert_close(path.noise[[999, 799, 599, 399, 199]], pipeline.scheduler.sigmas[:-1])
+        assert path.density == "logit-normal"
+    assert paths[64].noise.mean() > paths[32].noise.mean() + 0.1
+    assert paths[32].by_size is not None
+    torch.testing.assert_close(paths[32].by_size(16, 16).noise, paths[64].noise)
+    other = make_sd3()
+    other.scheduler = FlowMatchEulerDiscreteScheduler(**{**dynamic, "base_shift": 0.4})
+    assert len({fingerprint(one) for one in (pipeline, other, make_sd3())}) == 3
+    assert DiffusionPolicy(make_sd3(), resolution=64).path.by_size is None
+
+
 @pytest.mark.parametrize("t5", [True, False], ids=["three encoders", "without T5"])
 @torch.no_grad()
 def test_the_output_is_what_the_pipeline_sees_when_it_draws(t5: bool) -> None:

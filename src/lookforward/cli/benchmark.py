@@ -76,7 +76,8 @@ def benchmark(
     from lookforward.benchmark.methods import grid_methods, unread_notes
     from lookforward.benchmark.photo_notes import photo_notes
     from lookforward.benchmark.plan import Plan, Scoring
-    from lookforward.benchmark.ray_cluster import RayCluster, require_ray
+    from lookforward.benchmark.ray_cluster import RayCluster
+    from lookforward.benchmark.ray_join import require_ray
 
     for name, number in {"seeds": seeds, "images": images, "prompts": prompts, "workers": workers}.items():
         if number is not None and number < 1:

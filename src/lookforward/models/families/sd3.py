@@ -66,13 +66,31 @@ class StableDiffusion3:
         return ""
 
     def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
-        """The scheduler's own shifted levels, drawn for training as Esser et al. (2024) do."""
+        """The scheduler's own shifted levels, drawn for training as Esser et al. (2024) do.
+
+        A scheduler that shifts by the size of the image is followed, as the pipeline does when it draws.
+        """
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         from lookforward.core.path import rectified_flow
 
+        if pipeline.scheduler.config.get("use_dynamic_shifting"):
+            return self._path_by_size(pipeline, resolution or self.native_size(pipeline))
         fresh: Any = FlowMatchEulerDiscreteScheduler.from_config(pipeline.scheduler.config)  # drawing changes its table
         return rectified_flow(fresh.sigmas.flip(0), density="logit-normal")
+
+    def _path_by_size(self, pipeline: Any, resolution: int) -> NoisePath:
+        from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
+
+        from lookforward.models.families.flow import path_by_size
+
+        config, patch = pipeline.scheduler.config, pipeline.transformer.config["patch_size"]
+        names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.16}
+        shifts = [config.get(name, default) for name, default in names.items()]
+        tokens = (resolution // self.size_unit(pipeline)) ** 2
+        return path_by_size(
+            pipeline.scheduler, tokens, lambda count: calculate_shift(count, *shifts), patch, density="logit-normal"
+        )
 
     def prediction(self, pipeline: Any) -> Prediction:
         from lookforward.core.prediction import Prediction
@@ -131,8 +149,12 @@ class StableDiffusion3:
         return without + guidance * (prompted - without)
 
     def signature(self, pipeline: Any) -> list[Any]:
+        from lookforward.models.families.flow import levels_of
+
         vocabularies = [getattr(pipeline, name) for name in self.tokenizers]
+        by_size = pipeline.scheduler.config.get("use_dynamic_shifting")
         return [
+            *([levels_of(pipeline.scheduler)] if by_size else []),  # other sizes have other levels
             self.path(pipeline).noise.tolist(),
             [pipeline.vae.config[name] for name in ("scaling_factor", "shift_factor")],
             [tokenizer.get_vocab() if tokenizer is not None else {} for tokenizer in vocabularies],
