@@ -100,7 +100,7 @@ class Validation:
     def measure(self, trainer: Trainer) -> Evaluation:
         """The policy as it is now, after `trainer.step` steps."""
         started = time.perf_counter()
-        with _undisturbed(trainer), self.policy.placement.awake():
+        with undisturbed(trainer), self.policy.placement.awake():
             identity, prompt = zip(*(self._measure(i) for i in range(len(self.drawn))), strict=True)
             loss = self._loss(trainer)
         seconds = round(time.perf_counter() - started, 3)
@@ -132,7 +132,7 @@ class Validation:
 
 
 @contextmanager
-def _undisturbed(trainer: Trainer) -> Iterator[None]:
+def undisturbed(trainer: Trainer) -> Iterator[None]:
     """Put the random streams back afterwards: an adapter may draw from its own in a forward pass."""
     streams = (trainer.generator, trainer.critic_generator, trainer.adapter_generator)
     before = [stream.get_state() for stream in streams]

@@ -25,6 +25,7 @@ _SHARED = {
     "identifier_in_clip_text": "text of CLIP-T",
     "extra_scores": "extra scores",
     "encoders": "encoders of the scores",
+    "scored_steps": "scored steps",
 }
 
 
@@ -114,6 +115,7 @@ def _describe(plan: Plan, folder: Path, model: str) -> dict[str, Any]:
         "identifier_in_clip_text": plan.scoring.identifier_in_clip_text,
         "extra_scores": sorted(plan.scoring.extra),
         "encoders": plan.scoring.encoders(),
+        "scored_steps": sorted(plan.scoring.steps),
         "versions": versions(),
         "date": now(),
     }

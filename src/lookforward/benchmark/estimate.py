@@ -89,8 +89,11 @@ def _seconds(plan: Plan, key: CellKey, timed: Sequence[Cell], model: str) -> flo
     if alike:
         return float(median(alike))
     step, image = assumed_speed(model)
-    steps = 0 if key[1] == UNTOUCHED else plan.settings(key[1], key[2]).run.steps
-    return steps * step + _images(plan, key) * image
+    if key[1] == UNTOUCHED:
+        return _images(plan, key) * image
+    steps = plan.settings(key[1], key[2]).run.steps
+    times = 1 + sum(one <= steps for one in plan.scoring.steps)
+    return steps * step + times * _images(plan, key) * image
 
 
 def _images(plan: Plan, key: CellKey) -> int:

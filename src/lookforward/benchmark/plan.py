@@ -38,7 +38,8 @@ class Scoring:
 
     identifier_in_clip_text: CLIP-T reads the identifier before the class noun; with every method, the untouched model
     too, so that all answer the same text. extra: further scores, see `check_extra_scores`. dino, clip, dinov2: folders
-    or hub ids of other encoders than the model's own.
+    or hub ids of other encoders than the model's own. steps: of the training, after which all images are drawn and
+    scored too, beside those of its result.
     """
 
     identifier_in_clip_text: bool = False
@@ -46,10 +47,15 @@ class Scoring:
     dinov2: str | None = None
     dino: str | None = None
     clip: str | None = None
+    steps: tuple[int, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What a cell records of it: only what differs from the default."""
-        recorded = {"identifier_in_clip_text": self.identifier_in_clip_text, "extra_scores": sorted(self.extra)}
+        recorded: dict[str, Any] = {
+            "identifier_in_clip_text": self.identifier_in_clip_text,
+            "extra_scores": sorted(self.extra),
+        }
+        recorded["scored_steps"] = sorted(self.steps)
         return {name: value for name, value in recorded.items() if value} | self.encoders()
 
     def encoders(self) -> dict[str, str]:
