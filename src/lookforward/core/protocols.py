@@ -184,10 +184,7 @@ class Family(Protocol):
         ...
 
     def set_sampler(self, pipeline: Any) -> None:
-        """Let the pipeline draw with the deterministic sampler that is the policy of the paper.
-
-        A family may also make the pipeline compute the same for less.
-        """
+        """Let the pipeline draw with the deterministic sampler that is the policy of the paper."""
         ...
 
     def drawing(self, guidance: float, negative: Sequence[str] | None) -> dict[str, Any]:

@@ -36,8 +36,8 @@ _SD = BundledModel(
 _DEFAULTS_128 = _defaults("defaults_128.toml")
 _FLOW = BundledModel(
     "toybox-128", "sd3", 128, SHIPPED_128.pipeline, _encoders(SHIPPED_128), "lookforward_toybox.MODEL_128",
-    speed=(0.5, 2.0),
-    memory=2000,
+    speed=(0.25, 1.5),  # an estimate, from an unfinished state on a busy core; so is the memory
+    memory=1000,
     defaults=_DEFAULTS_128,
     plain=_DEFAULTS_128["evaluation"],
 )  # fmt: skip
