@@ -33,7 +33,8 @@ def test_nothing_is_lost_and_nothing_goes_unnoticed(tmp_path: Path) -> None:
     count = sum(FEW.values()) - FEW["calls"] + calls
     assert f"| **all** | {count} | {count} | {count} | 0 | 0 |" in done.stdout
     assert {"kill while saving", "NaN while training", "hostile image", "two users in one folder"} <= faults.keys()
-    assert page.read_text().startswith("before\n") and faults["**all**"] in page.read_text()
+    assert page.read_text().startswith("before\n")
+    assert faults["**all**"] in page.read_text()
 
 
 @pytest.mark.slow

@@ -41,12 +41,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def put_between(page: Path, text: str) -> None:
     """Replace what stands between the MARKS of a page. Raises ValueError where it has none."""
     before, after = (re.escape(mark) for mark in MARKS)
-    changed, count = re.subn(
-        f"({before}).*?({after})", lambda found: found[1] + text + found[2], page.read_text(), 1, re.S
-    )
-    if not count:
+    between, whole = re.compile(f"(?<={before}).*?(?={after})", re.DOTALL), page.read_text(encoding="utf-8")
+    if not between.search(whole):
         raise ValueError(f"{page} has no lines {MARKS[0].strip()} and {MARKS[1].strip()}")
-    page.write_text(changed)
+    page.write_text(between.sub(lambda _: text, whole, count=1), encoding="utf-8")
 
 
 def problems(outcomes: Iterable[Outcome]) -> list[str]:
