@@ -6,8 +6,9 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from fuzz.common import CORPUS, attempt, corpus
+from fuzz.common import CORPUS, Contacted, attempt, corpus
 from fuzz.mutate import mutate
 
 _OURS = f"{Path('src', 'lookforward')}"
@@ -20,7 +21,7 @@ class Findings:
         self.folder, self.group = folder, group
         self.shortest: dict[str, int] = {}
 
-    def add(self, error: Exception, data: bytes) -> None:
+    def add(self, error: BaseException, data: bytes) -> None:
         """Keep the input beside the traceback, unless a shorter one had the same outcome."""
         frames = traceback.extract_tb(error.__traceback__)
         ours = [one for one in frames if _OURS in one.filename] or frames
@@ -58,11 +59,12 @@ def words_of(group: str) -> list[str]:
 
 
 def main() -> None:
-    import atheris
+    import atheris  # pyright: ignore[reportMissingImports]
 
     group, findings, *options = sys.argv[1:]
     kept = Findings(Path(findings), group)
-    with atheris.instrument_imports(include=["lookforward", "tomllib"], enable_loader_override=False):
+    fuzzer: Any = atheris
+    with fuzzer.instrument_imports(include=["lookforward", "tomllib"], enable_loader_override=False):
         module = warmed(group)
     words = Path(findings).with_name(f"{group}.dict")
     words.parent.mkdir(parents=True, exist_ok=True)
@@ -71,15 +73,15 @@ def main() -> None:
     def one(data: bytes) -> None:
         try:
             module.TestOneInput(data)
-        except Exception as error:
+        except (Exception, Contacted) as error:
             kept.add(error, data)
 
     def change(data: bytes, most: int, seed: int) -> bytes:
-        return mutate(data, most, seed, atheris.Mutate)
+        return mutate(data, most, seed, fuzzer.Mutate)
 
     # "x" stands for the program's name
-    atheris.Setup(["x", f"-dict={words}", *options, str(CORPUS / group)], one, custom_mutator=change)
-    atheris.Fuzz()
+    fuzzer.Setup(["x", f"-dict={words}", *options, str(CORPUS / group)], one, custom_mutator=change)
+    fuzzer.Fuzz()
 
 
 if __name__ == "__main__":

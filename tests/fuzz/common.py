@@ -3,6 +3,7 @@
 import atexit
 import json
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,27 +16,47 @@ from lookforward.errors import LookforwardError
 CORPUS = Path(__file__).parent / "corpus"
 GROUPS = ("settings", "manifests", "logs", "cells", "texts", "images", "databases", "weights", "adapters", "models")
 Reader = Callable[[bytes], object]
+_reading: list[Reader] = []
+
+
+class Contacted(BaseException):
+    """A reader looked up a host, which no file may make it do. No handler for ordinary errors takes it."""
 
 
 class NoInput(Exception):
     """The input makes no file: it says nothing of the reader."""
 
 
+@cache
+def watch_network() -> None:
+    """Stop whatever looks up a host, for as long as `attempt` reads."""
+
+    def watch(event: str, details: tuple[Any, ...]) -> None:
+        if event == "socket.getaddrinfo" and _reading:
+            raise Contacted(f"{details[0]!r} was looked up")
+
+    sys.addaudithook(watch)
+
+
 def attempt(readers: Sequence[Reader], data: bytes) -> bool:
     """Give an input to the reader that its first byte names; returns whether it was read, and not refused.
 
     Raises:
-        Exception: a finding, whatever it is.
+        Exception, Contacted: a finding, whatever it is.
     """
     if not data:
         return False
+    watch_network()
     reader = readers[(data[0] - ord("a")) % len(readers)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        _reading.append(reader)
         try:
             reader(data[1:])
         except (LookforwardError, NoInput):
             return False
+        finally:
+            _reading.clear()
     return True
 
 

@@ -86,5 +86,5 @@ def studio_file(data: bytes) -> None:
 READERS = (study, study_file, studio, studio_file)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

@@ -73,5 +73,5 @@ def looked_at(data: bytes) -> None:
 READERS = (photo, mask, strip, class_image, image, metadata, looked_at)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

@@ -52,7 +52,7 @@ def evaluations(data: bytes) -> None:
         (run.candidates / f"step-{step:06d}.safetensors").write_bytes(b"")
     settings = structure({"evaluation": {"every": 1}, "run": {"steps": _LAST}}, "settings")
     scale = Scale((0.1, 0.9), (0.3, 0.1))
-    validation: Any = SimpleNamespace(scale=lambda rows: scale if rows and rows[0].step == 0 else None)
+    validation: Any = SimpleNamespace(scale=lambda untouched: scale if untouched.step == 0 else None)
     BestStep(settings, validation).choice(run, _LAST)
     no_longer_gains(scale, read_evaluations(run.evaluations), 2)
 
@@ -64,5 +64,5 @@ def sealed_evaluations(data: bytes) -> None:
 READERS = (metrics, sealed_metrics, evaluations, sealed_evaluations)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

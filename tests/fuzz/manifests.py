@@ -120,5 +120,5 @@ READERS = (
 )  # fmt: skip
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

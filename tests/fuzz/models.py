@@ -12,7 +12,7 @@ from lookforward.models.meta import meta_pipeline
 
 FILES = (
     "model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json",
-    "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json", "text_encoder/adapter_config.json",
 )  # fmt: skip
 
 
@@ -31,8 +31,11 @@ def _changed(data: bytes) -> Path:
     if not folder.exists():
         shutil.copytree(model(), folder)
     for name in FILES:
-        shutil.copy(model() / name, folder / name)
-    if given["file"] not in range(len(FILES)):
+        if (model() / name).is_file():
+            shutil.copy(model() / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    if type(given["file"]) is not int or given["file"] not in range(len(FILES)):
         raise NoInput
     (folder / FILES[given["file"]]).write_text(json.dumps(given["content"]))
     return folder
@@ -50,5 +53,5 @@ def plan(data: bytes) -> None:
 READERS = (load, plan)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

@@ -10,9 +10,9 @@ _DEEP: Any = []
 for _ in range(60):
     _DEEP = [_DEEP]
 HOSTILE = (
-    None, True, False, 0, -1, 1, 2, 7, 0.5, 1e308, -1e308, 10**12, 2**63 - 1, 2**64, -(2**63), "", " ", "x", "x" * 400, "\0",
-    "\n", "\ud800", "../..", "/etc/passwd", "a/b", "{}", "{0}", "{", "}", "nan", "inf", "0", "-1", "1e999", "None",
-    "<b>", "\x1b[2J", [], {}, [[]], [{}], [1], ["a"], {"a": 1}, {"": ""}, {"a": {"b": []}}, _DEEP,
+    None, True, False, 0, -1, 1, 2, 7, 0.5, 1e308, -1e308, 10**12, 2**63 - 1, 2**64, -(2**63), "", " ", "x", "x" * 400,
+    "\0", "\n", "\ud800", "../..", "/etc/passwd", "a/b", "{}", "{0}", "{", "}", "nan", "inf", "0", "-1", "1e999",
+    "None", "<b>", "\x1b[2J", [], {}, [[]], [{}], [1], ["a"], {"a": 1}, {"": ""}, {"a": {"b": []}}, _DEEP,
 )  # fmt: skip
 Change = Callable[[bytes, int], bytes]  # an input and its largest size, to another: the fuzzer's own
 
@@ -53,7 +53,7 @@ def _changed(rng: random.Random, value: Any) -> Any:
     if not inner or rng.random() < 0.08:
         return _other(rng, value)
     key, one = rng.choice(inner)
-    made = dict(inner)
+    made: dict[Any, Any] = dict(inner)
     how = rng.random()
     if how < 0.08:
         del made[key]

@@ -38,5 +38,5 @@ def form(data: bytes) -> None:
 READERS = (run, recipe, subjects, form)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

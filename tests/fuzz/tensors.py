@@ -44,5 +44,7 @@ def write(path: Path, given: Any) -> None:
 def _values(name: str, kind: torch.dtype, shape: list[int]) -> Tensor:
     generator = torch.Generator().manual_seed(len(name))
     if kind.is_floating_point:
-        return torch.randn(shape, generator=generator).to(kind)
+        return torch.randn(shape, generator=generator).abs().to(kind)
+    if kind == torch.uint8 and shape == list(generator.get_state().shape):
+        return generator.get_state()
     return torch.zeros(shape, dtype=kind)

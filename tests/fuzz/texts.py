@@ -95,5 +95,5 @@ def name(data: bytes) -> None:
 READERS = (caption, metadata_lines, metadata_table, prompts, classes, xmp, name)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

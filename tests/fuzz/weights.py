@@ -94,5 +94,5 @@ def photo_encoder(data: bytes) -> None:
 READERS = (checkpoint, candidate, cache, cache_file, file, photo_encoder)
 
 
-def TestOneInput(data: bytes) -> None:  # noqa: N802
+def TestOneInput(data: bytes) -> None:
     attempt(READERS, data)

@@ -17,7 +17,7 @@ import torch
 
 from lookforward.benchmark.plan import CellKey, Plan
 from lookforward.benchmark.runner import CellRunner, Outcome, StartWorker, WorkerEvent, run_one
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 from lookforward.files import write_error
 
 ANSWER_SECONDS = 5.0  # for an address to answer
@@ -235,7 +235,7 @@ def _join(address: str, workers: int) -> list[Mapping[str, float]]:
     try:
         ray.init(**options)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise LookforwardError(
             f"The Ray cluster at --ray {address} cannot be joined: {reason} Give the command on one of its machines; "
             "`ray start --address HOST:PORT` makes this one of them.",

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,6 +54,27 @@ class StudyPlan:
     version: str
     format: int = _FORMAT
 
+    def __post_init__(self) -> None:
+        if len(self.methods) < 2 or min(self.candidates - 1, self.seed, self.shown, self.repeats) < 0:
+            raise ValueError("it has fewer than two methods, or a number below what it may be")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, as the file has it; the choices are sides."""
+
+    rater: int
+    pair: int
+    subject: str
+    prompt: str
+    first: str
+    second: str
+    swapped: int
+    repeated: int
+    subject_choice: Literal["left", "right", "similar"]
+    prompt_choice: Literal["left", "right", "similar"]
+    answered: str
+
 
 @dataclass(frozen=True)
 class Question:
@@ -84,6 +105,7 @@ class StudyFile:
             with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from someone else
                 if not write:
                     yield connection
                     return
@@ -125,18 +147,21 @@ class StudyFile:
                 f"There is no file {self.path}: `lookforward study create` makes one.", code="study-missing"
             )
         with self.connect() as connection:
-            (text,) = connection.execute("SELECT plan FROM study").fetchone()
+            row = connection.execute("SELECT plan FROM study").fetchone()
         try:
-            return structure(parse_json(text), StudyPlan, self.path)
+            return structure(parse_json(str(row[0]) if row else ""), StudyPlan, self.path)
         except ValueError as error:
-            raise LookforwardError(f"{self.path} is damaged: its plan is no JSON ({error}).", "file-damaged") from error
+            raise self._damaged(f"its plan is no JSON ({error})") from error
+
+    def _damaged(self, what: str) -> LookforwardError:
+        return LookforwardError(f"{self.path} is damaged: {what}. Restore it, or make the study again.", "file-damaged")
 
     def require_ready(self) -> StudyPlan:
         """The plan of a study with all its images. Raises LookforwardError where creating it was interrupted."""
         plan = self.plan()
         with self.connect() as connection:
-            (ready,) = connection.execute("SELECT ready FROM study").fetchone()
-        if not ready:
+            row = connection.execute("SELECT ready FROM study").fetchone()
+        if not (row and row[0]):
             raise LookforwardError(
                 f"{self.path} does not have all its images yet: run the same `lookforward study create` again.",
                 code="study-unfinished",
@@ -169,7 +194,8 @@ class StudyFile:
     def finish(self, pairs: Sequence[tuple[str, str, str, str, str]]) -> None:
         """Store the pairs and open the study. Of each: subject, prompt, the prompt as raters see it, both methods."""
         with self.connect(write=True) as connection:
-            if connection.execute("SELECT ready FROM study").fetchone()[0]:
+            row = connection.execute("SELECT ready FROM study").fetchone()
+            if row and row[0]:
                 return
             connection.executemany(
                 "INSERT INTO pair (subject, prompt, shown, first, second) VALUES (?, ?, ?, ?, ?)", pairs
@@ -187,7 +213,9 @@ class StudyFile:
                 "SELECT pair.id, COUNT(place.pair) AS n FROM pair LEFT JOIN place ON place.pair = pair.id "
                 "GROUP BY pair.id"
             ).fetchall()
-            rng = np.random.default_rng([plan.seed, int(rater or 0)])
+            if not counts:
+                raise self._damaged("it has no pairs")
+            rng = np.random.default_rng([plan.seed, abs(int(rater or 0))])
             order = [counts[i] for i in rng.permutation(len(counts))]
             pairs = [pair for pair, _ in sorted(order, key=lambda one: one[1])]
             shown = min(plan.shown, len(pairs)) or len(pairs)
@@ -220,13 +248,16 @@ class StudyFile:
                 connection.execute(
                     "SELECT picture FROM image WHERE subject = ? AND prompt = ? AND method = ?",
                     (subject, prompt, method),
-                ).fetchone()[0]
+                ).fetchone()
                 for method in methods
             )
             references = connection.execute(
                 "SELECT picture FROM reference WHERE subject = ? ORDER BY number", (subject,)
             ).fetchall()
-        return Question(number, total, shown, left, right, [name for (name,) in references])
+        if left is None or right is None:
+            raise self._damaged(f"an image of {subject}, {prompt!r} is missing")
+        found = {"number": number, "total": total, "prompt": shown, "left": left[0], "right": right[0]}
+        return structure({**found, "references": [name for (name,) in references]}, Question, self.path)
 
     def answer(self, key: str, number: int, subject_choice: str, prompt_choice: str) -> None:
         """Keep an answer. The first one counts: a page that is sent twice changes nothing.
@@ -250,7 +281,9 @@ class StudyFile:
     def picture(self, name: str) -> bytes | None:
         with self.connect() as connection:
             row = connection.execute("SELECT png FROM picture WHERE name = ?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
+        if row is not None and not isinstance(row[0], bytes):
+            raise self._damaged(f"the picture {name} is none")
+        return None if row is None else row[0]
 
     def answers(self) -> list[Mapping[str, Any]]:
         """Every answer: rater, pair, subject, prompt, first, second, swapped, repeated, subject_choice, prompt_choice.
@@ -264,8 +297,12 @@ class StudyFile:
                 "place.repeated, place.subject_choice, place.prompt_choice, place.answered FROM place "
                 "JOIN pair ON pair.id = place.pair WHERE place.answered IS NOT NULL ORDER BY place.rater, place.number"
             ).fetchall()
-        return [{**dict(row), **{q: _resolve(row[q], row["swapped"]) for q in ("subject_choice", "prompt_choice")}}
-                for row in rows]  # fmt: skip
+        found = structure([dict(row) for row in rows], list[Answer], self.path)
+        methods = self.plan().methods
+        if unknown := [name for one in found for name in (one.first, one.second) if name not in methods]:
+            raise self._damaged(f"it has answers on {unknown[0]!r}, which is none of its methods")
+        sides = ("subject_choice", "prompt_choice")
+        return [{**vars(one), **{side: _resolve(getattr(one, side), one.swapped) for side in sides}} for one in found]
 
 
 def _resolve(choice: str, swapped: int) -> str:
