@@ -1,10 +1,12 @@
 """What a training step costs by count, which no other program on the machine changes.
 
     python benchmarks/cost.py --output cost.json
+    python benchmarks/cost.py --recipes dreambooth dino --set critic.every=3 --steps 3
+    python benchmarks/cost.py --model FOLDER --recipes dreambooth look-forward
 
-For each recipe, on Toybox with one photo and one class image: calls of the denoiser, floating point operations
-(PyTorch's counter), reads of tensors by the host, each of which waits for a GPU, and operations that the optimizers
-launch. `train` checks the norm of the weights after each step, which is one read more.
+For each recipe, on the bundled model or a pipeline folder, with one photo and one class image: calls of the denoiser,
+floating point operations (PyTorch's counter), reads of tensors by the host, each of which waits for a GPU, and
+operations that the optimizers launch. `train` checks the norm of the weights after each step, which is one read more.
 """
 
 import argparse
@@ -98,30 +100,51 @@ def step_cost(trainer: Any) -> dict[str, int]:
     }
 
 
-def recipe_cost(recipe: str, photos: Path, **changes: Any) -> dict[str, int]:
-    """Counts of a recipe's second step."""
+def recipe_cost(recipe: str, photos: Path, steps: int = 1, **changes: Any) -> dict[str, float]:
+    """Counts of a recipe's second step, or the mean of as many from there on."""
     from own_step import own_trainer
 
-    trainer = own_trainer(photos, recipe, 2, {"data.class_images": 1, "data.class_image_steps": 1} | changes)
+    trainer = own_trainer(photos, recipe, 1 + steps, {"data.class_images": 1, "data.class_image_steps": 1} | changes)
     trainer.take_step(trainer)
-    trainer.step += 1
-    return step_cost(trainer)
+    found = []
+    for _ in range(steps):
+        trainer.step += 1
+        found.append(step_cost(trainer))
+    return {name: sum(one[name] for one in found) / steps for name in found[0]} if steps > 1 else found[0]
 
 
 def main() -> None:
     import tempfile
 
+    from sides import find_side
     from step import make_photos
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
+    parser.add_argument(
+        "--model", default="toybox-sd", help="a bundled model, or a pipeline folder of SD1's or SD3's kind"
+    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="beside each recipe, as JSON")
+    parser.add_argument("--steps", type=int, default=1, help="whose mean is taken")
     parser.add_argument("--output", type=Path, help="JSON file")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    changes = {name: json.loads(value) for name, value in (one.split("=", 1) for one in asked.set)}
     with tempfile.TemporaryDirectory() as name:
         photos, _ = make_photos(Path(name))
-        found = {recipe: recipe_cost(recipe, photos) for recipe in asked.recipes}
-        found["look-forward, run.plain"] = recipe_cost("look-forward", photos, **{"run.plain": True})
+        model = find_side(asked.model, Path(name)).settings
+        found = {recipe: recipe_cost(recipe, photos, **model) for recipe in asked.recipes}
+        if changes:
+            more = " ".join(asked.set)
+            found |= {f"{one}, {more}": recipe_cost(one, photos, asked.steps, **model | changes) for one in found}
+        elif "look-forward" in found:
+            found["look-forward, run.plain"] = recipe_cost("look-forward", photos, **model | {"run.plain": True})
+    _show(found)
+    if asked.output is not None:
+        asked.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _show(found: dict[str, dict[str, float]]) -> None:
     first = next(iter(found.values()))
     print(
         "| recipe | denoiser calls | 10⁹ operations | ratio | reads | optimizer launches |",
@@ -129,17 +152,9 @@ def main() -> None:
         sep="\n",
     )
     for recipe, one in found.items():
-        ratio = one["flops"] / first["flops"]
-        cells = (
-            one["denoiser calls"],
-            f"{one['flops'] / 1e9:.3f}",
-            f"{ratio:.4f}",
-            one["reads"],
-            one["optimizer launches"],
-        )
-        print(f"| {recipe} | {' | '.join(map(str, cells))} |")
-    if asked.output is not None:
-        asked.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        counts = [f"{one[name]:.4g}" for name in ("denoiser calls", "reads", "optimizer launches")]
+        cells = counts[0], f"{one['flops'] / 1e9:.3f}", f"{one['flops'] / first['flops']:.4f}", *counts[1:]
+        print(f"| {recipe} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from step import make_photos
-from timing import command_time, medians, report
+from timing import add_options, command_time, medians, place_of, report
 
 IMPORTS = "from transformers import CLIPTextModel; from diffusers import AutoencoderKL, UNet2DConditionModel"
 
@@ -20,8 +20,7 @@ IMPORTS = "from transformers import CLIPTextModel; from diffusers import Autoenc
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--core", type=int, help="that every process is pinned to")
-    parser.add_argument("--output", type=Path, help="JSON file")
+    add_options(parser)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photos, _ = make_photos(Path(folder))
@@ -32,8 +31,9 @@ def main() -> None:
             "lookforward train --help": [*own, "train", "--help"],
             "lookforward train --dry-run": [*own, "train", photos, "--class-noun", "teapot", "--dry-run"],
         }
+        place = place_of(asked)
         rounds = {
-            name: [command_time(command, asked.core) for _ in range(asked.rounds)] for name, command in commands.items()
+            name: [command_time(command, place) for _ in range(asked.rounds)] for name, command in commands.items()
         }
     report("start", medians(rounds), "imports of the libraries", asked.output, rounds=asked.rounds)
 

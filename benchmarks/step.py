@@ -1,31 +1,21 @@
-"""The time of a training step beside diffusers' train_dreambooth.py, on Toybox.
+"""The time of a training step beside diffusers' own script for the model.
 
     python benchmarks/step.py --yardstick diffusers/examples/dreambooth/train_dreambooth.py --core 1 --output step.json
+    python benchmarks/step.py --model FOLDER --yardstick diffusers/examples/dreambooth/train_dreambooth_sd3.py --core 1
 
-Both train UNet and text encoder on one photo and one class image a step, in single precision, one thread a process.
-They run in turn, several rounds; the table has medians. Without --yardstick the table has lookforward's recipes alone.
+Both train on one photo and one class image a step, in single precision, one thread a process, on the bundled model or
+the pipeline of a folder; `sides.py` says what is trained. They run in turn, several rounds; the table has medians.
+Without --yardstick the table has lookforward's recipes alone.
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from timing import WARM, medians, python, report
-
-YARDSTICK = "train_dreambooth.py"
-
-
-def yardstick_arguments(model: Path, photos: Path, class_images: Path, output: Path, steps: int) -> list[Any]:
-    """What both train on, as the script's options."""
-    texts = ["--instance_prompt", "a photo of sks teapot", "--class_prompt", "a photo of a teapot"]
-    return [
-        "--pretrained_model_name_or_path", model, "--instance_data_dir", photos, "--class_data_dir", class_images,
-        "--num_class_images", 4, "--with_prior_preservation", *texts, "--resolution", 64, "--train_text_encoder",
-        "--train_batch_size", 1, "--learning_rate", 1.8e-4, "--max_train_steps", steps, "--output_dir", output,
-        "--lr_scheduler", "constant", "--lr_warmup_steps", 0,
-    ]  # fmt: skip
+from sides import find_side, script_arguments
+from timing import WARM, add_options, medians, place_of, python, report
 
 
 def make_photos(folder: Path) -> tuple[Path, Path]:
@@ -43,16 +33,16 @@ def make_photos(folder: Path) -> tuple[Path, Path]:
 
 def measure(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
     """Seconds of a step by CPU and wall clock, of each command."""
-    from lookforward_toybox.bundle import PIPELINE
-
     photos, class_images = make_photos(folder)
+    side, place = find_side(asked.model, folder), place_of(asked)
+    settings = [f"{name}={json.dumps(value)}" for name, value in side.settings.items()]
     steps, rounds = asked.steps + WARM + 1, {}
     for _ in range(asked.rounds):
         if asked.yardstick:
-            given = yardstick_arguments(PIPELINE, photos, class_images, folder / "output", steps)
-            rounds.setdefault(YARDSTICK, []).append(python("yardstick.py", asked.yardstick, *given, core=asked.core))
+            given = script_arguments(side, photos, class_images, folder / "output", steps)
+            rounds.setdefault(side.script, []).append(python("yardstick.py", asked.yardstick, *given, place=place))
         for recipe in asked.recipes:
-            found = python("own_step.py", photos, recipe, steps, *asked.set, core=asked.core)
+            found = python("own_step.py", photos, recipe, steps, *settings, *asked.set, place=place)
             rounds.setdefault(recipe, []).append(found)
     clocks = ("cpu", "wall")
     return medians(
@@ -62,18 +52,20 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--yardstick", type=Path, help="path of diffusers' train_dreambooth.py")
+    parser.add_argument("--yardstick", type=Path, help="path of diffusers' script for this kind of model")
+    parser.add_argument(
+        "--model", default="toybox-sd", help="a bundled model, or a pipeline folder of SD1's or SD3's kind"
+    )
     parser.add_argument("--recipes", nargs="+", default=["dreambooth", "look-forward", "dino"])
     parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="of lookforward, values as JSON")
     parser.add_argument("--steps", type=int, default=20, help="that are timed in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--core", type=int, help="that every process is pinned to")
-    parser.add_argument("--output", type=Path, help="JSON file")
+    add_options(parser)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         found = measure(asked, Path(name))
-    base = YARDSTICK if asked.yardstick else asked.recipes[0]
-    report("step", found, base, asked.output, steps=asked.steps, rounds=asked.rounds)
+    base = next(iter(found))
+    report("step", found, base, asked.output, steps=asked.steps, rounds=asked.rounds, threads=asked.threads)
 
 
 if __name__ == "__main__":

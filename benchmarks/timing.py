@@ -1,5 +1,6 @@
 """What the speed benchmarks share: clocks, commands in turn, tables and JSON."""
 
+import argparse
 import json
 import os
 import statistics
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 WARM = 3  # steps at the start of a training that do not count
@@ -47,17 +48,32 @@ def _differences(times: Sequence[float]) -> list[float]:
     return [b - a for a, b in pairwise(times)]
 
 
-def python(script: str, *arguments: str | Path, core: int | None = None) -> dict[str, Any]:
-    """Run a script of this folder in a process of its own; returns the JSON that it prints last.
+class Place(NamedTuple):
+    """Where commands run. cores: that they are pinned to; empty: none. threads: of each process."""
 
-    core: that the process is pinned to, with one thread.
-    """
+    cores: tuple[int, ...] = ()
+    threads: int = 1
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that all benchmarks of time share; `place_of` reads the first two."""
+    parser.add_argument("--core", type=int, nargs="+", default=[], help="that every process is pinned to, or several")
+    parser.add_argument("--threads", type=int, default=1, help="of each process; with several, compare wall time")
+    parser.add_argument("--output", type=Path, help="JSON file")
+
+
+def place_of(asked: argparse.Namespace) -> Place:
+    return Place(tuple(asked.core), asked.threads)
+
+
+def python(script: str, *arguments: str | Path, place: Place) -> dict[str, Any]:
+    """Run a script of this folder in a process of its own; returns the JSON that it prints last."""
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(command, env=_environment(core), stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(command, env=_environment(place), stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def command_time(command: Sequence[str | Path], core: int | None = None) -> dict[str, float]:
+def command_time(command: Sequence[str | Path], place: Place) -> dict[str, float]:
     """CPU time (user and system, of all its processes) and wall time of a command, in seconds.
 
     Raises:
@@ -65,7 +81,7 @@ def command_time(command: Sequence[str | Path], core: int | None = None) -> dict
     """
     started = time.perf_counter()
     process = subprocess.Popen(
-        list(map(str, command)), env=_environment(core), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        list(map(str, command)), env=_environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     errors = process.stderr.read() if process.stderr else ""
     _, status, used = os.wait4(process.pid, 0)
@@ -74,11 +90,12 @@ def command_time(command: Sequence[str | Path], core: int | None = None) -> dict
     return {"cpu": used.ru_utime + used.ru_stime, "wall": time.perf_counter() - started}
 
 
-def _environment(core: int | None) -> dict[str, str]:
-    """One thread; and with a core, this process and what it starts stays on it."""
-    if core is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+def _environment(place: Place) -> dict[str, str]:
+    """So many threads; and with cores, this process and what it starts stays on them."""
+    if place.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, place.cores)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(place.threads))
+    return os.environ | threads | {"PYTHONWARNINGS": "ignore"}
 
 
 def medians(rounds: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -91,10 +108,10 @@ def medians(rounds: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, di
 
 def report(title: str, found: Mapping[str, Mapping[str, float]], base: str, output: Path | None, **about: Any) -> None:
     """Print a table with ratios to the row `base`, and write it as JSON."""
-    lines = [f"| {title} | CPU s | wall s | CPU, ratio to {base} |", "|---|---:|---:|---:|"]
+    lines = [f"| {title} | CPU s | wall s | CPU, ratio to {base} | wall, ratio |", "|---|---:|---:|---:|---:|"]
     for name, one in found.items():
-        ratio = one["cpu"] / found[base]["cpu"] if base in found else float("nan")
-        lines.append(f"| {name} | {one['cpu']:.4g} | {one['wall']:.4g} | {ratio:.2f} |")
+        ratios = [one[clock] / found[base][clock] if base in found else float("nan") for clock in ("cpu", "wall")]
+        lines.append(f"| {name} | {one['cpu']:.4g} | {one['wall']:.4g} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
     print("\n".join(lines), flush=True)
     if output is not None:
         record = {"title": title, "base": base, "seconds": found, **about}

@@ -43,15 +43,31 @@ def resize(size: int, interpolation: Image.Resampling = InterpolationMode.BILINE
     return run
 
 
-def _crop(place: Callable[[int], int]) -> Callable[[int], Step]:
-    def build(size: int) -> Step:
-        def run(image: Image.Image) -> Image.Image:
-            left, top = place(image.width - size), place(image.height - size)
-            return image.crop((left, top, left + size, top + size))
+def crop(image: Image.Image, top: int, left: int, height: int, width: int) -> Image.Image:
+    return image.crop((left, top, left + width, top + height))
 
-        return run
 
-    return build
+def center_crop(size: int) -> Step:
+    def run(image: Image.Image) -> Image.Image:
+        return crop(image, (image.height - size) // 2, (image.width - size) // 2, size, size)
+
+    return run
+
+
+class RandomCrop:
+    """A square of `size` pixels, anywhere."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return crop(image, *self.get_params(image, (self.size, self.size)))
+
+    @staticmethod
+    def get_params(image: Image.Image, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a crop. size: height and width."""
+        height, width = size
+        return random.randint(0, image.height - height), random.randint(0, image.width - width), height, width
 
 
 def to_tensor() -> Step:
@@ -76,15 +92,19 @@ def install() -> None:
     names: dict[str, Any] = {
         "Compose": compose,
         "Resize": resize,
-        "CenterCrop": _crop(lambda free: free // 2),
-        "RandomCrop": _crop(lambda free: random.randint(0, free)),
+        "CenterCrop": center_crop,
+        "RandomCrop": RandomCrop,
         "RandomHorizontalFlip": lambda p=0.5: lambda image: image.transpose(0) if random.random() < p else image,
         "ToTensor": to_tensor,
         "Normalize": normalize,
         "InterpolationMode": InterpolationMode,
     }
-    package, transforms = ModuleType("torchvision"), ModuleType("torchvision.transforms")
-    for name, value in names.items():
-        setattr(transforms, name, value)
-    package.transforms = transforms  # pyright: ignore[reportAttributeAccessIssue]
-    sys.modules |= {"torchvision": package, "torchvision.transforms": transforms}
+    functional = _module("torchvision.transforms.functional", {"crop": crop})
+    transforms = _module("torchvision.transforms", names | {"functional": functional})
+    _module("torchvision", {"transforms": transforms})
+
+
+def _module(name: str, values: dict[str, Any]) -> ModuleType:
+    module = sys.modules[name] = ModuleType(name)
+    vars(module).update(values)
+    return module

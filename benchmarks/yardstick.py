@@ -16,12 +16,22 @@ import torch
 import torchvision_transforms
 from timing import StepClock
 
+OF_DIFFUSERS = (
+    "AutoencoderKL", "DiffusionPipeline", "SD3Transformer2DModel", "StableDiffusion3Pipeline", "UNet2DConditionModel",
+)  # fmt: skip
+OF_TRANSFORMERS = (
+    "AutoTokenizer", "CLIPTextModel", "CLIPTextModelWithProjection", "PretrainedConfig", "T5EncoderModel",
+    "T5TokenizerFast",
+)  # fmt: skip
+
 
 def main() -> None:
-    import diffusers  # noqa: F401  before torchvision seems to be there
-    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel  # noqa: F401
-    from transformers import AutoTokenizer, CLIPTextModel, PretrainedConfig  # noqa: F401
+    import diffusers
+    import transformers
 
+    for module, names in ((diffusers, OF_DIFFUSERS), (transformers, OF_TRANSFORMERS)):
+        for name in names:  # imported before torchvision seems to be there
+            getattr(module, name)
     if find_spec("torchvision") is None:
         torchvision_transforms.install()
     clock = StepClock()

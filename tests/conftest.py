@@ -1,7 +1,7 @@
 """A tiny Stable Diffusion with random weights: the classes of the real one, small enough for a test."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from lookforward import Personalized, personalize
 from lookforward.cli import main
 from lookforward_toybox.subjects import write_photos
 from lookforward_toybox.training.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from lookforward.studio.state import Studio
 
 settings.register_profile("steady", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("steady")
@@ -152,3 +155,25 @@ def train(tiny_model: Path, photos: Path, tmp_path: Path) -> Any:
         return personalize(photos, "teapot", output=tmp_path / name, recipe="dreambooth", settings=settings)
 
     return call
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> "Studio":
+    """The studio of an empty folder."""
+    from lookforward.studio.state import open_studio
+    from lookforward.studio.workspace import Workspace
+
+    return open_studio(Workspace(tmp_path))
+
+
+@pytest.fixture
+def with_photos(studio: "Studio", photos: Path) -> "Studio":
+    """A subject, teapot, with five photos and consent."""
+    from lookforward.studio.subjects import remember
+
+    folder = studio.workspace.subject("teapot")
+    folder.mkdir()
+    for path in photos.glob("*.png"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    remember(studio, "teapot", "teapot", agreed=True)
+    return studio

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 
 from conftest import save_image
 from errors import raises
+from fake_cells import fake_plan
 from lookforward.benchmark.datasets.find import bundled_dataset, find_dataset
 from lookforward.benchmark.datasets.values import photos_hash, provide_photos, require_names
+from lookforward.benchmark.photo_notes import photo_notes
+from lookforward.benchmark.plan import Plan
 from lookforward.data.prompts import LIVE_PROMPTS, OBJECT_PROMPTS
 from lookforward_toybox.subjects import reference_photos
 from lookforward_toybox.world.subject import DEVELOPMENT
@@ -212,3 +217,21 @@ def test_the_real_data_set() -> None:
         assert photos_hash(subject.photos)
     assert "10 of the 30 subjects" in data.notes[0]
     assert np.unique([photos_hash(s.photos) for s in data.subjects if s.photos]).size == 20
+
+
+def test_photos_that_cannot_be_used_are_named_before_anything_runs(tmp_path: Path) -> None:
+    plan = fake_plan(tmp_path)
+    assert photo_notes(plan) == []
+    (tmp_path / "dog6" / "1.png").write_bytes(b"no picture")
+    (tmp_path / "dog6" / "2.png").write_bytes((tmp_path / "dog6" / "0.png").read_bytes()[:90])
+    [note] = photo_notes(plan)
+    assert all(fact in note for fact in ("dog6", "1.png", "2.png", "--subjects"))
+    assert "0.png" not in note
+    shutil.rmtree(tmp_path / "old_vase")
+    assert len(photo_notes(plan)) == 2
+    assert photo_notes(replace(plan, subjects=())) == []
+
+
+def test_the_worlds_own_subjects_need_no_look() -> None:
+    methods = {"dreambooth": ("dreambooth", {})}
+    assert photo_notes(Plan(("clock-0",), methods, (0,), dataset=bundled_dataset("toybox"))) == []

@@ -18,9 +18,10 @@ import pytest
 
 from errors import raises
 from fake_cells import FakeRunner, begun, drive_ray, fake_plan, finish, read_failure
-from lookforward.benchmark import ray_cluster
+from lookforward.benchmark import ray_join
 from lookforward.benchmark.plan import Plan
-from lookforward.benchmark.ray_cluster import RayCluster, WorkerResources, divide, require_ray, require_visible
+from lookforward.benchmark.ray_cluster import RayCluster, WorkerResources, divide, require_visible
+from lookforward.benchmark.ray_join import require_ray
 from lookforward.benchmark.runner import Outcome, prepare, run_grid
 from lookforward.cli import main
 from tiny_rewards import save_clip, save_vit
@@ -50,7 +51,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         places = [str(Path(__file__).parent), *sys.path]  # where workers find what they are sent
         patch.setenv("PYTHONPATH", os.pathsep.join(places))
-        for name, value in ray_cluster.QUIET.items():
+        for name, value in ray_join.QUIET.items():
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
@@ -58,7 +59,7 @@ def cluster() -> Iterator[Any]:
             "num_cpus": 2,
             "num_gpus": 0,
             "include_dashboard": False,
-            "object_store_memory": ray_cluster.STORE_BYTES,
+            "object_store_memory": ray_join.STORE_BYTES,
         }
         started = Cluster(initialize_head=True, head_node_args=options)
         yield started
@@ -112,7 +113,7 @@ def test_cell_that_kills_two_is_given_up(plan: Plan, folder: Path, ledger: Path,
 @pytest.mark.slow
 @needs_ray
 def test_machine_that_dies_leaves_its_cell_to_another(plan: Plan, folder: Path, ledger: Path, cluster: Any) -> None:
-    other = cluster.add_node(num_cpus=2, object_store_memory=ray_cluster.STORE_BYTES)
+    other = cluster.add_node(num_cpus=2, object_store_memory=ray_join.STORE_BYTES)
     gone: list[int] = []
     outcomes = []
     for outcome in on_ray(plan, folder, FakeRunner(ledger, seconds=0.5), cluster.address, 4):
@@ -244,7 +245,7 @@ def test_wrong_address(address: str, expected: str, capsys: pytest.CaptureFixtur
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(ray_join.importlib.util, "find_spec", lambda _: None)
     with raises("ray-missing", "pip install ray"):
         require_ray("local")
 
@@ -257,7 +258,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_address_without_a_cluster_is_refused_soon(
     answer: bytes | None, fact: str, plan: Plan, folder: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(ray_join, "ANSWER_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if answer is None:
@@ -274,7 +275,7 @@ def test_address_without_a_cluster_is_refused_soon(
 def test_plan_says_that_the_cluster_shares(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(ray_join.importlib.util, "find_spec", lambda _: object())
     words = ["benchmark", "--output", str(tmp_path / "out"), "--ray", "10.0.0.1:6379", "--plan"]
     main(words)
     assert "with 1 worker (one per GPU or machine of the cluster)" in capsys.readouterr().out

@@ -105,7 +105,7 @@ def test_without_it_all_photos_share_one_prompt(vase: Path) -> None:
 def test_a_clip_that_is_not_there_is_reported_before_anything_is_drawn(
     job: Callable[..., object], vase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(require_bundle().ENCODERS, "clip", vase / "clip")
+    monkeypatch.setitem(require_bundle().MODELS["toybox"].encoders, "clip", vase / "clip")
     monkeypatch.setattr("lookforward.assembly.class_images.class_images", lambda *_, **__: pytest.fail("drew"))
     settings = load_settings("dreambooth", {**SETTINGS, "subject.photos": str(vase)})
     loaded = load_subject(vase, class_noun="vase", resolution=64)

@@ -68,6 +68,35 @@ def test_the_loss_is_that_of_diffusers_training_script() -> None:
     assert policy.path.density == "logit-normal"
 
 
+@torch.no_grad()
+def test_a_scheduler_that_shifts_by_size_is_followed() -> None:
+    """Training passes through the levels that the pipeline draws with, at each size."""
+    pipeline = make_sd3()
+    dynamic = {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 64, "max_shift": 2.0}
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**dynamic)
+    paths = {}
+    for side in (32, 64):
+        paths[side] = path = DiffusionPolicy(pipeline, resolution=side).path
+
+        def stop(drawing: Any, *_: Any) -> dict[str, Any]:
+            drawing._interrupt = True  # the levels are there after the first step
+            return {}
+
+        pipeline(
+            PROMPT, height=side, width=side, num_inference_steps=5, guidance_scale=1.0, output_type="latent",
+            sigmas=[1.0, 0.8, 0.6, 0.4, 0.2], callback_on_step_end=stop,
+        )  # fmt: skip
+        torch.testing.assert_close(path.noise[[999, 799, 599, 399, 199]], pipeline.scheduler.sigmas[:-1])
+        assert path.density == "logit-normal"
+    assert paths[64].noise.mean() > paths[32].noise.mean() + 0.1
+    assert paths[32].by_size is not None
+    torch.testing.assert_close(paths[32].by_size(16, 16).noise, paths[64].noise)
+    other = make_sd3()
+    other.scheduler = FlowMatchEulerDiscreteScheduler(**{**dynamic, "base_shift": 0.4})
+    assert len({fingerprint(one) for one in (pipeline, other, make_sd3())}) == 3
+    assert DiffusionPolicy(make_sd3(), resolution=64).path.by_size is None
+
+
 @pytest.mark.parametrize("t5", [True, False], ids=["three encoders", "without T5"])
 @torch.no_grad()
 def test_the_output_is_what_the_pipeline_sees_when_it_draws(t5: bool) -> None:
@@ -121,6 +150,23 @@ def test_a_folder_is_loaded_as_what_it_is(model: Path, tmp_path: Path) -> None:
     index.write_text(index.read_text().replace("StableDiffusion3Pipeline", "SanaPipeline"))
     with raises("family-unknown", "SanaPipeline", "StableDiffusion3Pipeline"):
         load_pipeline(tmp_path / "small")
+
+
+def test_a_model_without_t5_may_have_fewer_tokens_in_its_place(tmp_path: Path) -> None:
+    """Plain diffusers draws the same when it is asked for them."""
+    made = make_sd3(t5=False)
+    made.save_pretrained(tmp_path / "usual")
+    made.text_encoder.config.absent_t5_tokens = 1
+    made.save_pretrained(tmp_path / "few")
+    usual, few = load_pipeline(tmp_path / "usual"), load_pipeline(tmp_path / "few")
+    lengths = [DiffusionPolicy(one).encode_prompts([PROMPT]).tokens.shape[1] for one in (usual, few)]
+    assert lengths == [made.tokenizer.model_max_length + n for n in (256, 1)]
+    assert fingerprint(usual) != fingerprint(few)
+    call: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "np"}
+    for one, more in ((usual, {}), (few, {"max_sequence_length": 1})):
+        theirs = made(PROMPT, **call, **more, generator=torch.Generator().manual_seed(3)).images
+        ours = draw_images(one, [PROMPT], [3], steps=3, guidance=3.0)
+        assert np.abs(ours - (theirs * 255).round()).max() <= 1
 
 
 TRAINED = {"dreambooth": ("dreambooth", {"adapter.name": "lora"}), **RECIPES}

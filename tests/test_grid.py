@@ -323,6 +323,23 @@ def test_a_score_of_ones_own_is_taken_and_marked(
     assert name in (tmp_path / "out" / "page.md").read_text().replace("\\", "")
 
 
+def test_scored_steps_are_those_of_a_shorter_training_and_disturb_nothing(tmp_path: Path, run: Run) -> None:
+    def cell(steps: int, *scored: int, **settings: Any) -> Cell:
+        methods = grid_methods(("look-forward",), ("full",), {**TINY, "run.steps": steps, **settings})
+        plan = Plan(("vase-0",), methods, (0,), PROMPTS, images=2, scoring=Scoring(steps=scored))
+        return run(plan, tmp_path / f"{steps}-{scored}-{len(settings)}")[1]
+
+    long, short = cell(4), cell(2)
+    watched = cell(4, 2, 4, **{"evaluation.every": 2, "evaluation.images": 2, "evaluation.identity_weight": 0.4})
+    assert {name: curve for name, curve in watched.curves.items() if "validation" not in name} == long.curves
+    assert watched.steps == {"2": short.scores, "4": long.scores}
+    assert short.scores != long.scores
+    assert watched.scores in watched.steps.values()  # the best of the measured steps
+    assert [step for step, _ in watched.curves["validation/total"]] == [0, 2, 4]
+    assert long.settings.keys() == watched.settings.keys() - {"scored_steps"}
+    assert watched.settings["scored_steps"] == [2, 4]
+
+
 def test_the_memory_of_a_plan_is_that_of_what_is_trained(tmp_path: Path) -> None:
     whole, parts = (
         estimate(Plan(("vase-0",), grid_methods(recipes, ("full",), {}, "some/model"), (0,)), tmp_path, "some/model")

@@ -32,6 +32,13 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
     assert not set(HEAVY) & set(done.stdout.split())
 
 
+def test_a_sheet_of_images_needs_no_matplotlib() -> None:
+    """Training and drawing write sheets; matplotlib takes a third of a second to import."""
+    code = "import sys, lookforward.report; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "matplotlib" not in done.stdout.split()
+
+
 def test_help_loads_neither_torch_nor_toybox_and_describes_every_command() -> None:
     code = "import sys; from lookforward.cli.main import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

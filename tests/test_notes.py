@@ -11,7 +11,7 @@ import torch
 from conftest import make_pipeline
 from errors import raises
 from lookforward.adapters.textual_inversion import write_single_words
-from lookforward.benchmark.methods import grid_methods, unread_notes
+from lookforward.benchmark.methods import IGNORED, grid_methods, unread_notes
 from lookforward.exports.card import CARD
 from lookforward.exports.convert import convert
 from lookforward.exports.load import apply_export, load_export
@@ -28,6 +28,24 @@ def test_settings_that_no_method_of_a_grid_reads() -> None:
     both = unread_notes(grid_methods(("dreambooth", "look-forward"), ("full",), given), given)
     assert not any("critic.weight" in note for note in both)
     assert any("objective.stride = 50" in note for note in both)
+
+
+def test_settings_of_run_folders_are_named_where_a_grid_ignores_them(tmp_path: Path) -> None:
+    """They would act in `lookforward train`, and each needs the one before it."""
+    given: dict[str, Any] = {
+        "evaluation.sample_every": 50, "run.export_every": 20, "run.checkpoint_every": 10,
+        "run.report_to": "wandb", "model.weights": "bf16", "model.offload": True, "evaluation.every": 50,
+        "evaluation.images": 2, "model.gradient_checkpointing": True,
+    }  # fmt: skip
+    notes = unread_notes(grid_methods(("dreambooth", "look-forward"), ("lora",), given), given)
+    named = {name for name in given if any(f"{name} = " in note for note in notes)}
+    assert named == set(given) - {"evaluation.every", "evaluation.images", "model.gradient_checkpointing"}
+    assert len(notes) == len(named)
+    assert named <= set(IGNORED)
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('base = "dreambooth"\n[run]\nexport_every = 20\n')
+    [note] = unread_notes(grid_methods((str(recipe), "look-forward"), ("full",), {}), {})
+    assert "own: run.export_every = 20" in note
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), -11])

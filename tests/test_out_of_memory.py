@@ -151,7 +151,7 @@ def test_a_checkpoint_for_which_memory_is_short_is_not_damaged(tmp_path: Path, m
     def fail(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("lookforward.runs.checkpoint._restore_moments", fail)
+    monkeypatch.setattr("lookforward.runs.trainer_state._restore_moments", fail)
     with pytest.raises(torch.OutOfMemoryError):
         load_newest(of_eight(), tmp_path)
 

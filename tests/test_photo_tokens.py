@@ -85,6 +85,8 @@ def test_one_token_stands_for_the_zeros_in_t5s_place(world: Path, given: dict[st
     run = build_training(world, tmp_path, "tokens", **given)
     seen = run.tower(torch.rand(2, 3, 32, 32, generator=seeded()))
     short = run._with_tokens(run.tokens[:2, 0], seen)
+    run.policy.pipeline.text_encoder.config.absent_t5_tokens = 1  # a model that is never given these zeros
+    assert torch.equal(run._with_tokens(run.tokens[:2, 0], seen).tokens, short.tokens)
     plain = DiffusionPolicy(make_sd3(t5=False))
     long = plain.encode_prompts([run.texts[int(one)] for one in run.tokens[:2, 0, 0]])
     tokens = long.tokens.clone()

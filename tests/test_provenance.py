@@ -35,7 +35,7 @@ OTHERS = {
     "src/lookforward/examples/rewards.py": "into memory, to measure its size",
     "src/lookforward/adapters/full.py": "a tokenizer",
     "toybox/src/lookforward_toybox/subjects.py": "drawn photos, which stand for a user's own",
-    "toybox/src/lookforward_toybox/commands.py": "a plot",
+    "toybox/src/lookforward_toybox/training_commands.py": "a plot",
     "toybox/src/lookforward_toybox/comparisons/pages.py": "plots",
     "toybox/src/lookforward_toybox/training/tokenizer.py": "a tokenizer",
     "toybox/src/lookforward_toybox/training/loop.py": "training's state",

@@ -26,7 +26,7 @@ from lookforward.report.pictures import case_section, cases, prompts_in_turn, sh
 from lookforward.report.plots import _keep_near, curve_plots, fidelity_plots
 from lookforward.report.render import data_uris, write_report
 from lookforward.report.statistics import interval
-from lookforward_toybox import bundle
+from lookforward_toybox.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = (
@@ -507,14 +507,15 @@ def test_curves_are_medians_over_cells(folder: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_ceiling_is_that_of_the_documentation(folder: Path) -> None:
+    ceiling = MODELS["toybox-sd"].ceiling
     lines = (ROOT / "docs" / "toybox.md").read_text(encoding="utf-8").splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| ceiling, live subjects"))
     names = [cell.strip() for cell in lines[at - 2].strip("|").split("|")][1:]
     for line, group in ((lines[at], "live subjects"), (lines[at + 1], "objects")):
         figures = [float(cell.split("±")[0]) for cell in line.strip("|").split("|")[1:]]
-        assert dict(zip(names, figures, strict=True)) == bundle.CEILING[group]
+        assert dict(zip(names, figures, strict=True)) == ceiling[group]
     _, page, _ = written(folder)
-    wanted = (bundle.CEILING["live subjects"]["DINO"] + 2 * bundle.CEILING["objects"]["DINO"]) / 3
+    wanted = (ceiling["live subjects"]["DINO"] + 2 * ceiling["objects"]["DINO"]) / 3
     assert cell_of(page.tables["Scores"], CEILING, "DINO") == f"{wanted:.3f}"
     assert cell_of(page.tables["Prompts that ask for a scene"], CEILING, "DINO") == f"{wanted:.3f}"
     for kind in ("an accessory", "a property modification"):  # it is measured in scenes

@@ -21,40 +21,25 @@ from errors import raises
 from lookforward.cli.train import train
 from lookforward.config.reading import flatten, with_values
 from lookforward.config.recipe import load_settings
-from lookforward.exports.png import read_metadata
+from lookforward.exports.png import PngMetadata, read_metadata
 from lookforward.runs.folder import Run
 from lookforward.runs.step_choice import Evaluation, write_evaluations
 from lookforward.studio import masks, photos
 from lookforward.studio.drawing import GridRequest, draw_grid, numbers
-from lookforward.studio.runner import Runner, last_words
+from lookforward.studio.processes import last_words
+from lookforward.studio.runner import Runner
 from lookforward.studio.state import Studio, open_studio
 from lookforward.studio.store import Store
 from lookforward.studio.subjects import CONSENT, add, remember, remember_noun, show_photos
-from lookforward.studio.tabs.draw import list_sources, read_back, show_grid, show_settings
+from lookforward.studio.tabs.draw import list_sources, read_back, show_grid, show_settings, source_of
 from lookforward.studio.tabs.runs import delete_run, queue_score
 from lookforward.studio.tabs.train import resume_run, show_outlook, show_queue
 from lookforward.studio.tabs.watch import show_run, show_sample
-from lookforward.studio.training import Request, estimate_time, prepare, resume_words
+from lookforward.studio.training import Request, estimate_time, model_notes, prepare, resume_words
 from lookforward.studio.watching import runs_table, view_run
 from lookforward.studio.workspace import Workspace
 
 MARKUP = "<img src=x onerror=alert(1)>{{7*7}}${7*7}"
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return open_studio(Workspace(tmp_path))
-
-
-@pytest.fixture
-def with_photos(studio: Studio, photos: Path) -> Studio:
-    """A subject, teapot, with five photos and consent."""
-    folder = studio.workspace.subject("teapot")
-    folder.mkdir()
-    for path in photos.glob("*.png"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    remember(studio, "teapot", "teapot", agreed=True)
-    return studio
 
 
 def make_run(studio: Studio, name: str = "teapot-look-forward", **given: Any) -> Run:
@@ -209,7 +194,7 @@ class TestTraining:
         )  # fmt: skip
         prepared = prepare(request, with_photos.workspace, with_photos.store)
         seen: dict[str, Any] = {}
-        monkeypatch.setattr(module, "find_command", lambda *_: _recording(seen))
+        monkeypatch.setattr(module, "find_command", lambda *_: recording(seen))
         module.main(prepared.words)
         assert str(seen["photos"]) == "photos/teapot"
         assert str(seen["output"]) == "runs/teapot-best-lora"
@@ -245,6 +230,15 @@ class TestTraining:
         assert "is assumed" in html
         assert "<img src=x" not in html
         assert "lookforward train photos/teapot" in html
+
+    def test_each_model_is_described_without_asking_the_hub(
+        self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("asked"))
+        notes = model_notes(["toybox", str(tiny_model), "somebody/model-x"])
+        assert "64 pixels" in notes["toybox"]
+        assert "Stable Diffusion 1 and 2" in notes[str(tiny_model)]
+        assert "hub" in notes["somebody/model-x"]
 
     def test_time_is_measured_on_runs_that_are_alike(self, with_photos: Studio) -> None:
         settings = prepare(Request("teapot", "teapot", measure=False), *_of(with_photos)).settings
@@ -447,6 +441,16 @@ class TestDrawing:
             with raises("number"):
                 numbers(text, int, "Seeds")
 
+    def test_an_image_finds_what_drew_it(self) -> None:
+        drawn = PngMetadata("a dog", 0, 4, 2.0, "ddim", 64, "toybox", "0", run="dog-best")
+        known = ["dog-best", "dog-best/exports/step-000100", "toybox", "models/mine"]
+        assert source_of(drawn, known) == "dog-best"
+        assert source_of(replace(drawn, run="dog-best-step-000100"), known) == "dog-best/exports/step-000100"
+        assert source_of(replace(drawn, run="cat"), known) == ""
+        assert source_of(replace(drawn, run="", model="toybox"), known) == "toybox"
+        assert source_of(replace(drawn, run="", model="mine"), known) == "models/mine"
+        assert source_of(replace(drawn, run="", model=MARKUP), known) == ""
+
     def test_other_files_have_no_settings(self, tmp_path: Path) -> None:
         plain, text = save_image(tmp_path / "a.png"), tmp_path / "b.txt"
         text.write_text("x")
@@ -536,8 +540,10 @@ def _of(studio: Studio) -> tuple[Workspace, Store]:
     return studio.workspace, studio.store
 
 
-def _recording(seen: dict[str, Any]) -> Any:
-    @functools.wraps(train)
+def recording(seen: dict[str, Any], command: Any = train) -> Any:
+    """A command that only keeps what it is given."""
+
+    @functools.wraps(command)
     def record(*_: Any, **given: Any) -> None:
         seen.update(given)
 

@@ -1,4 +1,4 @@
-"""The studio and the blind study in a real Chromium: from photos to a grid, over a killed server, and three raters."""
+"""The studio and the blind study in a real Chromium: from photos to a grid and a study, a killed server, raters."""
 
 import io
 import os
@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from lookforward.exports.png import read_metadata
+from lookforward.study.raters import Raters
 from lookforward.study.store import StudyFile
 from test_study import make_study
 
@@ -122,9 +123,12 @@ def test_from_photos_to_a_grid_over_a_killed_server(
         page.get_by_role("region", name="Run teapot-look-forward").get_by_text("finished").wait_for()
         assert len(log.read_text().splitlines()) == 40
         draw_grid(page, tmp_path)
+        start_second_run(page)
+        create_study(page, tmp_path)
+        answer_study(browser, page)
         for size in (PHONE, DESK):
             page.set_viewport_size(size)
-            for name in ("Subject", "Train", "Watch", "Draw", "Runs"):
+            for name in ("Subject", "Train", "Watch", "Draw", "Study", "Runs"):
                 tab(page, name)
                 wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 assert wide <= 1, f"{name} is {wide} pixels wider than {size['width']}"
@@ -163,11 +167,81 @@ def start_run(page: Any) -> None:
     page.get_by_text("is in the queue").wait_for()
 
 
+def start_second_run(page: Any) -> None:
+    """Another method on the same photos, short and without measurements."""
+    tab(page, "Train")
+    page.get_by_label("Recipe").click()
+    page.get_by_role("option", name="dreambooth", exact=True).click()
+    page.get_by_role("spinbutton", name="Steps", exact=True).fill("2")
+    page.get_by_role("checkbox", name="Measure while training").uncheck()
+    page.get_by_role("textbox", name="Settings").fill("data.class_images = 2\ndata.class_image_steps = 4")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("teapot-dreambooth is in the queue").wait_for()
+    tab(page, "Watch")
+    choose_run(page, "teapot-dreambooth")
+    page.get_by_role("region", name="Run teapot-dreambooth").get_by_text("finished").wait_for(timeout=900_000)
+
+
+def create_study(page: Any, folder: Path) -> None:
+    """A study of both runs, drawn by the queue."""
+    tab(page, "Study")
+    for name in ("teapot-look-forward", "teapot-dreambooth"):
+        page.get_by_label("Finished runs").click()
+        page.get_by_role("option", name=name).click()
+    page.keyboard.press("Escape")
+    page.get_by_role("radio", name="The first one drawn").check()
+    page.get_by_role("button", name="Prompts of your own").click()
+    page.get_by_role("textbox", name="Prompts to choose from").fill(
+        "a {} <img src=x onerror=alert(1)>\na {} in the snow"
+    )
+    page.get_by_role("button", name="Check the study").click()
+    page.get_by_text("Each rater sees 2 of 2 pairs").wait_for()
+    page.get_by_role("button", name="Create the study").click()
+    page.get_by_text("study is in the queue").wait_for()
+    page.get_by_role("region", name="Study study").get_by_text("ready").wait_for(timeout=900_000)
+    assert StudyFile(folder / "study.sqlite").require_ready().methods == ["look-forward", "dreambooth"]
+
+
+def answer_study(browser: Any, page: Any) -> None:
+    """A rater answers on a phone, and the answers appear in the tab."""
+    page.get_by_role("button", name="Open it for raters").click()
+    shown = page.get_by_role("region", name="Study study")
+    address = shown.get_by_role("link").get_attribute("href")
+    wait_for(lambda: answers_at(address))
+    rater = open_page(browser, address, PHONE)
+    rater.get_by_role("checkbox").check()
+    rater.get_by_role("button").first.click()
+    for number in (1, 2, 3):
+        rater.get_by_text(f"Pair {number} of 3").wait_for()
+        for question in ("subject", "prompt"):
+            rater.locator(f"input[name={question}][value=similar]").check()
+        rater.get_by_role("button", name="Next").click()
+    rater.get_by_text("Thank you").wait_for()
+    assert rater.elsewhere == []
+    page.get_by_text("3 answers of 1 raters, 1 of them done").wait_for()
+    page.get_by_role("region", name="Report").get_by_text("55.1%").wait_for()
+    with page.expect_download() as got:
+        page.get_by_role("link", name="Download all answers (CSV)").click()
+    assert len(Path(got.value.path()).read_text().splitlines()) == 1 + 3
+    page.get_by_role("button", name="Close it").click()
+    page.get_by_text("page of study is closed").wait_for()
+    assert not answers_at(address)
+
+
+def answers_at(address: str) -> bool:
+    try:
+        return bool(urllib.request.urlopen(address, timeout=5).read(1))
+    except OSError:
+        return False
+
+
 def draw_grid(page: Any, folder: Path) -> None:
     """A grid of two prompts and two seeds; then the settings of one of its images come back."""
     tab(page, "Draw")
-    page.get_by_label("Prompts").fill("a photo of {} on the beach\n<img src=x onerror=alert(1)> {}")
-    page.get_by_label("Seeds").fill("0-1")
+    panel = page.get_by_role("tabpanel")
+    assert page.get_by_role("checkbox", name="Invisible watermark").is_checked()
+    panel.get_by_label("Prompts").fill("a photo of {} on the beach\n<img src=x onerror=alert(1)> {}")
+    panel.get_by_label("Seeds").fill("0-1")
     page.get_by_role("button", name="Sampler").click()
     page.get_by_label("Sampler steps").fill("4")
     page.get_by_label("Columns").click()
@@ -179,15 +253,21 @@ def draw_grid(page: Any, folder: Path) -> None:
     assert all(pictures.nth(i).evaluate("one => one.naturalWidth") == 64 for i in range(4))
     images = sorted((folder / "runs" / "teapot-look-forward" / "images").glob("a-photo*-1-*.png"))
     assert read_metadata(images[0]).prompt == "a photo of sks teapot on the beach"
-    page.get_by_label("Prompts").fill("something else")
+    panel.get_by_label("Prompts").fill("something else")
     page.get_by_role("tabpanel").locator("input[type=file]").last.set_input_files(str(images[0]))
     page.get_by_text("Its settings are in the form").wait_for()
-    assert page.get_by_label("Prompts").input_value() == "a photo of sks teapot on the beach"
-    assert page.get_by_label("Seeds").input_value() == "1"
+    assert panel.get_by_label("Prompts").input_value() == "a photo of sks teapot on the beach"
+    assert panel.get_by_label("Seeds").input_value() == "1"
+
+
+def choose_run(page: Any, name: str) -> None:
+    page.get_by_role("tabpanel").get_by_label("Run").first.click()
+    page.get_by_role("option", name=name).click()
 
 
 def delete_run(page: Any, folder: Path) -> None:
     tab(page, "Runs")
+    choose_run(page, "teapot-look-forward")
     page.get_by_role("button", name="Delete …").click()
     page.get_by_role("button", name="Keep it").click()
     page.get_by_role("button", name="Delete it for good").wait_for(state="hidden")
@@ -224,7 +304,7 @@ def test_three_raters_answer_a_study(browser: Any, tmp_path: Path) -> None:
             assert page.elsewhere == []
     finally:
         server.end()
-    rows = study.answers()
+    rows = Raters(study).answers()
     assert len(rows) == 3 * 11
     by_rater = {row["rater"]: {one["subject_choice"] for one in rows if one["rater"] == row["rater"]} for row in rows}
     assert list(by_rater.values()) == [{"first"}, {"first"}, {"first", "second"}]

@@ -19,6 +19,7 @@ from jobs import SETTINGS, Command, as_options
 from lookforward.study.create import as_png
 from lookforward.study.findings import study_sections, unreliable_raters, win_counts
 from lookforward.study.plan import plan_places
+from lookforward.study.raters import Raters
 from lookforward.study.statistics import Answers, bradley_terry, failed_repeats, fleiss_kappa, shares
 from lookforward.study.store import StudyFile, StudyPlan
 
@@ -50,10 +51,10 @@ def red(study: StudyFile, name: str) -> bool:
 
 
 def answer_all(study: StudyFile, prefer_red: bool = True) -> str:
-    key = study.begin()
-    while (question := study.next_question(key)) is not None:
+    key = Raters(study).begin()
+    while (question := Raters(study).next_question(key)) is not None:
         side = "left" if red(study, question.left) == prefer_red else "right"
-        study.answer(key, question.number, side, "similar")
+        Raters(study).answer(key, question.number, side, "similar")
     return key
 
 
@@ -80,7 +81,7 @@ def test_sides_are_random() -> None:
 def test_answers_are_those_of_methods_whatever_the_side(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s.sqlite")
     answer_all(study)
-    rows = study.answers()
+    rows = Raters(study).answers()
     assert len(rows) == 8 + 3
     assert {row["swapped"] for row in rows} == {0, 1}
     assert {row["subject_choice"] for row in rows} == {"first"}
@@ -90,21 +91,21 @@ def test_answers_are_those_of_methods_whatever_the_side(tmp_path: Path) -> None:
 def test_the_first_answer_counts_and_the_next_rater_gets_pairs_with_fewest_answers(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s.sqlite", dataclasses.replace(PLAN, shown=4, repeats=0))
     first, second = answer_all(study), answer_all(study)
-    study.answer(first, 1, "similar", "left")
-    rows = study.answers()
+    Raters(study).answer(first, 1, "similar", "left")
+    rows = Raters(study).answers()
     assert {row["prompt_choice"] for row in rows} == {"similar"}
     assert len({row["pair"] for row in rows}) == 8
-    study.withdraw(first)
-    assert len(study.answers()) == 4
-    assert not study.knows(first)
-    assert study.knows(second)
+    Raters(study).withdraw(first)
+    assert len(Raters(study).answers()) == 4
+    assert not Raters(study).knows(first)
+    assert Raters(study).knows(second)
 
 
 def test_ten_raters_at_once_lose_nothing(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s.sqlite")
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(lambda _: answer_all(study), range(10)))
-    rows = study.answers()
+    rows = Raters(study).answers()
     assert len(rows) == 10 * 11
     assert len({row["rater"] for row in rows}) == 10
 
@@ -124,6 +125,18 @@ def test_an_interrupted_study_goes_on_and_another_is_refused(tmp_path: Path) -> 
         StudyFile(tmp_path / "text.sqlite").plan()
     connection = sqlite3.connect(tmp_path / "s.sqlite")
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_an_empty_file_is_no_study_yet_and_looking_makes_none(tmp_path: Path) -> None:
+    study = StudyFile(tmp_path / "s.sqlite")
+    for look in (study.plan, study.count_images, Raters(study).progress):
+        with raises("study-missing"):
+            look()
+    assert not study.path.exists()
+    study.path.touch()  # as a kill before the first write leaves it
+    study.create(PLAN)
+    assert study.plan() == PLAN
+    assert study.count_images() == (0, False)
 
 
 def test_kappa_is_that_of_fleiss() -> None:
@@ -166,10 +179,10 @@ def test_intervals_cover_the_true_share_and_widen_with_few_raters() -> None:
 def test_a_rater_who_contradicts_themselves_is_listed_apart(tmp_path: Path) -> None:
     study = make_study(tmp_path / "s.sqlite")
     answer_all(study)
-    key = study.begin()
-    while (question := study.next_question(key)) is not None:
-        study.answer(key, question.number, "left", "left")
-    rows = study.answers()
+    key = Raters(study).begin()
+    while (question := Raters(study).next_question(key)) is not None:
+        Raters(study).answer(key, question.number, "left", "left")
+    rows = Raters(study).answers()
     assert unreliable_raters(rows) == {2}
     assert not failed_repeats([False, False])
     text = " ".join(str(block) for section in study_sections(PLAN, rows) for block in section.blocks)
@@ -206,7 +219,7 @@ class TestPages:
         assert "I agree" in client.get("/").text
         refused = client.post("/begin", data={})
         assert refused.status_code == 400
-        assert study.answers() == []
+        assert Raters(study).answers() == []
         page = client.post("/begin", data={"consent": "yes"}).text
         for number in (1, 2, 3):
             assert f"Pair {number} of 3" in page
@@ -221,9 +234,9 @@ class TestPages:
             assert 'value="left" required checked' in half.text
             page = client.post("/answer", data={"number": str(number), "subject": "left", "prompt": "right"}).text
         assert "Thank you" in page
-        assert len(study.answers()) == 3
+        assert len(Raters(study).answers()) == 3
         assert "deleted" in client.post("/withdraw").text
-        assert study.answers() == []
+        assert Raters(study).answers() == []
 
     @pytest.mark.parametrize(
         "form",
@@ -241,7 +254,7 @@ class TestPages:
         client.post("/begin", data={"consent": "yes"})
         assert client.post("/answer", data=form).status_code in (200, 400)
         assert client.post("/answer", content=b"\xff\xfe").status_code == 400
-        assert study.answers() == []
+        assert Raters(study).answers() == []
 
     def test_pages_say_that_nothing_else_is_loaded(self, study: StudyFile) -> None:
         client = self.client(study)
@@ -290,14 +303,14 @@ def test_from_runs_to_a_report(
 
     study = StudyFile(Path("study.sqlite"))
     assert study.require_ready().methods == ["look-forward", "dreambooth"]
-    key = study.begin()
-    question = study.next_question(key)
+    key = Raters(study).begin()
+    question = Raters(study).next_question(key)
     assert question is not None
     assert "sks" not in question.prompt
     assert "teapot" in question.prompt
     assert len(question.references) == 5
     assert b"dreambooth" not in (study.picture(question.left) or b"")
-    study.answer(key, 1, "left", "similar")
+    Raters(study).answer(key, 1, "left", "similar")
     status, out, err = command_line("study", "report", "study.sqlite", "--answers", "answers.csv")
     assert (status, err) == (0, "")
     assert "55.1%" in out

@@ -18,7 +18,6 @@ from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import draw_images
 from lookforward_toybox import CLIP, DINO, IDENTITY, JUDGE, MODEL
 from lookforward_toybox.bounds import bounds
-from lookforward_toybox.bundle import CEILING
 from lookforward_toybox.check import (
     captioned_pictures,
     draw_real,
@@ -30,6 +29,7 @@ from lookforward_toybox.check import (
 )
 from lookforward_toybox.figure import figure_of
 from lookforward_toybox.judge import Judge
+from lookforward_toybox.models import MODELS
 from tiny import scaled_linear
 
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
@@ -150,7 +150,7 @@ def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
     monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
     found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_evaluators(TOYBOX, device="cpu"))}
-    for kind, scores in CEILING.items():
+    for kind, scores in MODELS[TOYBOX].ceiling.items():
         for score in scores.keys() - {"oracle"}:
             assert found[f"ceiling, {kind}, {score}"] == pytest.approx(scores[score], abs=0.002)
             assert found[f"floor, {kind}, {score}"] < scores[score]

@@ -9,6 +9,7 @@ from lookforward.report.render import markdown_page
 from lookforward.studio.store import _SCHEMA as STUDIO
 from lookforward.studio.store import Store
 from lookforward.study.findings import study_sections
+from lookforward.study.raters import Raters
 from lookforward.study.store import _SCHEMA as STUDY
 from lookforward.study.store import StudyFile
 
@@ -39,17 +40,18 @@ def _value(one: object) -> object:
 
 
 def _use_study(path: Path) -> None:
-    study = StudyFile(path)
+    study, raters = StudyFile(path), Raters(StudyFile(path))
     plan = study.require_ready()
     study.has_image("dog", "a {}", "dreambooth")
-    markdown_page("Study", study_sections(plan, study.answers()), "")
-    question = study.next_question(_KEY)
+    assert all(isinstance(one.last, str) for one in raters.progress())
+    markdown_page("Study", study_sections(plan, raters.answers()), "")
+    question = raters.next_question(_KEY)
     if question is not None:
         for name in (question.left, question.right, *question.references):
             assert isinstance(study.picture(name), bytes | None)
-        study.answer(_KEY, question.number, "left", "similar")
-    if study.knows(_KEY):
-        study.next_question(study.begin())
+        raters.answer(_KEY, question.number, "left", "similar")
+    if raters.knows(_KEY):
+        raters.next_question(raters.begin())
 
 
 def study(data: bytes) -> None:

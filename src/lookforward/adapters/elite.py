@@ -16,6 +16,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 from torch import Tensor, nn
 
+from lookforward.adapters.in_place import InPlace
 from lookforward.adapters.photo_tokens import PhotoTokensAdapter
 from lookforward.adapters.photo_tokens import become as become_flow
 from lookforward.adapters.photo_tokens import release as release_flow
@@ -160,21 +161,10 @@ def set_words(table: WordTable, start: Start) -> None:
         rows.copy_(vector.expand_as(rows))
 
 
-def become(pipeline: Any) -> PhotoPromptPipeline:
-    """Make a `PhotoPromptPipeline` of a plain one, in place, since others hold it and draw with it."""
-    if type(pipeline) is StableDiffusionPipeline:
-        pipeline.__class__ = PhotoPromptPipeline
-    if not isinstance(pipeline, PhotoPromptPipeline):
-        raise LookforwardError(f"A {type(pipeline).__name__} cannot be shown photos.", code="adapter-family")
-    return pipeline
-
-
-def release(pipeline: Any) -> None:
-    """Undo `become`, and forget the details. A plain pipeline stays as it is."""
-    if isinstance(pipeline, PhotoPromptPipeline):
-        pipeline.unload_photo_prompt()
-        plain: Any = pipeline
-        plain.__class__ = StableDiffusionPipeline
+_IN_PLACE = InPlace(
+    StableDiffusionPipeline, PhotoPromptPipeline, PhotoPromptPipeline.unload_photo_prompt, "be shown photos"
+)
+become, release = _IN_PLACE.become, _IN_PLACE.release
 
 
 @contextmanager

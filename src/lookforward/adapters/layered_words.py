@@ -10,6 +10,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 
+from lookforward.adapters.in_place import InPlace
 from lookforward.adapters.words import Word, check_words, initial_vector, text_parts
 from lookforward.errors import LookforwardError, first_line
 from lookforward.files import write_tensors
@@ -53,22 +54,10 @@ class LayeredWordAdapter:
         write_word(policy, folder)
 
 
-def become(pipeline: Any) -> LayeredWordPipeline:
-    """Make a `LayeredWordPipeline` of a plain one, in place, since others hold it and draw with it."""
-    if type(pipeline) is StableDiffusionPipeline:
-        pipeline.__class__ = LayeredWordPipeline
-    if not isinstance(pipeline, LayeredWordPipeline):
-        message = f"A {type(pipeline).__name__} cannot learn a word for each layer."
-        raise LookforwardError(message, code="adapter-family")
-    return pipeline
-
-
-def release(pipeline: Any) -> None:
-    """Undo `become`, and forget the word. A plain pipeline stays as it is."""
-    if isinstance(pipeline, LayeredWordPipeline):
-        pipeline.unload_word()
-        plain: Any = pipeline
-        plain.__class__ = StableDiffusionPipeline
+_IN_PLACE = InPlace(
+    StableDiffusionPipeline, LayeredWordPipeline, LayeredWordPipeline.unload_word, "learn a word for each layer"
+)
+become, release = _IN_PLACE.become, _IN_PLACE.release
 
 
 def write_word(policy: DiffusionPolicy, folder: Path) -> None:

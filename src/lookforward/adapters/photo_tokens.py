@@ -12,8 +12,8 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
+from lookforward.adapters.in_place import InPlace
 from lookforward.core.protocols import Adapter
-from lookforward.errors import LookforwardError
 from lookforward.files import write_tensors
 from lookforward.models.families.photo_prompts import flow
 from lookforward.models.families.photo_prompts.flow import WEIGHTS, PhotoTokensPipeline
@@ -75,21 +75,12 @@ class PhotoTokensAdapter:
         shutil.copyfile(Path(flow.__file__), folder / "pipeline.py")
 
 
-def become(pipeline: Any) -> PhotoTokensPipeline:
-    """Make a `PhotoTokensPipeline` of a plain one, in place, since others hold it and draw with it."""
-    if type(pipeline) is StableDiffusion3Pipeline:
-        pipeline.__class__ = PhotoTokensPipeline
-    if not isinstance(pipeline, PhotoTokensPipeline):
-        raise LookforwardError(f"A {type(pipeline).__name__} cannot be shown photos.", code="adapter-family")
-    return pipeline
+def _forget(pipeline: PhotoTokensPipeline) -> None:
+    pipeline.photo_tokens = None
 
 
-def release(pipeline: Any) -> None:
-    """Undo `become`, and forget the tokens. A plain pipeline stays as it is."""
-    if isinstance(pipeline, PhotoTokensPipeline):
-        plain: Any = pipeline
-        plain.photo_tokens = None
-        plain.__class__ = StableDiffusion3Pipeline
+_IN_PLACE = InPlace(StableDiffusion3Pipeline, PhotoTokensPipeline, _forget, "be shown photos")
+become, release = _IN_PLACE.become, _IN_PLACE.release
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from lookforward.assembly.class_images import own_class_photos, trains_on_own
 from lookforward.assembly.environment import check_reward, find_reward, load_decoder
 from lookforward.assembly.start import check_start, writes_words
 from lookforward.assembly.unused import unused_settings
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED
 from lookforward.config.settings import Settings
 from lookforward.core.prediction import Prediction
 from lookforward.core.specs import find_spec
@@ -159,7 +159,7 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
         )
-    if settings.model.revision and (settings.model.name == TOYBOX or Path(settings.model.name).exists()):
+    if settings.model.revision and (settings.model.name in BUNDLED or Path(settings.model.name).exists()):
         raise LookforwardError(
             f"model.revision = {settings.model.revision!r} is for a model on the hub, and {settings.model.name} is "
             "here: leave it out.",

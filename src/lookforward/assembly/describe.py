@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.bundle import bundle_of
+from lookforward.bundle import BUNDLED, require_bundle
 from lookforward.config.settings import Settings
 from lookforward.data.subject import Subject
 from lookforward.models.encoders import ClipEncoders, Encoders, to_unit
@@ -40,8 +40,7 @@ def describe(subject: Subject, settings: Settings, device: torch.device | str) -
     Raises:
         LookforwardError: CLIP cannot be loaded.
     """
-    bundle = bundle_of(settings.model.name)
-    places = tuple(bundle.places()) if bundle else PLACES
+    places = tuple(require_bundle().places()) if settings.model.name in BUNDLED else PLACES
     clip = Encoders(encoder_sources(settings.model.name), device).clip
     described = [
         replace(one, photos=tuple(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lookforward.bundle import bundle_of
+from lookforward.bundle import bundled_model
 from lookforward.core.protocols import Score
 from lookforward.core.specs import Resources, ScoreSpec, find_spec
 from lookforward.errors import LookforwardError
@@ -50,8 +50,8 @@ def encoder_sources(model: str, **others: str | None) -> dict[str, str]:
 
     An encoder named identity is for evaluation only.
     """
-    bundle = bundle_of(model)
-    own = {name: str(folder) for name, folder in bundle.ENCODERS.items()} if bundle else {}
+    bundled = bundled_model(model)
+    own = {name: str(folder) for name, folder in bundled.encoders.items()} if bundled else {}
     return _PUBLISHED | own | {name: source for name, source in others.items() if source}
 
 

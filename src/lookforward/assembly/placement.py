@@ -5,7 +5,6 @@ from typing import Any
 import torch
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import bundle_of
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Family
 from lookforward.core.specs import find_spec
@@ -89,5 +88,4 @@ def resting_parts(settings: Settings, policy: DiffusionPolicy, changes_prompts: 
 
 
 def _family(settings: Settings) -> Family:
-    bundle = bundle_of(settings.model.name)
-    return family_named(str(bundle.PIPELINE) if bundle else settings.model.name, settings.model.revision)
+    return family_named(settings.model.name, settings.model.revision)

@@ -19,6 +19,7 @@ from lookforward.adapters.specs import FULL, NETI, P_PLUS
 from lookforward.adapters.started import StartedAdapter
 from lookforward.adapters.words import words_of
 from lookforward.assembly.evaluators import encoder_sources
+from lookforward.bundle import present_name
 from lookforward.config.recipe import is_ip_adapter
 from lookforward.config.settings import Settings
 from lookforward.core.protocols import Adapter
@@ -49,7 +50,8 @@ def encode_photos(encoder: PhotoEncoder, photos: Sequence[Tensor], device: Any) 
         LookforwardError: the CLIP that the encoder reads cannot be loaded.
     """
     sizes = encoder.sizes
-    tower = VisionTower(load_clip(sizes.clip or encoder_sources(sizes.model)["clip"], device), sizes.layers)
+    own = sizes.clip or encoder_sources(present_name(sizes.model, sizes.model_hash))["clip"]
+    tower = VisionTower(load_clip(own, device), sizes.layers)
     encoder = encoder.to(device)
     seen = [tower(some) for some in photos]
     with torch.no_grad():

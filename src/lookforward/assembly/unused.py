@@ -16,7 +16,7 @@ from lookforward.rewards.terms import parse_terms
 def unused_settings(settings: Settings, given: Mapping[str, Any], subject: Subject) -> list[str]:
     """Notes of settings that change nothing. given: what the user wrote, by dotted names."""
     return unread_settings(settings, given) + [
-        f"{name} = {_shown(settings.flat()[name])} changes nothing: {reason}"
+        f"{name} = {shown(settings.flat()[name])} changes nothing: {reason}"
         for name, reason in _of_photos(settings, subject)
         if name in given
     ]
@@ -34,7 +34,7 @@ def unread_settings(settings: Settings, given: Mapping[str, Any]) -> list[str]:
         ]
         if missing:
             needs = " and ".join(map(in_words, missing))
-            notes.append(f"{name} = {_shown(values[name])} changes nothing: it needs {needs}")
+            notes.append(f"{name} = {shown(values[name])} changes nothing: it needs {needs}")
     return notes
 
 
@@ -71,5 +71,5 @@ def _of_photos(settings: Settings, subject: Subject) -> Iterator[tuple[str, str]
         yield "run.export_every", f"run.steps = {settings.run.steps} ends before, and the last step is exported anyway"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -12,7 +12,7 @@ from lookforward.algorithm.environment import act_on
 from lookforward.algorithm.examples import Buckets, Examples
 from lookforward.algorithm.trainer import Trainer
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.bundle import bundle_of
+from lookforward.bundle import BUNDLED, require_bundle
 from lookforward.config.settings import Settings
 from lookforward.core.types import Batch
 from lookforward.data.prompts import LIVE_CLASSES, VALIDATION_OUTFITS, VALIDATION_SCENES
@@ -40,8 +40,7 @@ def validation_scenes(model: str, class_noun: str, count: int) -> tuple[str, ...
 
     None of them is a benchmark's prompt, except on the bundled model, whose world has no other scenes.
     """
-    bundle = bundle_of(model)
-    scenes = bundle.places()[::3] if bundle else VALIDATION_SCENES
+    scenes = require_bundle().places()[::3] if model in BUNDLED else VALIDATION_SCENES
     outfits = VALIDATION_OUTFITS if class_noun in LIVE_CLASSES else ()
     worn = min(len(outfits), count // 4)
     return (*(scenes[i % len(scenes)] for i in range(count - worn)), *outfits[:worn])
@@ -101,7 +100,7 @@ class Validation:
     def measure(self, trainer: Trainer) -> Evaluation:
         """The policy as it is now, after `trainer.step` steps."""
         started = time.perf_counter()
-        with _undisturbed(trainer), self.policy.placement.awake():
+        with undisturbed(trainer), self.policy.placement.awake():
             identity, prompt = zip(*(self._measure(i) for i in range(len(self.drawn))), strict=True)
             loss = self._loss(trainer)
         seconds = round(time.perf_counter() - started, 3)
@@ -133,7 +132,7 @@ class Validation:
 
 
 @contextmanager
-def _undisturbed(trainer: Trainer) -> Iterator[None]:
+def undisturbed(trainer: Trainer) -> Iterator[None]:
     """Put the random streams back afterwards: an adapter may draw from its own in a forward pass."""
     streams = (trainer.generator, trainer.critic_generator, trainer.adapter_generator)
     before = [stream.get_state() for stream in streams]

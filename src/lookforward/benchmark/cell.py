@@ -42,7 +42,8 @@ class Cell:
     memory: peak of the process while training and drawing, MiB, the loaded models included. terms: each logged term's
     mean over the last quarter of the steps. curves: logged term to [step, mean over the CURVE_WINDOW steps up to it].
     parameters: how many were trained. size: of the exported weights, MiB. provenance, settings: see docs/benchmark.md;
-    empty in cells of older versions.
+    empty in cells of older versions. steps: step to scores, as `scores` has them, of the images that were drawn after
+    it; where asked for. `curves` has also what a run measured of itself, as "validation/identity".
     """
 
     subject: str
@@ -57,6 +58,7 @@ class Cell:
     size: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     @property
     def key(self) -> CellKey:
@@ -145,7 +147,9 @@ def require_same_model(folder: Path, model_hash: str) -> None:
 
 def non_finite_scores(cell: Cell) -> dict[str, int]:
     """Score to how many of its values are not finite numbers, where there are some."""
-    counts = {name: int((~np.isfinite(np.asarray(v, np.float64))).sum()) for name, v in cell.scores.items()}
+    named = dict(cell.scores)
+    named |= {f"{name}, step {step}": v for step, scores in cell.steps.items() for name, v in scores.items()}
+    counts = {name: int((~np.isfinite(np.asarray(v, np.float64))).sum()) for name, v in named.items()}
     return {name: count for name, count in counts.items() if count}
 
 

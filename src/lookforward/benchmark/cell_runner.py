@@ -3,9 +3,9 @@
 import gc
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from lookforward.algorithm.trainer import train
 from lookforward.api import read_subject
 from lookforward.assembly import Evaluators, RunComponents, build, build_evaluators, build_scores
 from lookforward.assembly.components import result_weights
+from lookforward.assembly.validation import undisturbed
 from lookforward.benchmark.cell import Cell, last_quarter, non_finite_scores, require_same_model, smooth_curves
 from lookforward.benchmark.datasets.values import photos_hash
 from lookforward.benchmark.peak_memory import peak_gpu_memory, peak_memory, reset_peak
@@ -108,35 +109,39 @@ def run_cell(
     own = {"subject.class_noun": one.class_noun, "subject.photos": str(photos), "run.seed": seed}
     settings = load_settings(recipe, {**overrides, **own})
     loaded, identifier = read_subject(photos, settings), settings.subject.identifier
-    components, terms, seconds, parameters, size = None, [], 0.0, 0, 0.0
+    references = np.stack([photo.pixels for photo in loaded.photos])
+    scores = build_scores(evaluators, references, one.drawing and one.drawing())
+    words = identifier, one.class_noun, plan.scoring.identifier_in_clip_text
+    texts = [clip_text(p, *words) for p in plan.prompts_of(subject) for _ in range(plan.images)]
+
+    def drawn_and_scored() -> tuple[np.ndarray, dict[str, list[float]]]:
+        images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
+        found = score_images(scores, images, texts)
+        return images, {name: [round(float(x), 6) for x in values] for name, values in found.items()}
+
+    components, training, parameters, size = None, Training(), 0, 0.0
     try:
         with ExitStack() as result:
             if method != UNTOUCHED:
                 components = build(settings, loaded, pipeline)
                 run = Run(Path(result.enter_context(tempfile.TemporaryDirectory())), settings)
-                started = time.perf_counter()
-                terms = list(_train(components, run))
-                seconds = time.perf_counter() - started
+                training = _train(components, run, plan.scoring.steps, lambda: drawn_and_scored()[1])
                 parameters = sum(p.numel() for p in components.trainer.parameters.values())
                 result.enter_context(result_weights(components, run))
                 size = _export_size(components)
-            images = _draw(plan, subject, settings, pipeline, identifier if method != UNTOUCHED else "")
+            images, found = drawn_and_scored()
     finally:
         if components is not None:
             components.adapter.detach(components.policy)
-    words = identifier, one.class_noun, plan.scoring.identifier_in_clip_text
-    texts = [clip_text(p, *words) for p in plan.prompts_of(subject) for _ in range(plan.images)]
-    references = np.stack([photo.pixels for photo in loaded.photos])
-    scores = score_images(build_scores(evaluators, references, one.drawing and one.drawing()), images, texts)
     cell = Cell(
         subject,
         method,
         seed,
-        {name: [round(float(x), 6) for x in values] for name, values in scores.items()},
-        round(seconds, 2),
+        found,
+        round(training.seconds, 2),
         round(peak_memory()),
-        last_quarter(terms),
-        smooth_curves(terms),
+        last_quarter(training.terms),
+        smooth_curves(training.terms) | training.measured,
         parameters,
         size,
         {
@@ -150,6 +155,7 @@ def run_cell(
             "versions": versions(),
         },
         plan.settings_of(key),
+        training.scored,
     )
     if bad := non_finite_scores(cell):
         message = f"{', '.join(bad)} of some images is not a finite number. Can the encoder be trusted?"
@@ -157,17 +163,49 @@ def run_cell(
     return cell, images
 
 
-def _train(components: RunComponents, run: Run) -> Iterator[dict[str, float]]:
-    """Train to the run's end, which is earlier where more steps no longer gain; yields the terms of each step."""
-    trainer, best = components.trainer, components.best_step
-    if best is not None:
-        best.measure(trainer, run)  # the untouched model
+@dataclass
+class Training:
+    """What a training left. terms: of each step. measured: curves of what it measured of itself. scored: see
+    `Cell.steps`. seconds: it took, without what was scored.
+    """
+
+    terms: list[dict[str, float]] = field(default_factory=list)
+    measured: dict[str, list[list[float]]] = field(default_factory=dict)
+    scored: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def _train(
+    components: RunComponents, run: Run, scored: Collection[int], score: Callable[[], dict[str, list[float]]]
+) -> Training:
+    """Train to the run's end, which is earlier where more steps no longer gain. scored: steps after which to `score`.
+
+    Neither scoring nor measuring moves a random stream of the training.
+    """
+    trainer, best, done = components.trainer, components.best_step, Training()
+
+    def measure() -> bool:
+        """Whether the run has gained nothing for long enough."""
+        if best is None or not best.due(trainer.step):
+            return False
+        for name, value in best.measure(trainer, run).items():
+            done.measured.setdefault(f"validation/{name}", []).append([trainer.step, value])
+        return trainer.step > 0 and best.enough(run)
+
+    started, away = time.perf_counter(), 0.0
+    measure()  # the untouched model
     for step in train(trainer, run.settings.run.steps):
-        yield step.terms
-        if best is not None and best.due(step.step):
-            best.measure(trainer, run)
-            if best.enough(run):
-                return
+        done.terms.append(step.terms)
+        enough = measure()
+        if step.step in scored:
+            before = time.perf_counter()
+            with undisturbed(trainer), torch.no_grad(), trainer.averaged(), components.policy.placement.awake():
+                done.scored[str(step.step)] = score()
+            away += time.perf_counter() - before
+        if enough:
+            break
+    done.seconds = time.perf_counter() - started - away
+    return done
 
 
 def _export_size(components: RunComponents) -> float:

@@ -102,7 +102,7 @@ def planned_benchmark(plan: Plan, cells: Sequence[Cell], **details: Any) -> Benc
     optimised = optimised_of(plan)
     methods = {name: Method(name, plan.label(name), optimised[name]) for name in plan.methods}
     subjects = {name: plan.subject(name) for name in plan.subjects}
-    return benchmark_of(cells, methods, subjects, planned=tuple(plan.cells()), **details)
+    return benchmark_of(cells, methods, subjects, plan.kinds, planned=tuple(plan.cells()), **details)
 
 
 def method_columns(plan: Plan, method: str) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def tidy_table(plan: Plan, cells: Sequence[Cell], model: str) -> pd.DataFrame:
             **{name: made.get(name, "") for name in ("model_hash", "photos_hash", "device", "date")},
             **{f"{name}_version": made.get("versions", {}).get(name, "") for name in ("python", *PACKAGES)},
         })  # fmt: skip
-    table = image_table(cells).merge(pd.DataFrame(rows), on=CELL, how="left")
+    table = image_table(cells, plan.kinds).merge(pd.DataFrame(rows), on=CELL, how="left")
     scores = [*_SCORES, *dict.fromkeys(n for cell in cells for n in cell.scores if n not in _SCORES)]
     rest = [name for name in rows[0] if name not in _COLUMNS]
     return table.reindex(columns=[*_COLUMNS, *scores, *rest])

@@ -8,7 +8,7 @@ from typing import Any
 from lookforward.benchmark.dataframes import method_columns
 from lookforward.benchmark.datasets.values import photo_files
 from lookforward.benchmark.optimised import optimised_of
-from lookforward.benchmark.plan import Plan, prompt_kind
+from lookforward.benchmark.plan import Plan
 from lookforward.benchmark.provenance import now, versions
 from lookforward.benchmark.recorded import known_settings
 from lookforward.benchmark.shapes import read_described
@@ -26,6 +26,7 @@ _SHARED = {
     "identifier_in_clip_text": "text of CLIP-T",
     "extra_scores": "extra scores",
     "encoders": "encoders of the scores",
+    "scored_steps": "scored steps",
 }
 
 
@@ -100,7 +101,6 @@ def _kind(value: Any) -> Any:
 
 
 def _describe(plan: Plan, folder: Path, model: str) -> dict[str, Any]:
-    templates = [template for subject in plan.subjects for template in plan.prompts_of(subject)]
     data = plan.dataset
     return {
         "format": 1,
@@ -108,7 +108,7 @@ def _describe(plan: Plan, folder: Path, model: str) -> dict[str, Any]:
         "model": model,
         "subjects": [_subject(plan, name, folder) for name in plan.subjects],
         "methods": [_method(plan, name) for name in plan.methods],
-        "prompt_kinds": {template: prompt_kind(template) for template in templates},
+        "prompt_kinds": plan.kinds,
         "seeds": list(plan.seeds),
         "grids": [{"subjects": list(plan.subjects), "methods": list(plan.methods), "seeds": list(plan.seeds)}],
         "prompts": plan.count,
@@ -116,6 +116,7 @@ def _describe(plan: Plan, folder: Path, model: str) -> dict[str, Any]:
         "identifier_in_clip_text": plan.scoring.identifier_in_clip_text,
         "extra_scores": sorted(plan.scoring.extra),
         "encoders": plan.scoring.encoders(),
+        "scored_steps": sorted(plan.scoring.steps),
         "versions": versions(),
         "date": now(),
     }

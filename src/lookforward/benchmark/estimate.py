@@ -8,12 +8,11 @@ from statistics import mean, median
 
 from lookforward.benchmark.cell import Cell, finished_cell
 from lookforward.benchmark.plan import UNTOUCHED, CellKey, Plan, cell_name
-from lookforward.bundle import TOYBOX, bundle_of
+from lookforward.bundle import bundled_model
 
-# (seconds a step, seconds an image, scores included): Toybox's are measured on one core; with SD 1.4 at 512 pixels
-# it is a guess for a recent GPU in single precision
-SPEEDS = {True: (0.16, 0.55), False: (0.5, 4.0)}
-TOYBOX_MEMORY = 1300  # MiB, measured
+# (seconds a step, seconds an image, scores included) with SD 1.4 at 512 pixels: a guess for a recent GPU in single
+# precision
+SPEED = (0.5, 4.0)
 WEIGHTS_BYTES = 4.3e9  # of Stable Diffusion 1.x in single precision, where a model is not on the disk yet
 # Adam holds two numbers for each weight that is trained, beside the weight, its gradient and the copy that is restored
 COPIES = {True: 5, False: 2}  # whether all weights are trained
@@ -53,9 +52,10 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
     raw = [3 * plan.settings(key[1], key[2]).data.resolution ** 2 * _images(plan, key) for key in missing]
     weights = weights_bytes(model)
     whole = any(plan.settings(method).adapter.name == "full" for method in plan.methods if method != UNTOUCHED)
-    assumed = TOYBOX_MEMORY * 2**20 if model == TOYBOX else COPIES[whole] * weights
+    bundled = bundled_model(model)
+    assumed = bundled.memory * 2**20 if bundled else COPIES[whole] * weights
     memory = max((cell.memory for cell in cells.values()), default=0) * 2**20 or assumed
-    step, image = SPEEDS[model == TOYBOX]
+    step, image = assumed_speed(model)
     source = f"{step:g} s a training step and {image:g} s an image are assumed"
     return Estimate(
         len(keys),
@@ -71,10 +71,16 @@ def estimate(plan: Plan, folder: Path, model: str, workers: int = 1) -> Estimate
     )
 
 
+def assumed_speed(model: str) -> tuple[float, float]:
+    """Seconds a training step and seconds an image, before anything was measured here."""
+    bundled = bundled_model(model)
+    return bundled.speed if bundled else SPEED
+
+
 def weights_bytes(model: str) -> float:
     """Size of a model's weights in single precision, from its folder if it has one."""
-    bundle = bundle_of(model)
-    folder = bundle.PIPELINE if bundle else Path(model)
+    bundled = bundled_model(model)
+    folder = bundled.pipeline if bundled else Path(model)
     return float(sum(_size(path) for path in folder.rglob("*.safetensors"))) or WEIGHTS_BYTES
 
 
@@ -82,9 +88,12 @@ def _seconds(plan: Plan, key: CellKey, timed: Sequence[Cell], model: str) -> flo
     alike = [cell.provenance["seconds"] for cell in timed if cell.method == key[1]]
     if alike:
         return float(median(alike))
-    step, image = SPEEDS[model == TOYBOX]
-    steps = 0 if key[1] == UNTOUCHED else plan.settings(key[1], key[2]).run.steps
-    return steps * step + _images(plan, key) * image
+    step, image = assumed_speed(model)
+    if key[1] == UNTOUCHED:
+        return _images(plan, key) * image
+    steps = plan.settings(key[1], key[2]).run.steps
+    times = 1 + sum(one <= steps for one in plan.scoring.steps)
+    return steps * step + times * _images(plan, key) * image
 
 
 def _images(plan: Plan, key: CellKey) -> int:

@@ -8,12 +8,27 @@ import torch
 
 from lookforward.assembly.adapter import build_adapter
 from lookforward.assembly.environment import check_reward
-from lookforward.assembly.unused import unread_settings
+from lookforward.assembly.unused import shown, unread_settings
 from lookforward.benchmark.plan import UNTOUCHED, method_label
 from lookforward.bundle import TOYBOX
 from lookforward.config.recipe import load_settings, written_settings
 from lookforward.config.settings import Settings
 from lookforward.errors import LookforwardError
+
+_NO_RUN = "a grid keeps the scores and images of each cell, and no run folder"
+_SHARED = "the methods of a grid share a model that is loaded once, in single precision"
+IGNORED = {
+    **dict.fromkeys(
+        (
+            "evaluation.sample_every", "evaluation.prompts", "evaluation.watermark", "run.checkpoint_every",
+            "run.export_every", "run.report_to",
+        ),
+        _NO_RUN,
+    ),
+    "model.weights": _SHARED,
+    "model.offload": _SHARED,
+}  # fmt: skip
+"""Settings of a training run that the cells of a grid do not read, and why."""
 
 Methods = dict[str, tuple[str, dict[str, Any]]]
 """Name to (recipe, overrides)."""
@@ -56,10 +71,7 @@ def unread_notes(methods: Mapping[str, tuple[str, Mapping[str, Any]]], given: Ma
     """
     notes: list[str] = []
     trained = {name: method for name, method in methods.items() if name != UNTOUCHED}
-    unread = {
-        name: unread_settings(load_settings(recipe, overrides), written_settings(recipe, overrides))
-        for name, (recipe, overrides) in trained.items()
-    }
+    unread = {name: _unread(*method) for name, method in trained.items()}
     for setting in given:
         of_each = [[note for note in some if note.startswith(f"{setting} = ")] for some in unread.values()]
         if of_each and all(of_each):
@@ -67,6 +79,17 @@ def unread_notes(methods: Mapping[str, tuple[str, Mapping[str, Any]]], given: Ma
     for name, some in unread.items():
         notes += [f"{name}: {note}" for note in some if note.split(" = ")[0] not in given]
     return notes
+
+
+def _unread(recipe: str, overrides: Mapping[str, Any]) -> list[str]:
+    """A note on each setting that the user wrote and a method's cells do not read."""
+    settings, written = load_settings(recipe, overrides), written_settings(recipe, overrides)
+    notes = unread_settings(settings, {name: value for name, value in written.items() if name not in IGNORED})
+    return notes + [
+        f"{name} = {shown(settings.flat()[name])} changes nothing: {reason}"
+        for name, reason in IGNORED.items()
+        if name in written
+    ]
 
 
 def require_shared(settings: Settings, model: str = TOYBOX) -> None:

@@ -38,7 +38,8 @@ class Scoring:
 
     identifier_in_clip_text: CLIP-T reads the identifier before the class noun; with every method, the untouched model
     too, so that all answer the same text. extra: further scores, see `check_extra_scores`. dino, clip, dinov2: folders
-    or hub ids of other encoders than the model's own.
+    or hub ids of other encoders than the model's own. steps: of the training, after which all images are drawn and
+    scored too, beside those of its result.
     """
 
     identifier_in_clip_text: bool = False
@@ -46,10 +47,15 @@ class Scoring:
     dinov2: str | None = None
     dino: str | None = None
     clip: str | None = None
+    steps: tuple[int, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """What a cell records of it: only what differs from the default."""
-        recorded = {"identifier_in_clip_text": self.identifier_in_clip_text, "extra_scores": sorted(self.extra)}
+        recorded: dict[str, Any] = {
+            "identifier_in_clip_text": self.identifier_in_clip_text,
+            "extra_scores": sorted(self.extra),
+        }
+        recorded["scored_steps"] = sorted(self.steps)
         return {name: value for name, value in recorded.items() if value} | self.encoders()
 
     def encoders(self) -> dict[str, str]:
@@ -81,6 +87,11 @@ class Plan:
     scoring: Scoring = DEFAULT_SCORING
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def model(self) -> str:
+        """The base model, which all methods share."""
+        return self.settings(next(iter(self.methods))).model.name
+
     def subject(self, name: str) -> BenchmarkSubject:
         """A subject of the data set by its name."""
         return self.dataset.find(name)
@@ -90,7 +101,14 @@ class Plan:
         if self.prompts:
             return self.prompts
         templates = self.subject(subject).prompts
-        return templates if self.count is None else spread_prompts(templates, self.count)
+        return templates if self.count is None else spread_prompts(templates, self.count, self.subject(subject).kinds)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of every prompt."""
+        known = {t: kind for subject in self.subjects for t, kind in self.subject(subject).kinds.items()}
+        asked = (template for subject in self.subjects for template in self.prompts_of(subject))
+        return {template: known.get(template) or prompt_kind(template) for template in asked}
 
     def cells(self) -> Iterator[CellKey]:
         """All cells; those of one subject come before those of the next."""
@@ -135,11 +153,11 @@ def image_seed(seed: int, image: int) -> int:
     return 10_000 * (seed + 1) + image
 
 
-def spread_prompts(templates: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` of the templates in their own order, chosen by taking the kinds of prompt in turn."""
+def spread_prompts(templates: Sequence[str], count: int, known: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """`count` of the templates in their own order, chosen by taking the kinds of prompt in turn. known: their kinds."""
     kinds: dict[str, list[str]] = {}
     for template in templates:
-        kinds.setdefault(prompt_kind(template), []).append(template)
+        kinds.setdefault((known or {}).get(template) or prompt_kind(template), []).append(template)
     longest = max(map(len, kinds.values()))
     in_turn = [kind[i] for i in range(longest) for kind in kinds.values() if i < len(kind)]
     chosen = set(in_turn[:count])

@@ -1,22 +1,21 @@
 """What a benchmark or a comparison left on disk, read for the report."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lookforward.benchmark.cell import UNREADABLE, Cell, cell_files, read_cell
 from lookforward.benchmark.dataframes import benchmark_of, image_table
-from lookforward.benchmark.images import broken_photos, broken_strips, drawn_in, photo_folder, photos_in
+from lookforward.benchmark.described import described_subjects, listed_photos
+from lookforward.benchmark.images import broken_photos, broken_strips, drawn_in, photos_in
+from lookforward.benchmark.judge.recorded import with_ratings
 from lookforward.benchmark.optimised import optimised_scores
 from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method_label
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
 from lookforward.benchmark.shapes import read_described
-from lookforward.bundle import CARD, TOYBOX, find_bundle
-from lookforward.core.benchmark_subject import BenchmarkSubject
-from lookforward.data.prompts import LIVE_CLASSES
+from lookforward.bundle import BUNDLED, TOYBOX, find_bundle, known_model, present_name
 from lookforward.errors import LookforwardError
 from lookforward.records import read_json
 from lookforward.report.data import UNTOUCHED, Benchmark, Method, Problem
@@ -44,19 +43,19 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
         text = "Give the folder that `lookforward benchmark` or `compare` wrote into."
         raise LookforwardError(f"{folder} holds no finished cell that was planned. {text}{why}", code="no-cells")
     keys = list(wanted.cells or [cell.key for cell in cells])
-    subjects, methods = _subjects(folder, described, keys), _methods(described, keys, chosen.kept)
+    subjects, methods = described_subjects(folder, described, keys), _methods(described, keys, chosen.kept)
     seeds = sorted({seed for _, _, seed in keys})
     stems = {cell.key: stem for stem, cell in found.items() if cell in cells}
-    model = str(chosen.shared.get("base model", ""))
-    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model == TOYBOX else ""))
-    listed = {str(s["name"]): [folder / p for p in s.get("photos", ())] for s in described.get("subjects", ())}
+    model = present_name(str(chosen.shared.get("base model", "")), _digest(chosen.kept))
+    kind = str(described.get("dataset", {}).get("kind") or (TOYBOX if model in BUNDLED else ""))
+    listed, rated = listed_photos(folder, described), with_ratings(folder, chosen.kept)
     times = [(folder / "cells" / f"{stems[cell.key]}.json").stat().st_mtime for cell in chosen.kept]
-    mixed, bundle = chosen.other_settings, find_bundle()
+    mixed, bundled = chosen.other_settings, known_model(model)
     kept = {cell.key: cell for cell in chosen.kept}
     shown = list(dict.fromkeys(cell.subject for cell in chosen.kept))
     unseen = [*broken_strips(folder, stems, kept), *broken_photos(folder, listed, shown)]
     return benchmark_of(
-        chosen.kept,
+        rated.cells,
         methods,
         subjects,
         kinds,
@@ -76,10 +75,17 @@ def read_benchmark(folder: Path, title: str = "", baseline: str = "dreambooth") 
             *([_mixed(mixed, plan is not None)] if mixed else []),
             *_lost_photos(listed),
             *disagreements(chosen.kept, model),
+            *rated.warnings,
         ),
-        ceiling=bundle.CEILING if bundle and kind == model == TOYBOX else {},
+        ceiling=bundled.ceiling if bundled and kind == TOYBOX else {},
         baseline=baseline,
+        judge=rated.judge,
     )
+
+
+def _digest(cells: Sequence[Cell]) -> str:
+    """What the cells record of the weights of their base model; "" if nothing."""
+    return next((str(digest) for cell in cells if (digest := cell.provenance.get("model_hash"))), "")
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -184,29 +190,6 @@ def _lost_photos(listed: Mapping[str, Sequence[Path]]) -> list[str]:
         f"The photos of {len(lost)} of {len(listed)} subjects ({', '.join(lost[:3])}{' …' * (len(lost) > 3)}) are no "
         "longer where benchmark.json says, so the page cannot show them."
     ]
-
-
-def _subjects(folder: Path, described: Json, keys: Sequence[CellKey]) -> dict[str, BenchmarkSubject]:
-    """Those that were planned, or that have photos if nothing was, and any other that has a cell."""
-    subjects = {
-        str(s["name"]): BenchmarkSubject(str(s["name"]), str(s["class_noun"]), s.get("kind") == "live")
-        for s in described.get("subjects", ())
-    }
-    photos = folder / "photos"
-    names = [] if described or not photos.is_dir() else [p.name for p in photos.iterdir() if p.is_dir()]
-    for name in sorted({n for n in names if not n.startswith(".")} | {subject for subject, _, _ in keys}):
-        if name not in subjects:
-            noun = _class_noun(folder, name)
-            subjects[name] = BenchmarkSubject(name, noun, noun in LIVE_CLASSES)
-    return subjects
-
-
-def _class_noun(folder: Path, name: str) -> str:
-    """From the card beside the photos, or from the name: that of "stuffed-animal-2" is "stuffed animal"."""
-    try:
-        return str(read_json(photo_folder(folder, name) / CARD, dict[str, Any])["class_noun"])
-    except UNREADABLE:
-        return re.sub(r"\d+$", "", name).replace("-", " ").replace("_", " ").strip() or name
 
 
 def _methods(described: Json, keys: Sequence[CellKey], cells: Sequence[Cell]) -> dict[str, Method]:

@@ -37,6 +37,7 @@ def benchmark(
     extra_scores: ExtraScores = (),
     dinov2: str | None = None,
     identifier_in_clip_text: bool = False,
+    scored_steps: tuple[int, ...] = (),
     *,
     settings: GridOptions,
 ) -> None:
@@ -46,8 +47,10 @@ def benchmark(
     stop the others: the command lists failed cells at the end, exits with status 3, and retries them next time.
 
     Args:
-        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set or CustomConcept101.
-        model: toybox, a pipeline folder, or a hub ID such as CompVis/stable-diffusion-v1-4.
+        dataset: toybox, toybox-development, or a folder in the layout of the DreamBooth data set,
+            CustomConcept101 or DreamBench++.
+        model: toybox, another bundled model such as toybox-sd, a pipeline folder, or a hub ID such as
+            CompVis/stable-diffusion-v1-4.
         recipes: Names or TOML files of recipes, separated by spaces or commas. NAME@ADAPTER uses only that adapter. The
             base model is always included.
         adapters: Adapters to combine with every recipe: full, lora, custom-diffusion …
@@ -67,21 +70,25 @@ def benchmark(
         extra_scores: Additional scores: names from docs/scores.md, or your own function.
         dinov2: Folder or hub ID of another DINOv2. Also turns on its score.
         identifier_in_clip_text: Keep the identifier in the text for CLIP-T.
+        scored_steps: Steps of each training after which all images are drawn and scored too; kept in the cells.
     """
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.datasets.find import find_dataset
     from lookforward.benchmark.executors import InProcess, Processes
     from lookforward.benchmark.methods import grid_methods, unread_notes
+    from lookforward.benchmark.photo_notes import photo_notes
     from lookforward.benchmark.plan import Plan, Scoring
-    from lookforward.benchmark.ray_cluster import RayCluster, require_ray
+    from lookforward.benchmark.ray_cluster import RayCluster
+    from lookforward.benchmark.ray_join import require_ray
 
     for name, number in {"seeds": seeds, "images": images, "prompts": prompts, "workers": workers}.items():
         if number is not None and number < 1:
             raise LookforwardError(f"--{name} must be at least 1.", code="count-too-small")
-    scoring = Scoring(identifier_in_clip_text, asked_scores(extra_scores, dinov2, images), dinov2, dino, clip)
+    extra = asked_scores(extra_scores, dinov2, images)
+    scoring = Scoring(identifier_in_clip_text, extra, dinov2, dino, clip, tuple(sorted(set(scored_steps))))
     if ray is not None:
         require_ray(ray)
-    data = find_dataset(dataset)
+    data = find_dataset(dataset, model)
     names = split_words(subjects) or tuple(subject.name for subject in data.subjects)
     for name in names:
         data.find(name)
@@ -89,12 +96,15 @@ def benchmark(
         raise LookforwardError(
             "Nothing to compare: give at least one recipe and one adapter.", code="nothing-to-compare"
         )
-    methods = grid_methods(split_words(recipes), split_words(adapters), flatten(settings), model)
+    given = {**data.settings, **flatten(settings)}
+    methods = grid_methods(split_words(recipes), split_words(adapters), given, model)
     print_notes(unread_notes(methods, flatten(settings)))
     grid = Plan(tuple(dict.fromkeys(names)), methods, tuple(range(seeds)), None, images, prompts, data, scoring)
     _require_strips(grid)
+    _require_reached(grid)
     for note in data.notes:
         console.print(f"Note: {note}.")
+    print_notes(photo_notes(grid))
     if plan:
         _print_plan(grid, output, model, workers or 1, "" if ray is None or workers else SHARED)
         return
@@ -114,6 +124,17 @@ def _require_strips(grid: "Plan") -> None:
     if most * side**2 > 150_000_000:  # what Pillow opens without a fear of bombs
         raise LookforwardError(
             f"{most} images of {side} pixels are too many for one cell: use fewer --images and more --seeds."
+        )
+
+
+def _require_reached(grid: "Plan") -> None:
+    from lookforward.report.data import UNTOUCHED
+
+    longest = max(grid.settings(method).run.steps for method in grid.methods if method != UNTOUCHED)
+    if beyond := [step for step in grid.scoring.steps if not 1 <= step <= longest]:
+        raise LookforwardError(
+            f"--scored-steps {beyond[0]}: trainings have {longest} steps; give 1 to {longest}, or more --run.steps.",
+            code="scored-steps-range",
         )
 
 

@@ -31,6 +31,7 @@ COMMANDS = {  # to the module below lookforward.cli, imported only when it is ne
     "compare": TOYBOX,
     "ablate": TOYBOX,
     "benchmark": "benchmark",
+    "judge": "judge",
     "report": "report",
     "studio": "studio",
     "demo": TOYBOX,

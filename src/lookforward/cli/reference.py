@@ -12,7 +12,7 @@ from typing import Any, get_args
 import docstring_parser
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import find_bundle
+from lookforward.bundle import TOYBOX, find_bundle, known_model
 from lookforward.cli.main import COMMAND_GROUPS, COMMANDS, Command, find_command, summary
 from lookforward.cli.options import GridOptions, RunOptions, shown_default
 from lookforward.config.reading import flatten, read_toml, toml_value
@@ -103,8 +103,8 @@ def _cell(text: str) -> str:
 
 def settings_page() -> str:
     """docs/settings.md: every setting, and what each recipe and adapter changes."""
-    bundle = find_bundle()
-    bundled = flatten(bundle.defaults()) if bundle else {}
+    toybox = known_model(TOYBOX)
+    bundled = flatten(toybox.defaults) if toybox else {}
     parts = [
         f"# Settings\n\n{_NOTE}Every setting is an option of `lookforward train`: `--critic.weight 0.5`. In Python it "
         'is `personalize(…, settings={"critic.weight": 0.5})`, in a recipe file `weight = 0.5` under `[critic]`. '

@@ -1,4 +1,4 @@
-"""`lookforward studio`: a page in the browser for photos, training and images."""
+"""`lookforward studio`: a page in the browser for photos, training, images and blind studies."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ def studio(
     port: int = 7860,
     token: str | None = None,
 ) -> None:
-    """Open the studio: photos, training, samples and images in the browser.
+    """Open the studio: photos, training, samples, images and blind studies in the browser.
 
-    It works on FOLDER/photos and FOLDER/runs, and shows runs of the command line too. Runs in the queue go on when the
-    studio is opened again. It loads nothing from the network and sends nothing to it, except what a model from the hub
-    needs.
+    It works on FOLDER/photos, FOLDER/runs and FOLDER/*.sqlite, and shows runs and studies of the command line too.
+    Those in the queue go on when the studio is opened again. It loads nothing from the network and sends nothing to it,
+    except what a model from the hub needs.
 
     Args:
         folder: Folder to work in. Default: this one.
@@ -54,4 +54,5 @@ def studio(
         console.print(f"Open {address(host, port, token)}\nStop with Ctrl-C.")
         uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
     finally:
+        opened.servers.close()
         opened.runner.close()

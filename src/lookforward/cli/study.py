@@ -1,6 +1,5 @@
 """`lookforward study create|serve|report`: people compare methods without knowing which is which."""
 
-import csv
 from pathlib import Path
 
 import tyro
@@ -37,34 +36,18 @@ def create(
         clip: Folder or hub ID of another CLIP.
         output: File of the study.
     """
-    import numpy as np
-
-    from lookforward import __version__
     from lookforward.cli.console import split_words
-    from lookforward.data.prompts import benchmark_prompts, read_prompt_file
+    from lookforward.data.prompts import read_prompt_file
     from lookforward.files import writing
-    from lookforward.models.sampling import check_count, check_numbers
-    from lookforward.study.create import create_study, find_runs
-    from lookforward.study.store import StudyFile, StudyPlan
+    from lookforward.study.create import create_study, plan_study
+    from lookforward.study.store import StudyFile
 
-    check_count(candidates, "candidates")
-    check_numbers(seeds=[seed])
-    for name, number in (("prompt-count", prompt_count), ("shown", shown), ("repeats", repeats)):
-        if number < 0:
-            raise LookforwardError(f"--{name} {number}: give a number from 0.", code="option-range")
-    methods, found = find_runs(runs, split_words([compare]))
-    own = read_prompt_file(prompts) if prompts else None
-    rng, asked = np.random.default_rng(seed), {}
-    for one in found:
-        if one.subject not in asked:
-            every = list(dict.fromkeys(own or benchmark_prompts(one.run.settings.subject.class_noun)))
-            some = sorted(rng.permutation(len(every))[: prompt_count or len(every)])
-            asked[one.subject] = [every[i] for i in some]
-    names = [one.run.folder.resolve().name for one in found]
-    plan = StudyPlan(methods, names, asked, candidates, seed, shown, repeats, __version__)
-    total = len(methods) * sum(map(len, asked.values()))
+    plan, found = plan_study(
+        runs, split_words([compare]), prompts=read_prompt_file(prompts) if prompts else (), prompt_count=prompt_count,
+        candidates=candidates, shown=shown, repeats=repeats, seed=seed,
+    )  # fmt: skip
     picked = f"the best of {candidates} by CLIP-T" if candidates > 1 else "the first one"
-    console.print(f"{total} images of {', '.join(methods)}, {picked} for each prompt")
+    console.print(f"{plan.images} images of {', '.join(plan.methods)}, {picked} for each prompt")
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         create_study(StudyFile(output), plan, found, clip=clip, on_image=lambda: console.print(".", end=""))
@@ -117,21 +100,20 @@ def report(study: tyro.conf.Positional[Path], output: Path | None = None, answer
     from lookforward.files import atomic_file, write_text
     from lookforward.report.blocks import Table, Text
     from lookforward.report.render import html_page, markdown_page, terminal_table
-    from lookforward.study.findings import study_sections
+    from lookforward.study.findings import answers_csv, study_sections
+    from lookforward.study.raters import Raters
     from lookforward.study.store import StudyFile
 
     file = StudyFile(study)
-    plan, rows = file.require_ready(), file.answers()
+    plan, rows = file.require_ready(), Raters(file).answers()
     sections = study_sections(plan, rows)
     page = output or study.with_suffix(".html")
     footer = f"Written by lookforward {__version__}."
     write_text(page, html_page("Blind study", sections, footer))
     write_text(page.with_suffix(".md"), markdown_page("Blind study", sections, footer))
     if answers:
-        with atomic_file(answers) as partial, partial.open("w", newline="", encoding="utf-8") as table:
-            writer = csv.DictWriter(table, list(rows[0]) if rows else ["rater"])
-            writer.writeheader()
-            writer.writerows(rows)
+        with atomic_file(answers) as partial:
+            partial.write_bytes(answers_csv(rows).encode())
     for block in (block for section in sections for block in section.blocks):
         if isinstance(block, Table):
             console.print(terminal_table(block))

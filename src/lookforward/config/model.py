@@ -14,7 +14,7 @@ Weights = Literal["fp32", "bf16", "int8", "fp8", "nf4"]
 class ModelSettings:
     """The pretrained model and where it runs."""
 
-    name: str = setting(TOYBOX, "The bundled toybox, a pipeline folder or a hub ID.")
+    name: str = setting(TOYBOX, "A bundled model (toybox, toybox-sd), a pipeline folder or a hub ID.")
     revision: str = setting("", "Branch, tag or commit of a hub ID. Empty: the main branch.")
     precision: Precision = setting("fp32", "Number format of the forward pass.", headline=True)
     weights: Weights = setting(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import TOYBOX, find_bundle
+from lookforward.bundle import BUNDLED, TOYBOX, known_model
 from lookforward.config.methods import COMPARED
 from lookforward.config.reading import check_value, flatten, read_toml, require_learning, structure, with_values
 from lookforward.config.settings import GROUPS, Settings
@@ -117,15 +117,20 @@ def _last(layers: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 
 def families_of(model: str, revision: str = "") -> tuple[str, ...]:
-    """The tables [family.NAME] that hold for a model, the more general first."""
-    return ("sd", TOYBOX) if model == TOYBOX else (family_named(model, revision).name,)
+    """The tables [family.NAME] that hold for a model, the more general first: a bundled one's are those of its family,
+    of all bundled models ("toybox"), and its own."""
+    family = family_named(model, revision).name
+    if model not in BUNDLED:
+        return (family,)
+    bundled = known_model(model)
+    return family, TOYBOX, bundled.name if bundled else model
 
 
 def model_defaults(families: tuple[str, ...]) -> dict[str, Any]:
-    """What a family's models have in common, and under it the bundled model's own."""
-    bundle = find_bundle() if TOYBOX in families else None
+    """What a family's models have in common, and over it a bundled model's own. families: as of `families_of`."""
+    bundled = known_model(families[-1])
     own = next((flatten(family.defaults) for family in FAMILIES if family.name in families), {})
-    return own | (flatten(bundle.defaults()) if bundle else {})
+    return own | (flatten(bundled.defaults) if bundled else {})
 
 
 def _with_bases(path: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -12,7 +12,7 @@ import diffusers
 from huggingface_hub import ModelCard, ModelCardData
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED, TOYBOX, known_model
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.core.protocols import Family
 from lookforward.core.specs import find_spec
@@ -81,7 +81,7 @@ class Card:
         data = ModelCardData(
             library_name="diffusers",
             pipeline_tag="text-to-image",
-            base_model=None if model == TOYBOX else base_name(model),
+            base_model=None if model in BUNDLED else base_name(model),
             instance_prompt=prompt,
             license="other",
             tags=["text-to-image", "diffusers", "lookforward", spec.tag or spec.name],
@@ -110,8 +110,9 @@ class Card:
     def _facts(self, trained: str) -> list[tuple[str, str]]:
         manifest = self.manifest
         toybox = "Toybox, the small model that comes with lookforward"
+        toybox += "" if manifest["model"] == TOYBOX else f" ({manifest['model']})"
         facts = [
-            ("Base model", toybox if manifest["model"] == TOYBOX else base_name(manifest["model"])),
+            ("Base model", toybox if manifest["model"] in BUNDLED else base_name(manifest["model"])),
             *([("Its commit", commit)] if (commit := manifest.get("model_commit")) else []),
             ("What was trained", trained),
         ]
@@ -146,18 +147,22 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     model = manifest["model"]
     spec = find_spec(ADAPTERS, manifest["adapter"], "adapter")
     family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
+    lacking, tokens = manifest.get("absent"), manifest.get("max_sequence_length")
+    lacking = [name for name in sorted(family.optional) if isinstance(lacking, list) and name in lacking]
+    absent = "".join(f", {name}=None" for name in lacking)  # which diffusers wants to be told
     if spec.is_whole_model:  # which brings its scheduler
-        classes, lines = ["DiffusionPipeline"], ['pipeline = DiffusionPipeline.from_pretrained("FOLDER")']
+        classes, lines = ["DiffusionPipeline"], [f'pipeline = DiffusionPipeline.from_pretrained("FOLDER"{absent})']
     else:
         words = [manifest["identifier"], *(word for word, _ in other_subjects(manifest.get("others", "")))]
         scheduler = next(iter(family.schedulers.values()))
         options = ", clip_sample=False" if scheduler == "DDIMScheduler" else ""
-        base = json.dumps("MODEL" if model == TOYBOX else base_name(model), ensure_ascii=False)
+        base = json.dumps("MODEL" if model in BUNDLED else base_name(model), ensure_ascii=False)
         commit = manifest.get("model_commit")
         base += f', revision="{commit}"' if commit else ""
-        pipeline_options = f", {spec.pipeline_options}" if spec.pipeline_options else ""
+        pipeline_options = (f", {spec.pipeline_options}" if spec.pipeline_options else "") + absent
         classes = [scheduler, "DiffusionPipeline"]
-        lines = ["# MODEL: the folder that lookforward_toybox.MODEL names"] if model == TOYBOX else []
+        bundled = known_model(model)
+        lines = [f"# MODEL: the folder that {bundled.constant} names"] if bundled else []
         lines += [
             f"pipeline = DiffusionPipeline.from_pretrained({base}{pipeline_options})",
             f"pipeline.scheduler = {scheduler}.from_config(pipeline.scheduler.config{options})  # as lookforward draws",
@@ -167,6 +172,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
     guided = ", ".join(f"{name}={value!r}" for name, value in family.drawing(guidance, None).items())
     size = f", height={resolution}, width={resolution}" if resolution else ""
+    size += f", max_sequence_length={tokens}" if isinstance(tokens, int) else ""
     return [
         "import torch",
         f"from diffusers import {', '.join(sorted(classes))}",

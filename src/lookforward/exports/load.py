@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.photo_specs import ELITE
 from lookforward.adapters.specs import late
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED, present_name
 from lookforward.config.reading import check_value
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
@@ -19,6 +19,7 @@ from lookforward.errors import LookforwardError
 from lookforward.files import read_json, structure, write_json
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
+from lookforward.runs.base_model import MODEL
 from lookforward.runs.consent import Consent
 from lookforward.runs.folder import MANIFEST
 from lookforward.whole import require_whole
@@ -35,7 +36,6 @@ _KEYS = {
     "sample_steps": "evaluation.sampler_steps",
     "guidance": "evaluation.guidance",
 }
-MODEL = "model.json"  # in a run
 PHOTO_PROMPT = "photo_prompt.safetensors"  # in an export
 IP_PHOTOS = "ip_adapter_photos.safetensors"
 MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
@@ -60,7 +60,7 @@ def manifest_of(settings: Settings, model_hash: str = "", model_commit: str = ""
     """What `load_export` must know of a run's export. model_hash: of the untouched model; model_commit: of a model on
     the hub; both empty where unknown.
     """
-    is_folder = settings.model.name != TOYBOX and os.path.isdir(settings.model.name)
+    is_folder = settings.model.name not in BUNDLED and os.path.isdir(settings.model.name)
     later: dict[str, Any] = {"model_is_folder": True} if is_folder else {}
     digest = {"model_hash": model_hash} if model_hash else {}
     digest |= {"model_commit": model_commit} if model_commit else {}
@@ -82,7 +82,7 @@ def model_hash(pipeline: DiffusionPipeline) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an export.
+    """The manifest of an export. A bundled model has the name in it that it goes by now.
 
     Raises:
         LookforwardError: the folder is no export, or a file of it is damaged.
@@ -94,7 +94,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     check_manifest(folder, manifest)
     remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
     require_whole(folder, "The export", remedy, expected="digests" in manifest)
-    return manifest
+    return manifest | {"model": present_name(manifest["model"], manifest.get("model_hash", ""))}
 
 
 def check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

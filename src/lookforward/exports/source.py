@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 
 from lookforward.adapters import ADAPTERS
 from lookforward.adapters.specs import FULL
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED, known_model
 from lookforward.config.groups import EvaluationSettings
 from lookforward.data.subjects import other_subjects
 from lookforward.errors import LookforwardError
@@ -115,7 +115,8 @@ def device_of(source: Source) -> str:
 
 
 def _plain_model(name: str, revision: str = "") -> Source:
-    own = {} if name == TOYBOX else family_named(name, revision).defaults.get("evaluation", {})
+    bundled = known_model(name)
+    own = {**family_named(name, revision).defaults.get("evaluation", {}), **(bundled.plain if bundled else {})}
     sampling = {"sample_steps": _SAMPLING.sampler_steps, "guidance": _SAMPLING.guidance}
     sampling |= {key: own[setting] for key, setting in _FAMILYS.items() if setting in own}
     return Source(name, {"format": 1, **_PLAIN, **sampling, "model": name}, None, revision=revision)
@@ -128,7 +129,7 @@ def find_source(given: str | Path, revision: str = "") -> Source:
         LookforwardError: there is nothing of that name, or a run that is not finished.
     """
     name = str(given)
-    if not os.path.lexists(name) and (name == TOYBOX or _could_be_hub_id(name)):
+    if not os.path.lexists(name) and (name in BUNDLED or _could_be_hub_id(name)):
         _require_no_typo(Path(name))
         return _plain_model(name, revision)
     if revision:

@@ -12,7 +12,7 @@ from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import ModelInfo, hf_hub_download
 from transformers.utils import logging as transformers_logging
 
-from lookforward.bundle import bundle_of
+from lookforward.bundle import bundled_model
 from lookforward.core.protocols import Family
 from lookforward.errors import LookforwardError, first_line, is_out_of_memory, out_of_memory
 from lookforward.models.families import FAMILIES, family_of, find_family
@@ -30,7 +30,7 @@ from lookforward.whole import SUMS, require_whole
 
 
 def build_pipeline(model: str, device: str = "auto", low: LowPrecision | None = None, revision: str = "") -> Any:
-    """The pipeline of "toybox", a folder or a hub id, with its family's deterministic sampler.
+    """The pipeline of a bundled model, a folder or a hub id, with its family's deterministic sampler.
 
     low: parts that are stored in less than single precision. revision: of a hub id; the main branch if empty.
     """
@@ -49,8 +49,8 @@ def pipeline_folder(model: str, revision: str = "") -> Path:
 
 
 def _source(model: str) -> str | Path:
-    bundle = bundle_of(model)
-    return bundle.PIPELINE if bundle else model
+    bundled = bundled_model(model)
+    return bundled.pipeline if bundled else model
 
 
 def find_device(device: str) -> str:

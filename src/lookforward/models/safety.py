@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelInfo, snapshot_download
 from numpy.typing import NDArray
 
-from lookforward.bundle import bundle_of
+from lookforward.bundle import BUNDLED
 from lookforward.errors import LookforwardError
 from lookforward.models.weight_files import load_weights, local_folder
 
@@ -47,7 +47,7 @@ def load_safety_checker(model: str, device: torch.device | str, revision: str = 
     Raises:
         LookforwardError: the model has none (code "safety-checker-missing"), or it cannot be loaded.
     """
-    folder = None if bundle_of(model) else local_folder(model, _fetch, revision)
+    folder = None if model in BUNDLED else local_folder(model, _fetch, revision)
     if folder is None or not all((folder / name).is_dir() for name in (CHECKER, PROCESSOR)):
         raise LookforwardError(
             f"{model} has no safety checker: leave out --safety-checker. Of the models, Stable Diffusion 1 has one.",

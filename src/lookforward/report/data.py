@@ -38,6 +38,21 @@ class Problem:
     why: str
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Who rated the images. scores: the ratings' names among the scores, of which a table shows ratings / highest.
+
+    missing: a row for each image and question that the judge was asked and did not rate: method, cell and image,
+    question, why.
+    """
+
+    model: str
+    endpoint: str
+    scores: tuple[str, ...]
+    highest: int
+    missing: tuple[tuple[str, str, str, str], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Benchmark:
     """Finished cells, and everything a report says about them.
@@ -47,9 +62,10 @@ class Benchmark:
     with CELL, group, image (its index in the cell), prompt, prompt_kind and one column per score. curves: one row per
     point of a logged term's curve, with CELL, term, step and value.
     planned: every cell there should be. drawn: a cell's images, each (h, w, 3) uint8, or () if they are missing.
-    references: a subject's photos. kind: of the data set: toybox, dreambooth or custom-concept; "" if it is unknown.
-    encoders: whether scores used others than the model's own. ignored: what else the folder holds, in a sentence.
-    warnings: what makes the cells hard to compare. ceiling: group to score to what other images of the subject reach.
+    references: a subject's photos. kind: of the data set: toybox, dreambooth, custom-concept or dreambench++; "" if it
+    is unknown. encoders: whether scores used others than the model's own. ignored: what else the folder holds, in a
+    sentence. warnings: what makes the cells hard to compare. ceiling: group to score to what other images of the
+    subject reach. judge: of those scores that are ratings; None if there are none.
     """
 
     methods: Mapping[str, Method]
@@ -73,6 +89,7 @@ class Benchmark:
     warnings: tuple[str, ...] = ()
     ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     baseline: str = "dreambooth"
+    judge: Judge | None = None
 
     @property
     def seeds(self) -> list[int]:

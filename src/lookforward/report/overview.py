@@ -15,14 +15,15 @@ def overview_section(benchmark: Benchmark) -> Section:
     """What was run, and what is missing of it, before any score."""
     cells, images = benchmark.cells, benchmark.images
     subjects = cells.drop_duplicates("subject")
-    live = int((subjects.group == "live subjects").sum())
+    live, styles = (int((subjects.group == group).sum()) for group in ("live subjects", "styles"))
+    kinds = f"{len(subjects) - live - styles} objects, {live} live" + (f", {styles} styles" if styles else "")
     steps = cells[(cells.method != UNTOUCHED) & (cells.steps > 0)].steps
     finished = len(benchmark.planned) - len(benchmark.missing)
     rows = [
         ("data set", benchmark.dataset),
         ("base model", benchmark.model),
         ("methods", "; ".join(method.label for method in benchmark.methods.values())),
-        ("subjects", f"{len(subjects)}: {len(subjects) - live} objects, {live} live"),
+        ("subjects", f"{len(subjects)}: {kinds}"),
         ("seeds", ", ".join(map(str, benchmark.seeds))),
         ("prompts per subject", _either(images.groupby(CELL).prompt.nunique())),
         ("images per prompt", _either(cells["count"])),

@@ -14,8 +14,15 @@ from lookforward.report.blocks import Block, Plots, Section, Strong, Table, Text
 from lookforward.report.data import UNTOUCHED, Benchmark
 from lookforward.report.plots import curve_plots, fidelity_plots
 
-KINDS = {"scene": "a scene", "accessory": "an accessory", "property": "a property modification"}
-GROUPS = ("live subjects", "objects")
+KINDS = {
+    "scene": "a scene",
+    "accessory": "an accessory",
+    "property": "a property modification",
+    "photorealistic": "a photorealistic image",
+    "style transfer": "another style",
+    "imaginative": "an imaginative scene",
+}
+GROUPS = ("live subjects", "objects", "styles")
 FOOTNOTE = (
     "† The method's reward optimised this very score, so it is no evidence for the method. In a difference: one of the "
     "two sides did."
@@ -132,7 +139,7 @@ def breakdown_section(benchmark: Benchmark) -> Section:
     blocks: list[Block] = []
     for kind in [k for k in KINDS if k in kinds] + sorted(kinds - KINDS.keys()):
         blocks += _breakdown(benchmark, f"Prompts that ask for {KINDS.get(kind, kind)}", kind=kind)
-    for group in GROUPS if len(groups) > 1 else ():
+    for group in [g for g in GROUPS if g in groups] if len(groups) > 1 else ():
         blocks += _breakdown(benchmark, group.capitalize(), group=group)
     blocks += [_by_subject(benchmark, score) for score in benchmark.scores]
     return Section("Breakdowns", blocks)

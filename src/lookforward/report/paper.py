@@ -1,6 +1,6 @@
 """Tables 1 and 2 of the paper (Wei et al., ECCV 2024, arXiv 2407.06642), and ours in their form."""
 
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import BUNDLED, TOYBOX
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.report.aggregate import difference, estimate, percent, plain
@@ -102,7 +102,8 @@ def _number(value: object) -> str:
 def paper_section(benchmark: Benchmark) -> Section:
     """The paper's table for this kind of data set with ours beside it: values, then changes by the rewards."""
     if benchmark.kind not in _TABLES:
-        text = "The data set is not known, so the page shows neither of the paper's tables."
+        unknown = "The data set is not known, so the page shows neither of the paper's tables."
+        text = f"The paper has no table of {benchmark.kind}." if benchmark.kind else unknown
         return Section("The paper's tables", [Text(text)])
     number, where, figures = _TABLES[benchmark.kind]
     columns = ["", *(f"paper {s}" for s in SCORES), *(f"ours {s}" for s in SCORES)]
@@ -137,7 +138,7 @@ def _comparable(benchmark: Benchmark) -> str:
     model = benchmark.model.replace("\\", "/").rstrip("/").lower()
     differ = [] if model.endswith("stable-diffusion-v1-4") else ["the model"]
     differ += ["the images"] if benchmark.kind == TOYBOX else []
-    differ += ["the encoders"] if benchmark.model == TOYBOX or benchmark.encoders else []
+    differ += ["the encoders"] if benchmark.model in BUNDLED or benchmark.encoders else []
     if differ:
         names = differ[0] if len(differ) == 1 else f"{', '.join(differ[:-1])} and {differ[-1]}"
         verb = "differs" if differ == ["the model"] else "differ"

@@ -19,6 +19,7 @@ from lookforward.provenance.origin import Source
 from lookforward.provenance.save import save_image
 from lookforward.report.blocks import Picture, Section, Sheet, Strong, Table
 from lookforward.report.data import Benchmark
+from lookforward.report.judge import judge_section
 from lookforward.report.overview import overview_section
 from lookforward.report.page_sections import breakdown_section, cost_section, critic_section, score_section
 from lookforward.report.paper import paper_section
@@ -33,10 +34,10 @@ _FORMATS = ((MOST_PIXELS, 88), (128, 85), (96, 80), (64, 75), (48, 60), (32, 50)
 def report_sections(benchmark: Benchmark) -> list[Section]:
     """Everything there is to say, in the order of a reader's questions."""
     parts = (
-        overview_section, score_section, steadiness_section, paper_section, breakdown_section, sheet_section,
-        case_section, critic_section, cost_section,
+        overview_section, score_section, judge_section, steadiness_section, paper_section, breakdown_section,
+        sheet_section, case_section, critic_section, cost_section,
     )  # fmt: skip
-    return [part(benchmark) for part in parts]
+    return [section for part in parts if (section := part(benchmark)) is not None]
 
 
 def write_report(benchmark: Benchmark, page: Path, version: str) -> tuple[Path, Path]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 _PAPER = "white"
@@ -130,6 +129,8 @@ def _font(size: int, texts: Iterable[str]) -> _Font:
     """Pillow's own font, which knows little more than ASCII; matplotlib's where that is not enough."""
     if "".join(texts).isascii():
         return ImageFont.load_default(size=max(11, size))
+    from matplotlib import get_data_path  # here, since it takes long to import and most sheets need no such font
+
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", max(10, 0.9 * size))
 
 

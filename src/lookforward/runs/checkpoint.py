@@ -7,28 +7,24 @@ that is resumed from it continues to the same bits. One that is damaged is passe
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from lookforward.algorithm.trainer import Trainer
-from lookforward.core.protocols import Keeping
-from lookforward.core.sharding import gathered, share
+from lookforward.bundle import TOYBOX, present_name
+from lookforward.core.sharding import gathered
 from lookforward.errors import LookforwardError, is_out_of_memory, warn
 from lookforward.files import REMEDY, read_json, sync, write_json, writing
+from lookforward.runs.trainer_state import not_finite, restore_state, state_tensors
 from lookforward.whole import require_whole, whole_folder
 
 FORMAT = 5
 WITHOUT_DIGESTS = 4  # the format of before
 KEEP = 2  # the newest, and the one before it in case a disk only claims to have written
 _NAME = re.compile(r"step-(\d{6,})")
-_GENERATORS = ("generator", "critic_generator", "adapter_generator")
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,12 @@ def save_checkpoint(trainer: Trainer, folder: Path, model_hash: str = "") -> Pat
             they are.
     """
     target = folder / f"step-{trainer.step:06d}"
-    found = gathered(_tensors(trainer), trainer.processes.main)
+    found = gathered(state_tensors(trainer), trainer.processes.main)
     if not trainer.processes.main:
         return target
     # Cloned where tensors share memory (tied weights), which safetensors refuses
     tensors = {name: tensor.contiguous().clone() for name, tensor in found.items()}
-    if bad := _not_finite(tensors):
+    if bad := not_finite(tensors):
         raise LookforwardError(
             f"Step {trainer.step} is not saved: {bad} is not finite. Lower the learning rate.", "not-finite"
         )
@@ -145,114 +141,24 @@ def _load(trainer: Trainer, path: Path, model_hash: str) -> None:
     record = read_json(path / "state.json", Record)
     remedy = "The checkpoint before it takes its place."
     require_whole(path, "The checkpoint", remedy, expected=record.format != WITHOUT_DIGESTS)
+    if record.format not in (FORMAT, WITHOUT_DIGESTS):
+        raise ValueError(f"it has format {record.format} of another version of lookforward")
     if record.step != _step_of(path):
         raise ValueError(f"it is of step {record.step}")
     if model_hash and record.model_hash not in ("", model_hash):
+        name = present_name(TOYBOX, record.model_hash)
+        remedy = "Restore those weights" if name == TOYBOX else f"Its model is called {name} now: give --model {name}"
         raise LookforwardError(
-            f"{path.parent.parent} began on other weights of its base model than these. Restore those weights, or "
-            "delete the run folder to start again.",
+            f"{path.parent.parent} began on other weights of its base model than these. {remedy}, or delete the run "
+            "folder to start again.",
             "model-changed",
         )
     tensors = load_file(path / "state.safetensors")
-    if bad := _not_finite(tensors):
+    if bad := not_finite(tensors):
         raise ValueError(f"{bad} is not finite")
-    _restore(trainer, record, tensors)
+    restore_state(trainer, tensors, has_critic=record.has_critic)
+    trainer.step = record.step
 
 
 def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """The name of a tensor that holds a NaN or an infinity; "" if none does."""
-    floats = (item for item in tensors.items() if item[1].is_floating_point())
-    return next((name for name, tensor in floats if not bool(tensor.isfinite().all())), "")
-
-
-def _tensors(trainer: Trainer) -> dict[str, Tensor]:
-    groups: dict[str, Mapping[str, Tensor]] = {
-        "policy": trainer.parameters,
-        "optimizer": _moments(trainer.optimizer),
-    }
-    if trainer.averages is not None:
-        groups["average"] = trainer.averages.values
-    if isinstance(trainer.take_step, Keeping):
-        groups["baseline"] = trainer.take_step.tensors
-    if trainer.critic_updater is not None:
-        groups["critic"] = trainer.critic_updater.critic.state_dict()
-        groups["critic_optimizer"] = _moments(trainer.critic_updater.optimizer)
-    tensors = {f"{group}/{name}": tensor for group, of_group in groups.items() for name, tensor in of_group.items()}
-    return tensors | {name: getattr(trainer, name).get_state() for name in _GENERATORS}
-
-
-def _restore(trainer: Trainer, record: Record, tensors: dict[str, Tensor]) -> None:
-    groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        group, _, key = name.partition("/")
-        groups.setdefault(group, {})[key] = tensor
-    saved, wanted = groups["policy"], trainer.parameters
-    if saved.keys() != wanted.keys() or any(saved[n].shape != p.shape for n, p in wanted.items()):
-        raise ValueError("it has other parameters than this run trains")
-    if record.format not in (FORMAT, WITHOUT_DIGESTS):
-        raise ValueError(f"it has format {record.format} of another version of lookforward")
-    if record.has_critic != (trainer.critic_updater is not None):
-        raise ValueError("a run with another critic wrote it")
-    if ("average" in groups) != (trainer.averages is not None):
-        raise ValueError("a run with another optimizer.ema wrote it")
-    _check_moments(trainer.optimizer, groups.get("optimizer", {}))
-    if trainer.critic_updater is not None:
-        _check_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(share(saved[name], parameter))
-        for name, value in trainer.averages.values.items() if trainer.averages is not None else ():
-            value.copy_(share(groups["average"][name], value))
-    _restore_moments(trainer.optimizer, groups.get("optimizer", {}))
-    if trainer.critic_updater is not None:
-        trainer.critic_updater.critic.load_state_dict(groups["critic"])
-        _restore_moments(trainer.critic_updater.optimizer, groups.get("critic_optimizer", {}))
-    if isinstance(trainer.take_step, Keeping):
-        trainer.take_step.restore(groups.get("baseline", {}))
-    for name in _GENERATORS:
-        getattr(trainer, name).set_state(tensors[name])
-    trainer.step = record.step
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state of each parameter as flat tensors: "3/exp_avg"."""
-    return dict(_flat("", optimizer.state_dict()["state"]))
-
-
-def _flat(prefix: str, state: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Nested values by "outer/inner"; plain integers, by which an 8-bit optimizer counts, become int64 of no axis."""
-    for name, value in state.items():
-        if isinstance(value, Mapping):
-            yield from _flat(f"{prefix}{name}/", value)
-        elif isinstance(value, Tensor | int):
-            yield f"{prefix}{name}", value if isinstance(value, Tensor) else torch.tensor(value)
-
-
-def _check_moments(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """Raises ValueError unless each parameter has the moments that a step of AdamW or Adam needs, of its shape."""
-    if type(optimizer) not in (torch.optim.AdamW, torch.optim.Adam) or not flat:
-        return  # of others, what is kept depends on the size of a parameter
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for place in sorted({int(key.partition("/")[0]) for key in flat}):
-        moments = {key.partition("/")[2]: value for key, value in flat.items() if key.startswith(f"{place}/")}
-        if place >= len(parameters) or moments.keys() != {"step", "exp_avg", "exp_avg_sq"}:
-            raise ValueError(f"the optimizer's state {place} is {', '.join(sorted(moments))}")
-        if any(moments[name].shape != parameters[place].shape for name in ("exp_avg", "exp_avg_sq")):
-            raise ValueError(f"the optimizer's state {place} has another shape")
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
-    state: dict[int, Any] = {}
-    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
-    for key, value in flat.items():
-        index, *outer, name = key.split("/")
-        value = share(value, of) if value.shape == (of := parameters[int(index)]).shape else value
-        inner = state.setdefault(int(index), {})
-        for one in outer:
-            inner = inner.setdefault(one, {})
-        inner[name] = int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -26,10 +26,11 @@ from lookforward.config.reading import read_toml, structure, to_toml
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.errors import LookforwardError
 from lookforward.files import PARTIAL, REMEDY, make_folder, write_json, write_text, writing
-from lookforward.records import check_json_lines, read_bytes, read_json, read_json_lines, unreadable
+from lookforward.records import read_json, read_json_lines, unreadable
+from lookforward.runs.base_model import named_as_now, other_model
 from lookforward.runs.consent import CONSENT
 from lookforward.runs.lock import LockHeld, locked
-from lookforward.runs.log import DAMAGED, LogRow, log_notes
+from lookforward.runs.log import LogRow, forget_after
 from lookforward.runs.longer import may_differ, set_aside, steps_of, why_not
 from lookforward.runs.photo_lines import photo_files, what_differs
 from lookforward.seals import sealed_json
@@ -152,8 +153,10 @@ class Run:
             else:
                 differing = [f"the {what_differs(photos, digests)} are not the same files"]
         if differing:
+            remedy = other_model(before["model.name"], now["model.name"])
             raise LookforwardError(
-                f"{self.folder} is another run: {'; '.join(differing)}. Give another --output, or delete the folder.",
+                f"{self.folder} is another run: {'; '.join(differing)}. {remedy}Give another --output, or delete the "
+                "folder.",
                 "run-differs",
             )
 
@@ -167,15 +170,7 @@ class Run:
 
         Lines that cannot be read are kept in metrics-damaged.jsonl. Call it once the checkpoint of `step` is loaded.
         """
-        if not self.metrics.is_file():
-            return ()
-        rows, damaged = check_json_lines(self.metrics, LogRow)
-        if damaged:
-            kept = self.metrics.with_name(DAMAGED)
-            before = read_bytes(kept).decode("utf-8", "backslashreplace") if kept.is_file() else ""
-            write_text(kept, before + "".join(one.text.rstrip("\r\n") + "\n" for one in damaged))
-        write_text(self.metrics, "".join(sealed_json(row) + "\n" for row in rows if row["step"] <= step))
-        return log_notes(self.metrics.name, [int(row["step"]) for row in rows], damaged, step)
+        return forget_after(self.metrics, step)
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The logged steps, oldest first. Raises LookforwardError, which names a damaged line and its field."""
@@ -219,7 +214,7 @@ def prepare(folder: Path, settings: Settings, digests: Sequence[str]) -> Run:
 
 
 def open_run(folder: Path) -> Run:
-    """The run in `folder`.
+    """The run in `folder`. A bundled model has the name in its settings that it goes by now.
 
     Raises:
         LookforwardError: there is none, or its settings cannot be read.
@@ -244,7 +239,7 @@ def open_run(folder: Path) -> Run:
     except LookforwardError as error:
         remedy = "Correct the file, or delete the folder to start again."
         raise LookforwardError(f"{error} {remedy}", "run-damaged") from error
-    return Run(folder, settings)
+    return Run(folder, named_as_now(settings, folder))
 
 
 def default_output(settings: Settings) -> Path:

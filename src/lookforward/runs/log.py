@@ -1,11 +1,15 @@
-"""The lines of RUN/metrics.jsonl: its fields, and the notes on lines that are damaged or missing."""
+"""The lines of RUN/metrics.jsonl: its fields, going back to a step, and notes on lines that are damaged or
+missing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from lookforward.records import DamagedLine
+from lookforward.files import write_text
+from lookforward.records import DamagedLine, check_json_lines, read_bytes
+from lookforward.seals import sealed_json
 
 DAMAGED = "metrics-damaged.jsonl"
 _NAMED = 3  # lines or gaps that notes name
@@ -20,6 +24,23 @@ def _numbered(row: dict[str, float]) -> dict[str, float]:
 
 LogRow: Any = Annotated[dict[str, float], AfterValidator(_numbered)]
 """A line: "step", and every term by its name. All are finite numbers."""
+
+
+def forget_after(log: Path, step: int) -> tuple[str, ...]:
+    """Delete the lines of steps after `step`; returns notes. Lines that cannot be read are kept beside the log.
+
+    Raises:
+        LookforwardError: the log cannot be read or written.
+    """
+    if not log.is_file():
+        return ()
+    rows, damaged = check_json_lines(log, LogRow)
+    if damaged:
+        kept = log.with_name(DAMAGED)
+        before = read_bytes(kept).decode("utf-8", "backslashreplace") if kept.is_file() else ""
+        write_text(kept, before + "".join(one.text.rstrip("\r\n") + "\n" for one in damaged))
+    write_text(log, "".join(sealed_json(row) + "\n" for row in rows if row["step"] <= step))
+    return log_notes(log.name, [int(row["step"]) for row in rows], damaged, step)
 
 
 def log_notes(name: str, steps: Sequence[int], damaged: Sequence[DamagedLine], last: int) -> tuple[str, ...]:

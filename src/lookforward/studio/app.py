@@ -1,4 +1,4 @@
-"""The application: Gradio's tabs behind the guard, and a route for the images of runs."""
+"""The application: Gradio's tabs behind the guard, and routes for images of runs and answers of studies."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
+from lookforward.errors import LookforwardError
 from lookforward.studio.guard import Guard
 from lookforward.studio.state import Studio
+from lookforward.studio.studies import download as study_download
 
 _UPLOAD = "100mb"  # of one file; the reader of photos refuses more than 100 megapixels
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -37,6 +39,15 @@ def build_app(studio: Studio, token: str = "") -> Guard:
             return PlainTextResponse("No such picture.", 404)
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
+    @app.get("/study/{name}/{file}")
+    def study_file(name: str, file: str) -> Response:
+        try:
+            found = study_download(name, file, studio.workspace)
+        except LookforwardError as error:
+            return PlainTextResponse(studio.workspace.relative(str(error)), 404)
+        headers = {"Content-Disposition": f'attachment; filename="{name}-{file}"', "Cache-Control": "no-store"}
+        return Response(found.text, media_type=found.kind, headers=headers)
+
     blocks = build_blocks(gr, studio)
     theme = gr.themes.Base(font=list(_FONTS), font_mono=list(_MONO), primary_hue="blue", neutral_hue="slate")
     gr.mount_gradio_app(
@@ -49,12 +60,12 @@ def build_app(studio: Studio, token: str = "") -> Guard:
 
 def build_blocks(gr: Any, studio: Studio) -> Any:
     """The page: a tab for each step."""
-    from lookforward.studio.tabs import draw, runs, subject, train, watch
+    from lookforward.studio.tabs import draw, runs, study, subject, train, watch
 
     with gr.Blocks(title="lookforward studio", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gr.HTML('<header class="lf-head"><h1>lookforward studio</h1></header>')
         with gr.Tabs():
-            for module in (subject, train, watch, draw, runs):
+            for module in (subject, train, watch, draw, study, runs):
                 with gr.Tab(module.TITLE, id=module.TITLE.lower()) as tab:
                     module.build(gr, studio, tab, blocks)
     blocks.queue(default_concurrency_limit=8, api_open=False)

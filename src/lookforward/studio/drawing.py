@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lookforward import __version__
-from lookforward.assembly.marking import marked
+from lookforward.assembly.marking import marked, watermark_notes
 from lookforward.assembly.prompts import fill_prompt
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
@@ -40,7 +40,8 @@ class GridRequest:
     """What to draw. Values of each variable; of those that are neither rows nor columns, the first counts.
 
     sources: runs, "RUN/exports/step-000100", or models of the workspace. guidance, steps: empty for the run's own.
-    scheduler: empty for the model's own. size: pixels, 0 for the run's own.
+    scheduler: empty for the model's own. size: pixels, 0 for the run's own. watermark: whether images carry the
+    invisible one, from 256 pixels on.
     """
 
     sources: tuple[str, ...]
@@ -53,6 +54,7 @@ class GridRequest:
     size: int = 0
     rows: str = "prompt"
     columns: str = "source"
+    watermark: bool = True
 
     def values(self, variable: str) -> tuple[Any, ...]:
         """The values of a variable, at least one; None stands for the run's own."""
@@ -131,7 +133,8 @@ def draw_grid(request: GridRequest, workspace: Workspace) -> Iterator[Grid]:
             painter = Painter(name, workspace)
             for place in (place for place in places if chosen[place]["source"] == name):
                 cell, pixels[place] = painter.draw(place, chosen[place], request)
-                grid = replace(grid, cells=(*grid.cells, cell))
+                unmarked = watermark_notes(cell.metadata.size, request.watermark)
+                grid = replace(grid, cells=(*grid.cells, cell), notes=tuple(dict.fromkeys((*grid.notes, *unmarked))))
                 yield grid
     yield replace(grid, sheet=_write_sheet(grid, pixels, workspace))
 
@@ -165,7 +168,7 @@ class Painter:
         drawn = draw_images(
             self.pipeline, [prompt], [values["seed"]], resolution=size, negative=negative or None, **sampling
         )
-        [pixels], watermark = marked(list(drawn), wanted=True)
+        [pixels], watermark = marked(list(drawn), wanted=request.watermark)
         metadata = PngMetadata(
             prompt,
             values["seed"],

@@ -17,13 +17,14 @@ from filelock import FileLock, Timeout
 
 from lookforward.errors import LookforwardError
 from lookforward.runs.folder import open_run
+from lookforward.studio.processes import born_at, find_process, last_words, launch, terminate
 from lookforward.studio.store import Job, Store
 from lookforward.studio.workspace import Workspace
+from lookforward.study.store import StudyFile
 
 _EVERY = 0.5  # seconds between two looks
 _PATIENCE = 120.0  # seconds that a process may take to save what it has when the studio ends
 _STOPPED = (-15, 143)  # of a process by SIGTERM, before and after it listens
-_TAIL = 4000  # bytes of a log
 
 
 class Runner:
@@ -58,8 +59,8 @@ class Runner:
         if self._thread is not None:
             self._thread.join()
         for job in self.store.jobs("running"):
-            if (process := _process_of(job)) is not None:
-                _terminate(process)
+            if (process := find_process(job.pid, job.born)) is not None:
+                terminate(process)
                 with suppress(psutil.Error):
                     process.wait(_PATIENCE)
             self.store.change_job(job.id, only_from=["running"], state="waiting", pid=0)
@@ -73,8 +74,9 @@ class Runner:
         if self.store.change_job(job.id, only_from=["waiting"], state="stopped", message=""):
             return True
         found = self.store.change_job(job.id, only_from=["running"], state="stopping")
-        if found and (process := _process_of(self.store.last_job(run) or job)) is not None:
-            _terminate(process)
+        now = self.store.last_job(run) or job
+        if found and (process := find_process(now.pid, now.born)) is not None:
+            terminate(process)
         return found
 
     def log(self, job: Job) -> Path:
@@ -97,27 +99,16 @@ class Runner:
                 print(f"The queue could not be looked after: {error}", file=sys.stderr)
 
     def _launch(self, job: Job) -> None:
-        with self.log(job).open("ab") as log:
-            child = subprocess.Popen(
-                [*self.command, *job.words],
-                cwd=self.workspace.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that Ctrl-C in the studio's terminal does not reach it
-            )
+        child = launch([*self.command, *job.words], self.workspace.folder, self.log(job), again=True)
         self._children[job.id] = child
-        try:
-            born = psutil.Process(child.pid).create_time()
-        except psutil.Error:  # it has ended already
-            born = 0.0
+        born = born_at(child.pid)
         if not self.store.change_job(job.id, only_from=["waiting"], state="running", pid=child.pid, born=born):
             child.terminate()  # stopped meanwhile
 
     def _look_after(self, job: Job) -> None:
         child = self._children.get(job.id)
         status = child.poll() if child is not None else None
-        if status is None and (child is not None or _process_of(job) is not None):
+        if status is None and (child is not None or find_process(job.pid, job.born) is not None):
             return
         self._children.pop(job.id, None)
         if status == 0 or (status is None and self._finished(job)):
@@ -131,34 +122,8 @@ class Runner:
 
     def _finished(self, job: Job) -> bool:
         try:
+            if job.study:
+                return StudyFile(self.workspace.study(job.study)).count_images()[1]
             return open_run(self.workspace.run(job.run)).finished
         except LookforwardError:
             return False
-
-
-def last_words(log: Path) -> str:
-    """Why a command ended, from its log: the last line that lookforward wrote, or else the last line."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return "It wrote no log."
-    written = [line for line in lines if line.strip()] or ["It wrote nothing."]
-    own = [line.removeprefix("lookforward: ") for line in written if line.startswith("lookforward: ")]
-    return (own or written)[-1].strip()
-
-
-def _process_of(job: Job) -> psutil.Process | None:
-    """The process of a job, if it is there; another one that was given its number is not taken for it."""
-    try:
-        process = psutil.Process(job.pid) if job.pid else None
-        alive = process is not None and abs(process.create_time() - job.born) < 1
-        return process if process and alive and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
-        return None
-
-
-def _terminate(process: psutil.Process) -> None:
-    with suppress(psutil.Error):
-        process.terminate()

@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 from lookforward.studio.runner import Runner
+from lookforward.studio.serving import Servers
 from lookforward.studio.store import Store
 from lookforward.studio.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Studio:
-    """The folder, what is remembered of it, and the queue."""
+    """The folder, what is remembered of it, the queue, and the pages of raters."""
 
     workspace: Workspace
     store: Store
     runner: Runner
+    servers: Servers
 
 
 def open_studio(workspace: Workspace) -> Studio:
@@ -24,4 +26,4 @@ def open_studio(workspace: Workspace) -> Studio:
     """
     workspace.prepare()
     store = Store(workspace.own / "studio.sqlite")
-    return Studio(workspace, store, Runner(workspace, store))
+    return Studio(workspace, store, Runner(workspace, store), Servers(workspace, store))

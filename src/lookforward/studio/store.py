@@ -1,4 +1,4 @@
-"""What the studio remembers, in one SQLite file: the queue of runs, subjects' words and consent, picked steps.
+"""What the studio remembers, in one SQLite file: the queue, subjects' words and consent, picked steps, raters' servers.
 
 Each use opens a connection of its own, and each change is a transaction flushed to the disk, so that nothing is lost
 when the studio ends, however it ends.
@@ -19,6 +19,7 @@ from lookforward.records import parse_json, structure
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
 _JOB = ("id", "run", "words", "state", "pid", "born", "message")
 OPEN: tuple[State, ...] = ("waiting", "running", "stopping")
+_STUDY = "study:"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (id INTEGER PRIMARY KEY, run TEXT NOT NULL, words TEXT NOT NULL, state TEXT NOT NULL,
   pid INTEGER NOT NULL DEFAULT 0, born REAL NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT '',
@@ -26,13 +27,14 @@ CREATE TABLE IF NOT EXISTS job (id INTEGER PRIMARY KEY, run TEXT NOT NULL, words
 CREATE TABLE IF NOT EXISTS subject (name TEXT PRIMARY KEY, class_noun TEXT NOT NULL DEFAULT '',
   consent TEXT NOT NULL DEFAULT '', consented TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS pick (run TEXT PRIMARY KEY, export TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS server (study TEXT PRIMARY KEY, pid INTEGER NOT NULL, born REAL NOT NULL);
 """
 
 
 @dataclass(frozen=True)
 class Job:
-    """One command to run. words: of `lookforward`. pid, born: of its process, and when that started; message: why it
-    ended."""
+    """One command to run. run: the run that it is about, or `study_key` of a study. words: of `lookforward`. pid, born:
+    of its process, and when that started; message: why it ended."""
 
     id: int
     run: str
@@ -41,6 +43,16 @@ class Job:
     pid: int
     born: float
     message: str
+
+    @property
+    def study(self) -> str:
+        """The study that it creates; "" for a job of a run."""
+        return self.run.removeprefix(_STUDY) if self.run.startswith(_STUDY) else ""
+
+
+def study_key(name: str) -> str:
+    """What a job of a study has for a run: no run can have this name."""
+    return _STUDY + name
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,26 @@ class Store:
         """Choose an export of a run."""
         with self._connect() as connection:
             connection.execute("INSERT OR REPLACE INTO pick (run, export) VALUES (?, ?)", (run, export))
+
+    def server(self, study: str) -> tuple[int, float] | None:
+        """The process that shows a study to raters, and when it started; None if none was started."""
+        with self._connect() as connection:
+            return connection.execute("SELECT pid, born FROM server WHERE study = ?", (study,)).fetchone()
+
+    def servers(self) -> list[str]:
+        """The studies for which a process was started."""
+        with self._connect() as connection:
+            return [study for (study,) in connection.execute("SELECT study FROM server ORDER BY study")]
+
+    def set_server(self, study: str, pid: int, born: float) -> None:
+        """Remember the process that shows a study."""
+        with self._connect() as connection:
+            connection.execute("INSERT OR REPLACE INTO server (study, pid, born) VALUES (?, ?, ?)", (study, pid, born))
+
+    def forget_server(self, study: str) -> None:
+        """Forget the process that showed a study."""
+        with self._connect() as connection:
+            connection.execute("DELETE FROM server WHERE study = ?", (study,))
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

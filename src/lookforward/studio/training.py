@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lookforward.adapters import ADAPTERS
-from lookforward.benchmark.estimate import SPEEDS
-from lookforward.bundle import TOYBOX
+from lookforward.benchmark.estimate import assumed_speed
+from lookforward.bundle import BUNDLED, TOYBOX, known_model
 from lookforward.config.reading import flatten, read_toml
 from lookforward.config.recipe import MEASUREMENTS, RECIPES, load_settings, recipe_names, require_followed, until_best
 from lookforward.config.settings import FIELDS, Settings
 from lookforward.data.subjects import read_subject
 from lookforward.errors import LookforwardError
+from lookforward.models.families import family_named
 from lookforward.records import parse_toml
 from lookforward.runs.folder import Run, open_run
 from lookforward.studio.store import Store
@@ -74,6 +76,21 @@ def recipe_notes() -> dict[str, str]:
 def adapter_notes() -> dict[str, str]:
     """What each adapter trains, in a few words."""
     return {spec.name: f"trains {spec.help.removeprefix(f'{spec.label}: ')}" for spec in ADAPTERS}
+
+
+def model_notes(models: Sequence[str]) -> dict[str, str]:
+    """What each model is, as far as this machine knows it: the hub is not asked."""
+    notes = {}
+    for name in models:
+        bundled = known_model(name) if name in BUNDLED else None
+        if bundled is None and not Path(name).exists():
+            notes[name] = "from the hub, downloaded when it is first used"
+            continue
+        family = family_named(name)
+        size = bundled.size if bundled else family.defaults.get("data", {}).get("resolution")
+        notes[name] = f"{family.label}{f', {size} pixels' if size else ''}"
+        notes[name] += "; bundled, small enough for a CPU" if bundled else ""
+    return notes
 
 
 def resolve(request: Request, workspace: Workspace) -> tuple[Settings, dict[str, Any]]:
@@ -171,7 +188,7 @@ def estimate_time(settings: Settings, workspace: Workspace) -> Time:
     """The time of a run: by the steps of earlier runs that are like it, or else by what is assumed of the model."""
     alike = [name for name in workspace.run_names() if _alike(name, settings, workspace)]
     found = [s for name in alike[:3] for s in step_seconds(open_run(workspace.run(name)).read_metrics())]
-    step, image = SPEEDS[settings.model.name == TOYBOX]
+    step, image = assumed_speed(settings.model.name)
     source = f"{step:g} s a step is assumed; after the first run like this one it is measured"
     if found:
         step, source = median(found), f"as the steps of {alike[0]} took"

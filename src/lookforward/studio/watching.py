@@ -131,7 +131,7 @@ def read_scores(folder: Path) -> dict[str, float]:
 
 def runs_table(workspace: Workspace, store: Store) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: every run with what is known of it."""
-    names = list(dict.fromkeys([*(job.run for job in store.jobs("waiting")), *workspace.run_names()]))
+    names = list(dict.fromkeys([*(job.run for job in store.jobs("waiting") if not job.study), *workspace.run_names()]))
     views = []
     for name in names:
         try:

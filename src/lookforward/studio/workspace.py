@@ -3,7 +3,8 @@
 FOLDER/photos/SUBJECT   reference photos, captions and masks
 FOLDER/runs/RUN         run folders, also those of `lookforward train`
 FOLDER/images           images of untouched models
-FOLDER/.studio          the queue, logs of runs, uploads
+FOLDER/STUDY.sqlite     blind studies, also those of `lookforward study create`
+FOLDER/.studio          the queue, logs of runs, uploads, prompts of studies
 """
 
 import re
@@ -18,7 +19,7 @@ from lookforward.runs.folder import SETTINGS
 _NAME = re.compile(r"\w[\w.+-]{0,79}")
 _PICTURE = re.compile(r"\w[\w.+-]{0,120}\.png")
 PICTURES = ("samples", "images")  # folders of a run whose images the browser may load
-CLASS_SHEET = "class-images.png"
+STUDY = ".sqlite"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Workspace:
     def prepare(self) -> None:
         """Make the studio's own folder. Raises LookforwardError where that cannot be done."""
         with writing(self.own):
-            for path in (self.photos, self.runs, self.own / "logs", self.own / "uploads"):
+            for path in (self.photos, self.runs, *(self.own / name for name in ("logs", "uploads", "prompts"))):
                 path.mkdir(parents=True, exist_ok=True)
 
     def subjects(self) -> list[str]:
@@ -70,6 +71,23 @@ class Workspace:
     def run(self, name: str) -> Path:
         """The folder of a run, which need not be there. Raises LookforwardError for a name that leaves it."""
         return _within(self.runs, name)
+
+    def study_names(self) -> list[str]:
+        """The SQLite files directly in the folder, by name; which of them are studies is not looked at."""
+        if not self.folder.is_dir():
+            return []
+        found = (path.stem for path in self.folder.glob(f"*{STUDY}") if path.is_file() and _NAME.fullmatch(path.stem))
+        return sorted(name for name in found if self._study(name).resolve().parent == self.folder.resolve())
+
+    def study(self, name: str) -> Path:
+        """The file of a study, which need not be there. Raises LookforwardError for a name that leaves the folder."""
+        path = self._study(check_name(name, "name of the study"))
+        if path.resolve().parent != self.folder.resolve():
+            raise LookforwardError(f"{name} leads out of the studio's folder: use a file of its own.", "studio-path")
+        return path
+
+    def _study(self, name: str) -> Path:
+        return self.folder / f"{name}{STUDY}"
 
     def picture(self, run: str, kind: str, name: str) -> Path | None:
         """An image file of a run, or in `images` where run is "-"; None if the browser may not load it."""

@@ -1,4 +1,4 @@
-"""Draw the images of a study from finished runs."""
+"""Plan a study of finished runs, and draw its images."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lookforward.data.prompts import clip_text, fill
+from lookforward import __version__
+from lookforward.data.prompts import benchmark_prompts, clip_text, fill
 from lookforward.errors import LookforwardError
 from lookforward.files import read_json
+from lookforward.models.sampling import check_count, check_numbers, draw_images
 from lookforward.provenance.origin import Source
 from lookforward.provenance.save import save_image
 from lookforward.runs.folder import PHOTOS, Run, open_run
@@ -86,6 +88,41 @@ def find_runs(folders: Sequence[Path], methods: Sequence[str] = ()) -> tuple[lis
     return chosen, [found[subject, method] for subject in names.values() for method in chosen]
 
 
+def plan_study(
+    folders: Sequence[Path],
+    methods: Sequence[str] = (),
+    *,
+    prompts: Sequence[str] = (),
+    prompt_count: int = 5,
+    candidates: int = 8,
+    shown: int = 0,
+    repeats: int = 3,
+    seed: int = 0,
+) -> tuple[StudyPlan, list[StudyRun]]:
+    """What a study of these runs will be, checked; draws and writes nothing.
+
+    prompts: templates to choose from; the benchmark's where it is empty. prompt_count: how many of each subject, at
+    random by `seed`, 0 for all. methods: see `find_runs`; the rest: see `StudyPlan`.
+
+    Raises:
+        LookforwardError: as `find_runs`, or a number is out of range.
+    """
+    check_count(candidates, "candidates")
+    check_numbers(seeds=[seed])
+    for name, number in (("prompt-count", prompt_count), ("shown", shown), ("repeats", repeats)):
+        if number < 0:
+            raise LookforwardError(f"--{name} {number}: give a number from 0.", code="option-range")
+    chosen, found = find_runs(folders, methods)
+    rng, asked = np.random.default_rng(seed), {}
+    for one in found:
+        if one.subject not in asked:
+            every = list(dict.fromkeys(prompts or benchmark_prompts(one.run.settings.subject.class_noun)))
+            some = sorted(rng.permutation(len(every))[: prompt_count or len(every)])
+            asked[one.subject] = [every[i] for i in some]
+    names = [one.run.folder.resolve().name for one in found]
+    return StudyPlan(chosen, names, asked, candidates, seed, shown, repeats, __version__), found
+
+
 def create_study(
     study: StudyFile,
     plan: StudyPlan,
@@ -130,7 +167,6 @@ def _draw(
     from lookforward.data.subjects import photos_of, read_subject
     from lookforward.models.encoders import Encoders
     from lookforward.models.load_pipeline import find_device
-    from lookforward.models.sampling import draw_images
     from lookforward.scores.evaluate import score_images
 
     model = load_personalized(one.run.folder)

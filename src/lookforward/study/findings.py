@@ -1,5 +1,7 @@
-"""From answers to the tables of a report."""
+"""From answers to the tables of a report, and to a table of all of them."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +27,7 @@ Row = Mapping[str, Any]
 
 
 def study_sections(plan: StudyPlan, answers: Sequence[Row]) -> list[Section]:
-    """Everything that a study found. answers: as `StudyFile.answers` gives them."""
+    """Everything that a study found. answers: as `Raters.answers` gives them."""
     unreliable = unreliable_raters(answers)
     counted = [row for row in answers if row["rater"] not in unreliable]
     first = [row for row in counted if not row["repeated"]]
@@ -40,6 +42,15 @@ def study_sections(plan: StudyPlan, answers: Sequence[Row]) -> list[Section]:
         blocks.append(_strength_table(plan.methods, first))
     raters = Section("Raters", [_rater_table(answers, unreliable)])
     return [Section("Study", blocks), raters]
+
+
+def answers_csv(answers: Sequence[Row]) -> str:
+    """Every single answer as CSV. answers: as `Raters.answers` gives them."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(answers[0]) if answers else ["rater"])
+    table.writeheader()
+    table.writerows(answers)
+    return text.getvalue()
 
 
 def unreliable_raters(answers: Sequence[Row]) -> set[int]:

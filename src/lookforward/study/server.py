@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from lookforward.study.store import CHOICES, StudyFile
+from lookforward.study.raters import CHOICES, Raters
+from lookforward.study.store import StudyFile
 from lookforward.web import TOKEN, token_fits
 
 RATER = "rater"  # a cookie
@@ -56,7 +57,7 @@ def _guarded(handler: Handler, token: str) -> Handler:
 
 class _Pages:
     def __init__(self, study: StudyFile) -> None:
-        self.study = study
+        self.study, self.raters = study, Raters(study)
         self.environment = Environment(
             loader=PackageLoader("lookforward.study"), autoescape=True, undefined=StrictUndefined
         )
@@ -73,7 +74,7 @@ class _Pages:
         form = await _form(request)
         if form.get("consent") != "yes":
             return self.show("welcome.html.jinja", 400, missing=True)
-        key = await self._rater(request) or await run_in_threadpool(self.study.begin)
+        key = await self._rater(request) or await run_in_threadpool(self.raters.begin)
         response = RedirectResponse("/pair", 303)
         response.set_cookie(RATER, key, httponly=True, samesite="lax", max_age=90 * 86400)
         return response
@@ -85,7 +86,7 @@ class _Pages:
         key = await self._rater(request)
         if not key:
             return RedirectResponse("/", 303)
-        question = await run_in_threadpool(self.study.next_question, key)
+        question = await run_in_threadpool(self.raters.next_question, key)
         if question is None:
             return self.show("end.html.jinja", withdrawn=False)
         return self.show("pair.html.jinja", status, q=question, problem=problem, chosen=chosen)
@@ -98,13 +99,13 @@ class _Pages:
         number, subject, prompt = (form.get(name, "") for name in ("number", "subject", "prompt"))
         if subject not in CHOICES or prompt not in CHOICES or not (number.isascii() and number.isdigit()):
             return await self._next(request, "Answer both questions.", 400, subject=subject, prompt=prompt)
-        await run_in_threadpool(self.study.answer, key, int(number[:9]), subject, prompt)
+        await run_in_threadpool(self.raters.answer, key, int(number[:9]), subject, prompt)
         return RedirectResponse("/pair", 303)
 
     async def withdraw(self, request: Request) -> Response:
         key = await self._rater(request)
         if key:
-            await run_in_threadpool(self.study.withdraw, key)
+            await run_in_threadpool(self.raters.withdraw, key)
         response = self.show("end.html.jinja", withdrawn=True)
         response.delete_cookie(RATER)
         return response
@@ -119,7 +120,7 @@ class _Pages:
     async def _rater(self, request: Request) -> str:
         """The rater's key, or "" for a browser that has none, or one that has been withdrawn."""
         key = request.cookies.get(RATER, "")
-        return key if key and await run_in_threadpool(self.study.knows, key) else ""
+        return key if key and await run_in_threadpool(self.raters.knows, key) else ""
 
 
 async def _form(request: Request) -> dict[str, str]:

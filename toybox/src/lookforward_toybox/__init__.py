@@ -1,4 +1,4 @@
-"""Toybox, the bundled model: a small Stable Diffusion, and the world that it was trained on."""
+"""Toybox: small models that come with lookforward, and the world that they were trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ class Weights:
 
     @property
     def pipeline(self) -> Path:
-        """A StableDiffusionPipeline folder."""
+        """A pipeline folder."""
         return self.folder / "pipeline"
 
     @property
@@ -36,6 +36,8 @@ class Weights:
         return self.folder / "judge"
 
 
-SHIPPED = Weights(Path(__file__).parent / "weights")
+SHIPPED = Weights(Path(__file__).parent / "weights")  # of the 64-pixel edition
+SHIPPED_128 = Weights(Path(__file__).parent / "weights_128")
 MODEL, CLIP, DINO = SHIPPED.pipeline, SHIPPED.clip, SHIPPED.dino
 IDENTITY, JUDGE = SHIPPED.identity, SHIPPED.judge
+MODEL_128 = SHIPPED_128.pipeline

@@ -9,7 +9,6 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from lookforward.assembly import Evaluators, build_evaluators
-from lookforward.bundle import TOYBOX
 from lookforward.data.subject import load_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import to_unit
@@ -54,9 +53,7 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
         require_weights(folder)
     photos = None if real_photos is None else _read_real(real_photos)  # an error in it is reported at once
     pipeline, judge = build_pipeline(str(weights.pipeline), "cpu"), Judge(weights.judge)
-    evaluators = build_evaluators(
-        TOYBOX, device="cpu", dino=str(weights.dino), clip=str(weights.clip), identity=str(weights.identity)
-    )
+    evaluators = evaluators_of(weights)
     pictures, owners = held_out_pictures(views=5)
     units = to_unit(pictures)
 
@@ -71,6 +68,12 @@ def measure(count: int, seed: int, real_photos: Path | None = None, weights: Wei
     for changes, group in zip(draw_changes(max(1, count // 4), seed), ("outfit", "look"), strict=True):
         yield from _drawn(pipeline, judge, changes, seed, {group: None})
     yield from bounds(pipeline, evaluators)
+
+
+def evaluators_of(weights: Weights) -> Evaluators:
+    """The benchmark's scores by the encoders of an export, which must all be there."""
+    encoders = {"dino": weights.dino, "clip": weights.clip, "identity": weights.identity}
+    return build_evaluators(str(weights.pipeline), device="cpu", **{name: str(one) for name, one in encoders.items()})
 
 
 def restored(pipeline: StableDiffusionPipeline, units: Tensor) -> np.ndarray:

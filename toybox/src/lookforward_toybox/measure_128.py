@@ -12,7 +12,9 @@ from torch import Tensor
 
 from lookforward.errors import LookforwardError
 from lookforward.models.encoders import load_clip, load_dino, load_embedding, to_unit
+from lookforward.models.load_pipeline import build_pipeline
 from lookforward_toybox import Weights
+from lookforward_toybox.bounds import bounds
 from lookforward_toybox.check import (
     Request,
     captioned_pictures,
@@ -27,11 +29,13 @@ from lookforward_toybox.check import (
 )
 from lookforward_toybox.figure import Figure, figure_of
 from lookforward_toybox.judge import Judge
+from lookforward_toybox.measure import evaluators_of
 from lookforward_toybox.training.vae import PHOTO_SUFFIXES
 
 SIDE = 128
 GOALS: dict[str, float | None] = {"class_noun": 0.95, "scene": 0.95, "colour": 0.85}
 STEPS, GUIDANCE = 28, 4.0
+MEASURING = ("clip", "dino", "identity")  # encoders of the ceilings and floors, which come last
 WITHOUT_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers wants them named
 
 
@@ -91,6 +95,8 @@ def measure_128(
     for requests, group, goal in zip(asked, ("outfit", "look"), (0.85, 0.95), strict=True):
         yield from _judged(pipeline, judge, requests, seed, {group: goal})
     yield from _judged(pipeline, judge, draw_emblems(count, seed), seed, {"emblem": 0.7, "emblem_colour": None})
+    if pipeline is not None and all((weights.folder / name / "config.json").is_file() for name in MEASURING):
+        yield from bounds(build_pipeline(str(weights.pipeline), "cpu"), evaluators_of(weights), SIDE, STEPS)
 
 
 def _autoencoder(folder: Path, units: Tensor, owners: np.ndarray, real_photos: Path | None) -> Iterator[Figure]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lookforward.bundle import CARD
+from lookforward.bundle import CARD, FIRST_EDITION
 from lookforward.errors import LookforwardError
-from lookforward_toybox.world.edition import edition_of
+from lookforward_toybox.world.edition import EDITIONS, edition_of
 from lookforward_toybox.world.picture import draw_view
 from lookforward_toybox.world.scenes import SCENES
 from lookforward_toybox.world.subject import WorldSubject, held_out
@@ -39,24 +39,34 @@ def reference_photos(name: str, count: int = 5, size: int = 64) -> np.ndarray:
 
 
 def write_photos(name: str, folder: Path, count: int = 5, size: int = 64) -> list[Path]:
-    """Write the subject's photos as PNG into `folder`, with a card that says who it is; replaces earlier ones."""
+    """Write the subject's photos as PNG into `folder`, with a card that says who it is; replaces earlier ones.
+
+    The card names the edition unless it is the first, whose cards stay what they were.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_earlier(folder, size)
+    _remove_earlier(folder)
     paths = []
     for i, photo in enumerate(reference_photos(name, count, size)):
         paths.append(folder / f"{i:02d}.png")
         Image.fromarray(photo).save(paths[-1])
-    (folder / CARD).write_text(json.dumps({"name": name, **asdict(find_subject(name))}, indent=1) + "\n")
+    edition = {} if size == FIRST_EDITION else {"edition": size}
+    (folder / CARD).write_text(json.dumps({"name": name, **edition, **asdict(find_subject(name))}, indent=1) + "\n")
     return paths
 
 
-def _remove_earlier(folder: Path, size: int) -> None:
+def _read_card(folder: Path) -> tuple[str, int]:
+    """Name and edition of the subject whose photos are in `folder`. Raises OSError, ValueError, KeyError, TypeError."""
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    return card["name"], int(card.get("edition", FIRST_EDITION))
+
+
+def _remove_earlier(folder: Path) -> None:
     """Delete the photos that were written into `folder` before, of this or another subject; whatever else is there
     stays."""
     try:
-        name = json.loads((folder / CARD).read_text(encoding="utf-8"))["name"]
+        name, size = _read_card(folder)
         earlier = reference_photos(name, len(SCENES), size)
-    except (OSError, ValueError, KeyError, TypeError, LookforwardError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LookforwardError):
         return
     for i, photo in enumerate(earlier):
         path = folder / f"{i:02d}.png"
@@ -69,10 +79,12 @@ def _remove_earlier(folder: Path, size: int) -> None:
             path.unlink()
 
 
-def known_drawing(folder: Path, size: int = 64) -> np.ndarray | None:
-    """The drawing (size, size, 4) of the subject whose photos are in `folder`; None where the world knows none."""
+def known_drawing(folder: Path) -> np.ndarray | None:
+    """The drawing (size, size, 4) of the subject whose photos are in `folder`, of their edition; None where the world
+    knows none."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        return edition_of(size).drawing(held_out()[card["name"]], size)
-    except (OSError, ValueError, KeyError, TypeError):
+        name, size = _read_card(folder)
+        edition = EDITIONS[size]
+        return edition.drawing(held_out()[name], size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

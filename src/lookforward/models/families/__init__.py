@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lookforward.bundle import BUNDLED, known_model
 from lookforward.core.specs import installed
 from lookforward.errors import LookforwardError
 from lookforward.models.families.flux import FLUX
@@ -64,10 +65,13 @@ def find_family(*pipeline_classes: str) -> Family:
 
 @cache
 def family_named(model: str, revision: str = "") -> Family:
-    """The family of a model before it is loaded: of a folder or hub id; the first of all if that is unknown.
+    """The family of a model before it is loaded: bundled, of a folder or hub id; the first of all if that is unknown.
 
     Of a hub id that is not in the download cache, the hub is asked once, without a download.
     """
+    if model in BUNDLED:
+        bundled = known_model(model)
+        return next((one for one in FAMILIES if bundled and one.name == bundled.family), FAMILIES[0])
     index: Any = Path(model) / "model_index.json"
     try:
         if not Path(model).exists():

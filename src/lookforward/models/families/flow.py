@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 if TYPE_CHECKING:
-    from lookforward.core.path import NoisePath
+    from lookforward.core.path import Density, NoisePath
 
 
-def sampled_path(scheduler: Any, mu: float | None) -> NoisePath:
-    """The levels that a `FlowMatchEulerDiscreteScheduler` gives a trajectory of all its T steps, drawn uniformly.
+def sampled_path(scheduler: Any, mu: float | None, density: Density = "uniform") -> NoisePath:
+    """The levels that a `FlowMatchEulerDiscreteScheduler` gives a trajectory of all its T steps.
 
     mu: the logarithm of the shift, for a scheduler that shifts by the size of the image. Such a scheduler's own table
-    is not shifted, so that training on it would draw other levels than sampling passes through.
+    is not shifted, so that training on it would draw other levels than sampling passes through. density: how training
+    draws them.
     """
     import numpy as np
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -29,18 +30,20 @@ def sampled_path(scheduler: Any, mu: float | None) -> NoisePath:
     fresh: Any = FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)  # drawing changes its table
     count = fresh.config["num_train_timesteps"]
     fresh.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
-    return rectified_flow(fresh.sigmas[:-1].flip(0), density="uniform")
+    return rectified_flow(fresh.sigmas[:-1].flip(0), density)
 
 
-def path_by_size(scheduler: Any, tokens: int, mu: Callable[[int], float], patch: int = 1) -> NoisePath:
+def path_by_size(
+    scheduler: Any, tokens: int, mu: Callable[[int], float], patch: int = 1, density: Density = "uniform"
+) -> NoisePath:
     """`sampled_path` of an image of so many tokens, and of latents of any other size.
 
-    mu: the logarithm of the shift for a number of tokens. patch: latents in a token's side.
+    mu: the logarithm of the shift for a number of tokens. patch: latents in a token's side. density: as there.
     """
 
     @cache
     def shifted(count: int) -> NoisePath:
-        return sampled_path(scheduler, mu(count))
+        return sampled_path(scheduler, mu(count), density)
 
     return replace(shifted(tokens), by_size=lambda height, width: shifted((height // patch) * (width // patch)))
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lookforward.core.prediction import Prediction
     from lookforward.core.types import CachedLatents, Conditioning, State
 
+T5_TOKENS = 256  # as many as the pipeline's own call appends to a prompt, zeros if there is no T5
 _ATTENTION = ("k_proj", "out_proj", "q_proj", "v_proj")
 
 
@@ -65,13 +66,31 @@ class StableDiffusion3:
         return ""
 
     def path(self, pipeline: Any, resolution: int | None = None) -> NoisePath:
-        """The scheduler's own shifted levels, drawn for training as Esser et al. (2024) do."""
+        """The scheduler's own shifted levels, drawn for training as Esser et al. (2024) do.
+
+        A scheduler that shifts by the size of the image is followed, as the pipeline does when it draws.
+        """
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         from lookforward.core.path import rectified_flow
 
+        if pipeline.scheduler.config.get("use_dynamic_shifting"):
+            return self._path_by_size(pipeline, resolution or self.native_size(pipeline))
         fresh: Any = FlowMatchEulerDiscreteScheduler.from_config(pipeline.scheduler.config)  # drawing changes its table
         return rectified_flow(fresh.sigmas.flip(0), density="logit-normal")
+
+    def _path_by_size(self, pipeline: Any, resolution: int) -> NoisePath:
+        from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
+
+        from lookforward.models.families.flow import path_by_size
+
+        config, patch = pipeline.scheduler.config, pipeline.transformer.config["patch_size"]
+        names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.16}
+        shifts = [config.get(name, default) for name, default in names.items()]
+        tokens = (resolution // self.size_unit(pipeline)) ** 2
+        return path_by_size(
+            pipeline.scheduler, tokens, lambda count: calculate_shift(count, *shifts), patch, density="logit-normal"
+        )
 
     def prediction(self, pipeline: Any) -> Prediction:
         from lookforward.core.prediction import Prediction
@@ -86,7 +105,8 @@ class StableDiffusion3:
         from lookforward.models.families.words import written_out
 
         texts = written_out(pipeline.tokenizer, prompts)  # the pipeline does not do it itself
-        tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, pipeline.transformer.device, 1, False)
+        device, length = pipeline.transformer.device, t5_options(pipeline)
+        tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, device, 1, False, **length)
         return Conditioning(tokens.float(), pooled=pooled.float())
 
     def noise_share(self, timestep: Tensor) -> Tensor:
@@ -129,12 +149,29 @@ class StableDiffusion3:
         return without + guidance * (prompted - without)
 
     def signature(self, pipeline: Any) -> list[Any]:
+        from lookforward.models.families.flow import levels_of
+
         vocabularies = [getattr(pipeline, name) for name in self.tokenizers]
+        by_size = pipeline.scheduler.config.get("use_dynamic_shifting")
         return [
+            *([levels_of(pipeline.scheduler)] if by_size else []),  # other sizes have other levels
             self.path(pipeline).noise.tolist(),
             [pipeline.vae.config[name] for name in ("scaling_factor", "shift_factor")],
             [tokenizer.get_vocab() if tokenizer is not None else {} for tokenizer in vocabularies],
+            *t5_options(pipeline).values(),
         ]
+
+
+def t5_options(pipeline: Any) -> dict[str, int]:
+    """What a call of the pipeline, or of its `encode_prompt`, is given where a model without T5 needs fewer tokens in
+    its place than diffusers appends: they cost most of a small model's time, and say nothing.
+
+    The model says so by `absent_t5_tokens` in the config of its first text encoder.
+    """
+    if getattr(pipeline, "text_encoder_3", 0) is not None:  # another family's pipeline has no such attribute
+        return {}
+    tokens = getattr(pipeline.text_encoder.config, "absent_t5_tokens", T5_TOKENS)
+    return {} if tokens == T5_TOKENS else {"max_sequence_length": int(tokens)}
 
 
 SD3 = StableDiffusion3()

@@ -1,6 +1,6 @@
 """The tab Draw: grids of images over two variables, and the settings of an image that is dropped in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,9 @@ from lookforward.studio.watching import list_exports
 
 TITLE = "Draw"
 _SAMPLERS = ("ddim", "ddpm", "dpm++", "euler", "unipc")
+_WATERMARK = "Invisible watermark"
+_WHAT_FOR = "From 256 pixels: shows that an image is generated, even without its metadata; it says nothing of you"
+_ELSEWHERE = "Its settings are in the form. What drew it is not in this folder: choose a run or a model."
 _LARGEST = 100 * 2**20  # bytes of an image that is read back
 
 
@@ -42,17 +45,18 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
             scheduler = gr.Dropdown(list(_SAMPLERS), multiselect=True, label="Sampler", info="Empty: the model's own")
             size = gr.Number(0, label="Size", info="Pixels; 0: the run's own", precision=0, minimum=0, min_width=120)
         negative = gr.Textbox(label="Negative prompt", info="Needs guidance above 1", max_lines=2)
+    watermark = gr.Checkbox(True, label=_WATERMARK, info=_WHAT_FOR)
     with gr.Row():
         draw = gr.Button("Draw", variant="primary", min_width=150)
         stop = gr.Button("Stop", variant="stop", min_width=110, scale=0)
     said, shown = gr.HTML(), gr.HTML()
     dropped = gr.File(label="Drop an image of lookforward here to get its settings back", height=120)
     settings = gr.HTML()
-    form = [source, prompts, seeds, guidance, steps, scheduler, negative, size, rows, columns]
+    form = [source, prompts, seeds, guidance, steps, scheduler, negative, size, rows, columns, watermark]
 
     parts = SimpleNamespace(
         form=form, source=source, draw=draw, stop=stop, said=said, shown=shown, dropped=dropped,
-        filled=[settings, prompts, seeds, guidance, steps, scheduler, negative, size],
+        filled=[settings, source, prompts, seeds, guidance, steps, scheduler, negative, size],
     )  # fmt: skip
     _connect(gr, studio, tab, page, parts)
 
@@ -71,15 +75,18 @@ def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespac
         except LookforwardError as error:
             yield message(studio.workspace.relative(str(error)), "error"), gr.skip()
 
-    @answered(gr, studio, 8)
+    @answered(gr, studio, 9)
     def read(file: str | None) -> tuple[Any, ...]:
         if not file:
-            return (gr.skip(),) * 9
+            return (gr.skip(),) * 10
         found = read_back(Path(file))
+        known = list_sources(studio)
+        drawer = source_of(found, list(known.values()))
         sampler = [found.scheduler] if found.scheduler in _SAMPLERS else []
         return (
-            message("Its settings are in the form.", "good"), show_settings(found), found.prompt, str(found.seed),
-            f"{found.guidance:g}", str(found.steps), sampler, found.negative, found.size,
+            message("Its settings are in the form." if drawer else _ELSEWHERE, "good"), show_settings(found),
+            gr.update(choices=list(known.items()), value=[drawer]) if drawer else gr.skip(), found.prompt,
+            str(found.seed), f"{found.guidance:g}", str(found.steps), sampler, found.negative, found.size,
         )  # fmt: skip
 
     for event in (page.load, tab.select):
@@ -106,12 +113,22 @@ def read_back(path: Path) -> PngMetadata:
         path.unlink(missing_ok=True)
 
 
+def source_of(found: PngMetadata, sources: Sequence[str]) -> str:
+    """Which of the studio's sources drew an image, by the names that it records; "" if none did."""
+    for one in sources:
+        names = (one.replace("/exports/", "-"),) if found.run else (one, Path(one).name)
+        if (found.run or found.model) in names:
+            return one
+    return ""
+
+
 def show_settings(found: PngMetadata) -> str:
     """The settings of an image as HTML."""
     values = {
         "prompt": found.prompt, "seed": found.seed, "sampler steps": found.steps, "guidance": f"{found.guidance:g}",
         "sampler": found.scheduler, "size": found.size, "negative prompt": found.negative, "model": found.model,
         "model hash": found.model_hash, "adapters": ", ".join(str(one.get("name", "")) for one in found.adapters),
+        "watermark": "yes" if found.watermark else "no",
     }  # fmt: skip
     return render("settings", values={name: value for name, value in values.items() if value != ""})
 
@@ -131,7 +148,7 @@ def list_sources(studio: Studio) -> dict[str, str]:
 
 def read_form(
     source: list[str] | None, prompts: str, seeds: str, guidance: str, steps: str, scheduler: list[str] | None,
-    negative: str, size: float, rows: str, columns: str,
+    negative: str, size: float, rows: str, columns: str, watermark: bool = True,
 ) -> GridRequest:  # fmt: skip
     """What the form asks for. Raises LookforwardError for a number that is none."""
     return GridRequest(
@@ -145,6 +162,7 @@ def read_form(
         int(size or 0),
         rows,
         columns,
+        bool(watermark),
     )
 
 

@@ -1,4 +1,4 @@
-"""The tab Runs: all runs and their scores in one table; open, score and delete them. And the blind study."""
+"""The tab Runs: all runs and their scores in one table; open, score and delete them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +11,6 @@ from lookforward.studio.text import message, render
 from lookforward.studio.watching import describe_settings, runs_table, view_run
 
 TITLE = "Runs"
-_STUDY = """<section class="lf-card"><h2>Ask people: the blind study</h2>
-<p>Scores are computed by networks. In a study, people compare images of two methods without knowing which is which.
-Train each subject with both methods, then, in a terminal:</p>
-<pre class="lf-scroll" tabindex="0">lookforward study create runs/dog-look-forward runs/dog-dreambooth
-lookforward study serve study.sqlite
-lookforward study report study.sqlite</pre></section>"""
 
 
 def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
@@ -34,7 +28,6 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
             no = gr.Button("Keep it", variant="primary")
     asked = gr.State("")
     details = gr.Textbox(label="Settings that differ from the defaults", lines=8, visible=False, interactive=False)
-    gr.HTML(_STUDY)
     parts = SimpleNamespace(
         table=table, said=said, run=run, show=show, score=score, delete=delete, asking=asking, question=question,
         yes=yes, no=no, asked=asked, details=details,

@@ -9,12 +9,14 @@ from lookforward.errors import LookforwardError
 from lookforward.runs.folder import open_run
 from lookforward.studio.state import Studio
 from lookforward.studio.store import OPEN
+from lookforward.studio.studies import view_study
 from lookforward.studio.tabs.common import ANY, answered, choose
 from lookforward.studio.text import duration, message, render
 from lookforward.studio.training import (
     Request,
     adapter_notes,
     estimate_time,
+    model_notes,
     prepare,
     recipe_notes,
     resume_words,
@@ -33,16 +35,17 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
 
 
 def _lay_out(gr: Any, studio: Studio) -> SimpleNamespace:
-    recipes, adapters = recipe_notes(), adapter_notes()
+    recipes, adapters, models = recipe_notes(), adapter_notes(), model_notes(studio.workspace.models)
     with gr.Row():
         subject = gr.Dropdown([], label="Subject", min_width=200)
         model = gr.Dropdown(list(studio.workspace.models), value=studio.workspace.models[0], label="Model")
         recipe = gr.Dropdown(list(recipes), value="look-forward", label="Recipe")
         adapter = gr.Dropdown(list(adapters), value="full", label="Adapter")
     about = gr.HTML(about_choice("look-forward", "full"))
-    with gr.Accordion("What each recipe and adapter is good for", open=False):
-        gr.HTML(f'<div class="lf-wrap">{render("choices", what="recipe", notes=recipes)}'
-                f"{render('choices', what='adapter', notes=adapters)}</div>")  # fmt: skip
+    with gr.Accordion("What each model, recipe and adapter is good for", open=False):
+        tables = {"model": models, "recipe": recipes, "adapter": adapters}
+        shown = "".join(render("choices", what=what, notes=notes) for what, notes in tables.items())
+        gr.HTML(f'<div class="lf-wrap">{shown}</div>')
     with gr.Row():
         steps = gr.Number(0, label="Steps", info="0: the recipe's", precision=0, minimum=0, min_width=120)
         resolution = gr.Number(0, label="Resolution", info="0: the recipe's", precision=0, minimum=0, min_width=120)
@@ -164,9 +167,12 @@ def show_queue(studio: Studio) -> str:
     rows = []
     for job in [*ended, *(job for job in jobs if job.state in OPEN)]:
         step = steps = 0
-        if job.state in ("running", "stopping"):
+        if job.state in ("running", "stopping") and not job.study:
             view = view_run(job.run, studio.workspace, studio.store)
             step, steps = view.step, view.steps
+        elif job.state in ("running", "stopping"):
+            study = view_study(job.study, studio)
+            step, steps = study.images, study.plan.images if study.plan else 0
         rows.append((job, step, steps))
     return render("queue", jobs=rows)
 
@@ -191,4 +197,6 @@ def resume_run(studio: Studio, name: str | None) -> str:
 
 def _runs(studio: Studio) -> list[str]:
     """Every run by name, those of the queue first."""
-    return list(dict.fromkeys([*(job.run for job in studio.store.jobs(*OPEN)), *studio.workspace.run_names()]))
+    return list(
+        dict.fromkeys([*(job.run for job in studio.store.jobs(*OPEN) if not job.study), *studio.workspace.run_names()])
+    )

@@ -43,7 +43,7 @@ def build(gr: Any, studio: Studio, tab: Any, page: Any) -> None:
 
 def _connect(gr: Any, studio: Studio, tab: Any, page: Any, parts: SimpleNamespace) -> None:
     def names() -> list[str]:
-        jobs = [job.run for job in studio.store.jobs("running", "waiting", "stopping")]
+        jobs = [job.run for job in studio.store.jobs("running", "waiting", "stopping") if not job.study]
         return list(dict.fromkeys([*jobs, *studio.workspace.run_names()]))
 
     def listing(now: str | None) -> Any:

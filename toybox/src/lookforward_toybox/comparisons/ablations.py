@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lookforward.benchmark.datasets.find import bundled_dataset
 from lookforward.benchmark.methods import require_shared
 from lookforward.benchmark.plan import Plan
+from lookforward.bundle import TOYBOX
 from lookforward.config.recipe import load_settings
 from lookforward.errors import LookforwardError
 
@@ -145,19 +147,22 @@ def plan_ablation(
     *,
     images: int = 1,
     count: int | None = None,
+    model: str = TOYBOX,
 ) -> Plan:
-    """The grid of an ablation. overrides: over the recipe and what all values share. count: of prompts.
+    """The grid of an ablation. overrides: over the recipe and what all values share. count: of prompts. model: base.
 
     Raises:
         LookforwardError: a setting is wrong or of another model, or `overrides` set what is varied.
     """
     methods, labels = {}, {}
+    base = {} if model == TOYBOX else {"model.name": model}
     for label, values in ablation.values.items():
         if both := sorted(values.keys() & overrides.keys()):
             text = f"{', '.join(both)}: that is what {ablation.name} varies; leave it out."
             raise LookforwardError(text, code="ablation-varied-setting")
-        settings = {**ablation.common, **overrides, **values}
-        require_shared(load_settings(ablation.recipe, settings))
+        settings = {**base, **ablation.common, **overrides, **values}
+        require_shared(load_settings(ablation.recipe, settings), model)
         name = method_of(ablation, label)
         methods[name], labels[name] = (ablation.recipe, settings), label
-    return Plan(tuple(subjects), methods, tuple(seeds), None, images, count, labels=labels)
+    data = bundled_dataset(model=model)
+    return Plan(tuple(subjects), methods, tuple(seeds), None, images, count, data, labels=labels)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from lookforward.bundle import TOYBOX
 from lookforward.cli.console import console, print_notes, split_words
 from lookforward.cli.grid import print_blocks, shown_outcomes
 from lookforward.cli.options import GridOptions
@@ -30,6 +31,7 @@ def compare(
     prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path = Path("runs/compare"),
+    model: str = TOYBOX,
     *,
     settings: GridOptions,
 ) -> None:
@@ -46,31 +48,35 @@ def compare(
             property modifications.
         images: Number of images for each prompt.
         output: Output folder.
+        model: toybox, another bundled model such as toybox-sd, a pipeline folder or a hub ID.
     """
+    from lookforward.benchmark.datasets.find import bundled_dataset
     from lookforward.benchmark.methods import grid_methods, unread_notes
     from lookforward.benchmark.plan import Plan
 
     require_some(split_words(recipes), seeds, images, prompts)
     overrides = flatten(settings)
-    methods = grid_methods(split_words(recipes), split_words(adapters), overrides)
+    methods = grid_methods(split_words(recipes), split_words(adapters), overrides, model)
     print_notes(unread_notes(methods, overrides))
-    _compare(Plan(subjects or development_subjects(), methods, tuple(range(seeds)), None, images, prompts), output)
+    data, names = bundled_dataset(model=model), subjects or development_subjects()
+    _compare(Plan(names, methods, tuple(range(seeds)), None, images, prompts, data), output)
 
 
-def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT) -> None:
+def demo(output: Path = Path("demo"), subject: str = DEMO_SUBJECT, model: str = TOYBOX) -> None:
     """Train DreamBooth, Look Forward and best on a subject that the model has never seen, and compare their images.
 
     Args:
         output: Folder for sheet.png and table.md.
         subject: Held-out subject of Toybox.
+        model: toybox, another bundled model such as toybox-sd, a pipeline folder or a hub ID.
     """
+    from lookforward.benchmark.datasets.find import bundled_dataset
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan
 
     prompts = tuple(f"a photo of {{identifier}} {{class_noun}} {scene}" for scene in DEMO_SCENES)
-    _compare(
-        Plan((subject,), grid_methods(("dreambooth", "look-forward", "best"), ("full",), {}), (0,), prompts), output
-    )
+    methods = grid_methods(("dreambooth", "look-forward", "best"), ("full",), {}, model)
+    _compare(Plan((subject,), methods, (0,), prompts, dataset=bundled_dataset(model=model)), output)
 
 
 def ablate(
@@ -82,6 +88,7 @@ def ablate(
     prompts: int = ALL_PROMPTS,
     images: int = 1,
     output: Path | None = None,
+    model: str = TOYBOX,
     *,
     settings: GridOptions,
 ) -> None:
@@ -99,6 +106,7 @@ def ablate(
             property modifications.
         images: Number of images for each prompt.
         output: Output folder. Default: runs/ablate-NAME.
+        model: toybox, another bundled model such as toybox-sd, a pipeline folder or a hub ID.
     """
     from lookforward.benchmark.methods import unread_notes
     from lookforward_toybox.comparisons.ablations import find_ablation, plan_ablation, with_values
@@ -107,10 +115,9 @@ def ablate(
     ablation = with_values(find_ablation(name), values)
     ablation = replace(ablation, recipe=recipe or ablation.recipe)
     require_some(ablation.values, seeds, images, prompts)
-    plan = plan_ablation(
-        ablation, subjects or development_subjects(), range(seeds), flatten(settings), images=images, count=prompts
-    )
-    print_notes(unread_notes(plan.methods, flatten(settings)))
+    names, overrides = subjects or development_subjects(), flatten(settings)
+    plan = plan_ablation(ablation, names, range(seeds), overrides, images=images, count=prompts, model=model)
+    print_notes(unread_notes(plan.methods, overrides))
     folder = output or Path("runs") / f"ablate-{name}"
     cells = run_cells(plan, folder)
     print_blocks(write_ablation(cells, plan, ablation, folder))
@@ -145,15 +152,14 @@ def require_some(methods: Collection[str], seeds: int, images: int, prompts: int
 
 
 def run_cells(plan: "Plan", output: Path) -> "list[Cell]":
-    """Run what is missing of a grid on the bundled model, with a line per cell. The first cell that fails stops it."""
+    """Run what is missing of a grid on its model, with a line per cell. The first cell that fails stops it."""
     from lookforward.benchmark.cell_runner import ModelSource
     from lookforward.benchmark.executors import InProcess
     from lookforward.benchmark.runner import prepare
-    from lookforward.bundle import TOYBOX
 
     prepare(plan, output)
     cells = []
-    for outcome in shown_outcomes(plan, output, InProcess(plan, output, ModelSource(TOYBOX, output).load)):
+    for outcome in shown_outcomes(plan, output, InProcess(plan, output, ModelSource(plan.model, output).load)):
         if outcome.cell is None:
             subject, method, seed = outcome.key
             raise LookforwardError(f"{subject}, {method}, seed {seed}: {outcome.message}", code="cell-failed")

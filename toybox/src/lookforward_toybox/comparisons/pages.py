@@ -12,7 +12,6 @@ from lookforward.benchmark.cell import Cell, read_strip
 from lookforward.benchmark.dataframes import planned_benchmark, write_results
 from lookforward.benchmark.datasets.values import photo_files, provide_photos
 from lookforward.benchmark.plan import UNTOUCHED, Plan, cell_name, spread_prompts
-from lookforward.bundle import TOYBOX
 from lookforward.core.benchmark_subject import BenchmarkSubject
 from lookforward.data.prompts import fill
 from lookforward.files import write_text, writing
@@ -68,13 +67,13 @@ def _write(
     pictures: dict[str, Image.Image] | dict[str, Image.Image | Figure],
 ) -> None:
     write_text(folder / "table.md", markdown_page("", [Section("", blocks)], ""))
-    write_results(plan, cells, folder, TOYBOX)
+    write_results(plan, cells, folder, plan.model)
     with writing(folder):
         for name, picture in pictures.items():
             if isinstance(picture, Figure):
                 picture.savefig(folder / name, dpi=110)
             else:
-                save_image(picture, folder / name, Origin("sheet", "composite", model=TOYBOX))
+                save_image(picture, folder / name, Origin("sheet", "composite", model=plan.model))
 
 
 def reward_differences(cells: Sequence[Cell], plan: Plan, baseline: str) -> list[str]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lookforward.adapters.elite import become
 from lookforward.adapters.lora import LoraAdapter
 from lookforward.assembly.evaluators import encoder_sources
-from lookforward.bundle import TOYBOX
+from lookforward.bundle import TOYBOX, bundled_model
 from lookforward.errors import LookforwardError
 from lookforward.exports.load import model_hash
 from lookforward.models.encoders import load_clip
@@ -42,7 +42,6 @@ from lookforward.models.photo_encoder import (
 from lookforward.models.photo_features import VisionTower
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.weight_files import local_folder
-from lookforward_toybox import SHIPPED
 from lookforward_toybox.training.data import hash_encoder, hash_file
 from lookforward_toybox.training.flow_model import ABSENT, CountedAttention
 from lookforward_toybox.training.loop import TrainingSchedule, describe, require_same, run_stage
@@ -137,7 +136,8 @@ def build_training(
     encoder.requires_grad_(False)
     for part in encoder.parts(stage).values():
         part.requires_grad_(True)
-    vae = (SHIPPED.pipeline if model == TOYBOX else local_folder(model)) / "vae"
+    bundled = bundled_model(model)
+    vae = (bundled.pipeline if bundled else local_folder(model)) / "vae"
     texts: tuple[str, ...] = ()
     if is_flow(pipeline):
         (tokens, texts), first = read_texts(found.captions), 0
@@ -179,8 +179,7 @@ def require_data(data: Path) -> None:
 
 def stages_of(model: str) -> tuple[str, ...]:
     """The stages of a model's encoder, in their order."""
-    flow = model != TOYBOX and "cross-attention" not in family_named(model).capabilities
-    return FLOW_STAGES if flow else STAGES
+    return STAGES if "cross-attention" in family_named(model).capabilities else FLOW_STAGES
 
 
 def read_texts(captions: list[list[str]]) -> tuple[Tensor, tuple[str, ...]]:
