@@ -1,4 +1,4 @@
-"""A benchmark's folder: `benchmark.json`, one of its cells, one that failed, and a subject's card."""
+"""A benchmark's folder: `benchmark.json`, its cells, one that failed, a subject's card, and a judge's ratings."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def _folder(given: dict[str, Any]) -> Path:
     """The folder with what an input says; what it leaves out is as it was."""
     _, base = grid()
     files = {"benchmark": "benchmark.json", "cell": f"cells/{STEM}.json", "failed": f"failed/{STEM}.json"}
-    files |= {"card": f"photos/dog6/{CARD}", "other": "cells/other.json"}
+    files |= {"card": f"photos/dog6/{CARD}", "other": "cells/other.json", "ratings": "ratings.json"}
     folder = place() / "changed"
     if not folder.exists():
         shutil.copytree(base, folder)

@@ -1,11 +1,13 @@
-"""Texts beside photos and in data sets: captions, their metadata files, prompts, class tables, XMP."""
+"""Texts beside photos, in data sets and from others: captions, prompts, class tables, XMP, a judge's replies."""
 
 from pathlib import Path
 
 import numpy as np
 
-from fuzz.common import attempt, fresh, written
+from fuzz.common import NoInput, attempt, fresh, written
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
+from lookforward.benchmark.judge.endpoint import _read_reply as read_reply
+from lookforward.benchmark.judge.questions import read_rating
 from lookforward.data.captions import Caption, caption_of_no_photo, find_captions, shared_notes, with_caption
 from lookforward.data.photo import Photo
 from lookforward.data.prompts import clip_text, fill, read_prompt_file
@@ -92,7 +94,16 @@ def name(data: bytes) -> None:
     caption_of_no_photo(Path(f"{text[:200]}.txt"), [Path("01.png"), Path("O1.jpg")])
 
 
-READERS = (caption, metadata_lines, metadata_table, prompts, classes, xmp, name)
+def reply(data: bytes) -> None:
+    """What a judge's endpoint answers, and the rating in it."""
+    found = read_reply(data)
+    if found is None:
+        raise NoInput
+    read_rating(found.text)
+    read_rating(data.decode("utf-8", "replace"))
+
+
+READERS = (caption, metadata_lines, metadata_table, prompts, classes, xmp, name, reply)
 
 
 def TestOneInput(data: bytes) -> None:
