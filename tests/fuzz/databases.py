@@ -1,10 +1,12 @@
-"""SQLite files: a blind study, and the studio's queue, as rows that an input lists or as bytes."""
+"""SQLite files: a blind study, the studio's queue, a judge's answers; as rows that an input lists or as bytes."""
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from fuzz.common import NoInput, as_json, attempt, place
+from lookforward.benchmark.judge.answers import _SCHEMA as ANSWERS
+from lookforward.benchmark.judge.answers import Answer, Answers
 from lookforward.report.render import markdown_page
 from lookforward.studio.store import _SCHEMA as STUDIO
 from lookforward.studio.store import Store
@@ -85,7 +87,18 @@ def studio_file(data: bytes) -> None:
     _use_studio(path)
 
 
-READERS = (study, study_file, studio, studio_file)
+def answers(data: bytes) -> None:
+    """What judges answered, kept so that nothing is paid for twice."""
+    kept = Answers(_database("answers.sqlite", ANSWERS, data))
+    try:
+        found = kept.get("digest")
+        assert found is None or found.rating in (None, 0, 1, 2, 3, 4)
+        kept.put("other", Answer(3))
+    finally:
+        kept.close()
+
+
+READERS = (study, study_file, studio, studio_file, answers)
 
 
 def TestOneInput(data: bytes) -> None:

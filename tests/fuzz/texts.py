@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fuzz.common import NoInput, attempt, fresh, written
+from lookforward.benchmark.datasets.dreambench_plus import read_dreambench_plus
 from lookforward.benchmark.datasets.dreambooth import TABLE, read_dreambooth
 from lookforward.benchmark.judge.endpoint import _read_reply as read_reply
 from lookforward.benchmark.judge.questions import read_rating
@@ -94,6 +95,17 @@ def name(data: bytes) -> None:
     caption_of_no_photo(Path(f"{text[:200]}.txt"), [Path("01.png"), Path("O1.jpg")])
 
 
+def plus(data: bytes) -> None:
+    """A caption file of DreamBench++."""
+    folder = fresh("dreambench-plus")
+    for part, name, content in (("images", "00.jpg", b""), ("captions", "00.txt", data)):
+        (folder / part / "object").mkdir(parents=True)
+        (folder / part / "object" / name).write_bytes(content)
+    for subject in read_dreambench_plus(folder).subjects:
+        for template in subject.prompts:
+            fill(template, "sks", subject.class_noun)
+
+
 def reply(data: bytes) -> None:
     """What a judge's endpoint answers, and the rating in it."""
     found = read_reply(data)
@@ -103,7 +115,7 @@ def reply(data: bytes) -> None:
     read_rating(data.decode("utf-8", "replace"))
 
 
-READERS = (caption, metadata_lines, metadata_table, prompts, classes, xmp, name, reply)
+READERS = (caption, metadata_lines, metadata_table, prompts, classes, xmp, name, reply, plus)
 
 
 def TestOneInput(data: bytes) -> None:

@@ -89,9 +89,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = read_json(folder / MANIFEST, dict[str, Any])
+        check_manifest(folder, manifest)
     except LookforwardError as error:
+        if error.code.startswith("export-"):
+            raise
         raise LookforwardError(f"{folder} is not an export: {error} Give RUN/export.", "export-unreadable") from error
-    check_manifest(folder, manifest)
     remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
     require_whole(folder, "The export", remedy, expected="digests" in manifest)
     return manifest | {"model": present_name(manifest["model"], manifest.get("model_hash", ""))}
@@ -108,14 +110,11 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
             "of lookforward does not know: use the version that wrote it.",
             code="export-version",
         )
-    try:
-        for name, setting in _KEYS.items():
-            value = manifest.get(name, "")  # `others` came later
-            if value is not None or name != "resolution":  # a plain model has none of its own
-                check_value(setting, value, f"{folder / MANIFEST}, {name}")
-        structure(manifest, _Further, folder / MANIFEST)
-    except LookforwardError as error:
-        raise LookforwardError(f"{folder} is not an export: {error} Give RUN/export.", "export-unreadable") from error
+    for name, setting in _KEYS.items():
+        value = manifest.get(name, "")  # `others` came later
+        if value is not None or name != "resolution":  # a plain model has none of its own
+            check_value(setting, value, f"{folder / MANIFEST}, {name}")
+    structure(manifest, _Further, folder / MANIFEST)
 
 
 def check_strength(strength: float, what: str = "") -> None:
