@@ -67,18 +67,9 @@ class TestForm:
     def test_the_command_plans_the_same_study(self, with_runs: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
         module: Any = importlib.import_module("lookforward.cli.main")  # the package's own name is the function
         assert set(studies.finished_runs(with_runs.workspace)) == set(RUNS)
-        form = [
-            "asked",
-            [*RUNS],
-            ["dreambooth", "look-forward"],
-            f"a {{}} in {MARKUP[:28]}\na {{}}",
-            2,
-            "x",
-            4,
-            1,
-            2,
-            7,
-        ]
+        form: list[Any] = [
+            "asked", [*RUNS], ["dreambooth", "look-forward"], f"a {{}} in {MARKUP[:28]}\na {{}}", 2, "x", 4, 1, 2, 7,
+        ]  # fmt: skip
         prepared = studies.prepare_study(read_form(*form), with_runs.workspace)
         seen: dict[str, Any] = {}
         monkeypatch.setattr(module, "find_command", lambda *_: recording(seen, create_command))
@@ -96,8 +87,8 @@ class TestForm:
         assert "<img src=x" not in html
         assert "&lt;img src=x" in html
         assert "lookforward study create runs/teapot-look-forward" in html
-        first = read_form(*form[:5], "The first one drawn", *form[6:])
-        assert studies.prepare_study(first, with_runs.workspace).plan.candidates == 1
+        form[5] = "The first one drawn"
+        assert studies.prepare_study(read_form(*form), with_runs.workspace).plan.candidates == 1
 
     @pytest.mark.parametrize(
         ("change", "code"),
@@ -232,13 +223,11 @@ class TestStudies:
         assert len(rows) == 1 + 3
         assert "55.1%" in studies.download("study", "report.html", studio.workspace).text
         assert "55.1" in studies.download("study", "report.md", studio.workspace).text
-        for path, code in (
-            ("study/plan", "study-missing"),
-            ("../answers.csv", "studio-name"),
-            ("x/answers.csv", "study-missing"),
-        ):
+        csv = "answers.csv"
+        wrong = {("study", "plan"): "study-missing", ("..", csv): "studio-name", ("x", csv): "study-missing"}
+        for (name, file), code in wrong.items():
             with raises(code):
-                studies.download(*path.split("/"), studio.workspace)
+                studies.download(name, file, studio.workspace)
 
     def test_downloads_and_the_page_are_behind_the_guard(self, studio: Studio) -> None:
         pytest.importorskip("gradio", reason="needs the extra `studio`")
@@ -308,6 +297,18 @@ class TestServing:
         assert second.find("study") == serving
         assert second.stop("study")
         assert second.find("study") is None
+
+    def test_two_that_start_at_once_have_ports_of_their_own(self, studio: Studio) -> None:
+        program = "import sys, time; print('Open http://127.0.0.1', sys.argv[-1], flush=True); time.sleep(60)"
+        servers = Servers(studio.workspace, studio.store, [sys.executable, "-c", program])
+        for name in ("a", "b"):
+            make_study(studio.workspace.study(name))
+            servers.start(name)
+        try:
+            ports = {until(lambda n=name: "--port=" in (log := servers.log(n).read_text()) and log) for name in "ab"}
+            assert len(ports) == 2
+        finally:
+            servers.close()
 
     def test_a_server_that_ends_says_why(self, studio: Studio) -> None:
         make_study(studio.workspace.study("study"))

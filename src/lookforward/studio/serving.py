@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ class Servers:
         self.workspace, self.store = workspace, store
         self.command = list(command) or [sys.executable, "-m", "lookforward"]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def start(self, study: str, *, public: bool = False) -> None:
@@ -59,7 +60,10 @@ class Servers:
         with self._lock:  # two browsers may ask at once
             if self._process(study) is not None:
                 raise LookforwardError(f"Raters can open {study} already: stop that first.", "study-served")
-            words = ["study", "serve", f"./{path.name}", f"--host={host}", f"--port={free_port(host)}"]
+            # A server that is starting does not listen yet
+            starting = {port for other, port in self._ports.items() if self._process(other) is not None}
+            self._ports[study] = port = free_port(host, starting)
+            words = ["study", "serve", f"./{path.name}", f"--host={host}", f"--port={port}"]
             child = launch([*self.command, *words], self.workspace.folder, self.log(study))
             self._children[child.pid] = child
             self.store.set_server(study, child.pid, born_at(child.pid))
@@ -109,9 +113,9 @@ class Servers:
                 self._children.pop(pid, None)
 
 
-def free_port(host: str) -> int:
-    """A port from FIRST_PORT on that nobody listens on. Raises LookforwardError if there is none."""
-    for port in range(FIRST_PORT, FIRST_PORT + _PORTS):
+def free_port(host: str, taken: Collection[int] = ()) -> int:
+    """A port from FIRST_PORT on that nobody listens on, and none of `taken`. Raises LookforwardError if all are."""
+    for port in (port for port in range(FIRST_PORT, FIRST_PORT + _PORTS) if port not in taken):
         with socket.socket() as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):
