@@ -40,7 +40,7 @@ def part(evidence: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_every_part_has_the_cells_that_it_says(evidence: Any) -> None:
     parts, run = evidence("parts"), evidence("run")
     assert set(parts.part_names()) == {
-        "toybox-sd", "default", "default-online", "chosen-step", "steadiness", "dino-for-less",
+        "toybox-sd", "default", "default-online", "chosen-step", "chosen-step-sd", "steadiness", "dino-for-less",
     }  # fmt: skip
     counts = {}
     for name in parts.part_names():
@@ -49,13 +49,14 @@ def test_every_part_has_the_cells_that_it_says(evidence: Any) -> None:
         if all(model and model.present for model in models):
             counts[name] = len({key for grid in part.grids for key in run.plan_of(grid).cells()})
     assert counts["toybox-sd"] == 20 * (5 * 3 + 5 * 2)  # with the untouched model
-    assert counts["chosen-step"] == 20 * 4 * 2
+    assert counts["chosen-step-sd"] == 20 * 4 * 2
     assert counts["dino-for-less"] == 5 * 5 * 2
     assert counts["steadiness"] == 5 * 4 * 2
 
 
-def test_the_chosen_step_is_scored_wherever_until_best_may_end(evidence: Any) -> None:
-    (grid,) = evidence("parts").read_part("chosen-step").grids
+@pytest.mark.parametrize("part", ["chosen-step", "chosen-step-sd"])
+def test_the_chosen_step_is_scored_wherever_until_best_may_end(evidence: Any, part: str) -> None:
+    (grid,) = evidence("parts").read_part(part).grids
     for recipe in grid.recipes:
         asked = until_best(load_settings(recipe, {"model.name": grid.model}), {})
         run = load_settings(recipe, {"model.name": grid.model, **grid.settings})
