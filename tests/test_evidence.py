@@ -224,6 +224,10 @@ def test_a_published_cell_is_planned_as_it_was_run(evidence: Any) -> None:
     assert redo.threads_of(old) == 1
     changed, _ = redo.plan_of(old, "toybox", {"run.plain": True})
     assert changed.settings("look-forward").run.plain
+    rates = [redo.nudged(plan, i).settings("look-forward").optimizer.learning_rate for i in range(3)]
+    assert np.diff(rates) == pytest.approx([1.8e-10, 1.8e-10], rel=1e-3)
+    others = [replace(old, scores={"DINO": [0.5 + 0.1 * i]}) for i in range(3)]
+    assert "| DINO | 0.600 | 0.100 | 0.500 | 0.700 |" in redo.rounding(others)
     with raises("cell-missing", "can-9"):
         redo.published(PUBLISHED, ("can-9", "look-forward", 0))
 
