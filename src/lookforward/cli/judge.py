@@ -96,7 +96,7 @@ def judge(
             if done == total or done % max(1, total // 20) == 0:
                 console.print(f"[{done:,}/{total:,}] {lost:,} missing")
         file = rated.ratings(found, answers)
-    write_json(folder / RATINGS, asdict(file))
+        write_json(folder / RATINGS, asdict(file))
     given = [r for cell in file.cells for r in (*cell.concept_preservation, *cell.prompt_following) if r is not None]
     missing = sum(isinstance(rating, str) for rating in given)
     spent = f"{file.prompt_tokens:,} and {file.answer_tokens:,} tokens by the endpoint's count"

@@ -99,13 +99,13 @@ class Images:
                         found.open.add(item.digest)
                         found.pictures += len(item.pictures)
                         found.letters += len(item.text)
-                    people |= (
-                        {key[0]} if names_people(f"{key[0]} {self._benchmark.subjects[key[0]].class_noun}") else set()
-                    )
+                    people.add(key[0])
                 else:
                     found.answered += 1
                     found.rated += known.rating is not None
                     elsewhere[known.endpoint] += known.endpoint != self.endpoint.url
+        subjects = self._benchmark.subjects
+        people = {name for name in people if names_people(f"{name} {subjects[name].class_noun}")}
         found.notes += self._notes(found, +elsewhere, people)
         return found
 
