@@ -41,29 +41,29 @@ def judge(
     ask_again: bool = False,
     yes: bool = False,
 ) -> None:
-    """Rate the images of a benchmark by a vision-language model: concept preservation and prompt following, 0 to 4.
+    """Let a vision-language model rate the images of a benchmark: concept preservation and prompt following, 0 to 4.
 
-    Sends the images, and a photo of each subject, to the endpoint that you name, and to nowhere else. It first prints
-    how many requests that takes and asks. Answers are kept in FOLDER/judge.sqlite, so that none is paid for twice; the
-    ratings are in FOLDER/ratings.json, and `lookforward report` shows them.
+    It sends the images, prompts and a photo of each subject to the endpoint that you name and to no other. It first
+    prints how many requests that takes, and asks. FOLDER/judge.sqlite keeps the answers, so that none is paid for
+    twice. The ratings are in FOLDER/ratings.json; `lookforward report` shows them.
 
     Args:
         folder: Output folder of `lookforward benchmark` or `lookforward compare`.
         endpoint: Address of an OpenAI-compatible endpoint, up to /v1, such as http://127.0.0.1:8000/v1.
         judge_model: Name of the model there. It must see images.
-        key_variable: Name of the environment variable with the key. Default: no key is sent.
+        key_variable: Name of the environment variable that holds the key. Default: no key is sent.
         methods: Methods to rate, such as untouched,dreambooth. Default: all.
         images: Number of images of each prompt to rate. Default: all.
         size: Longest side of the images that are sent, in pixels. Smaller images are sent as they are.
         parameters: Further parameters of each request, as JSON.
         workers: Number of requests at a time.
         timeout: Seconds after which a request has failed.
-        attempts: Attempts at a request that fails, with a pause before each that is twice as long as the last.
+        attempts: Attempts at a request that fails. Each pause between them is twice as long as the one before.
         image_tokens: Tokens that one image is assumed to take, for the estimate.
         prompt_price: Price of a million tokens of requests, for the estimate.
         answer_price: Price of a million tokens of answers, for the estimate.
-        ask_again: Ask again for ratings that were missing in the judge's answers.
-        yes: Do not ask before the first request.
+        ask_again: Ask again for ratings that are missing.
+        yes: Send without asking first.
     """
     from lookforward.benchmark.judge.answers import ANSWERS, Answers
     from lookforward.benchmark.judge.endpoint import Client, Endpoint
@@ -159,7 +159,7 @@ def _print_cost(
 
 def _agreed(where: "Endpoint") -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        text = f"Nothing was sent: no terminal can be asked whether all this may go to {where.host}. Add --yes."
+        text = f"Nothing was sent: there is no terminal to ask whether it may go to {where.host}. Add --yes to send it."
         raise LookforwardError(text, code="judge-consent")
     console.print("Send them? Type yes:")
     try:

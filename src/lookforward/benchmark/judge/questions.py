@@ -56,12 +56,12 @@ Do not judge beauty, nor anything that the prompt leaves open.
 """
 REMINDER = "Answer again with nothing but the line `Score: N`, where N is 0, 1, 2, 3 or 4."
 _NUMBER = r"""
-    (?<![-−–.]) (?P<number> \d+ (?:[.,]\d+)? ) (?! [\w%] | [.,]\d )         # not -1, and 3.5 as a whole
-    (?: \s? \(? (?:/|out\ of) \s? (?P<highest> \d+) )?   # 3/4
-    (?P<more> [ ]? (?:[-−–—]|to|or|and) [ ]? \d )?       # 2-3, 2 or 3
+    (?<![-−–.]) (?P<number> \d+ (?:[.,]\d+)? ) (?! [\w%] | [.,]\d )  # not -1, and 3.5 as a whole
+    (?: \s? \(? (?:/|(?:out\ )?of\ ) \s? (?P<highest> \d+) )?  # 3/4
+    (?P<more> [ ]? (?:[-−–—]|to|or|and) [ ]? \d )?  # 2-3, 2 or 3
 """
 _SCORE = re.compile(
-    rf"""(?: ^ | [^\w\s] ) [^\w\n]{{0,8}}            # begins a line or a sentence: "shape score" is of one point
+    rf"""(?: ^ | [^\w\s] ) [^\w\n]{{0,8}}  # begins a line or a sentence: "shape score" is of one point
     (?: (?:final|overall|total) \s )? score (?: \s? \( [^()]{{0,40}} \) )? \W{{0,8}} {_NUMBER}""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )

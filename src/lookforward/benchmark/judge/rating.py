@@ -67,12 +67,14 @@ def rate(client: Client, item: Item, size: int) -> Answer:
         try:
             reply = client.ask(messages)
         except RequestRefused as error:
-            return Answer(None, f"{REFUSED}{error}", text, *spent)
+            return Answer(None, f"{REFUSED}{error}", text, spent[0], spent[1])
         text, spent = reply.text, [spent[0] + reply.prompt_tokens, spent[1] + reply.answer_tokens]
         if (rating := read_rating(text)) is not None:
-            return Answer(rating, "", text, *spent)
+            return Answer(rating, "", text, spent[0], spent[1])
         messages = [messages[0], {"role": "assistant", "content": text or "–"}, user_message(REMINDER)]
-    return Answer(None, f"no rating in {TRIES} answers, the last: {' '.join(text.split())[:80]!r}", text, *spent)
+    return Answer(
+        None, f"no rating in {TRIES} answers, the last: {' '.join(text.split())[:80]!r}", text, spent[0], spent[1]
+    )
 
 
 def _jpeg(pixels: np.ndarray, size: int, photo: bool) -> bytes:
