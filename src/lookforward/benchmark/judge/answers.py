@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lookforward.benchmark.judge.questions import HIGHEST
 from lookforward.errors import LookforwardError
+from lookforward.records import structure
 
 ANSWERS = "judge.sqlite"
 REFUSED = "refused: "  # begins the reason
@@ -39,6 +41,10 @@ class Answer:
     answer_tokens: int = 0
     endpoint: str = ""
 
+    def __post_init__(self) -> None:
+        if self.rating is not None and not 0 <= self.rating <= HIGHEST:
+            raise ValueError(f"a rating of {self.rating} is not in [0, {HIGHEST}]")
+
     @property
     def refused(self) -> bool:
         """Whether the endpoint refused the request, which costs nothing, so that a later call asks again."""
@@ -60,7 +66,7 @@ class Answers:
     def get(self, digest: str) -> Answer | None:
         with self._reporting():
             row = self._file.execute(f"SELECT {_COLUMNS} FROM answer WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else Answer(*row)
+        return None if row is None else structure(dict(zip(_COLUMNS.split(", "), row, strict=True)), Answer, self.path)
 
     def put(self, digest: str, answer: Answer) -> None:
         with self._reporting():
