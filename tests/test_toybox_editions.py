@@ -97,6 +97,14 @@ def test_a_flow_model_of_the_bundle_from_photos_to_the_report(
 
 
 @pytest.mark.usefixtures("flow")
+def test_each_untouched_model_is_drawn_as_it_should_be() -> None:
+    drawn = {name: find_source(name).manifest for name in ("toybox-sd", FLOW)}
+    assert {name: (one["sample_steps"], one["guidance"]) for name, one in drawn.items()} == {
+        "toybox-sd": (50, 7.5), FLOW: (28, 4.0),
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("flow")
 def test_comparisons_are_of_the_model_that_is_named(command_line: Command, tmp_path: Path) -> None:
     plan = plan_ablation(ABLATIONS["discount"], ["vase-0"], [0], {}, model=FLOW)
     assert (plan.model, plan.subject("vase-0").edition) == (FLOW, 128)
