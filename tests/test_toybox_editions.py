@@ -59,6 +59,7 @@ def flow(tiny_flow: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def switched(flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The 128-pixel model is the default one."""
     monkeypatch.setitem(MODELS, TOYBOX, MODELS[FLOW])
+    assert load_settings("dreambooth", {}).data.resolution == 128
 
 
 @pytest.mark.usefixtures("flow")
