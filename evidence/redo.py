@@ -63,7 +63,7 @@ def plan_of(cell: Cell, dataset: str, changes: Mapping[str, Any]) -> tuple[Plan,
     subject, method, seed = cell.key
     methods = {method: ("dreambooth", values)}
     prompts = tuple(given["prompts"])
-    data = find_dataset(dataset)
+    data = find_dataset(dataset, model)
     return Plan((subject,), methods, (seed,), prompts, int(given["images"]), None, data, scoring), model
 
 

@@ -13,6 +13,7 @@ from errors import raises
 from lookforward.benchmark.cell import Cell
 from lookforward.benchmark.recorded import full_settings
 from lookforward.bundle import known_model
+from lookforward.cli import main
 from lookforward.config.recipe import load_settings, until_best
 from lookforward.runs.step_choice import Evaluation
 
@@ -63,6 +64,15 @@ def test_the_chosen_step_is_scored_wherever_until_best_may_end(evidence: Any) ->
         assert run.evaluation.patience == 0
         measured = {*range(run.evaluation.every, 901, run.evaluation.every), 300, 900}
         assert set(grid.scored_steps) == measured
+
+
+def test_a_step_that_no_training_reaches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark", "--model", "toybox-sd", "--recipes", "dreambooth", "--plan", "--output", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main([*words, "--scored-steps", "100", "301"])
+    assert "--scored-steps 301" in capsys.readouterr().err
+    main([*words, "--scored-steps", "100", "300"])
+    assert "40 cells" in capsys.readouterr().out
 
 
 def test_unknown_parts_and_settings_are_refused(evidence: Any, tmp_path: Path) -> None:

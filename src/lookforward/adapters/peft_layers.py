@@ -4,7 +4,6 @@ An export has a folder for each component, under the pipeline's own name for it,
 `PeftModel.from_pretrained` reads.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookforward.adapters.layers import find_layers
-from lookforward.errors import LookforwardError
-from lookforward.files import write_json, write_tensors
+from lookforward.errors import LookforwardError, is_out_of_memory
+from lookforward.files import read_json, write_json, write_tensors
 from lookforward.models.policy import DiffusionPolicy
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
@@ -89,7 +88,7 @@ def read_peft(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]
     try:
         found = {
             path.parent.name: (
-                json.loads(path.read_text(encoding="utf-8")),
+                read_json(path, dict[str, Any]),
                 {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path.with_name(WEIGHTS)).items()},
             )
             for path in sorted(folder.glob(f"*/{CONFIG}"))
@@ -132,7 +131,9 @@ def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: 
                 _inject(kind(**known | {"target_modules": [_key(name) for name in layers]}), holder)
             missed = set(get_peft_model_state_dict(holder, adapter_name=_NAME)) ^ set(renamed)
             set_peft_model_state_dict(holder, renamed, adapter_name=_NAME)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # peft raises anything for settings that it does not expect
+            if is_out_of_memory(error):
+                raise
             raise _misfit(folder, part) from error
         if missed:
             raise _misfit(folder, part)

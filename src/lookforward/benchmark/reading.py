@@ -14,6 +14,7 @@ from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
+from lookforward.benchmark.shapes import read_described
 from lookforward.bundle import BUNDLED, TOYBOX, find_bundle, known_model, present_name
 from lookforward.errors import LookforwardError
 from lookforward.records import read_json
@@ -96,7 +97,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        described = read_json(path, dict[str, Any])
+        described = read_described(path)
         planned_cells(described)
     except UNREADABLE as error:
         text = f"{path} cannot be read ({error}). Restore it, or remove it to report on the cells alone."

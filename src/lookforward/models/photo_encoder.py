@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookforward.core.protocols import Family
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 from lookforward.files import read_json, structure, write_json, write_tensors
 from lookforward.models.encoders import ClipEncoders
 from lookforward.models.families import family_of
@@ -217,7 +217,7 @@ def load_encoder(given: str | Path) -> PhotoEncoder:
         encoder = PhotoEncoder(sizes)
         encoder.load_state_dict({name: one.float() for name, one in load_file(folder / WEIGHTS).items()})
     except (LookforwardError, OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".: ")
+        reason = first_line(error)
         raise LookforwardError(f"{folder} cannot be read: {reason}. {_REMEDY}", code="encoder-damaged") from error
     return encoder.requires_grad_(False).eval()
 

@@ -5,6 +5,7 @@
 The categories are live_subject/animal, live_subject/human, object and style. docs/dreambench-plus.md names the sources.
 """
 
+import glob
 import re
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def read_dreambench_plus(folder: Path) -> Dataset:
 
 
 def _photo(folder: Path, stem: str) -> Path | None:
-    found = sorted(path for path in folder.glob(f"{stem}.*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    found = sorted(path for path in folder.glob(f"{glob.escape(stem)}.*") if path.suffix.lower() in PHOTO_SUFFIXES)
     return found[0] if found else None
 
 

@@ -5,13 +5,15 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lookforward.benchmark.judge.questions import HIGHEST
 from lookforward.errors import LookforwardError
+from lookforward.records import structure
 
 REFUSED = "refused: "  # begins the reason
 _SCHEMA = """
@@ -30,6 +32,10 @@ class Answer:
     text: str = ""
     prompt_tokens: int = 0
     answer_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rating is not None and not 0 <= self.rating <= HIGHEST:
+            raise ValueError(f"a rating of {self.rating} is not in [0, {HIGHEST}]")
 
     @property
     def refused(self) -> bool:
@@ -51,9 +57,10 @@ class Answers:
 
     def get(self, digest: str) -> Answer | None:
         with self._reporting():
-            columns = "rating, why, text, prompt_tokens, answer_tokens"
-            row = self._file.execute(f"SELECT {columns} FROM answer WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else Answer(*row)
+            columns = [one.name for one in fields(Answer)]
+            asked = f"SELECT {', '.join(columns)} FROM answer WHERE digest = ?"
+            row = self._file.execute(asked, (digest,)).fetchone()
+        return None if row is None else structure(dict(zip(columns, row, strict=True)), Answer, self.path)
 
     def put(self, digest: str, answer: Answer) -> None:
         with self._reporting():
