@@ -152,6 +152,23 @@ def test_a_folder_is_loaded_as_what_it_is(model: Path, tmp_path: Path) -> None:
         load_pipeline(tmp_path / "small")
 
 
+def test_a_model_without_t5_may_have_fewer_tokens_in_its_place(tmp_path: Path) -> None:
+    """Plain diffusers draws the same when it is asked for them."""
+    made = make_sd3(t5=False)
+    made.save_pretrained(tmp_path / "usual")
+    made.text_encoder.config.absent_t5_tokens = 1
+    made.save_pretrained(tmp_path / "few")
+    usual, few = load_pipeline(tmp_path / "usual"), load_pipeline(tmp_path / "few")
+    lengths = [DiffusionPolicy(one).encode_prompts([PROMPT]).tokens.shape[1] for one in (usual, few)]
+    assert lengths == [made.tokenizer.model_max_length + n for n in (256, 1)]
+    assert fingerprint(usual) != fingerprint(few)
+    call: dict[str, Any] = {"num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "np"}
+    for one, more in ((usual, {}), (few, {"max_sequence_length": 1})):
+        theirs = made(PROMPT, **call, **more, generator=torch.Generator().manual_seed(3)).images
+        ours = draw_images(one, [PROMPT], [3], steps=3, guidance=3.0)
+        assert np.abs(ours - (theirs * 255).round()).max() <= 1
+
+
 TRAINED = {"dreambooth": ("dreambooth", {"adapter.name": "lora"}), **RECIPES}
 
 

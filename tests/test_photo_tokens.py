@@ -85,6 +85,8 @@ def test_one_token_stands_for_the_zeros_in_t5s_place(world: Path, given: dict[st
     run = build_training(world, tmp_path, "tokens", **given)
     seen = run.tower(torch.rand(2, 3, 32, 32, generator=seeded()))
     short = run._with_tokens(run.tokens[:2, 0], seen)
+    run.policy.pipeline.text_encoder.config.absent_t5_tokens = 1  # a model that is never given these zeros
+    assert torch.equal(run._with_tokens(run.tokens[:2, 0], seen).tokens, short.tokens)
     plain = DiffusionPolicy(make_sd3(t5=False))
     long = plain.encode_prompts([run.texts[int(one)] for one in run.tokens[:2, 0, 0]])
     tokens = long.tokens.clone()
@@ -96,6 +98,16 @@ def test_one_token_stands_for_the_zeros_in_t5s_place(world: Path, given: dict[st
     ]
     assert short.tokens.shape[1] < 60 < tokens.shape[1]
     torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_photos_have_their_places_in_a_model_with_fewer_tokens(model: str, encoder: Path) -> None:
+    seen, encoded = torch.rand(2, 3, 40, 40, generator=seeded(5)), []
+    for tokens in (256, 1):
+        shown = build_pipeline(model, "cpu")
+        shown.text_encoder.config.absent_t5_tokens = tokens
+        show_photos(shown, encoder, seen, "<sks>", "dog")
+        encoded.append(DiffusionPolicy(shown).encode_prompts(["a photo of <sks> dog", PLAIN]).tokens)
+    assert torch.equal(*encoded)
 
 
 @pytest.mark.parametrize("adapter", ["elite", "lora", "full"])

@@ -41,7 +41,9 @@ DIGEST = MODELS["toybox-sd"].digest
 @pytest.fixture(scope="module")
 def tiny_flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flow")
-    make_sd3(t5=False).save_pretrained(folder, safe_serialization=True)
+    made: Any = make_sd3(t5=False)
+    made.text_encoder.config.absent_t5_tokens = 1  # as `toybox train` writes it
+    made.save_pretrained(folder, safe_serialization=True)
     return folder
 
 
@@ -76,6 +78,7 @@ def test_a_flow_model_of_the_bundle_from_photos_to_the_report(
     call("train", "photos/vase-0", "--class-noun", "vase", *asked)
     code = "\n".join(loading_code(read_manifest(Path("run/export")), "a vase", 0))
     assert 'from_pretrained("FOLDER", text_encoder_3=None, tokenizer_3=None)' in code
+    assert "max_sequence_length=1" in code
     plain: Any = DiffusionPipeline.from_pretrained("run/export", text_encoder_3=None, tokenizer_3=None)
     assert plain.transformer.config["sample_size"] == 8
     call("generate", "run", "a photo of sks vase", "--count", 1, "--output", "drawn")

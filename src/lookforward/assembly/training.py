@@ -25,6 +25,7 @@ from lookforward.errors import LookforwardError
 from lookforward.exports.card import Card, ChosenStep
 from lookforward.exports.load import manifest_of, write_model
 from lookforward.exports.write import export
+from lookforward.models.families.sd3 import t5_options
 from lookforward.runs.checkpoint import list_checkpoints, load_newest, save_checkpoint, set_damaged_aside
 from lookforward.runs.consent import read_consent
 from lookforward.runs.folder import MANIFEST, SETTINGS, Run, prepare
@@ -228,6 +229,7 @@ def _export(
     manifest |= {"family": family.name, "step": step}
     absent = sorted(name for name in family.optional if getattr(components.pipeline, name) is None)
     manifest |= {"absent": absent} if absent else {}
+    manifest |= t5_options(components.pipeline)
     manifest |= {"consent": [asdict(consent)]} if consent else {}
     count = sum(len(one.photos) for one in subject.together)
     card = Card(manifest, with_values(run.settings, {"run.steps": step}), count, run.sample_sheet(step), chosen=chosen)

@@ -147,7 +147,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     model = manifest["model"]
     spec = find_spec(ADAPTERS, manifest["adapter"], "adapter")
     family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
-    lacking = manifest.get("absent")
+    lacking, tokens = manifest.get("absent"), manifest.get("max_sequence_length")
     lacking = [name for name in sorted(family.optional) if isinstance(lacking, list) and name in lacking]
     absent = "".join(f", {name}=None" for name in lacking)  # which diffusers wants to be told
     if spec.is_whole_model:  # which brings its scheduler
@@ -172,6 +172,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     steps, guidance, resolution = manifest["sample_steps"], manifest["guidance"], manifest["resolution"]
     guided = ", ".join(f"{name}={value!r}" for name, value in family.drawing(guidance, None).items())
     size = f", height={resolution}, width={resolution}" if resolution else ""
+    size += f", max_sequence_length={tokens}" if isinstance(tokens, int) else ""
     return [
         "import torch",
         f"from diffusers import {', '.join(sorted(classes))}",

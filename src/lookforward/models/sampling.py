@@ -15,6 +15,7 @@ from lookforward import stopping
 from lookforward.errors import LookforwardError
 from lookforward.models.digests import weight_digests
 from lookforward.models.families import family_of
+from lookforward.models.families.sd3 import t5_options
 from lookforward.models.families.words import loads_words, written_out
 from lookforward.models.ip_adapter import drawn_with_photos
 from lookforward.models.latents import LARGE
@@ -78,6 +79,7 @@ def draw_images(
                 num_inference_steps=steps,
                 **family.drawing(guidance, _written(pipeline, [negative] * len(generators)) if negative else None),
                 **drawn_with_photos(pipeline, guidance),
+                **t5_options(pipeline),
                 generator=generators,
                 output_type="np",
                 return_dict=False,

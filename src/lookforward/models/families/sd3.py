@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lookforward.core.prediction import Prediction
     from lookforward.core.types import CachedLatents, Conditioning, State
 
+T5_TOKENS = 256  # as many as the pipeline's own call appends to a prompt, zeros if there is no T5
 _ATTENTION = ("k_proj", "out_proj", "q_proj", "v_proj")
 
 
@@ -104,7 +105,8 @@ class StableDiffusion3:
         from lookforward.models.families.words import written_out
 
         texts = written_out(pipeline.tokenizer, prompts)  # the pipeline does not do it itself
-        tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, pipeline.transformer.device, 1, False)
+        device, length = pipeline.transformer.device, t5_options(pipeline)
+        tokens, _, pooled, _ = pipeline.encode_prompt(texts, texts, texts, device, 1, False, **length)
         return Conditioning(tokens.float(), pooled=pooled.float())
 
     def noise_share(self, timestep: Tensor) -> Tensor:
@@ -156,7 +158,20 @@ class StableDiffusion3:
             self.path(pipeline).noise.tolist(),
             [pipeline.vae.config[name] for name in ("scaling_factor", "shift_factor")],
             [tokenizer.get_vocab() if tokenizer is not None else {} for tokenizer in vocabularies],
+            *t5_options(pipeline).values(),
         ]
+
+
+def t5_options(pipeline: Any) -> dict[str, int]:
+    """What a call of the pipeline, or of its `encode_prompt`, is given where a model without T5 needs fewer tokens in
+    its place than diffusers appends: they cost most of a small model's time, and say nothing.
+
+    The model says so by `absent_t5_tokens` in the config of its first text encoder.
+    """
+    if getattr(pipeline, "text_encoder_3", 0) is not None:  # another family's pipeline has no such attribute
+        return {}
+    tokens = getattr(pipeline.text_encoder.config, "absent_t5_tokens", T5_TOKENS)
+    return {} if tokens == T5_TOKENS else {"max_sequence_length": int(tokens)}
 
 
 SD3 = StableDiffusion3()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lookforward.adapters.lora import LoraAdapter
@@ -15,6 +16,7 @@ from lookforward.core.types import Conditioning, State
 from lookforward.models.encoders import to_unit
 from lookforward.models.families.photo_prompts.flow import with_tokens
 from lookforward.models.families.photo_prompts.pipeline import joined
+from lookforward.models.families.sd3 import t5_options
 from lookforward.models.photo_encoder import (
     PhotoEncoder,
 )
@@ -125,8 +127,11 @@ class EncoderTraining:
         """Captions, by their numbers (b, l) as in `read_texts`, with the photos' tokens."""
         with torch.no_grad():
             prompts = self.policy.encode_prompts([self.texts[int(one)] for one in ids[:, 0]])
-        tokens = with_tokens(prompts.tokens, list(self.encoder.tokens(seen).float()))
         absent = getattr(self.policy.pipeline, "text_encoder_3", None) is None
+        tokens = prompts.tokens
+        if (few := t5_options(self.policy.pipeline).get("max_sequence_length")) is not None:  # photos need their places
+            tokens = F.pad(tokens, (0, 0, 0, ABSENT - few))
+        tokens = with_tokens(tokens, list(self.encoder.tokens(seen).float()))
         if absent and tokens.shape[1] > ABSENT:  # zeros in T5's place: one stands for those that are left
             n = self.encoder.sizes.tokens
             tokens = torch.cat([tokens[:, :-ABSENT], tokens[:, -n:], tokens[:, -ABSENT : 1 - ABSENT]], dim=1)

@@ -173,7 +173,8 @@ def export_transformer(folder: Path, target: Path, *, vae: Path | None = None, c
     model = load_flow_model(folder)
     vae, clip = vae or Path(settings["vae"]), clip or Path(settings["clip"])
     tokenizer = CLIPTokenizer.from_pretrained(clip)
-    text = model.text.half()
+    text: Any = model.text.half()
+    text.config.absent_t5_tokens = 1  # which lookforward then asks the pipeline for
     parts: dict[str, Any] = {
         "transformer": model.transformer.half(),
         "scheduler": make_flow_scheduler(),

@@ -62,6 +62,8 @@ class PhotoTokensPipeline(StableDiffusion3Pipeline):
             listed = texts if given is None else [given] if isinstance(given, str) else list(given)
             return [without(text, name) for text, name in zip(listed, found, strict=True)]
 
+        if self.text_encoder_3 is None:  # a call for fewer tokens in T5's place has none to give away
+            settings["max_sequence_length"] = max(256, settings.get("max_sequence_length", 256))
         encoded: Any = super().encode_prompt(unnamed(prompt), unnamed(prompt_2), unnamed(prompt_3), *args, **settings)
         tokens = encoded[0]
         each = len(tokens) // len(texts)
