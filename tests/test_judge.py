@@ -26,6 +26,7 @@ from lookforward.report.data import Benchmark
 from lookforward.report.judge import judge_section
 from lookforward.report.overview import overview_section
 from lookforward.report.render import report_sections
+from lookforward.runs.lock import locked
 
 IMAGES = 2 * 3 * 4  # subjects × methods × images of a cell
 KEY = "sk-1234567890-abcdefghij"
@@ -252,6 +253,13 @@ def test_images_that_change_while_they_are_rated(folder: Path, run: Run) -> None
     assert judge.bodies == []  # two cells have the same images now
     assert "40 ratings by eye" in out
     assert "no images of old_vase.dino.0 can be read" in out
+
+
+def test_one_process_at_a_time_asks(folder: Path, run: Run) -> None:
+    with judging(rating) as judge, locked(folder / "judge.lock"):
+        status, _, err = run(folder, judge.url, "--yes")
+    assert (status, judge.bodies) == (2, [])
+    assert "Another process works in" in err
 
 
 def test_the_same_images_are_asked_for_once(folder: Path, run: Run) -> None:

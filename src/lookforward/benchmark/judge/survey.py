@@ -1,5 +1,6 @@
 """What a judge is to be asked of a benchmark's images, and how much that is."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -149,7 +150,8 @@ class Images:
         if people:
             text = f"subjects that may be people: {', '.join(sorted(people))}"
             notes.append(f"{text}. Send their photos to {self.endpoint.host} only if they agree")
-        if found.open and not (self.endpoint.encrypted or self.endpoint.here):
+        here = re.fullmatch(r"(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?", self.endpoint.host)
+        if found.open and not (self.endpoint.encrypted or here):
             key = " and the key" if self.endpoint.key else ""
             notes.append(f"{self.endpoint.host} is reached by http: images{key} travel unencrypted")
         return notes
