@@ -16,11 +16,9 @@ from PIL import Image
 from fake_cells import FakeRunner, fake_plan, finish
 from judge_endpoint import Failure, complete, is_concept, judging
 from lookforward.benchmark.description import write_description
-from lookforward.benchmark.judge.endpoint import RequestRefused
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare
 from lookforward.cli.main import main
-from lookforward.errors import LookforwardError
 from lookforward.report.blocks import Table
 from lookforward.report.data import Benchmark
 from lookforward.report.judge import judge_section
@@ -289,6 +287,10 @@ def test_whom_a_user_should_know_of_before_images_are_sent(folder: Path, run: Ru
     out = run(folder, "http://eye.example/v1")[1]
     assert "may be people: dog6. Send their photos to eye.example only if they agree" in out
     assert "images travel unencrypted" in out
+    assert "folders elsewhere" not in out
+    described["subjects"][0]["photos"] = [str(folder.parent / "private" / "me.png")]
+    (folder / "benchmark.json").write_text(json.dumps(described))
+    assert f"1 folders elsewhere: {folder.parent / 'private'}" in run(folder, "http://eye.example/v1")[1]
     assert "unencrypted" not in run(folder, "http://127.0.0.1:9/v1")[1] + run(folder, "https://eye.example/v1")[1]
 
 
@@ -346,4 +348,3 @@ def test_a_file_of_answers_that_is_none(folder: Path, run: Run) -> None:
     status, _, err = run(folder, "http://127.0.0.1:9/v1")
     assert status == 2
     assert "judge.sqlite" in err
-    assert issubclass(RequestRefused, LookforwardError)
