@@ -51,8 +51,9 @@ def require_names(names: Sequence[str], where: Path) -> None:
         LookforwardError: there is such a name.
     """
     for name in names:
-        if not name or name.startswith((".", "-")) or any(c in name for c in "/\\:\0\n") or len(name) > 100:
-            text = f"{where}: a subject cannot be called {name!r}; give its folder a plain name."
+        plain = name.isprintable() and not any(c in name for c in "/\\:")  # names of files may be no text
+        if not name or name.startswith((".", "-")) or not plain or len(name) > 100:
+            text = f"{where}: a subject cannot be called {name[:200]!r}; give its folder or file a plain name."
             raise LookforwardError(text, code="subject-name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
