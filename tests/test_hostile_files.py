@@ -17,7 +17,7 @@ from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.data.captions import read_beside
 from lookforward.data.image_files import ImageError, opened_image
-from lookforward.models.families import PAPER_MODEL, family_named
+from lookforward.models.families import PAPER_MODEL, family_named, family_of_index
 from lookforward.models.weight_files import local_folder, require_own_configs
 from lookforward.report.paper import departures
 from lookforward.runs.folder import Run
@@ -133,7 +133,7 @@ def test_a_report_asks_the_hub_for_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.fail("the hub was asked")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", asked)
-    family_named.cache_clear()
+    family_of_index.cache_clear()
     assert family_named(PAPER_MODEL).name == "sd"
     found = departures("dreambooth", load_settings("dreambooth", {"optimizer.learning_rate": 1e-3}))
     assert any(one.startswith("optimizer.learning_rate 0.001 (") for one in found)
