@@ -1,5 +1,6 @@
 """Data sets, whatever their source."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -62,7 +63,7 @@ def require_names(names: Sequence[str], where: Path) -> None:
 
 def photo_files(folder: Path) -> list[Path]:
     """The files in a folder that are called as photos are; none where it cannot be read. A photo is its only one."""
-    if folder.is_file():
+    if os.path.isfile(folder):
         return [folder]
     try:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES | CONVERT_SUFFIXES)
@@ -74,7 +75,7 @@ def photo_files(folder: Path) -> list[Path]:
 def photos_hash(folder: Path) -> str:
     """A short name of the photos in a folder and of the files beside them, or of one photo; empty if unreadable."""
     try:
-        return (digest_file(folder) if folder.is_file() else digest_folder(folder))[:16]
+        return (digest_file(folder) if os.path.isfile(folder) else digest_folder(folder))[:16]
     except OSError:
         return ""
 
