@@ -16,7 +16,7 @@ export PYTHON TORCH_INDEX LOCKED
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test test-slow torture coverage lint format docs dist lock audit sbom
+.PHONY: help env demo test test-slow torture fuzz coverage lint format docs dist lock audit sbom
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1|/' | awk -F'|' '{printf "%-17s %s\n", $$1, $$2}'
@@ -34,8 +34,11 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take longer: every golden r
 	@echo "== slow tests, on $(WORKERS) cores"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q -m slow
 
-torture: $(VENV)/.installed-dev  ## kills, failing disks, flipped bits, hostile files, in numbers: a table (30 minutes)
+torture: $(VENV)/.installed-dev  ## kills, failing disks, flipped bits, hostile files, in numbers: a table (20 minutes)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m torture --workers $(WORKERS) $(TORTURE)
+
+fuzz: $(VENV)/.installed-fuzz  ## ten minutes of made-up files for every reader, guided by coverage: what breaks one
+	PYTHONPATH=tests $(BIN)/python -m fuzz --workers $(WORKERS) $(FUZZ)
 
 coverage: $(VENV)/.installed-dev  ## which lines the tests run: a table, and htmlcov/index.html
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q --cov --cov-report=term --cov-report=html
@@ -92,6 +95,10 @@ $(VENV)/.installed-audit: $(INSTALL)
 	@echo "== environment, for locks and audits"
 	tools/install.sh $(VENV) audit
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-fuzz: tests/fuzz/requirements.txt $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/fuzz/requirements.txt
+	@touch $@
 
 $(VENV)/.installed-docs: $(INSTALL)
 	@echo "== environment, for documentation"

@@ -2,7 +2,7 @@
 
     python benchmarks/cost.py --output cost.json
     python benchmarks/cost.py --recipes dreambooth dino --set critic.every=3 --steps 3
-    python benchmarks/cost.py --model FOLDER --recipes dreambooth look-forward
+    python benchmarks/cost.py --model FOLDER --recipes dreambooth look-forward --yardstick …/train_dreambooth_sd3.py
 
 For each recipe, on the bundled model or a pipeline folder, with one photo and one class image: calls of the denoiser,
 floating point operations (PyTorch's counter), reads of tensors by the host, each of which waits for a GPU, and
@@ -11,6 +11,7 @@ operations that the optimizers launch. `train` checks the norm of the weights af
 
 import argparse
 import json
+import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -116,14 +117,16 @@ def recipe_cost(recipe: str, photos: Path, steps: int = 1, **changes: Any) -> di
 def main() -> None:
     import tempfile
 
-    from sides import find_side
+    from sides import find_side, script_arguments
     from step import make_photos
+    from timing import Place, python
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument(
         "--model", default="toybox-sd", help="a bundled model, or a pipeline folder of SD1's or SD3's kind"
     )
+    parser.add_argument("--yardstick", type=Path, help="path of diffusers' script, whose operations are counted too")
     parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="beside each recipe, as JSON")
     parser.add_argument("--steps", type=int, default=1, help="whose mean is taken")
     parser.add_argument("--output", type=Path, help="JSON file")
@@ -131,12 +134,19 @@ def main() -> None:
     torch.set_num_threads(1)
     changes = {name: json.loads(value) for name, value in (one.split("=", 1) for one in asked.set)}
     with tempfile.TemporaryDirectory() as name:
-        photos, _ = make_photos(Path(name))
-        model = find_side(asked.model, Path(name)).settings
-        found = {recipe: recipe_cost(recipe, photos, **model) for recipe in asked.recipes}
+        photos, class_images = make_photos(Path(name))
+        side = find_side(asked.model, Path(name))
+        model, found = side.settings, dict[str, dict[str, float]]()
+        if asked.yardstick:
+            given = script_arguments(side, photos, class_images, Path(name) / "output", 6)
+            noted = python("yardstick.py", "--flops", asked.yardstick, *given, place=Place())
+            found[side.script] = {"flops": statistics.median(noted["flops"])}
+        rows = side.own(asked.recipes)
+        found |= {name: recipe_cost(recipe, photos, **given) for name, (recipe, given) in rows.items()}
         if changes:
             more = " ".join(asked.set)
-            found |= {f"{one}, {more}": recipe_cost(one, photos, asked.steps, **model | changes) for one in found}
+            mine = {one: recipe_cost(one, photos, asked.steps, **model | changes) for one in asked.recipes}
+            found |= {f"{one}, {more}": cost for one, cost in mine.items()}
         elif "look-forward" in found:
             found["look-forward, run.plain"] = recipe_cost("look-forward", photos, **model | {"run.plain": True})
     _show(found)
@@ -152,7 +162,7 @@ def _show(found: dict[str, dict[str, float]]) -> None:
         sep="\n",
     )
     for recipe, one in found.items():
-        counts = [f"{one[name]:.4g}" for name in ("denoiser calls", "reads", "optimizer launches")]
+        counts = [f"{one[n]:.4g}" if n in one else "" for n in ("denoiser calls", "reads", "optimizer launches")]
         cells = counts[0], f"{one['flops'] / 1e9:.3f}", f"{one['flops'] / first['flops']:.4f}", *counts[1:]
         print(f"| {recipe} | {' | '.join(cells)} |")
 

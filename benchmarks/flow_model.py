@@ -23,6 +23,10 @@ def pipeline_class(folder: Path) -> str:
     return json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
 
 
+def has_t5(folder: Path) -> bool:
+    return json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["text_encoder_3"][0] is not None
+
+
 def native_size(folder: Path) -> int:
     """Pixels, as the transformer's and the autoencoder's configuration say."""
     read = {part: json.loads((folder / part / "config.json").read_text()) for part in ("transformer", "vae")}
@@ -33,8 +37,7 @@ def prepare(source: Path, folder: Path) -> Path:
     """Write the pipeline of `source` to `folder` with what the script asks for. Returns the folder."""
     from diffusers import StableDiffusion3Pipeline
 
-    index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
-    missing = {name: None for name in ("text_encoder_3", "tokenizer_3") if index[name][0] is None}
+    missing = {} if has_t5(source) else {"text_encoder_3": None, "tokenizer_3": None}
     pipeline: Any = StableDiffusion3Pipeline.from_pretrained(source, **missing)
     if missing:
         encoder, tokenizer = _stand_in(pipeline.transformer.config["joint_attention_dim"])

@@ -5,10 +5,11 @@ transformer trained, since the script's `--train_text_encoder` stops in its firs
 None); both sides encode the prompts once.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flow_model import T5_TOKENS, native_size, pipeline_class, prepare
+from flow_model import T5_TOKENS, has_t5, native_size, pipeline_class, prepare
 
 PROMPTS = ("--instance_prompt", "a photo of sks teapot", "--class_prompt", "a photo of a teapot")
 RATE = 1.8e-4
@@ -17,8 +18,9 @@ RATE = 1.8e-4
 class Side(NamedTuple):
     """A model and how both sides train it.
 
-    model: pipeline folder that both load. script: name of diffusers' script. size: pixels. settings: of lookforward, by
-    dotted names. sampler_steps, guidance: of the script's class images.
+    model: pipeline folder that the script loads. script: its name. size: pixels. settings: of lookforward, by dotted
+    names, on that folder. sampler_steps, guidance: of the script's class images. bare: settings on the given folder,
+    where the script needs T5 and that has none; the transformer then computes fewer tokens.
     """
 
     model: Path
@@ -27,6 +29,12 @@ class Side(NamedTuple):
     settings: dict[str, Any]
     sampler_steps: int
     guidance: float
+    bare: dict[str, Any] | None = None
+
+    def own(self, recipes: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The rows of lookforward: label to recipe and settings."""
+        rows = {recipe: (recipe, self.settings) for recipe in recipes}
+        return rows | ({f"{one} without T5": (one, self.bare) for one in recipes} if self.bare else {})
 
     @property
     def flow(self) -> bool:
@@ -49,7 +57,8 @@ def find_side(source: str, folder: Path) -> Side:
     model, size = prepare(path, folder / "model"), native_size(path)
     given = {"model.name": str(model), "data.resolution": size, "adapter.train_text_encoder": False}
     given |= {"optimizer.learning_rate": RATE}
-    return Side(model, "train_dreambooth_sd3.py", size, given, 28, 7.0)
+    bare = None if has_t5(path) else given | {"model.name": source}
+    return Side(model, "train_dreambooth_sd3.py", size, given, 28, 7.0, bare)
 
 
 def script_arguments(

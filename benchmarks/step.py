@@ -35,15 +35,15 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, dict[str, floa
     """Seconds of a step by CPU and wall clock, of each command."""
     photos, class_images = make_photos(folder)
     side, place = find_side(asked.model, folder), place_of(asked)
-    settings = [f"{name}={json.dumps(value)}" for name, value in side.settings.items()]
     steps, rounds = asked.steps + WARM + 1, {}
     for _ in range(asked.rounds):
         if asked.yardstick:
             given = script_arguments(side, photos, class_images, folder / "output", steps)
             rounds.setdefault(side.script, []).append(python("yardstick.py", asked.yardstick, *given, place=place))
-        for recipe in asked.recipes:
+        for name, (recipe, given) in side.own(asked.recipes).items():
+            settings = [f"{key}={json.dumps(value)}" for key, value in given.items()]
             found = python("own_step.py", photos, recipe, steps, *settings, *asked.set, place=place)
-            rounds.setdefault(recipe, []).append(found)
+            rounds.setdefault(name, []).append(found)
     clocks = ("cpu", "wall")
     return medians(
         {name: [{c: statistics.median(one[c]) for c in clocks} for one in found] for name, found in rounds.items()}

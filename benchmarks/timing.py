@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +23,12 @@ class StepClock:
     time does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[], int] | None = None) -> None:
+        """count: operations so far, noted at each step too."""
         self.cpu: list[float] = []
         self.wall: list[float] = []
+        self.flops: list[int] = []
+        self.count = count
 
     def start(self) -> None:
         from torch.optim import AdamW
@@ -36,12 +39,15 @@ class StepClock:
             if isinstance(optimizer, AdamW):
                 self.cpu.append(time.process_time())
                 self.wall.append(time.perf_counter())
+                if self.count is not None:
+                    self.flops.append(self.count())
 
         register_optimizer_step_post_hook(note)
 
     def seconds(self) -> dict[str, list[float]]:
         """CPU and wall time of each step, the first ones left out."""
-        return {name: _differences(times[WARM:]) for name, times in (("cpu", self.cpu), ("wall", self.wall))}
+        noted = {"cpu": self.cpu, "wall": self.wall, "flops": self.flops}
+        return {name: _differences(values[WARM:]) for name, values in noted.items() if values}
 
 
 def _differences(times: Sequence[float]) -> list[float]:

@@ -24,8 +24,9 @@ def yardstick(asked: argparse.Namespace, side: Side, photos: Path, folder: Path)
     return [sys.executable, HERE / "yardstick.py", asked.yardstick, *given]
 
 
-def own(asked: argparse.Namespace, side: Side, recipe: str, photos: Path, folder: Path) -> list[Any]:
-    settings = side.settings | {
+def own(asked: argparse.Namespace, side: Side, name: str, photos: Path, folder: Path) -> list[Any]:
+    recipe, given = side.own(asked.recipes)[name]
+    settings = given | {
         "data.class_images": asked.class_images, "data.class_image_steps": side.sampler_steps,
         "evaluation.sample_every": 0, "evaluation.guidance": side.guidance,
     }  # fmt: skip
@@ -51,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as shared:
         side = find_side(asked.model, Path(shared))
         for _ in range(asked.rounds):
-            for name in (side.script, *asked.recipes):
+            for name in (side.script, *side.own(asked.recipes)):
                 with tempfile.TemporaryDirectory() as folder:
                     photos, _ = make_photos(Path(folder))
                     os.environ["LOOKFORWARD_CACHE"] = str(Path(folder) / "cache")  # so that class images are drawn

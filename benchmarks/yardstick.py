@@ -1,6 +1,8 @@
 """Run one of diffusers' examples/dreambooth scripts unchanged, and print the time of its steps as JSON.
 
-    python benchmarks/yardstick.py SCRIPT ARGUMENTS OF THE SCRIPT …
+    python benchmarks/yardstick.py [--flops] SCRIPT ARGUMENTS OF THE SCRIPT …
+
+With --flops PyTorch's counter runs along, so that times are too long and the operations of each step are there too.
 
 The script is not part of lookforward: fetch it from https://github.com/huggingface/diffusers. Where torchvision is not
 installed, benchmarks/torchvision_transforms.py takes the place of the transforms that it uses.
@@ -9,12 +11,13 @@ installed, benchmarks/torchvision_transforms.py takes the place of the transform
 import json
 import runpy
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
 
 import torch
 import torchvision_transforms
 from timing import StepClock
+from torch.utils.flop_counter import FlopCounterMode
 
 OF_DIFFUSERS = (
     "AutoencoderKL", "DiffusionPipeline", "SD3Transformer2DModel", "StableDiffusion3Pipeline", "UNet2DConditionModel",
@@ -34,10 +37,12 @@ def main() -> None:
             getattr(module, name)
     if find_spec("torchvision") is None:
         torchvision_transforms.install()
-    clock = StepClock()
+    counted = "--flops" in sys.argv[:2]
+    counter = FlopCounterMode(display=False)
+    clock = StepClock(counter.get_total_flops if counted else None)
     clock.start()
-    sys.argv = sys.argv[1:]
-    with redirect_stdout(sys.stderr):
+    sys.argv = sys.argv[1 + counted :]
+    with redirect_stdout(sys.stderr), counter if counted else nullcontext():
         runpy.run_path(sys.argv[0], run_name="__main__")
     print(json.dumps(clock.seconds() | {"threads": torch.get_num_threads()}))
 

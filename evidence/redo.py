@@ -2,19 +2,24 @@
 
     python evidence/redo.py docs/results/benchmark.tar.xz can-0 look-forward 0
     python evidence/redo.py runs/evidence/toybox-sd vase-1 best 2 --threads 2
+    python evidence/redo.py docs/results/benchmark.tar.xz can-0 look-forward 0 --times 5
 
 The cell's own record says with which settings, prompts, images and how many threads it was run. The table has both
 means of each score. The training's curves tell where two runs part: in the first ten steps if they began with other
 photos or class images, later if only numbers were rounded otherwise.
+
+With --times the cell is run as often, each time with a learning rate that is another millionth higher, which changes as
+much as another processor does: the last table has the deviation of each score over rounding.
 """
 
 import argparse
 import json
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -63,7 +68,7 @@ def plan_of(cell: Cell, dataset: str, changes: Mapping[str, Any]) -> tuple[Plan,
     subject, method, seed = cell.key
     methods = {method: ("dreambooth", values)}
     prompts = tuple(given["prompts"])
-    data = find_dataset(dataset)
+    data = find_dataset(dataset, model)
     return Plan((subject,), methods, (seed,), prompts, int(given["images"]), None, data, scoring), model
 
 
@@ -84,6 +89,23 @@ def redo(plan: Plan, model: str, folder: Path) -> Cell:
     if outcome is None or outcome.cell is None:
         raise LookforwardError(f"{cell_name(key)}: {outcome.message if outcome else 'it is running'}", "cell-failed")
     return outcome.cell
+
+
+def nudged(plan: Plan, times: int) -> Plan:
+    """The same plan with a learning rate that is so many millionths higher."""
+    ((method, (recipe, values)),) = plan.methods.items()
+    rate = values["optimizer.learning_rate"] * (1 + 1e-6 * times)
+    return replace(plan, methods={method: (recipe, {**values, "optimizer.learning_rate": rate})})
+
+
+def rounding(cells: Sequence[Cell]) -> str:
+    """A table of the scores' deviation over runs that differ by rounding alone."""
+    lines = [f"| score, {len(cells)} runs | mean | deviation | lowest | highest |", "|---|---:|---:|---:|---:|"]
+    for name in cells[0].scores:
+        means = [fmean(cell.scores[name]) for cell in cells]
+        figures = fmean(means), stdev(means), min(means), max(means)
+        lines.append(f"| {name} | {' | '.join(f'{figure:.3f}' for figure in figures)} |")
+    return "\n".join(lines)
 
 
 def comparison(old: Cell, new: Cell) -> str:
@@ -119,7 +141,8 @@ def main() -> None:
     parser.add_argument("--dataset", default="toybox", help="that the subject is of")
     parser.add_argument("--threads", type=int, help="as many as it was run with, if not given")
     parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="that differ, values as JSON")
-    parser.add_argument("--output", type=Path, help="folder that keeps the new cell and its images")
+    parser.add_argument("--times", type=int, default=1, help="how often; over rounding from the second on")
+    parser.add_argument("--output", type=Path, help="folder that keeps the new cells and their images")
     asked = parser.parse_args()
     import torch
 
@@ -127,8 +150,13 @@ def main() -> None:
     torch.set_num_threads(asked.threads or threads_of(old))
     changes = {name: json.loads(value) for name, value in (one.split("=", 1) for one in asked.set)}
     plan, model = plan_of(old, asked.dataset, changes)
+    found = []
     with TemporaryDirectory() as folder:
-        print(comparison(old, redo(plan, model, asked.output or Path(folder))))
+        for i in range(asked.times):
+            found.append(redo(nudged(plan, i) if i else plan, model, (asked.output or Path(folder)) / str(i)))
+            print(f"{comparison(old, found[-1])}\n", flush=True)
+    if len(found) > 1:
+        print(rounding(found))
 
 
 if __name__ == "__main__":

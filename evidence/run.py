@@ -95,9 +95,9 @@ def plan_of(grid: Grid) -> "Plan":
     from lookforward.benchmark.methods import grid_methods
     from lookforward.benchmark.plan import Plan, Scoring
 
-    data = find_dataset(grid.dataset)
+    data = find_dataset(grid.dataset, grid.model)
     recipes = [str(HERE / one) if one.endswith(".toml") else one for one in grid.recipes]
-    methods = grid_methods(recipes, grid.adapters, grid.settings, grid.model)
+    methods = grid_methods(recipes, grid.adapters, {**data.settings, **grid.settings}, grid.model)
     subjects = grid.subjects or tuple(subject.name for subject in data.subjects)
     scoring = Scoring(steps=tuple(sorted(set(grid.scored_steps))))
     return Plan(subjects, methods, tuple(range(grid.seeds)), None, grid.images, None, data, scoring)

@@ -37,14 +37,21 @@ def subject(photos: Path) -> Subject:
 
 def settings(recipe: str = "look-forward", /, **overrides: Any) -> Settings:
     return load_settings(
-        recipe, {"subject.class_noun": "teapot", "data.class_images": 1, "data.class_image_steps": 1, **overrides}
+        recipe,
+        {
+            "model.name": "toybox-sd",
+            "subject.class_noun": "teapot",
+            "data.class_images": 1,
+            "data.class_image_steps": 1,
+            **overrides,
+        },
     )
 
 
 @lru_cache
 def pipeline() -> StableDiffusionPipeline:
     """Loaded once; every test trains on it in place."""
-    return build_pipeline("toybox", "cpu")
+    return build_pipeline("toybox-sd", "cpu")
 
 
 def trainer_of(subject: Subject, recipe: str = "look-forward", /, **overrides: Any) -> Trainer:

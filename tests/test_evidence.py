@@ -13,6 +13,7 @@ from errors import raises
 from lookforward.benchmark.cell import Cell
 from lookforward.benchmark.recorded import full_settings
 from lookforward.bundle import known_model
+from lookforward.cli import main
 from lookforward.config.recipe import load_settings, until_best
 from lookforward.runs.step_choice import Evaluation
 
@@ -39,7 +40,7 @@ def part(evidence: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_every_part_has_the_cells_that_it_says(evidence: Any) -> None:
     parts, run = evidence("parts"), evidence("run")
     assert set(parts.part_names()) == {
-        "toybox-sd", "default", "default-online", "chosen-step", "steadiness", "dino-for-less",
+        "toybox-sd", "default", "default-online", "chosen-step", "chosen-step-sd", "steadiness", "dino-for-less",
     }  # fmt: skip
     counts = {}
     for name in parts.part_names():
@@ -48,13 +49,14 @@ def test_every_part_has_the_cells_that_it_says(evidence: Any) -> None:
         if all(model and model.present for model in models):
             counts[name] = len({key for grid in part.grids for key in run.plan_of(grid).cells()})
     assert counts["toybox-sd"] == 20 * (5 * 3 + 5 * 2)  # with the untouched model
-    assert counts["chosen-step"] == 20 * 4 * 2
+    assert counts["chosen-step-sd"] == 20 * 4 * 2
     assert counts["dino-for-less"] == 5 * 5 * 2
     assert counts["steadiness"] == 5 * 4 * 2
 
 
-def test_the_chosen_step_is_scored_wherever_until_best_may_end(evidence: Any) -> None:
-    (grid,) = evidence("parts").read_part("chosen-step").grids
+@pytest.mark.parametrize("part", ["chosen-step", "chosen-step-sd"])
+def test_the_chosen_step_is_scored_wherever_until_best_may_end(evidence: Any, part: str) -> None:
+    (grid,) = evidence("parts").read_part(part).grids
     for recipe in grid.recipes:
         asked = until_best(load_settings(recipe, {"model.name": grid.model}), {})
         run = load_settings(recipe, {"model.name": grid.model, **grid.settings})
@@ -63,6 +65,15 @@ def test_the_chosen_step_is_scored_wherever_until_best_may_end(evidence: Any) ->
         assert run.evaluation.patience == 0
         measured = {*range(run.evaluation.every, 901, run.evaluation.every), 300, 900}
         assert set(grid.scored_steps) == measured
+
+
+def test_a_step_that_no_training_reaches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark", "--model", "toybox-sd", "--recipes", "dreambooth", "--plan", "--output", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main([*words, "--scored-steps", "100", "301"])
+    assert "--scored-steps 301" in capsys.readouterr().err
+    main([*words, "--scored-steps", "100", "300"])
+    assert "40 cells" in capsys.readouterr().out
 
 
 def test_unknown_parts_and_settings_are_refused(evidence: Any, tmp_path: Path) -> None:
@@ -213,6 +224,10 @@ def test_a_published_cell_is_planned_as_it_was_run(evidence: Any) -> None:
     assert redo.threads_of(old) == 1
     changed, _ = redo.plan_of(old, "toybox", {"run.plain": True})
     assert changed.settings("look-forward").run.plain
+    rates = [redo.nudged(plan, i).settings("look-forward").optimizer.learning_rate for i in range(3)]
+    assert np.diff(rates) == pytest.approx([1.8e-10, 1.8e-10], rel=1e-3)
+    others = [replace(old, scores={"DINO": [0.5 + 0.1 * i]}) for i in range(3)]
+    assert "| DINO | 0.600 | 0.100 | 0.500 | 0.700 |" in redo.rounding(others)
     with raises("cell-missing", "can-9"):
         redo.published(PUBLISHED, ("can-9", "look-forward", 0))
 

@@ -136,10 +136,10 @@ def test_what_a_stage_needs(command_line: Command, tmp_path: Path) -> None:
         ((*train, "clip", "--init", folder), "--init"),
         (("toybox", "draw", "--folder", folder, "--count", "0"), "--count 0"),
         (("toybox", "draw", "--folder", folder, "--workers", "0"), "1"),
-        (("toybox", "check", "--weights", folder), "pipeline"),
-        (("toybox", "check", "--images", "0"), "--images 0"),
-        (("toybox", "check", "--real-photos", folder), folder),
-        (("toybox", "check", "--real-photos", tmp_path / "none"), "none"),
+        (("toybox", "check", "--weights", folder, "--edition", "64"), "pipeline"),
+        (("toybox", "check", "--images", "0", "--edition", "64"), "--images 0"),
+        (("toybox", "check", "--real-photos", folder, "--edition", "64"), folder),
+        (("toybox", "check", "--real-photos", tmp_path / "none", "--edition", "64"), "none"),
         (("toybox", "samples", "--weights", folder), "pipeline"),
         (("toybox", "samples", "--output", tmp_path / "a.gif"), ".png"),
         (("toybox", "sheet", "--output", tmp_path / "a"), ".png"),
@@ -187,7 +187,7 @@ def test_pictures_of_the_world_and_of_its_models(
         "lookforward.models.load_pipeline.build_pipeline", lambda *_: SD.set_sampler(pipeline) or pipeline
     )
     monkeypatch.setattr("lookforward_toybox.samples.draw_images", lambda p, prompts, *_, **__: noise(len(prompts)))
-    status, out, _ = command_line("toybox", "samples", "--output", "samples.png")
+    status, out, _ = command_line("toybox", "samples", "--output", "samples.png", "--edition", 64)
     assert (status, out) == (0, "150 images on samples.png\n")
 
     (tmp_path / "build" / "judge").mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_figures_are_shown_beside_their_goals_also_if_the_rest_never_comes(
 
     monkeypatch.setattr("lookforward_toybox.measure.bounds", stopped)
     monkeypatch.setattr("lookforward_toybox.measure.draw_images", lambda p, prompts, *_, **__: noise(len(prompts), 64))
-    status, out, _ = command_line("toybox", "check", "--images", "4")
+    status, out, _ = command_line("toybox", "check", "--images", "4", "--edition", 64)
     assert status == 130
     rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in out.splitlines()]
     found = {row[0]: row[1:] for row in rows if len(row) == 4}

@@ -11,7 +11,6 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from lookforward.assembly import build_evaluators
-from lookforward.bundle import TOYBOX
 from lookforward.models.encoders import to_unit
 from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.load_pipeline import build_pipeline
@@ -32,6 +31,7 @@ from lookforward_toybox.judge import Judge
 from lookforward_toybox.models import MODELS
 from tiny import scaled_linear
 
+SD = "toybox-sd"
 FOLDERS = (MODEL, CLIP, DINO, IDENTITY, JUDGE)
 
 
@@ -61,10 +61,10 @@ def test_it_draws_the_scene_that_is_asked_for() -> None:
     """The shipped CLIP judges; on the world's own pictures it is right in nearly all."""
     requests = draw_requests(100)[::9]  # another class and another scene each
     images = draw_images(
-        build_pipeline(TOYBOX, "cpu"), [r.prompt for r in requests], list(range(len(requests))), steps=10, guidance=4.0
+        build_pipeline(SD, "cpu"), [r.prompt for r in requests], list(range(len(requests))), steps=10, guidance=4.0
     )
     assert images.shape == (len(requests), 64, 64, 3)
-    clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
+    clip = build_evaluators(SD, device="cpu").encoders.clip
     prompts = [r.prompt for r in requests]
     assert named_right(clip.image(to_unit(images)), clip.text(prompts), prompts).mean() > 0.6  # chance: 0.08
 
@@ -73,7 +73,7 @@ def test_the_judge_finds_in_what_is_drawn_what_was_asked_for() -> None:
     """On 60 images, a fifth of those of `toybox check`, in half of its steps; goals 0.9, 0.9, 0.8 less two errors."""
     requests = draw_requests(300)[::5]
     prompts = [r.prompt for r in requests]
-    images = draw_images(build_pipeline(TOYBOX, "cpu"), prompts, list(range(len(prompts))), steps=25, guidance=4.0)
+    images = draw_images(build_pipeline(SD, "cpu"), prompts, list(range(len(prompts))), steps=25, guidance=4.0)
     answers = Judge(JUDGE)(to_unit(images))
     for group, least in (("class_noun", 0.85), ("scene", 0.85), ("colour", 0.7)):
         right = [answer[group] == getattr(r, group) for answer, r in zip(answers, requests, strict=True)]
@@ -84,7 +84,7 @@ def test_clip_finds_the_caption_of_a_held_out_subject() -> None:
     pictures, captions = captioned_pictures()
     assert len(pictures) == len(captions) == 600
     chosen = np.random.default_rng(1).permutation(600)[:100]
-    clip = build_evaluators(TOYBOX, device="cpu").encoders.clip
+    clip = build_evaluators(SD, device="cpu").encoders.clip
     expected = [captions[i] for i in chosen]
     assert named_right(clip.image(to_unit(pictures[chosen])), clip.text(expected), expected).mean() > 0.85
 
@@ -123,7 +123,7 @@ def test_retrieval_is_among_one_picture_of_each_subject() -> None:
 
 def test_dino_finds_the_same_subject_in_another_scene() -> None:
     pictures, owners = held_out_pictures(views=4)
-    classes, encoders = subject_classes()[owners], build_evaluators(TOYBOX, device="cpu").encoders
+    classes, encoders = subject_classes()[owners], build_evaluators(SD, device="cpu").encoders
     for encoder in (encoders.dino, encoders.identity):
         found = retrieval(encoder(to_unit(pictures)), owners, classes)
         assert found["top1"].mean() > 0.8  # chance: 0.03; docs/toybox.md has the figures
@@ -149,8 +149,8 @@ def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyP
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
     monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
     monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
-    found = {f.name: f.reached for f in bounds(build_pipeline(TOYBOX, "cpu"), build_evaluators(TOYBOX, device="cpu"))}
-    for kind, scores in MODELS[TOYBOX].ceiling.items():
+    found = {f.name: f.reached for f in bounds(build_pipeline(SD, "cpu"), build_evaluators(SD, device="cpu"))}
+    for kind, scores in MODELS[SD].ceiling.items():
         for score in scores.keys() - {"oracle"}:
             assert found[f"ceiling, {kind}, {score}"] == pytest.approx(scores[score], abs=0.002)
             assert found[f"floor, {kind}, {score}"] < scores[score]

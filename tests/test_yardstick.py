@@ -58,6 +58,9 @@ def test_both_sides_train_the_same_parts(benchmarks: Any, without_t5: Path, tmp_
     assert "--train_text_encoder" not in given["f"]
     assert not load_settings("look-forward", flow.settings).adapter.train_text_encoder
     assert load_settings("look-forward", sd.settings).adapter.train_text_encoder
+    assert list(flow.own(["best"])) == ["best", "best without T5"]
+    assert flow.own(["best"])["best without T5"][1]["model.name"] == str(without_t5)
+    assert list(sd.own(["best"])) == ["best"]
     assert given["f"][given["f"].index("--max_sequence_length") + 1] == 256
 
 

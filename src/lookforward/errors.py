@@ -20,6 +20,11 @@ class LookforwardError(Exception):
         self.code = code
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without its full stop; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")
+
+
 _NO_MEMORY = (  # torch's own words, where it has no class for it
     "DefaultCPUAllocator: can't allocate",
     "CUDA out of memory",
@@ -42,8 +47,7 @@ def out_of_memory(what: str, error: BaseException) -> LookforwardError:
     """The error to raise where memory is used up. what: when, such as "in step 3"."""
     if isinstance(error, LookforwardError):
         return error
-    detail = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return LookforwardError(f"Out of memory{f' {what}' if what else ''} ({detail}).", code="out-of-memory")
+    return LookforwardError(f"Out of memory{f' {what}' if what else ''} ({first_line(error)}).", code="out-of-memory")
 
 
 class LookforwardWarning(UserWarning):

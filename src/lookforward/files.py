@@ -120,10 +120,13 @@ def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether `path` is no longer in `folder` once its links and `..` are followed; links in a circle lead out."""
+    """Whether `path` is no longer in `folder` once its links and `..` are followed.
+
+    Links in a circle lead out, and names that no file can have, such as one with a zero byte.
+    """
     try:
         return not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return True
 
 

@@ -6,6 +6,8 @@ pydantic checks the kinds. It comes with transformers, and it names every field 
 import json
 import math
 import stat
+import tomllib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -65,12 +67,34 @@ def parse_json(data: bytes | str) -> Any:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels") from None
-    level, depth = [value], 0
-    while level := [inner for one in level for inner in _within(one)]:
-        depth += 1
-        if depth > DEEPEST:
-            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    _check_tree(value)
     return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text, with integers of 64 bits, and at most as many levels as JSON may have.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    _check_tree(tables)
+    return tables
+
+
+def _check_tree(value: Any) -> None:
+    """Raise ValueError for lists and tables of more than DEEPEST levels, and for integers of more than 64 bits."""
+    level, depth = [value], 0
+    while level:
+        for number in (number for one in level for number in _values(one)):
+            if isinstance(number, int) and not -_LARGEST <= number < 2 * _LARGEST:
+                raise ValueError("a number of more than 64 bits is too large")
+        level, depth = [inner for one in level for inner in _values(one) if isinstance(inner, dict | list)], depth + 1
+        if level and depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
 
 
 def read_json(path: Path, shape: type[T]) -> T:
@@ -190,10 +214,9 @@ def _damaged(where: object, problem: str) -> LookforwardError:
     return LookforwardError(f"{where} is damaged: {problem}.", "file-damaged")
 
 
-def _within(value: Any) -> Any:
-    """The lists and tables in a list or a table."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [one for one in inner if isinstance(one, dict | list)]
+def _values(value: Any) -> Iterable[Any]:
+    """What is in a list or a table."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _no_number(name: str) -> float:

@@ -27,6 +27,7 @@ RECIPES = (
 ADAPTERS = ("lora", "dora", "custom-diffusion", "textual-inversion", "p-plus", "neti")
 CASES = (*((recipe, "full") for recipe in RECIPES), *(("look-forward", adapter) for adapter in ADAPTERS))
 SHORT: dict[str, Any] = {
+    "model.name": "toybox-sd",
     "run.steps": 20,
     "run.plain": True,  # as they were recorded; tests/test_fast_path.py holds the fast path to it
     "run.seed": 0,

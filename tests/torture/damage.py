@@ -18,6 +18,7 @@ from torture.world import World
 CUTS = 0.3  # share of the damages that cut a file; the others flip a bit
 State = dict[str, torch.Tensor]
 Reader = Callable[[], tuple[Any, bool]]  # what was read, and whether a message named the damage
+Part = tuple[list[Path], Reader, Any]  # files, what reads them, and what may be read instead
 
 
 def damage(world: World, kind: str, seed: int, count: int) -> list[Outcome]:
@@ -27,10 +28,12 @@ def damage(world: World, kind: str, seed: int, count: int) -> list[Outcome]:
     make = {"checkpoint": _checkpoints, "export": _exports, "cache": _caches, "cell": _cells, "log": _logs}[kind]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        files, read, fallback = make(world, place)
-        whole, noticed = read()
-        assert not noticed, f"{kind} is not whole to begin with"
-        return [_try(rng, kind, rng.choice(files), read, (whole, fallback)) for _ in range(count)]
+        parts = []
+        for files, read, fallback in make(world, place):
+            whole, noticed = read()
+            assert not noticed, f"{kind} is not whole to begin with"
+            parts += [(path, read, (whole, fallback)) for path in files]
+        return [_try(rng, kind, *rng.choice(parts)) for _ in range(count)]
 
 
 def _try(rng: random.Random, kind: str, path: Path, read: Reader, expected: tuple[Any, ...]) -> Outcome:
@@ -53,7 +56,7 @@ def _try(rng: random.Random, kind: str, path: Path, read: Reader, expected: tupl
         path.write_bytes(before)
 
 
-def _checkpoints(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
+def _checkpoints(world: World, place: Path) -> list[Part]:
     """The newest of two is damaged: it is noticed, and the one before it is taken."""
     from lookforward.runs.checkpoint import list_checkpoints, load_newest
     from tiny import tiny_trainer
@@ -74,25 +77,25 @@ def _checkpoints(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
     shutil.move(newest, place / "aside")
     before = read()[0]
     shutil.move(place / "aside", newest)
-    return [path for path in newest.iterdir() if path.is_file()], read, before
+    return [([path for path in newest.iterdir() if path.is_file()], read, before)]
 
 
-def _exports(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
+def _exports(world: World, place: Path) -> list[Part]:
     """An adapter and a full model: damage is refused, but for an edited card."""
     from lookforward.exports.load import load_export
 
-    folders = [Path(shutil.copytree(world.folder / "lora", place / "lora"))]
-    folders.append(Path(shutil.copytree(world.whole / "export", place / "full")))
+    def part(folder: Path) -> Part:
+        def read() -> tuple[Any, bool]:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                pipeline = load_export(folder, "cpu")
+            said = any("SHA256SUMS" in str(one.message) or "changed" in str(one.message) for one in caught)
+            return {name: value.clone() for name, value in _weights(pipeline)}, said
 
-    def read() -> tuple[Any, bool]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            pipelines = [load_export(folder, "cpu") for folder in folders]
-        said = any("SHA256SUMS" in str(one.message) or "changed" in str(one.message) for one in caught)
-        state = {f"{i} {name}": value.clone() for i, one in enumerate(pipelines) for name, value in _weights(one)}
-        return state, said
+        return [path for path in folder.rglob("*") if path.is_file()], read, None
 
-    return [path for folder in folders for path in folder.rglob("*") if path.is_file()], read, None
+    found = {"lora": world.folder / "lora", "full": world.whole / "export"}
+    return [part(Path(shutil.copytree(folder, place / name))) for name, folder in found.items()]
 
 
 def _weights(pipeline: Any) -> list[tuple[str, torch.Tensor]]:
@@ -100,7 +103,7 @@ def _weights(pipeline: Any) -> list[tuple[str, torch.Tensor]]:
     return [(f"{part} {n}", value) for part, module in parts.items() for n, value in module.state_dict().items()]
 
 
-def _caches(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
+def _caches(world: World, place: Path) -> list[Part]:
     """Class images and encodings are made again, to the same values."""
     import os
 
@@ -128,10 +131,10 @@ def _caches(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
         return {"images": torch.from_numpy(images), "mean": latents.mean, "std": latents.std}, bool(caught)
 
     read()
-    return [path for path in place.rglob("*") if path.is_file()], read, None
+    return [([path for path in place.rglob("*") if path.is_file()], read, None)]
 
 
-def _cells(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
+def _cells(world: World, place: Path) -> list[Part]:
     """A damaged cell counts as not finished; images that do not fit their digest are refused."""
     from fake_cells import fake_plan
     from lookforward.benchmark.cell import cell_files, finished_cell, read_strip
@@ -152,10 +155,10 @@ def _cells(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
         known = [one if one is not None else other for one, other in zip(cells, whole[0], strict=True)]
         return (known, strips), noticed  # one that is missing is run again
 
-    return files, without_the_missing, None
+    return [(files, without_the_missing, None)]
 
 
-def _logs(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
+def _logs(world: World, place: Path) -> list[Part]:
     """Lines that were changed are named and kept aside; steps that are missing are named."""
     from lookforward.assembly.best_step import BestStep
     from lookforward.config.reading import structure
@@ -190,7 +193,7 @@ def _logs(world: World, place: Path) -> tuple[list[Path], Reader, Any]:
         ) or cut
 
     originals: list[dict[str, float]] = run.read_metrics()
-    return [run.metrics, run.evaluations], read, None
+    return [([run.metrics, run.evaluations], read, None)]
 
 
 def _filled(kept: list[dict[str, float]], originals: list[dict[str, float]], noted: bool) -> list[dict[str, float]]:

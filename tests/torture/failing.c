@@ -9,16 +9,17 @@
 
 enum { WRITE, FSYNC, RENAME };
 static char folder[4096];
-static int kind = -1, number, lasting;
-static long at, seen;
+static int armed, kind, number, lasting;
+static long at, seen[3];
 
-/* Count calls of `kind` below `folder`; the `at`th fails with `number`, and if lasting all after it. at = 0: none. */
+/* Count calls below `folder`; the `at`th of `kind` fails with `number`, and if lasting all after it. at = 0: none. */
 void torture_arm(const char *below, int which, long k, int error, int for_good) {
     strncpy(folder, below, sizeof folder - 1);
-    kind = which, at = k, number = error, lasting = for_good, seen = 0;
+    armed = 1, kind = which, at = k, number = error, lasting = for_good;
+    memset(seen, 0, sizeof seen);
 }
 
-long torture_seen(void) { return seen; }
+long torture_seen(int which) { return seen[which]; }
 
 static int below(int fd) {
     char name[64], path[4096];
@@ -30,16 +31,16 @@ static int below(int fd) {
 }
 
 static int fails(int which, int here) {
-    if (which != kind || !here) return 0;
-    seen++;
-    return at && (seen == at || (lasting && seen > at));
+    if (!here) return 0;
+    seen[which]++;
+    return which == kind && at && (seen[which] == at || (lasting && seen[which] > at));
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 ssize_t write(int fd, const void *data, size_t size) {
-    if (kind == WRITE && fails(WRITE, below(fd))) {
-        if (lasting && seen == at && size > 1) return REAL(write)(fd, data, size / 2); /* a disk that gets full */
+    if (armed && fails(WRITE, below(fd))) {
+        if (lasting && seen[WRITE] == at && size > 1) return REAL(write)(fd, data, size / 2); /* a disk that gets full */
         errno = number;
         return -1;
     }
@@ -47,21 +48,21 @@ ssize_t write(int fd, const void *data, size_t size) {
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
-    if (kind == WRITE && fails(WRITE, below(fd))) { errno = number; return -1; }
+    if (armed && fails(WRITE, below(fd))) { errno = number; return -1; }
     return REAL(writev)(fd, parts, count);
 }
 
 int fsync(int fd) {
-    if (kind == FSYNC && fails(FSYNC, below(fd))) { errno = number; return -1; }
+    if (armed && fails(FSYNC, below(fd))) { errno = number; return -1; }
     return REAL(fsync)(fd);
 }
 
 int fdatasync(int fd) {
-    if (kind == FSYNC && fails(FSYNC, below(fd))) { errno = number; return -1; }
+    if (armed && fails(FSYNC, below(fd))) { errno = number; return -1; }
     return REAL(fdatasync)(fd);
 }
 
 int rename(const char *from, const char *to) {
-    if (fails(RENAME, strncmp(from, folder, strlen(folder)) == 0)) { errno = number; return -1; }
+    if (armed && fails(RENAME, strncmp(from, folder, strlen(folder)) == 0)) { errno = number; return -1; }
     return REAL(rename)(from, to);
 }

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from torture.forked import in_fork
@@ -15,11 +14,12 @@ from torture.outcome import Outcome
 from torture.world import World, same_result, train
 
 KINDS = ("write", "fsync", "rename")
+_LOADED = "TORTURE_PRELOADED"
 
 
 def preload() -> None:
     """Start this program again with calls that can fail, if it was not; without a C compiler, leave it."""
-    if loaded := os.environ.get("TORTURE_PRELOADED"):
+    if loaded := os.environ.get(_LOADED):
         shutil.rmtree(Path(loaded).parent, ignore_errors=True)
         return
     compiler = shutil.which("cc") or shutil.which("gcc")
@@ -28,22 +28,28 @@ def preload() -> None:
     library = Path(tempfile.mkdtemp(prefix="torture-")) / "failing.so"
     source = Path(__file__).with_name("failing.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    environment = {**os.environ, "LD_PRELOAD": str(library), "TORTURE_PRELOADED": str(library)}
+    environment = {**os.environ, "LD_PRELOAD": str(library), _LOADED: str(library)}
     os.execve(sys.executable, [sys.executable, "-m", "torture", *sys.argv[1:]], environment)
 
 
-def calls(world: World) -> dict[str, int]:
-    """How many calls of each kind a run makes; none where they cannot fail here."""
-    if "TORTURE_PRELOADED" not in os.environ:
+def arm(place: Path, kind: str = KINDS[0], k: int = 0, *, lasting: bool = False) -> None:
+    """Let the k-th call of a kind fail in this process, below `place`; 0: only count. Nothing where none can fail.
+
+    lasting: all calls of the kind after it fail too, as on a full disk.
+    """
+    if _LOADED in os.environ:
+        number = errno.ENOSPC if lasting else errno.EIO
+        below = os.fsencode(place)
+        ctypes.CDLL(None).torture_arm(below, KINDS.index(kind), ctypes.c_long(k), number, int(lasting))
+
+
+def seen() -> dict[str, int]:
+    """How many calls of each kind there were since `arm`; none where they cannot fail."""
+    if _LOADED not in os.environ:
         return {}
-    counts = {}
-    for number, kind in enumerate(KINDS):
-        place = world.new(f"count-{kind}")
-        into = world.folder / f"count-{kind}"
-        ended = in_fork(_armed(world, place, number, 0, False, into))
-        assert ended.status == 0, ended.text
-        counts[kind] = int(into.read_text())
-    return counts
+    shim = ctypes.CDLL(None)
+    shim.torture_seen.restype = ctypes.c_long
+    return {kind: shim.torture_seen(i) for i, kind in enumerate(KINDS)}
 
 
 def failing(world: World, kind: str, numbers: list[int]) -> list[Outcome]:
@@ -51,7 +57,12 @@ def failing(world: World, kind: str, numbers: list[int]) -> list[Outcome]:
     outcomes = []
     for k in numbers:
         place = world.new(f"{kind}-{k}")
-        ended = in_fork(_armed(world, place, KINDS.index(kind), k, k % 2 == 0, None))
+
+        def run(k: int = k, place: Path = place) -> None:
+            arm(place, kind, k, lasting=k % 2 == 0)
+            train(world, place)
+
+        ended = in_fork(run)
         noticed = ended.status == 2 and "cannot be" in ended.text
         again = in_fork(lambda where=place: train(world, where))
         differs = again.text[-400:] if again.status else same_result(world, place)
@@ -61,19 +72,3 @@ def failing(world: World, kind: str, numbers: list[int]) -> list[Outcome]:
         )
         shutil.rmtree(place, ignore_errors=True)
     return outcomes
-
-
-def _armed(world: World, place: Path, kind: int, k: int, lasting: bool, into: Path | None) -> Callable[[], None]:
-    def run() -> None:
-        shim = ctypes.CDLL(None)
-        number = errno.ENOSPC if lasting else errno.EIO
-        shim.torture_arm(os.fsencode(place), kind, ctypes.c_long(k), number, int(lasting))
-        try:
-            train(world, place)
-        finally:
-            shim.torture_seen.restype = ctypes.c_long
-            seen = shim.torture_seen()
-            if into is not None:
-                into.write_text(str(seen))
-
-    return run

@@ -8,6 +8,7 @@ import shutil
 import struct
 import warnings
 import zlib
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -54,12 +55,9 @@ def _image(rng: random.Random) -> bytes:
         return rng.choice(ODD)
     if kind < 0.35:
         return _bomb(rng)
-    buffer = io.BytesIO()
-    image = Image.effect_noise((rng.choice((1, 300, 640)), rng.choice((1, 300, 3000))), 80)
-    options = {"save_all": True, "append_images": [image] * 3} if rng.random() < 0.1 else {}
-    format_ = rng.choice(FORMATS)
-    image.convert(rng.choice(("L", "RGB"))).save(buffer, format_, **(options if format_ == "GIF" else {}))
-    data = bytearray(buffer.getvalue())
+    size, animated = (rng.choice((1, 300, 640)), rng.choice((1, 300, 3000))), rng.random() < 0.1
+    format_, mode = rng.choice(FORMATS), rng.choice(("L", "RGB"))
+    data = bytearray(_noise(size, format_, mode, animated and format_ == "GIF"))
     for _ in range(rng.choice((1, 10, 1000))):
         data[rng.randrange(len(data))] = rng.randrange(256)
     head = rng.randrange(64)
@@ -67,10 +65,25 @@ def _image(rng: random.Random) -> bytes:
     return bytes(data[: rng.randrange(1, len(data))] if rng.random() < 0.3 else data)
 
 
+@cache
+def _noise(size: tuple[int, int], format_: str, mode: str, animated: bool) -> bytes:
+    """An image that is whole."""
+    buffer = io.BytesIO()
+    image = Image.effect_noise(size, 80)
+    options = {"save_all": True, "append_images": [image] * 3} if animated else {}
+    image.convert(mode).save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+@cache
+def _zeros(count: int) -> bytes:
+    return zlib.compress(bytes(count))
+
+
 def _bomb(rng: random.Random) -> bytes:
     """A PNG that says it is huge, and holds many zeros, or a huge text."""
     width, height = rng.choice(((10**5, 10**5), (2**31 - 1, 2**31 - 1), (30_000, 7_000), (512, 512)))
-    zeros = zlib.compress(bytes(rng.choice((10**6, 10**8))))
+    zeros = _zeros(rng.choice((10**6, 10**8)))
     text = b"Comment\0\0" + zeros
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
     chunks += [(b"zTXt", text)] * rng.choice((0, 1, 3)) + [(b"IDAT", zeros), (b"IEND", b"")]

@@ -1,7 +1,11 @@
 """What came of each try, and the table of all."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+MARKS = "<!-- torture -->\n", "\n<!-- end of torture -->"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
     lines += [_row(name, [one for one in outcomes if one.fault == name]) for name in names]
     lines.append(_row("**all**", outcomes))
     return "\n".join(lines)
+
+
+def put_between(page: Path, text: str) -> None:
+    """Replace what stands between the MARKS of a page. Raises ValueError where it has none."""
+    before, after = (re.escape(mark) for mark in MARKS)
+    between, whole = re.compile(f"(?<={before}).*?(?={after})", re.DOTALL), page.read_text(encoding="utf-8")
+    if not between.search(whole):
+        raise ValueError(f"{page} has no lines {MARKS[0].strip()} and {MARKS[1].strip()}")
+    page.write_text(between.sub(lambda _: text, whole, count=1), encoding="utf-8")
 
 
 def problems(outcomes: Iterable[Outcome]) -> list[str]:

@@ -1,10 +1,16 @@
 """What all tries begin with: the tiny model, photos, one run without faults, checkpoints, exports, caches, cells."""
 
+import gc
+import importlib
+import json
+import logging
 import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +20,27 @@ from jobs import SETTINGS, as_options, exported, logged
 from torture.forked import command, in_fork
 
 EVERY = 2  # steps from one checkpoint to the next
+SHORT = {"run.steps": 4, "evaluation.sample_every": 0}  # a run that takes less, for the tests of every day
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
+_WARM = (  # what a run, an export and a report import; most of it slowly
+    "lookforward.api", "lookforward.assembly", "lookforward.assembly.training", "lookforward.benchmark.runner",
+    "lookforward.cli.train", "lookforward.exports.load", "conftest", "exports", "fake_cells", "tiny",
+    "diffusers.loaders.peft", "lookforward_toybox.subjects",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class World:
-    """folder: everything of it. seconds: a run takes. changes: of files, that a run makes."""
+    """folder: everything of it. seconds: a run takes. changes: of files, that a run makes.
+
+    calls: how many system calls of each kind it makes, where they can fail. settings: of a run.
+    """
 
     folder: Path
-    seconds: float
-    changes: int
+    seconds: float = 0.0
+    changes: int = 0
+    calls: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
 
     @property
     def whole(self) -> Path:
@@ -32,29 +49,58 @@ class World:
 
     def new(self, name: str) -> Path:
         """An empty folder for a run and a cache."""
-        place = self.folder / "tries" / name
+        place = (self.folder / "tries" / name).resolve()
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         return place
 
 
-def make_world(folder: Path) -> World:
-    """Make it, in forks, so that this process has never computed a gradient: a fork of one that has cannot."""
+def make_world(folder: Path, *, short: bool = False) -> World:
+    """Make it, in forks, so that this process has never computed a gradient: a fork of one that has cannot.
+
+    This process imports what the forks need, so that each of them begins to work at once.
+    """
+    from torture import failing
+
     torch.set_num_threads(1)
+    _import(_WARM)
+    settings = SETTINGS | (SHORT if short else {})
     begun = in_fork(lambda: _make(folder))
     if begun.status:
         raise RuntimeError(begun.text)
-    world = World(folder, 0.0, 0)
-    place = world.new("../whole")
+    world = World(folder, settings=settings)
+    place, facts = world.new("../whole"), folder / "facts.json"
+
+    def run() -> None:
+        failing.arm(place)
+        changes = train(world, place, count=True)
+        facts.write_text(json.dumps({"changes": changes, "calls": failing.seen(), "modules": [*sys.modules]}))
+
     started = time.monotonic()
-    ended = in_fork(lambda: train(world, place, count_into=folder / "changes"))
+    ended = in_fork(run)
     if ended.status:
         raise RuntimeError(ended.text)
-    return World(folder, time.monotonic() - started, int((folder / "changes").read_text()))
+    seconds, found = time.monotonic() - started, json.loads(facts.read_text())
+    _import(found["modules"])  # what a run imports as it goes on
+    return World(folder, seconds, found["changes"], found["calls"], settings)
 
 
-def train(world: World, place: Path, *, die_before: int = 0, count_into: Path | None = None) -> None:
-    """The run's command, in this process, in `place`. die_before: kill itself before so many changes of files."""
+def _import(names: Any) -> None:
+    logging.disable(logging.WARNING)  # what libraries have to say of themselves
+    for name in names:
+        if name not in sys.modules:
+            with suppress(ImportError):  # some modules only another one can import
+                importlib.import_module(name)
+    logging.disable(logging.NOTSET)
+    gc.collect()
+    gc.freeze()  # forks share it for longer
+
+
+def train(world: World, place: Path, *, die_before: int = 0, count: bool = False) -> int:
+    """The run's command, in this process, in `place`; returns the changes of files that it made, if they are counted.
+
+    die_before: kill itself before so many changes.
+    """
     os.environ["LOOKFORWARD_CACHE"] = str(place / "cache")
     changes = 0
 
@@ -66,17 +112,16 @@ def train(world: World, place: Path, *, die_before: int = 0, count_into: Path | 
             if changes == die_before:
                 os.kill(os.getpid(), 9)
 
-    if die_before or count_into:
+    if die_before or count:
         sys.addaudithook(watch)
     command(*words(world, place))()
-    if count_into:
-        count_into.write_text(str(changes))
+    return changes
 
 
 def words(world: World, place: Path) -> list[object]:
     """The run's command line."""
     photos, model = world.folder / "photos", world.folder / "model"
-    named = ["train", photos, "--class-noun", "teapot", "--model", model, *as_options(SETTINGS), "--model.cache"]
+    named = ["train", photos, "--class-noun", "teapot", "--model", model, *as_options(world.settings), "--model.cache"]
     return [*named, "--output", place / "run"]
 
 

@@ -30,7 +30,7 @@ from lookforward.adapters.words import (
     word_tables,
     words_of,
 )
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 from lookforward.files import write_tensors
 from lookforward.models.families.photo_prompts import pipeline as photo_prompts
 from lookforward.models.families.photo_prompts.flow import PhotoTokensPipeline
@@ -231,7 +231,7 @@ def load_photo_prompt(pipeline: Any, folder: Path, strength: float = 1.0) -> Non
         if was_plain:
             release(pipeline)
             release_flow(pipeline)
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise LookforwardError(
             f"{folder}/{WEIGHTS} cannot be loaded into this model: {reason}. Give the export of an adapter that was "
             "trained on the same base model, and only one that is shown photos.",

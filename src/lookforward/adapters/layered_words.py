@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lookforward.adapters.in_place import InPlace
 from lookforward.adapters.words import Word, check_words, initial_vector, text_parts
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 from lookforward.files import write_tensors
 from lookforward.models.families import layered_words
 from lookforward.models.families.layered_words.embeddings import LayerWords, SpaceTimeWords
@@ -92,7 +92,7 @@ def read_word(pipeline: Any, folder: Path, kind: str, strength: float = 1.0) -> 
         changed.load_word(folder, strength)
     except Exception as error:  # OSError, ValueError, KeyError, RuntimeError, safetensors' own …
         release(pipeline)
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise LookforwardError(
             f"{folder}/{WEIGHTS} cannot be loaded into this model: {reason}. Give the export of a word that was "
             "learned on the same base model.",

@@ -1,6 +1,7 @@
 """LoRA (Hu et al., 2022) and DoRA (Liu et al., 2024): low-rank changes beside frozen weights, through peft."""
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from lookforward.adapters.layers import find_layers
 from lookforward.adapters.lora_files import NAME, begin_from, folded, layers_of
 from lookforward.adapters.specs import DORA
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line, is_out_of_memory
 from lookforward.files import write_tensors
 from lookforward.models.policy import DiffusionPolicy
 from lookforward.models.weight_files import no_progress_bars
@@ -80,7 +81,7 @@ class LoraAdapter:
             if ".lora_A." in name:
                 self._draw(parameters[name])
         if self.start:
-            folder = Path(self.start) / "export" if (Path(self.start) / "export").is_dir() else Path(self.start)
+            folder = Path(self.start) / "export" if os.path.isdir(Path(self.start) / "export") else Path(self.start)
             begin_from(self._named_layers(policy), *read_lora(folder), self.alpha / self.rank, folder)
         return parameters
 
@@ -152,8 +153,17 @@ def load_lora(pipeline: Any, folder: Path, strength: float = 1.0) -> str:
     _require_fit(pipeline, layers, folder)
     name = f"lora_{len({name for part in pipeline.get_list_adapters().values() for name in part})}"
     # The layers begin with numbers from torch's own generator, before they are filled
-    with torch.random.fork_rng(devices=[]), _quietly():
-        pipeline.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+    try:
+        with torch.random.fork_rng(devices=[]), _quietly():
+            pipeline.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+    except Exception as error:  # diffusers and peft raise anything for names and shapes that they do not expect
+        if is_out_of_memory(error):
+            raise
+        raise LookforwardError(
+            f"{folder / WEIGHTS} does not fit this model ({first_line(error)}): give the base model that it was "
+            "trained on, or export it again.",
+            code="export-misfit",
+        ) from error
     for layer in _lora_layers(pipeline):
         layer.set_adapter(list(layer.lora_A.keys()))  # those of before as well
         if name in layer.lora_A:
@@ -203,7 +213,7 @@ def _require_fit(pipeline: Any, layers: dict[str, Tensor], folder: Path) -> None
         for step in path.split("."):
             module = getattr(module, step, None)
         side, axis = ("in_features", 1) if ".down." in name or ".lora_A." in name else ("out_features", 0)
-        if tensor.shape[axis] != getattr(module, side, None):
+        if tensor.ndim <= axis or tensor.shape[axis] != getattr(module, side, None):
             raise LookforwardError(
                 f"{folder / WEIGHTS} does not fit this model at {path}: give the base model that it was trained on.",
                 code="export-misfit",
@@ -214,7 +224,7 @@ def _require_fit(pipeline: Any, layers: dict[str, Tensor], folder: Path) -> None
 def _quietly() -> Iterator[None]:
     """Without the warnings of diffusers and peft about a text encoder that is not adapted, or a second adapter."""
     verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)  # what it cannot load becomes an error of ours
     try:
         with warnings.catch_warnings(), no_progress_bars(diffusers_logging, transformers_logging):
             warnings.filterwarnings("ignore", module="peft")

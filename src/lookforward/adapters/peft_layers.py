@@ -4,7 +4,6 @@ An export has a folder for each component, under the pipeline's own name for it,
 `PeftModel.from_pretrained` reads.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +17,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookforward.adapters.layers import find_layers
-from lookforward.errors import LookforwardError
-from lookforward.files import write_json, write_tensors
+from lookforward.errors import LookforwardError, is_out_of_memory
+from lookforward.files import read_json, write_json, write_tensors
 from lookforward.models.policy import DiffusionPolicy
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
 _NAME = "default"
+_NOT_OF_WEIGHTS = {  # of peft's settings, that name layers, or how to begin: the file's own weights say both
+    "alpha_pattern", "exclude_modules", "init_weights", "layers_pattern", "layers_to_transform", "modules_to_save",
+    "rank_pattern", "target_modules",
+}  # fmt: skip
 _PREFIX = "base_model.model."  # what a PeftModel puts before the names of the model that it wraps
 
 
@@ -89,7 +92,7 @@ def read_peft(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]
     try:
         found = {
             path.parent.name: (
-                json.loads(path.read_text(encoding="utf-8")),
+                read_json(path, dict[str, Any]),
                 {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path.with_name(WEIGHTS)).items()},
             )
             for path in sorted(folder.glob(f"*/{CONFIG}"))
@@ -111,7 +114,7 @@ def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: 
     """Change the pipeline's own weights as the adapter does, beside those of adapters that it has already.
 
     strength: 0 leaves the model as it is, 1 is as trained. scaled: the one factor of the change that is multiplied by
-    the strength, under peft's name or names for it.
+    the strength, under peft's name or names for it. The base model that peft's settings name is not looked for.
 
     Raises:
         LookforwardError: the folder holds no such export, or it does not fit the pipeline.
@@ -122,7 +125,8 @@ def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: 
         holder = nn.Module()
         for name, layer in layers.items():
             holder.add_module(_key(name), layer)
-        known = {name: value for name, value in settings.items() if name in kind.__dataclass_fields__}
+        taken = kind.__dataclass_fields__.keys() - PeftConfig.__dataclass_fields__.keys() - _NOT_OF_WEIGHTS
+        known = {name: value for name, value in settings.items() if name in taken}
         renamed = {
             f"{_key(_layer_of(name))}.{_suffix(name)}": tensor * (strength if _suffix(name) in scaled else 1)
             for name, tensor in tensors.items()
@@ -132,7 +136,9 @@ def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: 
                 _inject(kind(**known | {"target_modules": [_key(name) for name in layers]}), holder)
             missed = set(get_peft_model_state_dict(holder, adapter_name=_NAME)) ^ set(renamed)
             set_peft_model_state_dict(holder, renamed, adapter_name=_NAME)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # peft raises anything for settings that it does not expect
+            if is_out_of_memory(error):
+                raise
             raise _misfit(folder, part) from error
         if missed:
             raise _misfit(folder, part)

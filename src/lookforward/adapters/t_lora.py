@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from torch.nn.functional import linear
 
 from lookforward.adapters.layers import find_layers
 from lookforward.errors import LookforwardError
-from lookforward.files import write_tensors
+from lookforward.files import structure, write_tensors
 from lookforward.models.families import family_of
 from lookforward.models.policy import DiffusionPolicy
 
@@ -160,6 +161,28 @@ def build_t_lora(settings: Any, generator: torch.Generator) -> TLoraAdapter:
     return TLoraAdapter(chosen.rank, least, chosen.rank_power, chosen.layers, generator)
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the file says of all layers, see `ranks_at`."""
+
+    rank: int
+    min_rank: int
+    power: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_rank <= self.rank <= 65536 or not self.power > 0:
+            raise ValueError("a rank or the power is out of range")
+
+
+def _fits(factors: dict[str, Tensor | None], shape: tuple[int, int] | None, most: int) -> TypeGuard[dict[str, Tensor]]:
+    """Whether factors are those of a layer of (outputs, inputs), of a rank up to `most`."""
+    q, scale, p = (factors[name] for name in _FACTORS)
+    if shape is None or q is None or scale is None or p is None or scale.ndim != 1:
+        return False
+    rank, floats = len(scale), all(one.is_floating_point() for one in (q, scale, p))
+    return floats and 1 <= rank <= most and q.shape == (rank, shape[1]) and p.shape == (shape[0], rank)
+
+
 def load_t_lora(pipeline: Any, folder: Path | str, strength: float = 1.0) -> None:
     """Put an exported T-LoRA into a pipeline, which then reads each timestep it draws at. strength: 0 is none, 1 all.
 
@@ -171,7 +194,8 @@ def load_t_lora(pipeline: Any, folder: Path | str, strength: float = 1.0) -> Non
         with safe_open(path, "pt") as file:
             settings = json.loads(file.metadata()[_SETTINGS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        ranks = Ranks(settings["rank"], settings["min_rank"], settings["power"], family.noise_share)
+        chosen = structure(settings, _Stored, path)
+        ranks = Ranks(chosen.rank, chosen.min_rank, chosen.power, family.noise_share)
     except Exception as error:  # OSError, KeyError, ValueError and safetensors' own
         raise LookforwardError(
             f"{path} cannot be read: give the export of a run with adapter t-lora.", code="export-unreadable"
@@ -180,8 +204,9 @@ def load_t_lora(pipeline: Any, folder: Path | str, strength: float = 1.0) -> Non
     layers = {name.rpartition(".")[0] for name in tensors}
     shapes, changes = _linears(denoiser, sorted(layers)), dict[str, RankedChange]()
     for layer in sorted(layers):
-        learned, start = ({one: tensors[f"{layer}.{one}{end}"] for one in _FACTORS} for end in ("", "_0"))
-        if shapes.get(layer) != (len(learned["p"]), learned["q"].shape[1]):
+        learned, start = ({one: tensors.get(f"{layer}.{one}{end}") for one in _FACTORS} for end in ("", "_0"))
+        shape = shapes.get(layer)
+        if not (_fits(learned, shape, chosen.rank) and _fits(start, shape, len(learned["scale"]))):
             raise LookforwardError(
                 f"{path} does not fit this model at {layer}: give the base model that it was trained on.",
                 code="export-misfit",

@@ -216,6 +216,8 @@ def _read_word(path: Path, files: Mapping[str, str]) -> tuple[Word, dict[str, Te
         # Of one vector, diffusers writes (d,)
         found = {name: torch.atleast_2d(rows.float()) for name, rows in tensors.items()}
         (vectors,) = {len(rows) for rows in found.values()}
+        if not vectors or not identifier.strip() or any(rows.ndim != 2 for rows in found.values()):
+            raise ValueError("a word has a name, and rows of numbers")
     except KeyError as error:
         raise LookforwardError(
             f"{path} has no {error}, of a word that two text encoders read: give an export of the model that it was "

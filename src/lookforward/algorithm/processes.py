@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lookforward.core.sharding import is_sharded
 from lookforward.core.types import Batch, rows
-from lookforward.errors import LookforwardError, is_out_of_memory
+from lookforward.errors import LookforwardError, first_line, is_out_of_memory
 
 T = TypeVar("T")
 _BUCKET = 2**24  # gradients that are sent together, in numbers: 64 MiB in single precision
@@ -203,7 +203,7 @@ def _is_lost(error: RuntimeError) -> bool:
 
 def _lost(error: RuntimeError) -> LookforwardError:
     return LookforwardError(
-        f"Another process of this run ended ({str(error).splitlines()[0]}). Give the same command again: it goes on "
+        f"Another process of this run ended ({first_line(error)}). Give the same command again: it goes on "
         "from the last checkpoint.",
         code="process-lost",
     )

@@ -10,7 +10,7 @@ import torch
 from lookforward.assembly.fit import RESERVE, Fit, Measure, choose
 from lookforward.config.settings import FIELDS, SHORT, Settings
 from lookforward.core.types import StepResult
-from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
+from lookforward.errors import LookforwardError, first_line, is_out_of_memory, out_of_memory
 from lookforward.models.load_pipeline import find_device
 from lookforward.models.memory import Table
 from lookforward.runs.checkpoint import list_checkpoints
@@ -58,7 +58,7 @@ def remedy_for(settings: Settings, given: Mapping[str, Any] | None, processes: i
         table = measured.table([])
         total, others = device_memory(find_device(settings.model.device))
     except (LookforwardError, RuntimeError, MemoryError, OSError) as error:
-        return f"What it needs cannot be counted ({str(error).splitlines()[0].rstrip('.')}). {general}"
+        return f"What it needs cannot be counted ({first_line(error)}). {general}"
     lines = _needs(table, total, others)
     room = (total - others) / _GIB - RESERVE
     by_arithmetic = table.peak / _GIB

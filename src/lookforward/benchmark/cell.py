@@ -4,14 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from pydantic import Field
 
 from lookforward.benchmark.plan import CellKey, Plan, cell_name
 from lookforward.benchmark.recorded import full_settings
+from lookforward.benchmark.shapes import check_recorded
 from lookforward.data.image_files import ImageError, opened_image
 from lookforward.errors import LookforwardError
 from lookforward.files import atomic_file, read_bytes, read_json, write_text
@@ -20,6 +22,7 @@ from lookforward.provenance.save import save_image
 from lookforward.seals import sealed_json
 from lookforward.whole import png_state, seal_png
 
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]  # a step, and a mean up to it
 CURVE_WINDOW = 10  # steps that one point of a cell's curves averages
 UNREADABLE = (
     LookforwardError,
@@ -50,7 +53,7 @@ class Cell:
     seconds: float
     memory: float
     terms: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    curves: dict[str, list[Point]] = field(default_factory=dict)
     parameters: int = 0
     size: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -91,7 +94,9 @@ def _origin(cell: Cell) -> Origin:
 
 def read_cell(path: Path) -> Cell:
     """A finished cell. Raises one of UNREADABLE where the file does not hold one; it names the field."""
-    return read_json(path, Cell)
+    cell = read_json(path, Cell)
+    check_recorded(cell.settings, cell.provenance, path)
+    return cell
 
 
 def cell_files(folder: Path) -> list[Path]:

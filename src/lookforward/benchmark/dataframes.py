@@ -67,6 +67,8 @@ def image_table(cells: Sequence[Cell], kinds: Mapping[str, str] | None = None) -
     for cell in cells:
         count, prompts = int(cell.settings["images"]), [str(p) for p in cell.settings["prompts"]]
         scores = {str(name): [float(x) for x in values] for name, values in cell.scores.items()}
+        if any(len(values) != count * len(prompts) for values in scores.values()):
+            raise ValueError(f"{len(prompts)} prompts of {count} images have another number of scores")
         asked = [prompt for prompt in prompts for _ in range(count)]
         named = {
             **dict(zip(CELL, cell.key, strict=True)),

@@ -11,8 +11,9 @@ from lookforward.benchmark.optimised import optimised_of
 from lookforward.benchmark.plan import Plan
 from lookforward.benchmark.provenance import now, versions
 from lookforward.benchmark.recorded import known_settings
+from lookforward.benchmark.shapes import read_described
 from lookforward.errors import LookforwardError
-from lookforward.files import read_json, write_json
+from lookforward.files import write_json
 
 Json = Mapping[str, Any]
 _AXES = ("subjects", "methods", "seeds")
@@ -71,7 +72,7 @@ def _holds(one: Mapping[str, list[Any]], other: Mapping[str, list[Any]]) -> bool
 def _read(path: Path) -> Json | None:
     """An earlier description; None where there is none, or it is of no use."""
     try:
-        old = read_json(path, dict[str, Any])
+        old = read_described(path)
         whole = grids(old) and isinstance(old["prompt_kinds"], dict)
     except (LookforwardError, ValueError, KeyError, TypeError):
         return None

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 
 ANSWER_SECONDS = 5.0  # for an address to answer
 STORE_BYTES = 80 * 2**20  # for results on a cluster of our own, near Ray's minimum: ours are small
@@ -67,7 +67,7 @@ def join(address: str, workers: int) -> list[Mapping[str, float]]:
     try:
         ray.init(**options)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise LookforwardError(
             f"The Ray cluster at --ray {address} cannot be joined: {reason} Give the command on one of its machines; "
             "`ray start --address HOST:PORT` makes this one of them.",

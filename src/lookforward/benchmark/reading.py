@@ -1,5 +1,6 @@
 """What a benchmark or a comparison left on disk, read for the report."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lookforward.benchmark.plan import RECIPE_LABELS, CellKey, cell_name, method
 from lookforward.benchmark.provenance import disagreements, made_when, measured_with
 from lookforward.benchmark.recorded import known_settings, other_than_default
 from lookforward.benchmark.selection import ENCODERS, Wanted, select, unique, unplanned_sentence, where
+from lookforward.benchmark.shapes import read_described
 from lookforward.bundle import BUNDLED, TOYBOX, find_bundle, known_model, present_name
 from lookforward.errors import LookforwardError
 from lookforward.records import read_json
@@ -96,7 +98,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        described = read_json(path, dict[str, Any])
+        described = read_described(path)
         planned_cells(described)
     except UNREADABLE as error:
         text = f"{path} cannot be read ({error}). Restore it, or remove it to report on the cells alone."
@@ -182,7 +184,7 @@ def _mixed(count: int, described: bool) -> str:
 
 
 def _lost_photos(listed: Mapping[str, Sequence[Path]]) -> list[str]:
-    lost = [name for name, paths in listed.items() if paths and not any(path.is_file() for path in paths)]
+    lost = [name for name, paths in listed.items() if paths and not any(os.path.isfile(path) for path in paths)]
     if not lost:
         return []
     return [

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lookforward.config.methods import COMPARED
 from lookforward.config.settings import FIELDS, GROUPS, SHORT, Settings
 from lookforward.config.spec import range_in_words
 from lookforward.errors import LookforwardError
-from lookforward.records import read_bytes
+from lookforward.records import parse_toml, read_bytes
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -22,8 +21,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         LookforwardError: the file cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(read_bytes(path).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return parse_toml(read_bytes(path).decode("utf-8"))
+    except ValueError as error:
         raise LookforwardError(f"{path} is not TOML: {error}.", code="toml-damaged") from error
 
 

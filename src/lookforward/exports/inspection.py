@@ -11,6 +11,7 @@ from PIL import Image
 
 from lookforward.errors import LookforwardError
 from lookforward.exports.card import base_name, consent_of, subject_of
+from lookforward.exports.load import check_manifest
 from lookforward.files import read_json, structure
 from lookforward.provenance.origin import Origin, read_xmp
 from lookforward.provenance.watermark import SMALLEST, detect
@@ -140,9 +141,7 @@ def _run_facts(run: Run) -> Facts:
 
 def _export_facts(folder: Path) -> Facts:
     manifest = read_json(folder / MANIFEST, dict[str, Any])
-    wanted = {"adapter": str, "model": str, "identifier": str, "class_noun": str, "noun_in_prompt": bool}
-    for name, kind in wanted.items():
-        structure(manifest.get(name), kind, folder / MANIFEST, root=f"$.{name}")
+    check_manifest(folder, manifest)
     step = [("step", str(manifest["step"]))] if "step" in manifest else []
     return [
         ("adapter", manifest["adapter"]),

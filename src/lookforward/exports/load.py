@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from lookforward.adapters import ADAPTERS
 from lookforward.adapters.photo_specs import ELITE
 from lookforward.adapters.specs import late
 from lookforward.bundle import BUNDLED, present_name
+from lookforward.config.reading import check_value
 from lookforward.config.settings import Settings
 from lookforward.core.specs import find_spec
 from lookforward.errors import LookforwardError
-from lookforward.files import read_json, write_json
+from lookforward.files import read_json, structure, write_json
 from lookforward.models.load_pipeline import build_pipeline
 from lookforward.models.sampling import fingerprint
 from lookforward.runs.base_model import MODEL
+from lookforward.runs.consent import Consent
 from lookforward.runs.folder import MANIFEST
 from lookforward.whole import require_whole
 
@@ -37,6 +40,20 @@ PHOTO_PROMPT = "photo_prompt.safetensors"  # in an export
 IP_PHOTOS = "ip_adapter_photos.safetensors"
 MOST_STRENGTH = 10  # of an adapter, 1 as it was trained
 _NEEDED = ("format", *(name for name in _KEYS if name != "others"))  # that came later
+
+
+@dataclass(frozen=True)
+class _Further:
+    """What a manifest may have beside the settings of _KEYS."""
+
+    model_is_folder: bool = False
+    vectors: int = 1
+    model_hash: str = ""
+    model_commit: str = ""
+    family: str = ""
+    step: int | None = None
+    consent: list[Consent] = field(default_factory=list)
+    merged: list[dict[str, Any]] = field(default_factory=list)
 
 
 def manifest_of(settings: Settings, model_hash: str = "", model_commit: str = "") -> dict[str, Any]:
@@ -72,8 +89,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = read_json(folder / MANIFEST, dict[str, Any])
+        check_manifest(folder, manifest)
     except LookforwardError as error:
+        if error.code.startswith("export-"):
+            raise
         raise LookforwardError(f"{folder} is not an export: {error} Give RUN/export.", "export-unreadable") from error
+    remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
+    require_whole(folder, "The export", remedy, expected="digests" in manifest)
+    return manifest | {"model": present_name(manifest["model"], manifest.get("model_hash", ""))}
+
+
+def check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise LookforwardError unless what an export says of itself is of this version, and each value of its kind."""
     if missing := [name for name in _NEEDED if name not in manifest]:
         message = f"{folder} is not an export: its {MANIFEST} has no {missing[0]}. Give RUN/export."
         raise LookforwardError(message, code="export-unreadable")
@@ -83,9 +110,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "of lookforward does not know: use the version that wrote it.",
             code="export-version",
         )
-    remedy = "Copy it again, or export the run again: delete RUN/export and run its training command."
-    require_whole(folder, "The export", remedy, expected="digests" in manifest)
-    return manifest | {"model": present_name(manifest["model"], manifest.get("model_hash", ""))}
+    for name, setting in _KEYS.items():
+        value = manifest.get(name, "")  # `others` came later
+        if value is not None or name != "resolution":  # a plain model has none of its own
+            check_value(setting, value, f"{folder / MANIFEST}, {name}")
+    structure(manifest, _Further, folder / MANIFEST)
 
 
 def check_strength(strength: float, what: str = "") -> None:

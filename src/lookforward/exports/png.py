@@ -25,6 +25,16 @@ _SAMPLERS = {"ddim": "DDIM", "ddpm": "DDPM", "dpm++": "DPM++ 2M", "euler": "Eule
 
 
 @dataclass(frozen=True)
+class _Adapter:
+    """What is recorded of an adapter that drew the image."""
+
+    name: str
+    adapter: str
+    strength: float
+    hash: str = ""
+
+
+@dataclass(frozen=True)
 class PngMetadata:
     """How an image was drawn. Of folders it stores the name only, since images are shown to others.
 
@@ -133,6 +143,7 @@ def read_metadata(path: str | Path) -> PngMetadata:
     try:
         record = json.loads(_text(path)[_SETTINGS])
         del record["format"]
+        structure(record.get("adapters", []), list[_Adapter], path)
         return structure(record, PngMetadata, path)
     except OSError as error:
         raise LookforwardError(f"{path} cannot be read as a PNG file: check the path.", "png-unreadable") from error

@@ -15,7 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 from lookforward.models.encoders import to_pixels
 from lookforward.models.families import family_of
 from lookforward.models.weight_files import no_progress_bars
@@ -66,7 +66,7 @@ def load_ip_adapter(pipeline: Any, given: str, scale: float = 1.0) -> None:
         with no_progress_bars(diffusers_logging, transformers_logging):
             pipeline.load_ip_adapter(source, weight_name=file.name, **options)
     except Exception as error:  # OSError, ValueError, KeyError, RuntimeError, safetensors' and the hub's own
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise LookforwardError(
             f"{given} cannot be loaded into {family.label}: {reason}. Give REPOSITORY:FILE.safetensors, IP-Adapter "
             f"weights for this model, with the folder {ENCODER} beside the file.",

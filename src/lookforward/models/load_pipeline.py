@@ -1,6 +1,7 @@
 """Whole pipelines of diffusers: from a model's name, a folder or a hub id to the pipeline, on its device."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from lookforward.bundle import bundled_model
 from lookforward.core.protocols import Family
-from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
+from lookforward.errors import LookforwardError, first_line, is_out_of_memory, out_of_memory
 from lookforward.models.families import FAMILIES, family_of, find_family
 from lookforward.models.low_precision import LowPrecision
 from lookforward.models.weight_files import (
@@ -60,7 +61,7 @@ def find_device(device: str) -> str:
         except (RuntimeError, AssertionError) as error:
             if is_out_of_memory(error):  # other programs have all of it
                 raise out_of_memory(f"as {device} was opened", error) from error
-            reason = str(error).splitlines()[0].rstrip(".")
+            reason = first_line(error)
             raise LookforwardError(
                 f"device = {device!r} cannot be used here: {reason}. Give cpu, or auto.", code="device-unusable"
             ) from error
@@ -90,9 +91,10 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
     try:
         parts: dict[str, Any] = parse_json(read_bytes(index))
         family = find_family(parts["_class_name"])
+        parts |= {name: _library_and_class(name, parts) for name in _named_by(family)}
     except (ValueError, KeyError, TypeError) as error:
         raise explain_load_error(folder, error) from error
-    absent = {name for name in family.optional if not (parts.get(name) or [None])[0]}
+    absent = {name for name in family.optional if not parts[name][0]}
     wanted = {family.denoiser, "vae", *family.text_encoders, *family.tokenizers, "scheduler"} - absent
     if missing := sorted(name for name in wanted if not (folder / name).is_dir()):
         denoisers = sorted({one.denoiser for one in FAMILIES})
@@ -110,7 +112,7 @@ def load_pipeline(source: str | Path, device: str = "cpu", low: LowPrecision | N
         {name: low.load(parts[name][0], parts[name][1], folder / name) for name in sorted(small)} if low else {}
     )
     loaded |= {
-        name: load_weights(getattr(transformers, parts[name][1]), folder / name, **_variant(folder / name))
+        name: load_weights(_class_of(parts[name], folder / name), folder / name, **_variant(folder / name))
         for name in family.text_encoders
         if name not in absent | small
     }
@@ -156,6 +158,27 @@ def _assemble(folder: Path, family: Family, parts: dict[str, Any], absent: set[s
     except Exception as error:  # diffusers raises OSError, ValueError, AttributeError, safetensors' own …
         raise explain_load_error(folder, error) from error
     return pipeline
+
+
+def _named_by(family: Family) -> set[str]:
+    """The parts of which `model_index.json` must name the class."""
+    return {family.denoiser, "vae", "scheduler", *family.text_encoders, *family.tokenizers, *family.optional}
+
+
+def _library_and_class(name: str, parts: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Of a part; (None, None) where the pipeline has none. Raises ValueError where the index says something else."""
+    found = parts.get(name) or [None, None]
+    if not isinstance(found, list) or len(found) != 2 or not all(isinstance(one, str | None) for one in found):
+        raise ValueError(f"model_index.json does not name the library and the class of {name}")
+    return found[0], found[1]
+
+
+def _class_of(part: tuple[str | None, str | None], folder: Path) -> Any:
+    """The class of transformers that a part is of."""
+    found = getattr(transformers, part[1] or "", None)
+    if found is None:
+        raise explain_load_error(folder, ValueError(f"transformers has no class {part[1]}"))
+    return found
 
 
 def _fetch_pipeline(name: str, found: ModelInfo | None, revision: str) -> Path:

@@ -9,7 +9,7 @@ import diffusers
 import torch
 import transformers
 from diffusers.utils import logging as diffusers_logging
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -75,8 +75,11 @@ class LowPrecision:
             LookforwardError: the folder lacks a file or a weight.
         """
         source: Any = diffusers if library == "diffusers" else transformers
-        kind = getattr(source, name)
-        module = _load(kind, folder, dtype=_stored_dtype(folder))
+        try:
+            kind, stored = getattr(source, name), _stored_dtype(folder)
+        except (AttributeError, TypeError, OSError, SafetensorError) as error:  # of an index that names no class
+            raise explain_load_error(folder, error) from error
+        module = _load(kind, folder, dtype=stored)
         digests = digest_weights(module.parameters())
         if self.weights == "bf16":
             module = module.to(torch.bfloat16)

@@ -12,7 +12,8 @@ import transformers
 
 from lookforward.core.types import Conditioning
 from lookforward.models.families import family_of, find_family
-from lookforward.models.weight_files import explain_load_error, no_progress_bars
+from lookforward.models.weight_files import explain_load_error, no_progress_bars, require_own_configs
+from lookforward.records import parse_json, read_bytes
 
 SIZES = Path(__file__).parent / "sizes"
 
@@ -23,6 +24,7 @@ def meta_pipeline(folder: Path) -> Any:
     Raises:
         LookforwardError: it is of no known family, or a file is missing or damaged.
     """
+    require_own_configs(folder)
     try:
         index: dict[str, Any] = _read_json(folder / "model_index.json")
         family = find_family(index["_class_name"])
@@ -34,12 +36,15 @@ def meta_pipeline(folder: Path) -> Any:
         pipeline_class: Any = getattr(diffusers, family.pipeline_class)
         with no_progress_bars(diffusers.utils.logging, transformers.utils.logging):
             return pipeline_class.from_pretrained(str(folder), **{**family.load_options, **given})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # diffusers and transformers raise anything for values that they do not expect
         raise explain_load_error(folder, error) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    found = parse_json(read_bytes(path))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is no table")
+    return found
 
 
 def known_pipeline(size: Mapping[str, Any]) -> Any:

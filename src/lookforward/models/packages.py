@@ -4,7 +4,7 @@ import importlib
 from importlib.util import find_spec
 from typing import Any
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 
 EXTRA = "memory"  # of pyproject.toml
 
@@ -23,7 +23,7 @@ def require_extra(package: str, setting: str) -> Any:
     try:
         return importlib.import_module(package)
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise LookforwardError(
             f"{setting} needs the package {package}, which cannot be loaded here: {reason}. Install another version of "
             f"it, or leave {setting} out.",

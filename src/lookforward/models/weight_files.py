@@ -1,5 +1,7 @@
 """Finding and loading models by folder or hub id, with errors that say what to do."""
 
+import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,8 @@ from huggingface_hub import HfApi, ModelInfo, snapshot_download, try_to_load_fro
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from transformers.utils import logging as transformers_logging
 
-from lookforward.errors import LookforwardError, is_out_of_memory, out_of_memory
+from lookforward.errors import LookforwardError, first_line, is_out_of_memory, out_of_memory
+from lookforward.records import read_bytes
 
 # One question to the hub, asked before any download: without a network each file would be retried for
 # half a minute, and CLIPTokenizer would then build a vocabulary of two words instead of failing.
@@ -37,19 +40,44 @@ def local_folder(source: str | Path, fetch: Fetch = fetch_model, revision: str =
 
     Raises LookforwardError without a network (after seconds, not minutes) or where there is no such model.
     """
-    if Path(source).is_dir():
+    if os.path.isdir(source):
+        require_own_configs(Path(source))
         return Path(source)
     try:
-        if Path(source).is_file():
+        if os.path.isfile(source):
             raise NotADirectoryError(str(source))
-        return _cached_or_downloaded(str(source), fetch, revision)
+        folder = _cached_or_downloaded(str(source), fetch, revision)
     except Exception as error:
         raise explain_load_error(source, error) from error
+    require_own_configs(folder)
+    return folder
+
+
+def require_own_configs(folder: Path) -> None:
+    """Refuse a model whose configs name another one: its libraries would look for that on the hub, and load it.
+
+    Such are the adapter of another model, and a config that is a text instead of a table: diffusers takes the text for
+    the name of a model. Looks at a folder and at the folders directly in it.
+
+    Raises:
+        LookforwardError: there is one, or a config cannot be read.
+    """
+    for path in sorted([*folder.glob("*config.json"), *folder.glob("*/*config.json")]):
+        name = path.relative_to(folder).as_posix()
+        if path.name == "adapter_config.json":
+            problem = ValueError(f"{name} is of an adapter, which names another model: merge it into that model first")
+            raise explain_load_error(folder, problem)
+        try:
+            config = json.loads(read_bytes(path))
+        except (LookforwardError, ValueError, RecursionError) as error:
+            raise explain_load_error(folder, ValueError(f"{name} cannot be read ({first_line(error)})")) from error
+        if not isinstance(config, dict):
+            raise explain_load_error(folder, ValueError(f"{name} is no table"))
 
 
 def hub_commit(model: str, revision: str = "") -> str:
     """The commit of a hub id that was loaded last, by the download cache; "" of a folder, or where it is not known."""
-    if Path(model).exists() or not _could_be_hub_id(model):
+    if os.path.exists(model) or not _could_be_hub_id(model):
         return ""
     path = try_to_load_from_cache(model, "model_index.json", revision=revision or None)
     return Path(path).parent.name if isinstance(path, str) else ""
@@ -63,8 +91,8 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
     name = str(source)
     if is_out_of_memory(error):
         return out_of_memory(f"while {name} was loaded", error)
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    if Path(name).is_dir():
+    reason = first_line(error)
+    if os.path.isdir(name):
         return LookforwardError(
             f"the model in {name} cannot be loaded: {reason}. The folder must be complete, as "
             "save_pretrained writes it (config.json, model.safetensors and, where there is text, the "
@@ -72,7 +100,7 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
             code="model-incomplete",
         )
     if name.lower().endswith((".safetensors", ".ckpt")):
-        there = "is" if Path(name).is_file() else "is not here, and would be"
+        there = "is" if os.path.isfile(name) else "is not here, and would be"
         return LookforwardError(
             f"{name} {there} a single file, and models are read from folders. Make one with diffusers, in Python: "
             f"StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'), or with the class of the "

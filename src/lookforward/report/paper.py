@@ -3,6 +3,7 @@
 from lookforward.bundle import BUNDLED, TOYBOX
 from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
+from lookforward.models.families import PAPER_MODEL
 from lookforward.report.aggregate import difference, estimate, percent, plain
 from lookforward.report.blocks import Block, Section, Strong, Table, Text
 from lookforward.report.data import Benchmark
@@ -38,7 +39,6 @@ _TABLES: dict[str, tuple[int, str, Figures]] = {
     TOYBOX: (1, "DreamBooth benchmark", TABLE_1),
     "custom-concept": (2, "Custom Diffusion benchmark", TABLE_2),
 }
-PAPER_MODEL = "CompVis/stable-diffusion-v1-4"
 # Recipe to its reward and the name of its rows
 _REWARDS = {"dreambooth": ("", ""), "dino": ("dino", DINO_REWARD), "look-forward": ("look-forward", LOOK_FORWARD)}
 _BASES = {"full": DREAMBOOTH, "custom-diffusion": CUSTOM}

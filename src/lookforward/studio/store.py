@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookforward.errors import LookforwardError
+from lookforward.records import parse_json, structure
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "done"]
+_JOB = ("id", "run", "words", "state", "pid", "born", "message")
 OPEN: tuple[State, ...] = ("waiting", "running", "stopping")
 _STUDY = "study:"
 _SCHEMA = """
@@ -91,9 +93,14 @@ class Store:
     def jobs(self, *states: State) -> list[Job]:
         """All jobs, or those in some states, in the order of the queue."""
         with self._connect() as connection:
-            rows = connection.execute("SELECT id, run, words, state, pid, born, message FROM job ORDER BY id")
-            found = [Job(id, run, json.loads(words), *rest) for id, run, words, *rest in rows]
-        return [job for job in found if not states or job.state in states]
+            rows = connection.execute(f"SELECT {', '.join(_JOB)} FROM job ORDER BY id")
+            found = [dict(zip(_JOB, row, strict=True)) for row in rows]
+        try:
+            listed = [{**one, "words": parse_json(str(one["words"]))} for one in found]
+            jobs = structure(listed, list[Job], self.path)
+        except (LookforwardError, ValueError) as error:
+            raise self._unusable(error) from error
+        return [job for job in jobs if not states or job.state in states]
 
     def last_job(self, run: str) -> Job | None:
         """The last one of a run."""
@@ -120,7 +127,7 @@ class Store:
         with self._connect() as connection:
             sql = "SELECT class_noun, consent, consented FROM subject WHERE name = ?"
             row = connection.execute(sql, (name,)).fetchone()
-        return SubjectRecord(*row) if row else SubjectRecord()
+        return SubjectRecord(*map(str, row)) if row else SubjectRecord()
 
     def set_subject(self, name: str, class_noun: str, consent: str | None = None) -> None:
         """Remember what a subject is, and the statement of consent; "" withdraws it, and None leaves it."""
@@ -135,7 +142,7 @@ class Store:
         """The export of a run that the user chose; "" for the run's own choice."""
         with self._connect() as connection:
             row = connection.execute("SELECT export FROM pick WHERE run = ?", (run,)).fetchone()
-        return row[0] if row else ""
+        return str(row[0]) if row else ""
 
     def pick(self, run: str, export: str) -> None:
         """Choose an export of a run."""
@@ -171,10 +178,13 @@ class Store:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
         except sqlite3.Error as error:
-            raise LookforwardError(
-                f"{self.path} cannot be used ({error}): check its permissions, or move it away to begin a new queue.",
-                "studio-file",
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> LookforwardError:
+        return LookforwardError(
+            f"{self.path} cannot be used ({error}): check its permissions, or move it away to begin a new queue.",
+            "studio-file",
+        )
 
 
 def _now() -> str:

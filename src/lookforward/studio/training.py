@@ -1,9 +1,8 @@
 """From the training form to a command of `lookforward train`, checked as that checks it; and what it will cost."""
 
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,6 +15,7 @@ from lookforward.config.settings import FIELDS, Settings
 from lookforward.data.subjects import read_subject
 from lookforward.errors import LookforwardError
 from lookforward.models.families import family_named
+from lookforward.records import parse_toml
 from lookforward.runs.folder import Run, open_run
 from lookforward.studio.store import Store
 from lookforward.studio.workspace import Workspace, check_name
@@ -83,7 +83,7 @@ def model_notes(models: Sequence[str]) -> dict[str, str]:
     notes = {}
     for name in models:
         bundled = known_model(name) if name in BUNDLED else None
-        if bundled is None and not Path(name).exists():
+        if bundled is None and not os.path.exists(name):
             notes[name] = "from the hub, downloaded when it is first used"
             continue
         family = family_named(name)
@@ -224,8 +224,8 @@ def _more(text: str) -> dict[str, Any]:
         LookforwardError: a line is no setting, or one that the browser may not set.
     """
     try:
-        values = flatten(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        values = flatten(parse_toml(text))
+    except ValueError as error:
         raise LookforwardError(
             f"The further settings cannot be read ({error}): write one a line, such as critic.weight = 0.5.",
             "toml-damaged",

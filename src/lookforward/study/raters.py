@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from lookforward.records import structure
 from lookforward.study.plan import plan_places
 from lookforward.study.store import StudyFile
 
@@ -28,6 +29,23 @@ class Question:
     left: str
     right: str
     references: list[str]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One answer, as the file has it: the choices are sides."""
+
+    rater: int
+    pair: int
+    subject: str
+    prompt: str
+    first: str
+    second: str
+    swapped: int
+    repeated: int
+    subject_choice: Literal["left", "right", "similar"]
+    prompt_choice: Literal["left", "right", "similar"]
+    answered: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,9 @@ class Raters:
                 "SELECT pair.id, COUNT(place.pair) AS n FROM pair LEFT JOIN place ON place.pair = pair.id "
                 "GROUP BY pair.id"
             ).fetchall()
-            rng = np.random.default_rng([plan.seed, int(rater or 0)])
+            if not counts:
+                raise self.study.damaged("it has no pairs")
+            rng = np.random.default_rng([plan.seed, abs(int(rater or 0))])
             order = [counts[i] for i in rng.permutation(len(counts))]
             pairs = [pair for pair, _ in sorted(order, key=lambda one: one[1])]
             shown = min(plan.shown, len(pairs)) or len(pairs)
@@ -90,13 +110,16 @@ class Raters:
                 connection.execute(
                     "SELECT picture FROM image WHERE subject = ? AND prompt = ? AND method = ?",
                     (subject, prompt, method),
-                ).fetchone()[0]
+                ).fetchone()
                 for method in methods
             )
             references = connection.execute(
                 "SELECT picture FROM reference WHERE subject = ? ORDER BY number", (subject,)
             ).fetchall()
-        return Question(number, total, shown, left, right, [name for (name,) in references])
+        if left is None or right is None:
+            raise self.study.damaged(f"an image of {subject}, {prompt!r} is missing")
+        found = {"number": number, "total": total, "prompt": shown, "left": left[0], "right": right[0]}
+        return structure({**found, "references": [name for (name,) in references]}, Question, self.study.path)
 
     def answer(self, key: str, number: int, subject_choice: str, prompt_choice: str) -> None:
         """Keep an answer. The first one counts: a page that is sent twice changes nothing.
@@ -125,7 +148,8 @@ class Raters:
                 "rater.consented) FROM rater LEFT JOIN place ON place.rater = rater.id GROUP BY rater.id "
                 "ORDER BY rater.id"
             ).fetchall()
-        return [Progress(*row) for row in rows]
+        found = [dict(zip(("rater", "answered", "places", "last"), row, strict=True)) for row in rows]
+        return structure(found, list[Progress], self.study.path)
 
     def answers(self) -> list[Mapping[str, Any]]:
         """Every answer: rater, pair, subject, prompt, first, second, swapped, repeated, subject_choice, prompt_choice.
@@ -139,8 +163,12 @@ class Raters:
                 "place.repeated, place.subject_choice, place.prompt_choice, place.answered FROM place "
                 "JOIN pair ON pair.id = place.pair WHERE place.answered IS NOT NULL ORDER BY place.rater, place.number"
             ).fetchall()
-        return [{**dict(row), **{q: _resolve(row[q], row["swapped"]) for q in ("subject_choice", "prompt_choice")}}
-                for row in rows]  # fmt: skip
+        found = structure([dict(row) for row in rows], list[_Answer], self.study.path)
+        methods = self.study.plan().methods
+        if unknown := [name for one in found for name in (one.first, one.second) if name not in methods]:
+            raise self.study.damaged(f"it has answers on {unknown[0]!r}, which is none of its methods")
+        sides = ("subject_choice", "prompt_choice")
+        return [{**vars(one), **{side: _resolve(getattr(one, side), one.swapped) for side in sides}} for one in found]
 
 
 def _resolve(choice: str, swapped: int) -> str:

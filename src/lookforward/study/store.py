@@ -46,6 +46,10 @@ class StudyPlan:
     version: str
     format: int = _FORMAT
 
+    def __post_init__(self) -> None:
+        if len(self.methods) < 2 or min(self.candidates - 1, self.seed, self.shown, self.repeats) < 0:
+            raise ValueError("it has fewer than two methods, or a number below what it may be")
+
     @property
     def images(self) -> int:
         """How many images the study has: one of each method and prompt."""
@@ -78,6 +82,7 @@ class StudyFile:
             with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from someone else
                 if not write:
                     yield connection
                     return
@@ -134,11 +139,15 @@ class StudyFile:
     def plan(self) -> StudyPlan:
         """How the study was made. Raises LookforwardError where the file is missing or no study."""
         with self.connect() as connection:
-            (text,) = connection.execute("SELECT plan FROM study").fetchone()
+            row = connection.execute("SELECT plan FROM study").fetchone()
         try:
-            return structure(parse_json(text), StudyPlan, self.path)
+            return structure(parse_json(str(row[0]) if row else ""), StudyPlan, self.path)
         except ValueError as error:
-            raise LookforwardError(f"{self.path} is damaged: its plan is no JSON ({error}).", "file-damaged") from error
+            raise self.damaged(f"its plan is no JSON ({error})") from error
+
+    def damaged(self, what: str) -> LookforwardError:
+        """What to raise for a file that SQLite reads, with contents that no study has."""
+        return LookforwardError(f"{self.path} is damaged: {what}. Restore it, or make the study again.", "file-damaged")
 
     def require_ready(self) -> StudyPlan:
         """The plan of a study with all its images. Raises LookforwardError where creating it was interrupted."""
@@ -154,8 +163,8 @@ class StudyFile:
         """The number of images stored so far, and whether they are all there and raters can begin."""
         with self.connect() as connection:
             (count,) = connection.execute("SELECT COUNT(*) FROM image").fetchone()
-            (ready,) = connection.execute("SELECT ready FROM study").fetchone()
-        return int(count), bool(ready)
+            row = connection.execute("SELECT ready FROM study").fetchone()
+        return int(count), bool(row and row[0])
 
     def add_references(self, subject: str, pictures: Sequence[bytes]) -> None:
         """Store photos of a subject as PNG files."""
@@ -183,7 +192,8 @@ class StudyFile:
     def finish(self, pairs: Sequence[tuple[str, str, str, str, str]]) -> None:
         """Store the pairs and open the study. Of each: subject, prompt, the prompt as raters see it, both methods."""
         with self.connect(write=True) as connection:
-            if connection.execute("SELECT ready FROM study").fetchone()[0]:
+            row = connection.execute("SELECT ready FROM study").fetchone()
+            if row and row[0]:
                 return
             connection.executemany(
                 "INSERT INTO pair (subject, prompt, shown, first, second) VALUES (?, ?, ?, ?, ?)", pairs
@@ -193,7 +203,9 @@ class StudyFile:
     def picture(self, name: str) -> bytes | None:
         with self.connect() as connection:
             row = connection.execute("SELECT png FROM picture WHERE name = ?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
+        if row is not None and not isinstance(row[0], bytes):
+            raise self.damaged(f"the picture {name} is none")
+        return None if row is None else row[0]
 
 
 def _store(connection: sqlite3.Connection, png: bytes) -> str:

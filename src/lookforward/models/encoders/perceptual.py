@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lookforward.errors import LookforwardError
+from lookforward.errors import LookforwardError, first_line
 
 _DREAMSIM_SIDE = 224  # px, what the network looks at
 T = TypeVar("T")
@@ -77,7 +77,7 @@ def _load_weights(name: str, load: Callable[[], T]) -> T:
         with redirect_stdout(StringIO()):
             return load()
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise LookforwardError(
             f"The weights of {name} cannot be loaded: {reason}. The package downloads them once, on its first use: "
             "connect to a network, or do without it.",

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from lookforward.errors import LookforwardError
 from lookforward.models.weight_files import explain_load_error
-from lookforward.records import parse_json, read_bytes
+from lookforward.records import parse_json, read_bytes, structure
 
 Triple = tuple[float, float, float]
 
@@ -19,6 +20,28 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 OPENAI_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
+
+
+MOST_SIDE = 8192  # pixels
+
+_Size = int | dict[str, int | None] | None
+_Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Positive = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What preprocessor_config.json may say; transformers writes null for what is not used."""
+
+    size: _Size = None
+    crop_size: _Size = None
+    do_center_crop: bool | None = None
+    do_normalize: bool | None = None
+    image_mean: _Three | None = None
+    image_std: _Positive | None = None
+    resample: int | None = None
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,7 @@ def read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Pr
     file = folder / "preprocessor_config.json"
     try:
         settings = parse_json(read_bytes(file)) if file.exists() else {}
+        structure(settings, _Said, "it")
         given = settings.get("size", size)
         resize = _side(given)
         crop = _side(settings.get("crop_size", resize)) if settings.get("do_center_crop", True) else resize
@@ -73,6 +97,8 @@ def read_preprocessing(folder: Path, size: int, mean: Triple, std: Triple) -> Pr
         squash = "height" in given if isinstance(given, dict) else of_vit
         usual = Image.Resampling.BILINEAR if of_vit else Image.Resampling.BICUBIC
         resample = Image.Resampling(settings.get("resample", usual))
+        if not 1 <= min(resize, crop) <= max(resize, crop) <= MOST_SIDE:
+            raise ValueError(f"a side of {min(resize, crop)} to {max(resize, crop)} pixels is not in [1, {MOST_SIDE}]")
     except (LookforwardError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         problem = ValueError(f"preprocessor_config.json is damaged ({error})")
         raise explain_load_error(folder, problem) from error
