@@ -13,7 +13,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from jobs import SETTINGS, Command
 from lookforward import Personalized, personalize
+from lookforward.bundle import TOYBOX
 from lookforward.cli import main
+from lookforward_toybox.models import MODELS
 from lookforward_toybox.subjects import write_photos
 from lookforward_toybox.training.tokenizer import build_tokenizer
 
@@ -116,6 +118,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos") / "teapot-0"
     write_photos("teapot-0", folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _default_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tests `toybox` is the 64-pixel model, on which recordings stand; test_toybox_editions.py tries the other."""
+    monkeypatch.setitem(MODELS, TOYBOX, MODELS["toybox-sd"])
 
 
 @pytest.fixture(autouse=True)

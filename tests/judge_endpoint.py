@@ -2,8 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,11 +15,12 @@ Answer = Callable[[int, dict[str, Any]], "str | Failure"]
 
 @dataclass(frozen=True)
 class Failure:
-    """status: of HTTP; 0 cuts the connection."""
+    """status: of HTTP; 0 cuts the connection. pause: seconds after each byte of the text."""
 
     status: int
-    text: str = "no"
+    text: str | bytes = "no"
     headers: dict[str, str] = field(default_factory=dict)
+    pause: float = 0.0
 
 
 @dataclass
@@ -53,13 +55,17 @@ def judging(answer: Answer) -> Iterator[Judge]:
                 "choices": [{"message": {"role": "assistant", "content": said}}],
                 "usage": {"prompt_tokens": 500, "completion_tokens": 20},
             }
-            data = (failure.text if failure else json.dumps(whole)).encode()
+            text = failure.text if failure else json.dumps(whole)
+            data = text.encode() if isinstance(text, str) else text
             self.send_response(failure.status if failure else 200)
             for name, value in (failure.headers if failure else {}).items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(OSError):  # a client that has enough hangs up
+                for part in (data[i : i + 1] for i in range(len(data))) if failure and failure.pause else (data,):
+                    self.wfile.write(part)
+                    time.sleep(failure.pause if failure else 0)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -78,3 +84,8 @@ def judging(answer: Answer) -> Iterator[Judge]:
 def is_concept(body: dict[str, Any]) -> bool:
     """Whether a request shows a reference beside the image."""
     return sum(part["type"] == "image_url" for part in body["messages"][0]["content"]) == 2
+
+
+def complete(content: str, **usage: int) -> str:
+    """The body of an answer."""
+    return json.dumps({"choices": [{"message": {"content": content}}], "usage": usage})

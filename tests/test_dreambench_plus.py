@@ -1,5 +1,6 @@
 """DreamBench++'s layout is read as it is published, and its subjects keep their one photo, kinds and words."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -134,6 +135,33 @@ def test_missing_and_misplaced_images(tmp_path: Path) -> None:
     with raises("dataset-empty", "captions/object/00.txt"):
         find_dataset(str(dreambench(tmp_path / "b", photos=False)))
     Image.new("RGB", (32, 32)).save(tmp_path / "secret.jpg")
+    Image.new("RGB", (32, 32)).save(folder / "images/object/99.jpg")
+    assert any("no captions, so they are left out: object/99" in note for note in find_dataset(str(folder)).notes)
     (folder / "images/object/00.jpg").symlink_to(tmp_path / "secret.jpg")
     with raises("link-outside", "00.jpg"):
         find_dataset(str(folder))
+
+
+def test_lists_of_prompts_that_are_not_as_published(tmp_path: Path) -> None:
+    folder = dreambench(tmp_path, dict.fromkeys(("object/00", "object/01"), ("cup", "a cup")))
+    (folder / "captions/object/00.txt").write_text("cup\na cup\na cup on a table\n")
+    (folder / "captions/object/01.txt").write_text("cup\n" + "a cup\n" * 2 + f"a cup by {1}\n" * 7)
+    data = find_dataset(str(folder))
+    assert [len(subject.prompts) for subject in data.subjects] == [2, 2]
+    assert not data.subjects[0].kinds
+    assert data.subjects[1].kinds  # nine lines, though some are the same
+    assert any("other than 9 prompts, so their kinds are not known: object/00" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("stem", [b"[0]", b"0\xff", b"0\x1b[2J"])
+def test_names_of_files_are_taken_as_they_are(tmp_path: Path, stem: bytes) -> None:
+    folder = dreambench(tmp_path, {"object/00": ("cup", "a cup")})
+    for part, suffix in (("captions", b".txt"), ("images", b".jpg")):
+        where = os.fsencode(folder / part / "object")
+        os.rename(where + b"/00" + suffix, where + b"/" + stem + suffix)
+    if stem.decode("ascii", "replace").isprintable() and stem.isascii():
+        assert find_dataset(str(folder)).subjects[0].name == "object_[0]_cup"
+    else:
+        with raises("subject-name") as caught:
+            find_dataset(str(folder))
+        assert str(caught.value).isprintable()

@@ -11,11 +11,17 @@ from PIL import Image
 from errors import raises
 from lookforward.benchmark.cell import Cell, read_cell, read_strip, write_cell
 from lookforward.benchmark.datasets.custom_concept import read_custom_concept
+from lookforward.benchmark.datasets.dreambench_plus import read_dreambench_plus
 from lookforward.benchmark.images import broken_photos, photos_in
+from lookforward.config.recipe import load_settings
 from lookforward.config.settings import Settings
 from lookforward.data.captions import read_beside
 from lookforward.data.image_files import ImageError, opened_image
+from lookforward.models.families import PAPER_MODEL, family_named, family_of_index
+from lookforward.models.weight_files import local_folder, require_own_configs
+from lookforward.report.paper import departures
 from lookforward.runs.folder import Run
+from lookforward_toybox.subjects import known_drawing, write_photos
 
 
 def test_a_caption_that_links_out_is_not_read(tmp_path: Path) -> None:
@@ -110,3 +116,44 @@ def test_cells_and_their_images_notice_a_changed_byte(tmp_path: Path) -> None:
     strip.write_bytes(data)
     with raises("images-unreadable", strip):
         read_strip(tmp_path, "dog.best.0")
+
+
+def test_a_caption_file_may_be_called_as_a_pattern(tmp_path: Path) -> None:
+    for part, name, content in (("captions", "**.txt", b"dog\na dog\n"), ("images", "a.png", png(64, 64))):
+        (tmp_path / part / "object").mkdir(parents=True)
+        (tmp_path / part / "object" / name).write_bytes(content)
+    with raises("dataset-empty"):
+        read_dreambench_plus(tmp_path)
+    (tmp_path / "images" / "object" / "**.png").write_bytes(png(64, 64))
+    assert [subject.class_noun for subject in read_dreambench_plus(tmp_path).subjects] == ["dog"]
+
+
+def test_a_report_asks_the_hub_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", asked)
+    family_of_index.cache_clear()
+    assert family_named(PAPER_MODEL).name == "sd"
+    found = departures("dreambooth", load_settings("dreambooth", {"optimizer.learning_rate": 1e-3}))
+    assert any(one.startswith("optimizer.learning_rate 0.001 (") for one in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("scheduler/scheduler_config.json", '"owner/name"'), ("text_encoder/adapter_config.json", '{"a": "owner/name"}')],
+)
+def test_a_model_folder_names_no_other_model(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_text(content)
+    with raises("model-incomplete", name):
+        require_own_configs(tmp_path)
+    with raises("model-incomplete", name):
+        local_folder(tmp_path)
+
+
+def test_a_card_beside_photos_is_of_the_world_or_none(tmp_path: Path) -> None:
+    for card in ('{"name": ["vase-0"]}', '{"name": "vase-0", "edition": 1e9}', "[" * 5000, '{"name": "vase-0"}'):
+        (tmp_path / "subject.json").write_text(card)
+        assert (known_drawing(tmp_path) is not None) == (card == '{"name": "vase-0"}')
+        write_photos("vase-0", tmp_path, count=1)  # what was there before is looked at first

@@ -10,28 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from errors import raises
 from fake_cells import FakeRunner, fake_plan, finish
-from judge_endpoint import Failure, is_concept, judging
+from judge_endpoint import Failure, complete, is_concept, judging
 from lookforward.benchmark.description import write_description
-from lookforward.benchmark.judge.answers import digest_of
-from lookforward.benchmark.judge.endpoint import Client, Endpoint, RequestRefused, user_message
-from lookforward.benchmark.judge.questions import concept_question, prompt_question, read_rating
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare
 from lookforward.cli.main import main
-from lookforward.errors import LookforwardError
 from lookforward.report.blocks import Table
 from lookforward.report.data import Benchmark
 from lookforward.report.judge import judge_section
 from lookforward.report.overview import overview_section
 from lookforward.report.render import report_sections
+from lookforward.runs.lock import locked
 
 IMAGES = 2 * 3 * 4  # subjects × methods × images of a cell
+KEY = "sk-1234567890-abcdefghij"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -87,10 +83,10 @@ def test_every_image_is_rated_once_and_the_report_shows_it(folder: Path, run: Ru
         assert len(judge.bodies) == 2 * IMAGES
         status, again, _ = run(folder, judge.url)  # no question, since nothing is to be sent
         assert (status, len(judge.bodies)) == (0, 2 * IMAGES)
-    assert f"{2 * IMAGES} ratings by eye at {judge.url}; 0 of them are there" in out
+    assert f"{2 * IMAGES} ratings by eye at {judge.url}; 0 of them are answered" in out
     assert f"{2 * IMAGES} requests with {3 * IMAGES} images" in out
     assert "Cost: about" in out
-    assert f"{2 * IMAGES} of them are there already" in again
+    assert f"{2 * IMAGES} of them are answered" in again
     assert "requests with" not in again
     assert set(judge.paths) == {"/v1/chat/completions"}
     assert set(judge.keys) == {None}
@@ -161,11 +157,20 @@ def test_refused_requests_are_missing_and_asked_again(folder: Path, run: Run) ->
         assert "content filter" in (folder / "ratings.json").read_text()
         run(folder, judge.url, *words)
         assert len(judge.bodies) == 8 + 4
+        run(folder, judge.url, "--yes", "--methods", "dino,untouched", "--workers", "1")
+        judge.bodies.clear()
+        assert run(folder, judge.url, "--yes", "--workers", "1")[0] == 0  # other requests of this judge were answered
+        assert len(judge.bodies) == 2 * IMAGES - IMAGES * 2 // 3
     with judging(lambda *_: Failure(400, "no such parameter")) as judge:
         (folder / "judge.sqlite").unlink()
         status, _, err = run(folder, judge.url, "--yes", "--workers", "1")
         assert (status, len(judge.bodies)) == (2, 5)
         assert "no such parameter" in err
+    with judging(lambda *_: "I cannot see images.") as judge:
+        (folder / "judge.sqlite").unlink()
+        status, _, err = run(folder, judge.url, "--yes", "--workers", "1")
+        assert (status, len(judge.bodies)) == (2, 5 * 3)
+        assert "I cannot see images." in err
 
 
 def test_a_failing_endpoint_ends_the_command_and_keeps_what_was_answered(folder: Path, run: Run) -> None:
@@ -177,7 +182,9 @@ def test_a_failing_endpoint_ends_the_command_and_keeps_what_was_answered(folder:
     with judging(rating) as judge:
         out = run(folder, judge.url, "--yes")[1]  # the same judge, at another address
         assert len(judge.bodies) == 2 * IMAGES - 3
-    assert "3 of them are there already" in out
+    assert "3 of them are answered" in out
+    assert "3 ratings are by a judge of the same name at http://127.0.0.1" in out
+    assert json.loads((folder / "ratings.json").read_text())["endpoint"].count("http://") == 2
 
 
 def test_a_stop_keeps_the_answers_under_way(folder: Path, run: Run) -> None:
@@ -220,105 +227,120 @@ def test_ratings_of_other_images_do_not_count(folder: Path, run: Run) -> None:
     shown = read_benchmark(folder)
     assert shown.images["concept preservation"].isna().sum() == 4
     assert any("1 cells are of other images" in warning for warning in shown.warnings)
-    (folder / "ratings.json").write_text('{"endpoint": 3}')
+    file["cells"][1]["prompt_following"][0] = 7
+    for text in (json.dumps(file), '{"endpoint": 3}'):
+        (folder / "ratings.json").write_text(text)
+        shown = read_benchmark(folder)
+        assert shown.judge is None
+        assert any("ratings.json cannot be read" in warning for warning in shown.warnings)
+
+
+def test_images_that_change_while_they_are_rated(folder: Path, run: Run) -> None:
+    def changing(number: int, body: dict[str, Any]) -> str:
+        if number == 2 * IMAGES - 1:
+            shutil.copy(folder / "images/dog6.dreambooth.0.png", folder / "images/dog6.dino.0.png")
+        return rating(number, body)
+
+    with judging(changing) as judge:
+        run(folder, judge.url, "--yes", "--workers", "1")
+        shown = read_benchmark(folder)
+        assert any("1 cells are of other images" in warning for warning in shown.warnings)
+        (folder / "images/old_vase.dino.0.png").unlink()
+        judge.bodies.clear()
+        out = run(folder, judge.url)[1]
+    assert judge.bodies == []  # two cells have the same images now
+    assert "40 ratings by eye" in out
+    assert "no images of old_vase.dino.0 can be read" in out
+
+
+def test_one_process_at_a_time_asks(folder: Path, run: Run) -> None:
+    with judging(rating) as judge, locked(folder / "judge.lock"):
+        status, _, err = run(folder, judge.url, "--yes")
+    assert (status, judge.bodies) == (2, [])
+    assert "Another process works in" in err
+
+
+def test_the_same_images_are_asked_for_once(folder: Path, run: Run) -> None:
+    shutil.copy(folder / "images/dog6.dreambooth.0.png", folder / "images/dog6.dino.0.png")
+    with judging(rating) as judge:
+        out = run(folder, judge.url, "--yes")[1]
+    assert len(judge.bodies) == 2 * IMAGES - 8
+    assert f"{2 * IMAGES} ratings by eye at {judge.url}; 0 of them are answered" in out
+    assert f"{2 * IMAGES - 8} requests" in out
+    assert read_benchmark(folder).images["prompt following"].eq(0.25).all()
+
+
+def test_methods_that_were_rated_on_other_images_do_not_compare(folder: Path, run: Run) -> None:
+    with judging(rating) as judge:
+        run(folder, judge.url, "--yes", "--methods", "dino")
+        assert not any("do not compare" in warning for warning in read_benchmark(folder).warnings)
+        run(folder, judge.url, "--yes", "--methods", "dreambooth", "--images", "1")
     shown = read_benchmark(folder)
-    assert shown.judge is None
-    assert any("ratings.json cannot be read" in warning for warning in shown.warnings)
+    assert any("do not compare" in warning for warning in shown.warnings)
+    assert report_sections(shown)
 
 
-def ask(url: str, **options: Any) -> str:
-    client = Client(Endpoint(url, "eye", **{"pause": 0.01, **options}))
-    try:
-        return client.ask([user_message("Hello")]).text
-    finally:
-        client.close()
+def test_whom_a_user_should_know_of_before_images_are_sent(folder: Path, run: Run) -> None:
+    described = json.loads((folder / "benchmark.json").read_text())
+    described["subjects"][0]["class_noun"] = "little girl"
+    (folder / "benchmark.json").write_text(json.dumps(described))
+    out = run(folder, "http://eye.example/v1")[1]
+    assert "may be people: dog6. Send their photos to eye.example only if they agree" in out
+    assert "images travel unencrypted" in out
+    assert "folders elsewhere" not in out
+    described["subjects"][0]["photos"] = [str(folder.parent / "private" / "me.png")]
+    (folder / "benchmark.json").write_text(json.dumps(described))
+    assert f"1 folders elsewhere: {folder.parent / 'private'}" in run(folder, "http://eye.example/v1")[1]
+    assert "unencrypted" not in run(folder, "http://127.0.0.1:9/v1")[1] + run(folder, "https://eye.example/v1")[1]
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [
-        Failure(429, headers={"retry-after": "0.02"}), Failure(503), Failure(0), Failure(200, "<html>"),
-        Failure(200, '{"choices": []}'), Failure(429, headers={"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}),
-    ],
-)  # fmt: skip
-def test_failures_that_pass_are_tried_again(failure: Failure) -> None:
-    with judging(lambda n, _: failure if n < 2 else "hello") as judge:
-        assert ask(judge.url) == "hello"
-        assert len(judge.bodies) == 3
-    with judging(lambda *_: failure) as judge, raises("judge-endpoint", judge.url):
-        ask(judge.url, attempts=2)
-    assert len(judge.bodies) == 2
+def test_a_key_is_neither_sent_to_proxies_nor_shown_in_parts(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EYE_KEY", KEY)
+    words = ("--yes", "--key-variable", "EYE_KEY", "--workers", "1", "--attempts", "1")
+    with judging(rating) as proxy, judging(lambda *_: Failure(500, "x" * 290 + KEY)) as judge:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        status, out, err = run(folder, judge.url, *words)
+        assert (status, len(judge.bodies), proxy.bodies) == (2, 1, [])
+        assert KEY[:5] not in out + err
+    with judging(lambda *_: f"You are {KEY}. Score: 2") as judge:
+        run(folder, judge.url, *words, "--methods", "dino", "--images", "1")
+        assert len(judge.bodies) == 8
+        assert all(KEY.encode() not in path.read_bytes() for path in folder.glob("*.*") if path.is_file())
+        monkeypatch.setenv("EYE_KEY", f"{KEY}\nand more")
+        _, out, err = run(folder, judge.url, *words)
+        assert len(judge.bodies) == 8
+        assert KEY not in out + err
+        assert "check the variable" in err
 
 
-def test_a_slow_endpoint_is_not_waited_for() -> None:
-    import time
-
-    with judging(lambda *_: time.sleep(0.3) or "late") as judge, raises("judge-endpoint", "ReadTimeout"):
-        ask(judge.url, attempts=1, timeout=0.05)
-
-
-def test_nothing_goes_to_an_address_that_was_not_named() -> None:
-    with judging(rating) as other:
-        moved = Failure(307, headers={"location": f"{other.url}/chat/completions"})
-        with judging(lambda *_: moved) as judge, raises("judge-endpoint", "307"):
-            ask(judge.url)
-    assert (len(judge.bodies), len(other.bodies)) == (1, 0)
+def test_text_and_counts_that_no_file_can_hold(folder: Path, run: Run) -> None:
+    evil = complete("\ud800\x1b[2J<b>\x00", prompt_tokens=2**64 - 1, completion_tokens=-5)
+    words = ("--yes", "--methods", "dino", "--images", "1")
+    with judging(lambda _, body: Failure(200, evil) if is_concept(body) else "Score: 4") as judge:
+        status, out, err = run(folder, judge.url, *words)
+    assert (status, err) == (0, "")
+    assert "2,000 and 80 tokens" in out
+    lost = tables(read_benchmark(folder))[1]
+    assert all("\x1b" not in why and "<b>" in why for _, _, why in lost.rows)
 
 
-def test_a_refused_request_says_why() -> None:
-    with judging(lambda *_: Failure(422, "unsafe")) as judge, pytest.raises(RequestRefused, match="unsafe"):
-        ask(judge.url)
-
-
-@pytest.mark.parametrize("url", ["", "eye", "ftp://eye/v1", "http:///v1", "http://me:key@eye/v1", "http://eye/v1?a=b"])
-def test_addresses_that_are_none(url: str) -> None:
-    with raises("judge-url") as caught:
-        Endpoint(url, "eye")
-    assert "me:key" not in str(caught.value)
+def test_what_was_spent_counts_when_a_rating_is_asked_for_again(folder: Path, run: Run) -> None:
+    words = ("--yes", "--methods", "dino", "--images", "1")
+    with judging(lambda _, body: "Lovely!" if is_concept(body) else "Score: 4") as judge:
+        assert f"{500 * 16:,} and" in run(folder, judge.url, *words)[1]
+        assert f"{500 * 28:,} and" in run(folder, judge.url, *words, "--ask-again")[1]
 
 
 @pytest.mark.parametrize("words", [("--parameters", "[1]"), ("--parameters", '{"model": "a"}'), ("--images", "0"),
-                                   ("--timeout", "nan"), ("--methods", "nobody")])  # fmt: skip
+                                   ("--timeout", "nan"), ("--prompt-price", "-1"), ("--answer-price", "inf"),
+                                   ("--parameters", '{"n": 9}'), ("--methods", "nobody")])  # fmt: skip
 def test_options_that_are_wrong(folder: Path, run: Run, words: tuple[str, str]) -> None:
     status, _, err = run(folder, "http://127.0.0.1:9/v1", *words)
     assert status == 2
     assert words[0].lstrip("-").rstrip("s") in err
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        ("Score: 3", 3), ("shape: fine\n**Score:** 4.", 4), ("Score (0-4): 2", 2), ("score: 3/4", 3), ("2", 2),
-        ("Score: 0", 0),
-        ("A score: 1 would be harsh.\nScore: 3", 3), ("Score: 5", None), ("Score: 3.5", None), ("10", None), ("", None),
-        ("I cannot see images.", None), ("Score: N", None),
-    ],
-)  # fmt: skip
-def test_ratings_in_answers(answer: str, found: int | None) -> None:
-    assert read_rating(answer) == found
-
-
-def test_answers_are_known_by_all_that_decides_them() -> None:
-    image = np.zeros((4, 6, 3), np.uint8)
-    given: tuple[Any, ...] = ("eye", "How good?", (image, image), {"temperature": 0}, 512)
-    others: list[tuple[Any, ...]] = [
-        ("ear", *given[1:]),
-        ("eye", "How bad?", *given[2:]),
-        (*given[:2], (image, image + 1), *given[3:]),
-        (*given[:2], (image.reshape(6, 4, 3), image), *given[3:]),
-        (*given[:2], (image,), *given[3:]),
-        (*given[:3], {"temperature": 1}, 512),
-        (*given[:4], 256),
-    ]
-    same: tuple[Any, ...] = (*given[:2], (image.copy(), image), *given[3:])
-    assert digest_of(*given) == digest_of(*same)
-    assert len({digest_of(*one) for one in (given, *others)}) == len(others) + 1
-
-
-def test_styles_are_asked_for_as_styles() -> None:
-    assert "style" in concept_question("ukiyo-e", True).splitlines()[0]
-    assert "identity" in concept_question("dog", False)
-    assert '"a dog on the beach"' in prompt_question("a dog on the beach")
 
 
 def test_a_file_of_answers_that_is_none(folder: Path, run: Run) -> None:
@@ -326,4 +348,3 @@ def test_a_file_of_answers_that_is_none(folder: Path, run: Run) -> None:
     status, _, err = run(folder, "http://127.0.0.1:9/v1")
     assert status == 2
     assert "judge.sqlite" in err
-    assert issubclass(RequestRefused, LookforwardError)

@@ -100,6 +100,16 @@ def test_one_token_stands_for_the_zeros_in_t5s_place(world: Path, given: dict[st
     torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
 
 
+def test_photos_have_their_places_in_a_model_with_fewer_tokens(model: str, encoder: Path) -> None:
+    seen, encoded = torch.rand(2, 3, 40, 40, generator=seeded(5)), []
+    for tokens in (256, 1):
+        shown = build_pipeline(model, "cpu")
+        shown.text_encoder.config.absent_t5_tokens = tokens
+        show_photos(shown, encoder, seen, "<sks>", "dog")
+        encoded.append(DiffusionPolicy(shown).encode_prompts(["a photo of <sks> dog", PLAIN]).tokens)
+    assert torch.equal(*encoded)
+
+
 @pytest.mark.parametrize("adapter", ["elite", "lora", "full"])
 def test_a_run_starts_from_exactly_what_the_encoder_draws(
     adapter: str, model: str, encoder: Path, tmp_path: Path

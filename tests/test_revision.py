@@ -16,7 +16,7 @@ from lookforward import personalize
 from lookforward.exports.card import loading_code
 from lookforward.exports.load import build_base, model_hash, read_manifest
 from lookforward.exports.source import find_source
-from lookforward.models.families import family_named
+from lookforward.models.families import family_of_index
 from lookforward.models.load_pipeline import load_pipeline
 from lookforward.models.weight_files import hub_commit
 
@@ -40,7 +40,7 @@ def hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         raise OSError("no network")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", offline)
-    family_named.cache_clear()
+    family_of_index.cache_clear()
     return cache
 
 

@@ -59,6 +59,7 @@ def flow(tiny_flow: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def switched(flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The 128-pixel model is the default one."""
     monkeypatch.setitem(MODELS, TOYBOX, MODELS[FLOW])
+    assert load_settings("dreambooth", {}).data.resolution == 128
 
 
 @pytest.mark.usefixtures("flow")
@@ -94,6 +95,14 @@ def test_a_flow_model_of_the_bundle_from_photos_to_the_report(
     call("report", "bench")
     page = next(Path("bench").glob("report*/index.html"), None) or next(Path("bench").glob("*.html"))
     assert FLOW in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("flow")
+def test_each_untouched_model_is_drawn_as_it_should_be() -> None:
+    drawn = {name: find_source(name).manifest for name in ("toybox-sd", FLOW)}
+    assert {name: (one["sample_steps"], one["guidance"]) for name, one in drawn.items()} == {
+        "toybox-sd": (50, 7.5), FLOW: (28, 4.0),
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("flow")

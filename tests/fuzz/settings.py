@@ -1,6 +1,6 @@
 """TOML: settings of a run, recipes, lists of subjects, and lines from the studio's form."""
 
-from fuzz.common import attempt, fresh, written
+from fuzz.common import Contacted, NoInput, attempt, fresh, written
 from lookforward.assembly import build_evaluators as build_evaluators  # so that recipes find all rewards
 from lookforward.config.recipe import load_settings
 from lookforward.data.subjects import name_subjects, read_list
@@ -20,7 +20,10 @@ def run(data: bytes) -> None:
 
 def recipe(data: bytes) -> None:
     """A recipe file."""
-    load_settings(str(written("recipe.toml", data)), {"subject.class_noun": "dog"})
+    try:
+        load_settings(str(written("recipe.toml", data)), {"subject.class_noun": "dog"})
+    except Contacted:
+        raise NoInput from None  # it may name a model on the hub, whose family the hub is asked for
 
 
 def subjects(data: bytes) -> None:

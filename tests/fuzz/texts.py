@@ -108,7 +108,7 @@ def plus(data: bytes) -> None:
 
 def reply(data: bytes) -> None:
     """What a judge's endpoint answers, and the rating in it."""
-    found = read_reply(data)
+    found = read_reply(data.decode("utf-8", "replace"))
     if found is None:
         raise NoInput
     read_rating(found.text)

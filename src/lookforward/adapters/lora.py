@@ -1,6 +1,7 @@
 """LoRA (Hu et al., 2022) and DoRA (Liu et al., 2024): low-rank changes beside frozen weights, through peft."""
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ class LoraAdapter:
             if ".lora_A." in name:
                 self._draw(parameters[name])
         if self.start:
-            folder = Path(self.start) / "export" if (Path(self.start) / "export").is_dir() else Path(self.start)
+            folder = Path(self.start) / "export" if os.path.isdir(Path(self.start) / "export") else Path(self.start)
             begin_from(self._named_layers(policy), *read_lora(folder), self.alpha / self.rank, folder)
         return parameters
 
@@ -223,7 +224,7 @@ def _require_fit(pipeline: Any, layers: dict[str, Tensor], folder: Path) -> None
 def _quietly() -> Iterator[None]:
     """Without the warnings of diffusers and peft about a text encoder that is not adapted, or a second adapter."""
     verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)  # what it cannot load becomes an error of ours
     try:
         with warnings.catch_warnings(), no_progress_bars(diffusers_logging, transformers_logging):
             warnings.filterwarnings("ignore", module="peft")

@@ -23,6 +23,10 @@ from lookforward.models.policy import DiffusionPolicy
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
 _NAME = "default"
+_NOT_OF_WEIGHTS = {  # of peft's settings, that name layers, or how to begin: the file's own weights say both
+    "alpha_pattern", "exclude_modules", "init_weights", "layers_pattern", "layers_to_transform", "modules_to_save",
+    "rank_pattern", "target_modules",
+}  # fmt: skip
 _PREFIX = "base_model.model."  # what a PeftModel puts before the names of the model that it wraps
 
 
@@ -110,7 +114,7 @@ def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: 
     """Change the pipeline's own weights as the adapter does, beside those of adapters that it has already.
 
     strength: 0 leaves the model as it is, 1 is as trained. scaled: the one factor of the change that is multiplied by
-    the strength, under peft's name or names for it.
+    the strength, under peft's name or names for it. The base model that peft's settings name is not looked for.
 
     Raises:
         LookforwardError: the folder holds no such export, or it does not fit the pipeline.
@@ -121,7 +125,8 @@ def bake(pipeline: Any, folder: Path, strength: float, kind: type[Any], scaled: 
         holder = nn.Module()
         for name, layer in layers.items():
             holder.add_module(_key(name), layer)
-        known = {name: value for name, value in settings.items() if name in kind.__dataclass_fields__}
+        taken = kind.__dataclass_fields__.keys() - PeftConfig.__dataclass_fields__.keys() - _NOT_OF_WEIGHTS
+        known = {name: value for name, value in settings.items() if name in taken}
         renamed = {
             f"{_key(_layer_of(name))}.{_suffix(name)}": tensor * (strength if _suffix(name) in scaled else 1)
             for name, tensor in tensors.items()

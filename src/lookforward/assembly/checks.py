@@ -1,6 +1,7 @@
 """Check that settings, subject and model fit together, before anything is generated, trained or written."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,7 +160,7 @@ def _check_model(settings: Settings, policy: DiffusionPolicy) -> list[str]:
             "Eq. 7 divides by zero. Use a model without it, or one that predicts v.",
             code="zero-snr",
         )
-    if settings.model.revision and (settings.model.name in BUNDLED or Path(settings.model.name).exists()):
+    if settings.model.revision and (settings.model.name in BUNDLED or os.path.exists(settings.model.name)):
         raise LookforwardError(
             f"model.revision = {settings.model.revision!r} is for a model on the hub, and {settings.model.name} is "
             "here: leave it out.",

@@ -1,7 +1,7 @@
 """Estimate the memory of a run, component by component, before it starts: from model configs, on the meta device."""
 
+import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -176,7 +176,7 @@ def _reward_encoders(settings: Settings, unknown: list[str]) -> list[Row]:
     for _, name in parse_terms(settings.objective.reward) if settings.follows_reward else ():
         spec = find_reward(name)
         source = sources.get(spec.encoder, "") if spec else ""
-        if spec is None or (spec.encoder and not Path(source).is_dir()):
+        if spec is None or (spec.encoder and not os.path.isdir(source)):
             unknown.append(f"what reward {name} looks with")
         elif spec.encoder:
             with torch.device("meta"):

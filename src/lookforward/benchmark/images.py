@@ -1,5 +1,6 @@
 """The images on disk that a report shows: what cells drew, and the photos of subjects."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -61,7 +62,7 @@ def broken_photos(folder: Path, listed: Mapping[str, Sequence[Path]], names: Seq
             try:
                 if _escapes(path, folder):
                     raise ImageError(f"{path} leaves the benchmark's folder.", "link-outside")
-                if path.is_file():
+                if os.path.isfile(path):
                     with opened_image(path):
                         pass
             except ImageError as error:

@@ -1,5 +1,6 @@
 """What a benchmark or a comparison left on disk, read for the report."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def _mixed(count: int, described: bool) -> str:
 
 
 def _lost_photos(listed: Mapping[str, Sequence[Path]]) -> list[str]:
-    lost = [name for name, paths in listed.items() if paths and not any(path.is_file() for path in paths)]
+    lost = [name for name, paths in listed.items() if paths and not any(os.path.isfile(path) for path in paths)]
     if not lost:
         return []
     return [

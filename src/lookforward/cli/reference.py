@@ -12,7 +12,7 @@ from typing import Any, get_args
 import docstring_parser
 
 from lookforward.adapters import ADAPTERS
-from lookforward.bundle import TOYBOX, find_bundle, known_model
+from lookforward.bundle import BUNDLED, find_bundle, known_model
 from lookforward.cli.main import COMMAND_GROUPS, COMMANDS, Command, find_command, summary
 from lookforward.cli.options import GridOptions, RunOptions, shown_default
 from lookforward.config.reading import flatten, read_toml, toml_value
@@ -103,8 +103,8 @@ def _cell(text: str) -> str:
 
 def settings_page() -> str:
     """docs/settings.md: every setting, and what each recipe and adapter changes."""
-    toybox = known_model(TOYBOX)
-    bundled = flatten(toybox.defaults) if toybox else {}
+    models = [known_model(name) for name in BUNDLED[1:]]
+    bundled = {one.name: flatten(one.defaults) for one in models if one}
     parts = [
         f"# Settings\n\n{_NOTE}Every setting is an option of `lookforward train`: `--critic.weight 0.5`. In Python it "
         'is `personalize(…, settings={"critic.weight": 0.5})`, in a recipe file `weight = 0.5` under `[critic]`. '
@@ -125,10 +125,13 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
-def _row(one: Field, bundled: Mapping[str, Any]) -> str:
+def _row(one: Field, bundled: Mapping[str, Mapping[str, Any]]) -> str:
     spec = one.spec
     mark = " †" if spec.machine_only else " ‡" if spec.free else ""
-    default = f"`{shown_default(one)}`" + (f"; Toybox `{bundled[one.name]}`" if one.name in bundled else "")
+    own = {model: values[one.name] for model, values in bundled.items() if one.name in values}
+    if len(own) == len(bundled) and len(set(own.values())) == 1:
+        own = {"Toybox": next(iter(own.values()))}
+    default = f"`{shown_default(one)}`" + "".join(f"; {model} `{value}`" for model, value in own.items())
     kind = "" if one.choices else one.kind.__name__ + (f" {range_in_words(spec.within)}" if spec.within else "")
     values = kind or ", ".join(f"`{choice}`" for choice in one.choices)
     help = spec.help

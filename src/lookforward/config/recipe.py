@@ -7,6 +7,7 @@ adapter needs, the user's own recipe, the user's options.
 """
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,11 +219,11 @@ def find_recipe(recipe: str) -> Path:
     """The file of a bundled recipe's name, or the given file itself."""
     if recipe.endswith(".toml"):
         path = Path(recipe)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise LookforwardError(f"There is no recipe file {recipe}; check the path.", code="recipe-missing")
         return path
     path = RECIPES / f"{recipe}.toml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         names, near = ", ".join(recipe_names()), difflib.get_close_matches(recipe, recipe_names(), n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise LookforwardError(

@@ -28,11 +28,16 @@ def signs_of_people(subject: Subject) -> tuple[str, ...]:
     """What says so, in words, of all subjects of a run: a class noun of people, "face" or "my …" in a caption."""
     found = []
     for one in subject.together:
-        if any(_is_person(word) for word in _words(one.class_noun)):
+        if names_people(one.class_noun):
             found.append(f"the class noun {one.class_noun!r}")
         captions = (text for photo in one.photos for text in (photo.caption, *photo.more_captions))
         found += [f"{word!r} in a caption" for word in _in_captions(captions)]
     return tuple(dict.fromkeys(found))
+
+
+def names_people(noun: str) -> bool:
+    """Whether a class noun or another name has a word for people."""
+    return any(_is_person(word) for word in _words(noun))
 
 
 def _in_captions(captions: Iterable[str | None]) -> list[str]:

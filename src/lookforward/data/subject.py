@@ -1,5 +1,6 @@
 """The subject of a run: its reference photos, checked before anything is trained, and its words in prompts."""
 
+import os
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -106,7 +107,7 @@ def load_subject(
         buckets=buckets,
     )
     few = f"{loaded.counted}: {ADVICE}"
-    if isinstance(photos, str | Path) and Path(photos).is_file():
+    if isinstance(photos, str | Path) and os.path.isfile(photos):
         few = f"{photos} is one photo and not a folder: give the folder that it is in, {Path(photos).parent}"
     if len(loaded.photos) < FEW_PHOTOS and not allow_few:
         raise LookforwardError(

@@ -156,7 +156,7 @@ def photos_name(photos: Photos) -> str:
 def photos_of(settings: Settings) -> Path | list[Path]:
     """Where the photos of a run were: a folder, or files."""
     whole = Path(settings.subject.photos)
-    return whole if whole.exists() else [Path(name) for name in settings.subject.photos.split(", ")]
+    return whole if os.path.exists(whole) else [Path(name) for name in settings.subject.photos.split(", ")]
 
 
 def _is_list(photos: Photos) -> bool:

@@ -1,6 +1,7 @@
 """The model card of an export: what it is, how to load it, what it may be used for. Its text is in `card.md.jinja`."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -203,7 +204,7 @@ def subject_of(manifest: Mapping[str, Any]) -> str:
 
 def base_name(model: str) -> str:
     """A hub id as it is; of a folder its name alone, since its path is private."""
-    return model if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model) and not Path(model).is_dir() else Path(model).name
+    return model if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model) and not os.path.isdir(model) else Path(model).name
 
 
 def escape(text: str) -> str:

@@ -45,7 +45,7 @@ class Source:
     def name(self) -> str:
         """A name to show to others: the last part of a path, or the run's name for an export within its run."""
         path = self.run.folder if self.run else Path(self.given)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             return self.given
         path = path.resolve()
         if path.parent.name == "exports" and (path.parent.parent / SETTINGS).is_file():

@@ -24,6 +24,7 @@ from lookforward.models.families.photo_prompts.pipeline import DetailProjections
 from lookforward.models.photo_features import PhotoFeatures, tower_layers
 from lookforward.whole import require_whole, whole_folder
 
+_MOST_LAYERS = 1000
 WEIGHTS, CONFIG, OFFSETS = "encoder.safetensors", "encoder.json", "offsets"
 TOKENS = 16  # of a flow transformer
 _REMEDY = "Copy it again, or train one with `lookforward pretrain-encoder`."
@@ -54,6 +55,10 @@ class EncoderSizes:
     strength: float = 1.0
     tokens: int = 0
     format: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.layers or len(self.layers) > _MOST_LAYERS or min(self.feature, self.hidden, self.width) < 1:
+            raise ValueError("its sizes are those of no encoder")
 
 
 def _mapping(inner: int, hidden: int, outer: int) -> nn.Sequential:
@@ -214,9 +219,11 @@ def load_encoder(given: str | Path) -> PhotoEncoder:
         sizes = structure(read_json(folder / CONFIG, dict[str, Any]), EncoderSizes, folder / CONFIG)
         if sizes.format != 1:
             raise ValueError(f"format {sizes.format} is that of another version")
-        encoder = PhotoEncoder(sizes)
-        encoder.load_state_dict({name: one.float() for name, one in load_file(folder / WEIGHTS).items()})
-    except (LookforwardError, OSError, SafetensorError, RuntimeError, ValueError) as error:
+        with torch.device("meta"):  # of whatever sizes: the weights in the file must have them
+            encoder = PhotoEncoder(sizes)
+        weights = {name: one.float() for name, one in load_file(folder / WEIGHTS).items()}
+        encoder.load_state_dict(weights, assign=True)
+    except (LookforwardError, OSError, SafetensorError, RuntimeError, ValueError, AssertionError) as error:
         reason = first_line(error)
         raise LookforwardError(f"{folder} cannot be read: {reason}. {_REMEDY}", code="encoder-damaged") from error
     return encoder.requires_grad_(False).eval()

@@ -1,6 +1,7 @@
 """Finding and loading models by folder or hub id, with errors that say what to do."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,11 +40,11 @@ def local_folder(source: str | Path, fetch: Fetch = fetch_model, revision: str =
 
     Raises LookforwardError without a network (after seconds, not minutes) or where there is no such model.
     """
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         require_own_configs(Path(source))
         return Path(source)
     try:
-        if Path(source).is_file():
+        if os.path.isfile(source):
             raise NotADirectoryError(str(source))
         folder = _cached_or_downloaded(str(source), fetch, revision)
     except Exception as error:
@@ -76,7 +77,7 @@ def require_own_configs(folder: Path) -> None:
 
 def hub_commit(model: str, revision: str = "") -> str:
     """The commit of a hub id that was loaded last, by the download cache; "" of a folder, or where it is not known."""
-    if Path(model).exists() or not _could_be_hub_id(model):
+    if os.path.exists(model) or not _could_be_hub_id(model):
         return ""
     path = try_to_load_from_cache(model, "model_index.json", revision=revision or None)
     return Path(path).parent.name if isinstance(path, str) else ""
@@ -91,7 +92,7 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
     if is_out_of_memory(error):
         return out_of_memory(f"while {name} was loaded", error)
     reason = first_line(error)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return LookforwardError(
             f"the model in {name} cannot be loaded: {reason}. The folder must be complete, as "
             "save_pretrained writes it (config.json, model.safetensors and, where there is text, the "
@@ -99,7 +100,7 @@ def explain_load_error(source: str | Path, error: BaseException) -> LookforwardE
             code="model-incomplete",
         )
     if name.lower().endswith((".safetensors", ".ckpt")):
-        there = "is" if Path(name).is_file() else "is not here, and would be"
+        there = "is" if os.path.isfile(name) else "is not here, and would be"
         return LookforwardError(
             f"{name} {there} a single file, and models are read from folders. Make one with diffusers, in Python: "
             f"StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('FOLDER'), or with the class of the "

@@ -1,8 +1,8 @@
 """From the training form to a command of `lookforward train`, checked as that checks it; and what it will cost."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -83,7 +83,7 @@ def model_notes(models: Sequence[str]) -> dict[str, str]:
     notes = {}
     for name in models:
         bundled = known_model(name) if name in BUNDLED else None
-        if bundled is None and not Path(name).exists():
+        if bundled is None and not os.path.exists(name):
             notes[name] = "from the hub, downloaded when it is first used"
             continue
         family = family_named(name)

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from PIL import Image
 
 from lookforward.bundle import CARD, FIRST_EDITION
 from lookforward.errors import LookforwardError
+from lookforward.records import read_json
 from lookforward_toybox.world.edition import EDITIONS, edition_of
 from lookforward_toybox.world.picture import draw_view
 from lookforward_toybox.world.scenes import SCENES
@@ -54,10 +55,20 @@ def write_photos(name: str, folder: Path, count: int = 5, size: int = 64) -> lis
     return paths
 
 
+@dataclass(frozen=True)
+class Card:
+    """What `subject.json` beside photos says of their subject; it says more, for people."""
+
+    name: str
+    edition: int = FIRST_EDITION
+
+
 def _read_card(folder: Path) -> tuple[str, int]:
-    """Name and edition of the subject whose photos are in `folder`. Raises OSError, ValueError, KeyError, TypeError."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    return card["name"], int(card.get("edition", FIRST_EDITION))
+    """Name and edition of the subject whose photos are in `folder`. Raises LookforwardError where there is no card."""
+    card = read_json(folder / CARD, Card)
+    if card.name not in held_out() or card.edition not in EDITIONS:
+        raise LookforwardError(f"{folder / CARD} is of no subject of this world.", code="toybox-subject-unknown")
+    return card.name, card.edition
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -66,7 +77,7 @@ def _remove_earlier(folder: Path) -> None:
     try:
         name, size = _read_card(folder)
         earlier = reference_photos(name, len(SCENES), size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LookforwardError):
+    except LookforwardError:
         return
     for i, photo in enumerate(earlier):
         path = folder / f"{i:02d}.png"
@@ -86,5 +97,5 @@ def known_drawing(folder: Path) -> np.ndarray | None:
         name, size = _read_card(folder)
         edition = EDITIONS[size]
         return edition.drawing(held_out()[name], size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except LookforwardError:
         return None

@@ -3,6 +3,7 @@
 An entry's `class_data_dir` is not read: as everywhere here, class images are drawn by the model that is trained.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_custom_concept(folder: Path) -> Dataset:
             raise LookforwardError(text, code="dataset-broken")
         subjects.append(BenchmarkSubject(photos.name, noun, noun in LIVE_CLASSES, asked, photos))
     require_names([subject.name for subject in subjects], path)
-    missing = [subject.name for subject in subjects if subject.photos and not subject.photos.is_dir()]
+    missing = [subject.name for subject in subjects if subject.photos and not os.path.isdir(subject.photos)]
     if len(missing) == len(subjects):
         text = f"{path}: none of its folders of photos is there; the first is {subjects[0].photos}."
         raise LookforwardError(text, code="dataset-empty")

@@ -5,7 +5,6 @@
 The categories are live_subject/animal, live_subject/human, object and style. docs/dreambench-plus.md names the sources.
 """
 
-import glob
 import re
 from pathlib import Path
 
@@ -28,11 +27,14 @@ def read_dreambench_plus(folder: Path) -> Dataset:
     Raises:
         LookforwardError: a caption file is broken, an image leads out of the folder, or there is no subject.
     """
-    subjects, missing, added = [], [], 0
+    subjects, missing, alone, odd, added = [], [], [], [], 0
     for category in CATEGORIES:
-        for path in sorted((folder / "captions" / category).glob("*.txt")):
-            photo = _photo(folder / "images" / category, path.stem)
-            where = f"{category}/{path.stem}"
+        files = sorted((folder / "images" / category).glob("*"), reverse=True)  # of one name the first counts
+        photos = {path.stem: path for path in files if path.suffix.lower() in PHOTO_SUFFIXES}
+        paths = sorted((folder / "captions" / category).glob("*.txt"))
+        alone += [f"{category}/{stem}" for stem in sorted(photos.keys() - {path.stem for path in paths})]
+        for path in paths:
+            where, photo = f"{category}/{path.stem}", photos.get(path.stem)
             if photo is None:
                 missing.append(where)
                 continue
@@ -40,24 +42,30 @@ def read_dreambench_plus(folder: Path) -> Dataset:
                 raise LookforwardError(f"{outside} is not in {folder}. Copy it there.", code="link-outside")
             noun, prompts, without = _read_captions(path)
             added += without
+            odd += [where] if len(prompts) != len(KINDS) else []
             name = "_".join((*where.split("/"), re.sub(r"[^\w-]+", "_", noun.lower()).strip("_")))
             kinds = dict(zip(prompts, KINDS, strict=True)) if len(prompts) == len(KINDS) else {}
-            live, style = category.startswith("live"), category == "style"
-            subjects.append(BenchmarkSubject(name, noun, live, prompts, photo, kinds=kinds, style=style))
+            live, style, once = category.startswith("live"), category == "style", tuple(dict.fromkeys(prompts))
+            subjects.append(BenchmarkSubject(name, noun, live, once, photo, kinds=kinds, style=style))
     if not subjects:
         text = f"{folder} has no subject: it would hold captions/object/00.txt with images/object/00.jpg, …"
         raise LookforwardError(text, code="dataset-empty")
     require_names([subject.name for subject in subjects], folder)
-    notes = _notes(missing, added, [s.name for s in subjects if s.style])
-    return Dataset("dreambench++", "dreambench++", tuple(subjects), str(folder), notes, SETTINGS)
+    lists = {
+        "subjects have captions and no image": missing,
+        "images have no captions, so they are left out": alone,
+        f"subjects have other than {len(KINDS)} prompts, so their kinds are not known": odd,
+    }
+    notes = [f"{len(names)} {text}: {', '.join(names)}" for text, names in lists.items() if names]
+    if added:
+        notes.append(f"prompts that do not name their subject, which is added at the end: {added}")
+    if styles := sum(subject.style for subject in subjects):
+        text = "DINO and CLIP-I compare what is depicted; a judge is asked about the style itself"
+        notes.append(f"subjects that are styles: {styles}. {text}")
+    return Dataset("dreambench++", "dreambench++", tuple(subjects), str(folder), tuple(notes), SETTINGS)
 
 
-def _photo(folder: Path, stem: str) -> Path | None:
-    found = sorted(path for path in folder.glob(f"{glob.escape(stem)}.*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    return found[0] if found else None
-
-
-def _read_captions(path: Path) -> tuple[str, tuple[str, ...], int]:
+def _read_captions(path: Path) -> tuple[str, list[str], int]:
     """Class noun, templates, and how many of them the subject was added to, since they do not name it."""
     lines = [" ".join(line.split()) for line in read_text(path).splitlines()]
     noun, *captions = [line for line in lines if line] or [""]
@@ -70,17 +78,5 @@ def _read_captions(path: Path) -> tuple[str, tuple[str, ...], int]:
     named = re.compile(rf"(?<!\w){re.escape(noun)}(?=(?:e?s)?(?!\w))", re.IGNORECASE)
     templates = [named.sub(_WHOLE, caption, count=1) for caption in captions]
     without = [template for template in templates if _WHOLE not in template]
-    whole = (t if _WHOLE in t else f"{t.rstrip('. ')}, {_WHOLE}" for t in templates)
-    return noun, tuple(dict.fromkeys(whole)), len(without)
-
-
-def _notes(missing: list[str], added: int, styles: list[str]) -> tuple[str, ...]:
-    notes = []
-    if missing:
-        notes.append(f"{len(missing)} subjects have captions and no image: {', '.join(missing)}")
-    if added:
-        notes.append(f"prompts that do not name their subject, which is added at the end: {added}")
-    if styles:
-        text = "DINO and CLIP-I compare what is depicted; a judge is asked about the style itself"
-        notes.append(f"subjects that are styles: {len(styles)}. {text}")
-    return tuple(notes)
+    whole = [t if _WHOLE in t else f"{t.rstrip('. ')}, {_WHOLE}" for t in templates]
+    return noun, whole, len(without)

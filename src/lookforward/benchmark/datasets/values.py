@@ -1,5 +1,6 @@
 """Data sets, whatever their source."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -50,8 +51,9 @@ def require_names(names: Sequence[str], where: Path) -> None:
         LookforwardError: there is such a name.
     """
     for name in names:
-        if not name or name.startswith((".", "-")) or any(c in name for c in "/\\:\0\n") or len(name) > 100:
-            text = f"{where}: a subject cannot be called {name!r}; give its folder a plain name."
+        plain = name.isprintable() and not any(c in name for c in "/\\:")  # names of files may be no text
+        if not name or name.startswith((".", "-")) or not plain or len(name) > 100:
+            text = f"{where}: a subject cannot be called {name[:200]!r}; give its folder or file a plain name."
             raise LookforwardError(text, code="subject-name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -61,7 +63,7 @@ def require_names(names: Sequence[str], where: Path) -> None:
 
 def photo_files(folder: Path) -> list[Path]:
     """The files in a folder that are called as photos are; none where it cannot be read. A photo is its only one."""
-    if folder.is_file():
+    if os.path.isfile(folder):
         return [folder]
     try:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES | CONVERT_SUFFIXES)
@@ -73,7 +75,7 @@ def photo_files(folder: Path) -> list[Path]:
 def photos_hash(folder: Path) -> str:
     """A short name of the photos in a folder and of the files beside them, or of one photo; empty if unreadable."""
     try:
-        return (digest_file(folder) if folder.is_file() else digest_folder(folder))[:16]
+        return (digest_file(folder) if os.path.isfile(folder) else digest_folder(folder))[:16]
     except OSError:
         return ""
 

@@ -5,37 +5,41 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookforward.benchmark.judge.questions import HIGHEST
+from lookforward.benchmark.judge.questions import Points
 from lookforward.errors import LookforwardError
 from lookforward.records import structure
 
+ANSWERS = "judge.sqlite"
 REFUSED = "refused: "  # begins the reason
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answer (digest TEXT PRIMARY KEY, rating INTEGER, why TEXT NOT NULL, text TEXT NOT NULL,
-  prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL);
+  prompt_tokens INTEGER NOT NULL, answer_tokens INTEGER NOT NULL, endpoint TEXT NOT NULL);
 """
+_COLUMNS = "rating, why, text, prompt_tokens, answer_tokens, endpoint"
+_PUT = f"""
+INSERT INTO answer (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET
+  rating = excluded.rating, why = excluded.why, text = excluded.text, endpoint = excluded.endpoint,
+  prompt_tokens = prompt_tokens + excluded.prompt_tokens, answer_tokens = answer_tokens + excluded.answer_tokens
+"""  # what was spent before counts on
 
 
 @dataclass(frozen=True)
 class Answer:
     """rating: 0 to 4; None if it is missing, and why then says the reason. text: of the judge's last answer. tokens: of
-    all tries together."""
+    all tries together. endpoint: its address."""
 
-    rating: int | None
+    rating: Points | None
     why: str = ""
     text: str = ""
     prompt_tokens: int = 0
     answer_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        if self.rating is not None and not 0 <= self.rating <= HIGHEST:
-            raise ValueError(f"a rating of {self.rating} is not in [0, {HIGHEST}]")
+    endpoint: str = ""
 
     @property
     def refused(self) -> bool:
@@ -57,15 +61,12 @@ class Answers:
 
     def get(self, digest: str) -> Answer | None:
         with self._reporting():
-            columns = [one.name for one in fields(Answer)]
-            asked = f"SELECT {', '.join(columns)} FROM answer WHERE digest = ?"
-            row = self._file.execute(asked, (digest,)).fetchone()
-        return None if row is None else structure(dict(zip(columns, row, strict=True)), Answer, self.path)
+            row = self._file.execute(f"SELECT {_COLUMNS} FROM answer WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else structure(dict(zip(_COLUMNS.split(", "), row, strict=True)), Answer, self.path)
 
     def put(self, digest: str, answer: Answer) -> None:
         with self._reporting():
-            values = (digest, *astuple(answer))
-            self._file.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?)", values)
+            self._file.execute(_PUT, (digest, *astuple(answer)))
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:

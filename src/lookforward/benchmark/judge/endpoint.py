@@ -1,11 +1,12 @@
 """An OpenAI-compatible chat endpoint that sees images: requests, retries, and what is reported of failures."""
 
 import base64
+import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -15,6 +16,9 @@ from lookforward.records import parse_json
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # statuses that may pass
 _OF_REQUEST = frozenset({400, 413, 422})  # that say that this request is refused, as a filter of content does
 LONGEST_PAUSE = 60.0  # seconds
+MOST_BYTES = 4 * 2**20  # of an answer
+MOST_LETTERS = 20_000  # kept of an answer: the last ones, where the rating is
+MOST_TOKENS = 10**9  # counts above are none
 
 
 class RequestRefused(LookforwardError):
@@ -38,7 +42,8 @@ class Endpoint:
     the request, such as {"temperature": 0}.
 
     Raises:
-        LookforwardError: the URL is none of http or https, or holds a user, a query or a fragment.
+        LookforwardError: the URL is none of http or https, or holds a user, a query or a fragment; or no header can
+            hold the key.
     """
 
     url: str
@@ -51,18 +56,25 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         try:
-            parts = urlsplit(self.url)
-            plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        except ValueError:
+            parts = httpx2.URL(self.url)
+            plain = parts.scheme in ("http", "https") and parts.host and (parts.port or 0) < 2**16
+        except httpx2.InvalidURL:
             plain = False
-        if not plain or "@" in self.url:
-            shown = self.url.rpartition("@")[2]
+        if not plain or re.search(r"[@?#\s]", self.url):
+            shown = re.split(r"[?#]", self.url.rpartition("@")[2])[0]
             text = f"{shown!r} is no address of an endpoint: give one such as http://127.0.0.1:8000/v1"
             raise LookforwardError(f"{text}, without a user or a key in it.", code="judge-url")
+        if not re.fullmatch(r"[!-~]*", self.key):  # an error of the request would show it
+            text = "The key of the endpoint has a space or another character that no key has: check the variable."
+            raise LookforwardError(text, code="judge-key")
 
     @property
     def host(self) -> str:
-        return urlsplit(self.url).netloc
+        return httpx2.URL(self.url).netloc.decode("ascii")
+
+    @property
+    def encrypted(self) -> bool:
+        return httpx2.URL(self.url).scheme == "https"
 
 
 class Client:
@@ -72,8 +84,14 @@ class Client:
         self.endpoint = endpoint
         self.stop = threading.Event()
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-        # Redirects are not followed: nothing goes to an address that the user did not name
-        self._http = httpx2.Client(headers=headers, timeout=endpoint.timeout, follow_redirects=False)
+        # Nothing goes to an address that the user did not name: redirects are not followed, and proxies of the
+        # environment get encrypted requests only, of which they see the host
+        self._http = httpx2.Client(
+            headers=headers,
+            timeout=httpx2.Timeout(endpoint.timeout, pool=None),
+            follow_redirects=False,
+            trust_env=endpoint.encrypted,
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -85,35 +103,46 @@ class Client:
             RequestRefused: the endpoint refuses this conversation.
             LookforwardError: it cannot be reached, refuses everybody, or still fails at the last attempt.
         """
-        one, pause, why = self.endpoint, self.endpoint.pause, ""
+        one, pause, asked, why = self.endpoint, self.endpoint.pause, 0.0, ""
         body = {"model": one.model, "messages": list(messages), **one.parameters}
         for attempt in range(one.attempts):
-            if attempt and self.stop.wait(min(pause, LONGEST_PAUSE)):
-                break
-            pause = one.pause * 2 ** (attempt + 1)
+            if attempt:
+                if self.stop.wait(min(max(pause, asked), LONGEST_PAUSE)):
+                    break
+                pause, asked = pause * 2, 0.0
             try:
-                response = self._http.post(f"{one.url.rstrip('/')}/chat/completions", json=body)
-            except httpx2.TransportError as error:
+                response, text = self._post(body)
+            except httpx2.HTTPError as error:
                 why = f"{type(error).__name__}: {error}"
                 continue
+            shown = repr(" ".join(text[:2_000].split())[:300])
             if response.status_code == 200:
-                reply = _read_reply(response.content)
+                reply = _read_reply(text)
                 if reply is not None:
                     return reply
-                why = f"no chat completion in {self._shown(response)}"
+                why = f"no chat completion in {shown}"
                 continue
-            why = f"status {response.status_code}, {self._shown(response)}"
+            why = f"status {response.status_code}, {shown}"
             if response.status_code in _OF_REQUEST:
                 raise RequestRefused(why, code="judge-refused")
             if response.status_code not in _AGAIN:
                 break
-            pause = max(pause, _retry_after(response))
+            asked = _retry_after(response)
         text = f"The judge at {one.url} does not answer ({why}). What it answered is kept: check the address, the model"
         raise LookforwardError(f"{text} {one.model!r} and the key, then run the same command again.", "judge-endpoint")
 
-    def _shown(self, response: httpx2.Response) -> str:
-        text = " ".join(response.text[:2_000].split())[:300]
-        return repr(text.replace(self.endpoint.key, "…") if self.endpoint.key else text)
+    def _post(self, body: Mapping[str, Any]) -> tuple[httpx2.Response, str]:
+        """The response and its text, without the key. Raises httpx2.HTTPError, also where it is too long or slow."""
+        end, content = time.monotonic() + self.endpoint.timeout, bytearray()
+        with self._http.stream("POST", f"{self.endpoint.url.rstrip('/')}/chat/completions", json=body) as response:
+            for part in response.iter_bytes():  # decompressed piece by piece
+                content += part
+                if len(content) > MOST_BYTES:
+                    raise httpx2.ReadError(f"an answer of more than {MOST_BYTES:,} bytes")
+                if time.monotonic() > end:
+                    raise httpx2.ReadTimeout(f"an answer that takes more than {self.endpoint.timeout:g} s")
+        text = content.decode("utf-8", "replace")
+        return response, text.replace(self.endpoint.key, "…") if self.endpoint.key else text
 
 
 def user_message(text: str, images: Sequence[bytes] = ()) -> dict[str, Any]:
@@ -125,13 +154,15 @@ def user_message(text: str, images: Sequence[bytes] = ()) -> dict[str, Any]:
     return {"role": "user", "content": parts}
 
 
-def _read_reply(content: bytes) -> Reply | None:
+def _read_reply(content: str) -> Reply | None:
     """None if it is no chat completion. An answer without text, as of a model that declines, is empty."""
     try:
         whole = parse_json(content)
         text, usage = whole["choices"][0]["message"].get("content"), whole.get("usage") or {}
         counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
-        return Reply(text if isinstance(text, str) else "", *(n if isinstance(n, int) else 0 for n in counts))
+        # Halves of surrogate pairs, which JSON can hold, cannot be stored or sent
+        text = text[-MOST_LETTERS:].encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+        return Reply(text, *(n if isinstance(n, int) and 0 <= n <= MOST_TOKENS else 0 for n in counts))
     except (LookforwardError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
 

@@ -5,11 +5,15 @@ reference, and does it follow its prompt? The criteria are the paper's; the word
 """
 
 import re
+from typing import Annotated
+
+from pydantic import Field
 
 CONCEPT, PROMPT = "concept_preservation", "prompt_following"
 QUESTIONS = (CONCEPT, PROMPT)
 LABELS = {CONCEPT: "concept preservation", PROMPT: "prompt following"}  # as tables call them
 HIGHEST = 4  # rating; 0 is the lowest
+Points = Annotated[int, Field(ge=0, le=HIGHEST)]  # checked where a file is read
 
 _FORM = "Weigh each point in a few words. Then end with one line, `Score: N`, where N is a whole number from 0 to 4."
 _SUBJECT = """\
@@ -55,7 +59,17 @@ Do not judge beauty, nor anything that the prompt leaves open.
 4: everything.
 """
 REMINDER = "Answer again with nothing but the line `Score: N`, where N is 0, 1, 2, 3 or 4."
-_SCORE = re.compile(r"\bscore\b(?:\s*\([^)]*\))?\W{0,8}(\d+(?:\.\d+)?)", re.IGNORECASE)
+_NUMBER = r"""
+    (?<![-−–.]) (?P<number> \d+ (?:[.,]\d+)? ) (?! [\w%] | [.,]\d )  # not -1, and 3.5 as a whole
+    (?: \s? \(? (?:/|(?:out\ )?of\ ) \s? (?P<highest> \d+) )?  # 3/4
+    (?P<more> [ ]? (?:[-−–—]|to|or|and) [ ]? \d )?  # 2-3, 2 or 3
+"""
+_SCORE = re.compile(
+    rf"""(?: ^ | [^\w\s] ) [^\w\n]{{0,8}}  # begins a line or a sentence: "shape score" is of one point
+    (?: (?:final|overall|total) \s )? score (?: \s? \( [^()]{{0,40}} \) )? \W{{0,8}} {_NUMBER}""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+_ALONE = re.compile(rf"[^\w]{{0,8}} {_NUMBER} \W{{0,8}}", re.IGNORECASE | re.VERBOSE)
 
 
 def concept_question(noun: str, style: bool) -> str:
@@ -69,7 +83,9 @@ def prompt_question(prompt: str) -> str:
 
 
 def read_rating(answer: str) -> int | None:
-    """The rating at the end of an answer, 0 to 4; None if it has none."""
-    found = _SCORE.findall(answer) or re.findall(r"^\W*(\d+)\W*$", answer)
-    rating = float(found[-1]) if found else -1.0
+    """The rating at the end of an answer, 0 to 4; None if it has none, a range, a fraction, or one of another scale."""
+    found = [*_SCORE.finditer(answer)][-1:] or [match for match in (_ALONE.fullmatch(answer),) if match]
+    if not found or found[0]["more"] or found[0]["highest"] not in (None, str(HIGHEST)):
+        return None
+    rating = float(found[0]["number"].replace(",", "."))
     return int(rating) if rating in range(HIGHEST + 1) else None

@@ -1,8 +1,9 @@
 """Ask a judge for ratings, several at a time."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -16,19 +17,20 @@ from lookforward.errors import LookforwardError
 from lookforward.provenance.save import save_image
 
 TRIES = 3  # at an answer that can be read
-MOST_REFUSED = 5  # requests refused before any is answered: the endpoint refuses all
+MOST_LOST = 5  # answers without a rating while there is none with one: this judge gives none
 
 
 def ask_all(
-    items: Iterable[Item], client: Client, answers: Answers, size: int, workers: int, shown: Callable[[Answer], None]
-) -> None:
-    """Ask for ratings, several at a time, and keep each answer as it comes. A stop waits for what is under way.
+    items: Iterable[Item], client: Client, answers: Answers, size: int, workers: int, rated: int
+) -> Iterator[Answer]:
+    """Ask for ratings, several at a time; each answer is kept as it comes. A stop waits for what is under way.
+
+    rated: how many ratings are known already, so that the judge is known to give some.
 
     Raises:
-        LookforwardError: the endpoint fails, or refuses whatever it is asked.
+        LookforwardError: the endpoint fails, or gives no rating whatever it is asked.
     """
-    waiting, running, failure = iter(items), dict[Future[Answer], Item](), None
-    good, refused = 0, 0
+    waiting, running, failure, lost = iter(items), dict[Future[Answer], Item](), None, 0
     with ThreadPoolExecutor(workers) as pool, stopping.finishing():
         while True:
             over = failure is not None or stopping.requested()
@@ -41,16 +43,16 @@ def ask_all(
             for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                 item = running.pop(future)
                 try:
-                    answer = future.result()
+                    answer = replace(future.result(), endpoint=client.endpoint.url)
+                    answers.put(item.digest, answer)
                 except LookforwardError as error:
                     failure = failure or error
                     continue
-                good, refused = good + (answer.rating is not None), refused + answer.refused
-                answers.put(item.digest, answer)
-                shown(answer)
-                if refused >= MOST_REFUSED and not good:
-                    text = f"The judge refuses what it is asked: {answer.why}. Check the model and --parameters."
-                    failure = failure or LookforwardError(text, code="judge-refuses-all")
+                rated, lost = rated + (answer.rating is not None), lost + (answer.rating is None)
+                yield answer
+                if lost >= MOST_LOST and not rated:
+                    text = f"The judge gives no ratings ({answer.why}). Check the model, which must see images, and"
+                    failure = failure or LookforwardError(f"{text} --parameters.", code="judge-rates-nothing")
         stopping.check()
     if failure is not None:
         raise failure
@@ -65,12 +67,14 @@ def rate(client: Client, item: Item, size: int) -> Answer:
         try:
             reply = client.ask(messages)
         except RequestRefused as error:
-            return Answer(None, f"{REFUSED}{error}", text, *spent)
+            return Answer(None, f"{REFUSED}{error}", text, spent[0], spent[1])
         text, spent = reply.text, [spent[0] + reply.prompt_tokens, spent[1] + reply.answer_tokens]
         if (rating := read_rating(text)) is not None:
-            return Answer(rating, "", text, *spent)
+            return Answer(rating, "", text, spent[0], spent[1])
         messages = [messages[0], {"role": "assistant", "content": text or "–"}, user_message(REMINDER)]
-    return Answer(None, f"no rating in {TRIES} answers, the last: {' '.join(text.split())[:80]!r}", text, *spent)
+    return Answer(
+        None, f"no rating in {TRIES} answers, the last: {' '.join(text.split())[:80]!r}", text, spent[0], spent[1]
+    )
 
 
 def _jpeg(pixels: np.ndarray, size: int, photo: bool) -> bytes:

@@ -1,19 +1,19 @@
 """ratings.json, the ratings of a benchmark's images, as it is written and as the report reads it."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lookforward.benchmark.cell import UNREADABLE, Cell
-from lookforward.benchmark.judge.questions import HIGHEST, LABELS, QUESTIONS
+from lookforward.benchmark.judge.questions import HIGHEST, LABELS, QUESTIONS, Points
 from lookforward.benchmark.plan import CellKey, cell_name
-from lookforward.files import digest_file, read_json, write_json
+from lookforward.files import digest_file, read_json
 from lookforward.report.data import Judge
 
 RATINGS = "ratings.json"
-Rating = int | str | None
+Rating = Points | str | None
 """0 to 4; or why it is missing; or None where it was not asked for."""
 
 
@@ -56,11 +56,6 @@ class Rated(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def write_ratings(folder: Path, ratings: RatingsFile) -> None:
-    """Raises LookforwardError where the file cannot be written."""
-    write_json(folder / RATINGS, asdict(ratings))
-
-
 def images_digest(folder: Path, key: CellKey) -> str:
     """Of the file of a cell's images; "" if it cannot be read."""
     try:
@@ -80,6 +75,7 @@ def with_ratings(folder: Path, cells: Sequence[Cell]) -> Rated:
         text = f"{RATINGS} cannot be read ({error}): run `lookforward judge` again, which pays for no answer twice."
         return Rated(list(cells), None, (text,))
     by_key, rated, missing, stale = {one.key: one for one in file.cells}, [], [], 0
+    asked: dict[CellKey, frozenset[tuple[str, int]]] = {}
     for cell in cells:
         found, count = by_key.get(cell.key), len(cell.settings["prompts"]) * int(cell.settings["images"])
         if found is None:
@@ -92,6 +88,7 @@ def with_ratings(folder: Path, cells: Sequence[Cell]) -> Rated:
             continue
         scores = {LABELS[name]: [_share(rating) for rating in given] for name, given in values.items()}
         rated.append(replace(cell, scores=cell.scores | scores))
+        asked[cell.key] = frozenset((n, i) for n, given in values.items() for i, r in enumerate(given) if r is not None)
         missing += [
             (cell.method, f"{cell.subject}, {cell.method}, seed {cell.seed}, image {i}", LABELS[name], rating)
             for name, given in values.items()
@@ -100,8 +97,11 @@ def with_ratings(folder: Path, cells: Sequence[Cell]) -> Rated:
         ]
     warnings = []
     if missing:
-        asked = sum(one is not None for cell in file.cells for name in QUESTIONS for one in getattr(cell, name))
-        warnings.append(f"{len(missing):,} of {asked:,} ratings by {file.model} are missing; means leave them out.")
+        total = sum(map(len, asked.values()))
+        warnings.append(f"{len(missing):,} of {total:,} ratings by {file.model} are missing; means leave them out.")
+    if _differ(asked):
+        text = "The judge rated other images of some methods than of others, so the means of its ratings do not compare"
+        warnings.append(f"{text}: run `lookforward judge` with the same --images for all of them.")
     if stale:
         warnings.append(
             f"Ratings of {stale:,} cells are of other images and are left out: run `lookforward judge` again."
@@ -110,5 +110,15 @@ def with_ratings(folder: Path, cells: Sequence[Cell]) -> Rated:
     return Rated(rated, judge if any(LABELS[QUESTIONS[0]] in cell.scores for cell in rated) else None, tuple(warnings))
 
 
+def _differ(asked: Mapping[CellKey, frozenset[tuple[str, int]]]) -> bool:
+    """Whether methods that were rated at all were asked for different images of a subject and seed."""
+    methods = {method for (_, method, _), images in asked.items() if images}
+    by_pair: dict[tuple[str, int], set[frozenset[tuple[str, int]]]] = {}
+    for (subject, method, seed), images in asked.items():
+        if method in methods:
+            by_pair.setdefault((subject, seed), set()).add(images)
+    return any(len(images) > 1 for images in by_pair.values())
+
+
 def _share(rating: Rating) -> float:
-    return rating / HIGHEST if isinstance(rating, int) and 0 <= rating <= HIGHEST else math.nan
+    return rating / HIGHEST if isinstance(rating, int) else math.nan

@@ -1,5 +1,6 @@
 """The encoders that rewards or scores look with, each loaded once, when it is first asked for."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +93,7 @@ class Encoders:
 
 def _folder_of(source: str) -> Path:
     """The folder of "MODEL" or "MODEL@REVISION", a folder or a hub id."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return Path(source)
     model, _, revision = source.partition("@")
     return local_folder(model, revision=revision)

@@ -66,7 +66,6 @@ def find_family(*pipeline_classes: str) -> Family:
 PAPER_MODEL = "CompVis/stable-diffusion-v1-4"
 
 
-@cache
 def family_named(model: str, revision: str = "") -> Family:
     """The family of a model before it is loaded: bundled, of a folder or hub id; the first of all if that is unknown.
 
@@ -78,6 +77,12 @@ def family_named(model: str, revision: str = "") -> Family:
     if model in BUNDLED:
         bundled = known_model(model)
         return next((one for one in FAMILIES if bundled and one.name == bundled.family), FAMILIES[0])
+    return family_of_index(model, revision)
+
+
+@cache
+def family_of_index(model: str, revision: str) -> Family:
+    """The family that the model_index.json of a folder or hub id names; the first of all if there is none."""
     index: Any = Path(model) / "model_index.json"
     try:
         if not Path(model).exists():
