@@ -16,16 +16,15 @@ from PIL import Image
 from fake_cells import FakeRunner, fake_plan, finish
 from judge_endpoint import Failure, complete, is_concept, judging
 from lookforward.benchmark.description import write_description
-from lookforward.benchmark.judge.endpoint import RequestRefused
 from lookforward.benchmark.reading import read_benchmark
 from lookforward.benchmark.runner import prepare
 from lookforward.cli.main import main
-from lookforward.errors import LookforwardError
 from lookforward.report.blocks import Table
 from lookforward.report.data import Benchmark
 from lookforward.report.judge import judge_section
 from lookforward.report.overview import overview_section
 from lookforward.report.render import report_sections
+from lookforward.runs.lock import locked
 
 IMAGES = 2 * 3 * 4  # subjects × methods × images of a cell
 KEY = "sk-1234567890-abcdefghij"
@@ -254,6 +253,13 @@ def test_images_that_change_while_they_are_rated(folder: Path, run: Run) -> None
     assert "no images of old_vase.dino.0 can be read" in out
 
 
+def test_one_process_at_a_time_asks(folder: Path, run: Run) -> None:
+    with judging(rating) as judge, locked(folder / "judge.lock"):
+        status, _, err = run(folder, judge.url, "--yes")
+    assert (status, judge.bodies) == (2, [])
+    assert "Another process works in" in err
+
+
 def test_the_same_images_are_asked_for_once(folder: Path, run: Run) -> None:
     shutil.copy(folder / "images/dog6.dreambooth.0.png", folder / "images/dog6.dino.0.png")
     with judging(rating) as judge:
@@ -281,6 +287,10 @@ def test_whom_a_user_should_know_of_before_images_are_sent(folder: Path, run: Ru
     out = run(folder, "http://eye.example/v1")[1]
     assert "may be people: dog6. Send their photos to eye.example only if they agree" in out
     assert "images travel unencrypted" in out
+    assert "folders elsewhere" not in out
+    described["subjects"][0]["photos"] = [str(folder.parent / "private" / "me.png")]
+    (folder / "benchmark.json").write_text(json.dumps(described))
+    assert f"1 folders elsewhere: {folder.parent / 'private'}" in run(folder, "http://eye.example/v1")[1]
     assert "unencrypted" not in run(folder, "http://127.0.0.1:9/v1")[1] + run(folder, "https://eye.example/v1")[1]
 
 
@@ -338,4 +348,3 @@ def test_a_file_of_answers_that_is_none(folder: Path, run: Run) -> None:
     status, _, err = run(folder, "http://127.0.0.1:9/v1")
     assert status == 2
     assert "judge.sqlite" in err
-    assert issubclass(RequestRefused, LookforwardError)

@@ -338,6 +338,8 @@ class TestQueue:
     def test_last_words(self, tmp_path: Path) -> None:
         (tmp_path / "log").write_text("x\nlookforward: no photos.\nTraceback\n")
         assert last_words(tmp_path / "log") == "no photos."
+        (tmp_path / "dots").write_text("8 images\n...lookforward: the disk is full.\n..")
+        assert last_words(tmp_path / "dots") == "the disk is full."
         assert last_words(tmp_path / "none") == "It wrote no log."
 
 

@@ -15,8 +15,9 @@ from lookforward.files import write_json
 from lookforward.records import parse_json
 
 if TYPE_CHECKING:
-    from lookforward.benchmark.judge.endpoint import Endpoint
-    from lookforward.benchmark.judge.survey import Survey
+    from lookforward.benchmark.judge.answers import Answers
+    from lookforward.benchmark.judge.endpoint import Client, Endpoint
+    from lookforward.benchmark.judge.survey import Images, Survey
 
 ANSWER_TOKENS = 120  # of an answer, about
 LETTERS = 4  # of a token, about
@@ -67,7 +68,6 @@ def judge(
     """
     from lookforward.benchmark.judge.answers import ANSWERS, Answers
     from lookforward.benchmark.judge.endpoint import Client, Endpoint
-    from lookforward.benchmark.judge.rating import ask_all
     from lookforward.benchmark.judge.recorded import RATINGS
     from lookforward.benchmark.judge.survey import Images
     from lookforward.runs.lock import locked
@@ -88,13 +88,7 @@ def judge(
         if found.open and not (yes or _agreed(where)):
             console.print("Nothing was sent.")
             return
-        total, lost = len(found.open), 0
-        for done, answer in enumerate(
-            ask_all(rated.open_items(found), client, answers, size, workers, found.rated), start=1
-        ):
-            lost += answer.rating is None
-            if done == total or done % max(1, total // 20) == 0:
-                console.print(f"[{done:,}/{total:,}] {lost:,} missing")
+        _ask(rated, found, client, answers, workers)
         file = rated.ratings(found, answers)
         write_json(folder / RATINGS, asdict(file))
     given = [r for cell in file.cells for r in (*cell.concept_preservation, *cell.prompt_following) if r is not None]
@@ -115,9 +109,8 @@ def _key(variable: str) -> str:
     if not variable:
         return ""
     if not variable.isidentifier():  # perhaps the key itself, which no message may show
-        raise LookforwardError(
-            "--key-variable takes the name of an environment variable, such as EYE_KEY.", "judge-key"
-        )
+        text = "--key-variable takes the name of an environment variable, such as EYE_KEY."
+        raise LookforwardError(text, code="judge-key")
     key = os.environ.get(variable, "").strip()
     if not key:
         text = f"The environment variable {variable!r} is empty: put the key of the endpoint into it."
@@ -155,6 +148,18 @@ def _print_cost(
         return
     price = (tokens * prompt_price + answer_tokens * answer_price) / 1e6
     console.print(f"Cost: about {price:,.2f}, at {prompt_price:g} and {answer_price:g} for a million tokens.")
+
+
+def _ask(rated: "Images", found: "Survey", client: "Client", answers: "Answers", workers: int) -> None:
+    """Ask for what is open, and print a line now and then."""
+    from lookforward.benchmark.judge.rating import ask_all
+
+    total, lost = len(found.open), 0
+    replies = ask_all(rated.open_items(found), client, answers, rated.size, workers, found.rated)
+    for done, answer in enumerate(replies, start=1):
+        lost += answer.rating is None
+        if done == total or done % max(1, total // 20) == 0:
+            console.print(f"[{done:,}/{total:,}] {lost:,} missing")
 
 
 def _agreed(where: "Endpoint") -> bool:

@@ -54,7 +54,8 @@ def last_words(log: Path) -> str:
     lines = tail(log)
     if lines is None:
         return "It wrote no log."
-    written = [line for line in lines if line.strip()] or ["It wrote nothing."]
+    # `study create` writes a dot for each image before it
+    written = [line.lstrip(".") for line in lines if line.strip(". ")] or ["It wrote nothing."]
     own = [line.removeprefix("lookforward: ") for line in written if line.startswith("lookforward: ")]
     return (own or written)[-1].strip()
 

@@ -112,7 +112,8 @@ def prepare_study(request: StudyRequest, workspace: Workspace) -> PreparedStudy:
             raise LookforwardError(f"The prompts have more than {_LONGEST} characters: give fewer.", "prompts-long")
         digest = hashlib.sha256(request.prompts.encode("utf-8", "backslashreplace")).hexdigest()[:16]
         file = workspace.own / "prompts" / f"{digest}.txt"  # a name for each content: two may ask at once
-        write_text(file, request.prompts)
+        if not file.is_file():
+            write_text(file, request.prompts)
         prompts = read_prompt_file(file)
         words.append(f"--prompts={file.relative_to(workspace.folder)}")
     chosen = tuple(dict.fromkeys(request.methods))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lookforward.benchmark.judge.questions import HIGHEST
+from lookforward.benchmark.judge.questions import Points
 from lookforward.errors import LookforwardError
 from lookforward.records import structure
 
@@ -34,16 +34,12 @@ class Answer:
     """rating: 0 to 4; None if it is missing, and why then says the reason. text: of the judge's last answer. tokens: of
     all tries together. endpoint: its address."""
 
-    rating: int | None
+    rating: Points | None
     why: str = ""
     text: str = ""
     prompt_tokens: int = 0
     answer_tokens: int = 0
     endpoint: str = ""
-
-    def __post_init__(self) -> None:
-        if self.rating is not None and not 0 <= self.rating <= HIGHEST:
-            raise ValueError(f"a rating of {self.rating} is not in [0, {HIGHEST}]")
 
     @property
     def refused(self) -> bool:

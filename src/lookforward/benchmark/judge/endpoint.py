@@ -76,11 +76,6 @@ class Endpoint:
     def encrypted(self) -> bool:
         return httpx2.URL(self.url).scheme == "https"
 
-    @property
-    def here(self) -> bool:
-        """Whether it is this machine."""
-        return httpx2.URL(self.url).host in ("127.0.0.1", "::1", "localhost")
-
 
 class Client:
     """Asks an endpoint, from several threads. Close it after use. stop: set it, and nobody waits to try again."""

@@ -5,11 +5,15 @@ reference, and does it follow its prompt? The criteria are the paper's; the word
 """
 
 import re
+from typing import Annotated
+
+from pydantic import Field
 
 CONCEPT, PROMPT = "concept_preservation", "prompt_following"
 QUESTIONS = (CONCEPT, PROMPT)
 LABELS = {CONCEPT: "concept preservation", PROMPT: "prompt following"}  # as tables call them
 HIGHEST = 4  # rating; 0 is the lowest
+Points = Annotated[int, Field(ge=0, le=HIGHEST)]  # checked where a file is read
 
 _FORM = "Weigh each point in a few words. Then end with one line, `Score: N`, where N is a whole number from 0 to 4."
 _SUBJECT = """\

@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lookforward.benchmark.cell import UNREADABLE, Cell
-from lookforward.benchmark.judge.questions import HIGHEST, LABELS, QUESTIONS
+from lookforward.benchmark.judge.questions import HIGHEST, LABELS, QUESTIONS, Points
 from lookforward.benchmark.plan import CellKey, cell_name
 from lookforward.files import digest_file, read_json
 from lookforward.report.data import Judge
 
 RATINGS = "ratings.json"
-Rating = int | str | None
+Rating = Points | str | None
 """0 to 4; or why it is missing; or None where it was not asked for."""
 
 
 @dataclass(frozen=True)
 class RatedCell:
-    """A cell's ratings, one for each image in the order of its scores. images: digest of the file that they are of.
-
-    Raises:
-        ValueError: a rating is out of range.
-    """
+    """A cell's ratings, one for each image in the order of its scores. images: digest of the file that they are of."""
 
     subject: str
     method: str
@@ -31,11 +27,6 @@ class RatedCell:
     images: str
     concept_preservation: list[Rating]
     prompt_following: list[Rating]
-
-    def __post_init__(self) -> None:
-        for rating in (*self.concept_preservation, *self.prompt_following):
-            if isinstance(rating, int) and not 0 <= rating <= HIGHEST:
-                raise ValueError(f"{rating} is no rating from 0 to {HIGHEST}")
 
     @property
     def key(self) -> CellKey:

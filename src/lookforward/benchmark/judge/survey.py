@@ -1,5 +1,6 @@
 """What a judge is to be asked of a benchmark's images, and how much that is."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,6 @@ class Item:
     """One rating. pictures: (h, w, 3) uint8; the reference comes first. digest: of all that is asked, "" if its
     pictures are missing. wanted: whether to ask for it, if it is not known."""
 
-    key: CellKey
     question: str
     text: str
     pictures: tuple[np.ndarray, ...]
@@ -85,7 +85,7 @@ class Images:
 
     def survey(self, answers: Answers, again: bool = False) -> Survey:
         """What there is to rate, and what of it to ask for. again: also for ratings that the judge did not give."""
-        found, elsewhere, people = Survey(), Counter[str](), set[str]()
+        found, elsewhere, sent = Survey(), Counter[str](), set[str]()
         for key, items in self._cells(found.files):
             of_cell = found.digests.setdefault(key, {question: [] for question in QUESTIONS})
             for item in items:
@@ -99,14 +99,12 @@ class Images:
                         found.open.add(item.digest)
                         found.pictures += len(item.pictures)
                         found.letters += len(item.text)
-                    people.add(key[0])
+                    sent.add(key[0])
                 else:
                     found.answered += 1
                     found.rated += known.rating is not None
                     elsewhere[known.endpoint] += known.endpoint != self.endpoint.url
-        subjects = self._benchmark.subjects
-        people = {name for name in people if names_people(f"{name} {subjects[name].class_noun}")}
-        found.notes += self._notes(found, +elsewhere, people)
+        found.notes += self._notes(found, +elsewhere, sorted(sent))
         return found
 
     def open_items(self, found: Survey) -> Iterator[Item]:
@@ -137,8 +135,9 @@ class Images:
         where = ", ".join(sorted({answer.endpoint for answer in given})) or one.url
         return RatingsFile(where, one.model, dict(one.parameters), self.size, now(), *tokens, cells)
 
-    def _notes(self, found: Survey, elsewhere: Counter[str], people: set[str]) -> list[str]:
-        notes = []
+    def _notes(self, found: Survey, elsewhere: Counter[str], sent: Sequence[str]) -> list[str]:
+        """elsewhere: ratings by address. sent: names of subjects whose images are open."""
+        notes, subjects = [], self._benchmark.subjects
         if lost := [cell_name(key) for key, of_cell in found.digests.items() if not any(of_cell[PROMPT])]:
             notes.append(f"no images of {', '.join(lost)} can be read, so they are not rated")
         if without := {key[0] for key, one in found.digests.items() if any(one[PROMPT]) and not any(one[CONCEPT])}:
@@ -146,10 +145,14 @@ class Images:
         for url, count in elsewhere.items():
             text = f"{count:,} ratings are by a judge of the same name at {url}"
             notes.append(f"{text}; if that is another model, move {self.folder / ANSWERS} away and start again")
-        if people:
-            text = f"subjects that may be people: {', '.join(sorted(people))}"
+        if people := [name for name in sent if names_people(f"{name} {subjects[name].class_noun}")]:
+            text = f"subjects that may be people: {', '.join(people)}"
             notes.append(f"{text}. Send their photos to {self.endpoint.host} only if they agree")
-        if found.open and not (self.endpoint.encrypted or self.endpoint.here):
+        photos = [path for name in sent for path in self._listed.get(name, [])[:1]]
+        if outside := sorted({str(path.parent) for path in photos if not path.is_relative_to(self.folder)}):
+            notes.append(f"photos come from {len(outside):,} folders elsewhere: {', '.join(outside)}")
+        here = re.fullmatch(r"(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?", self.endpoint.host)
+        if found.open and not (self.endpoint.encrypted or here):
             key = " and the key" if self.endpoint.key else ""
             notes.append(f"{self.endpoint.host} is reached by http: images{key} travel unencrypted")
         return notes
@@ -176,7 +179,7 @@ class Images:
             for question, words, pictures in ((CONCEPT, concept, pair), (PROMPT, text, own)):
                 one = self.endpoint
                 digest = digest_of(one.model, words, pictures, one.parameters, self.size) if pictures else ""
-                items.append(Item(key, question, words, pictures, digest, wanted))
+                items.append(Item(question, words, pictures, digest, wanted))
         return items
 
     def _read_reference(self, name: str) -> np.ndarray | None:
