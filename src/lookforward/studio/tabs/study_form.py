@@ -27,7 +27,9 @@ def lay_out(gr: Any) -> dict[str, Any]:
     with gr.Row():
         methods = gr.Dropdown([], multiselect=True, label="Methods to compare", info="None: all of the runs'")
         picking = gr.Radio([_BEST, _FIRST], value=_BEST, label="Images that raters see")
-        candidates = gr.Number(8, label="Several", info="Images to pick from", precision=0, minimum=2, min_width=120)
+        candidates = gr.Number(
+            8, label="Images to pick from", info="For the best of several", precision=0, minimum=2, min_width=120
+        )
     with gr.Row():
         count = gr.Number(5, label="Prompts", info="Of each subject; 0: all", precision=0, minimum=0, min_width=120)
         shown = gr.Number(0, label="Pairs for a rater", info="0: all", precision=0, minimum=0, min_width=120)
