@@ -34,7 +34,7 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take longer: every golden r
 	@echo "== slow tests, on $(WORKERS) cores"
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q -m slow
 
-torture: $(VENV)/.installed-dev  ## kills, failing disks, flipped bits, hostile files, in numbers: a table (20 minutes)
+torture: $(VENV)/.installed-dev  ## kills, failing disks, flipped bits, hostile files, in numbers: a table (10 minutes)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m torture --workers $(WORKERS) $(TORTURE)
 
 fuzz: $(VENV)/.installed-fuzz  ## ten minutes of made-up files for every reader, guided by coverage: what breaks one

@@ -106,6 +106,8 @@ def test_what_cannot_be_loaded(seen: np.ndarray, tmp_path: Path) -> None:
         show_photos_by_ip_adapter(make_pipeline(), given, to_unit(seen))
     with raises("encoder-damaged", tmp_path / "none"):
         show_photos_by_ip_adapter(make_pipeline(), f"{tmp_path / 'none'}:a.safetensors", to_unit(seen))
+    with raises("encoder-name", "weights.bin"):  # a pickle
+        show_photos_by_ip_adapter(make_pipeline(), f"{tmp_path}:weights.bin", to_unit(seen))
     with raises("encoder-family", "Stable Diffusion 3"):
         show_photos_by_ip_adapter(make_sd3(), given, to_unit(seen))
 

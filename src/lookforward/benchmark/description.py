@@ -73,7 +73,7 @@ def _read(path: Path) -> Json | None:
     """An earlier description; None where there is none, or it is of no use."""
     try:
         old = read_described(path)
-        whole = grids(old) and isinstance(old["prompt_kinds"], dict)
+        whole = {"subjects", "methods", "seeds", "prompt_kinds"} <= old.keys() and grids(old)
     except (LookforwardError, ValueError, KeyError, TypeError):
         return None
     return old if whole else None
@@ -85,7 +85,7 @@ def _refuse_mixing(old: Json, new: Json, folder: Path) -> None:
         if before != after:
             text = f"{folder} holds a benchmark with another {called} ({before}, now {after}). Give another --output."
             raise LookforwardError(text, code="benchmark-differs")
-    settings = {method["name"]: known_settings(method["settings"]) for method in old["methods"]}
+    settings = {one["name"]: known_settings(one["settings"]) for one in old["methods"] if "settings" in one}
     for method in new["methods"]:
         name, own = method["name"], known_settings(method["settings"])
         if settings.get(name, own) != own and any((folder / "cells").glob(f"*.{glob.escape(name)}.*.json")):

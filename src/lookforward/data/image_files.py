@@ -39,6 +39,7 @@ def opened_image(
             if image.width * image.height > most_pixels:
                 raise ImageError(f"{path} has {image.width}x{image.height} pixels: too many to read.", "image-large")
             image.load()
+            image.getexif()  # by which an image is turned upright
         except (ImageError, MemoryError):
             raise
         except Image.DecompressionBombError as error:

@@ -7,6 +7,7 @@ They are named REPOSITORY:FILE, a hub id or a folder, and a safetensors file in 
     XLabs-AI/flux-ip-adapter:ip_adapter.safetensors
 """
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,10 +59,12 @@ def load_ip_adapter(pipeline: Any, given: str, scale: float = 1.0) -> None:
         raise LookforwardError("The pipeline is shown photos already: load it again.", code="encoder-second")
     source, _, path = given.rpartition(":")
     file = PurePosixPath(path)
+    if file.suffix != ".safetensors":  # an export from elsewhere may name a pickle
+        raise LookforwardError(f"{given}: give REPOSITORY:FILE.safetensors; other files are not read.", "encoder-name")
     options: dict[str, Any] = {"subfolder": "" if str(file.parent) == "." else str(file.parent)}
     if family.name == "flux":
         own = Path(source) / options["subfolder"] / ENCODER
-        options["image_encoder_pretrained_model_name_or_path"] = str(own) if own.is_dir() else _OF_FLUX
+        options["image_encoder_pretrained_model_name_or_path"] = str(own) if os.path.isdir(own) else _OF_FLUX
     try:
         with no_progress_bars(diffusers_logging, transformers_logging):
             pipeline.load_ip_adapter(source, weight_name=file.name, **options)

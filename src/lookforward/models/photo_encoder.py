@@ -24,7 +24,7 @@ from lookforward.models.families.photo_prompts.pipeline import DetailProjections
 from lookforward.models.photo_features import PhotoFeatures, tower_layers
 from lookforward.whole import require_whole, whole_folder
 
-_MOST_LAYERS = 1000
+_MOST_LAYERS, _LARGEST = 1000, 2**20
 WEIGHTS, CONFIG, OFFSETS = "encoder.safetensors", "encoder.json", "offsets"
 TOKENS = 16  # of a flow transformer
 _REMEDY = "Copy it again, or train one with `lookforward pretrain-encoder`."
@@ -57,7 +57,8 @@ class EncoderSizes:
     format: int = 1
 
     def __post_init__(self) -> None:
-        if not self.layers or len(self.layers) > _MOST_LAYERS or min(self.feature, self.hidden, self.width) < 1:
+        sizes = (self.feature, self.hidden, self.width, *self.attentions.values())
+        if not (0 < len(self.layers) <= _MOST_LAYERS and 0 < min(sizes) <= max(*sizes, self.tokens) <= _LARGEST):
             raise ValueError("its sizes are those of no encoder")
 
 
