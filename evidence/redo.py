@@ -8,8 +8,8 @@ The cell's own record says with which settings, prompts, images and how many thr
 means of each score. The training's curves tell where two runs part: in the first ten steps if they began with other
 photos or class images, later if only numbers were rounded otherwise.
 
-With --times the cell is run as often, each time with a learning rate that is another millionth higher, which changes as
-much as another processor does: the last table has the deviation of each score over rounding.
+With --times the cell is run as often, each time with a learning rate that is another millionth higher, a change of the
+size of rounding: the last table has the deviation of each score.
 """
 
 import argparse
