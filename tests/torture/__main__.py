@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from torture import failing
+from torture.shim import KINDS, preload
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 NUMBERS = {  # what `make torture` tries
@@ -32,7 +32,7 @@ NONE = -1  # of `calls`, where 0 means all
 
 def main() -> int:
     asked = _parse()
-    failing.preload()
+    preload()
     started = time.monotonic()
     for key, value in (("OMP_NUM_THREADS", "1"), ("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_OFFLINE", "1")):
         os.environ[key] = value
@@ -84,7 +84,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing after so many; 0: try everything")
     parser.add_argument("--only", action="store_true", help="leave out whatever is not given a number")
     parser.add_argument("--times", action="store_true", help="say what each part took of a core")
-    parser.add_argument("--call", default="", choices=failing.KINDS, help="let calls of this kind alone fail")
+    parser.add_argument("--call", default="", choices=KINDS, help="let calls of this kind alone fail")
     parser.add_argument("--short", action="store_true", help="runs of fewer steps")
     parser.add_argument("--into", type=Path, help="a page whose table is replaced, such as docs/reliability.md")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
@@ -98,7 +98,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _jobs(asked: argparse.Namespace, world: Any) -> Iterator[Job]:
-    from torture import damage, hostile, kills, sites
+    from torture import damage, failing, hostile, kills, sites
 
     for i, count in _parts(asked.kills, 3):
         yield kills.kills, (world, 1000 * asked.seed + i, count)
