@@ -170,10 +170,11 @@ def start_run(page: Any) -> None:
 def start_second_run(page: Any) -> None:
     """Another method on the same photos, short and without measurements."""
     tab(page, "Train")
-    page.get_by_label("Recipe").click()
+    page.get_by_role("combobox", name="Recipe").click()
     page.get_by_role("option", name="dreambooth", exact=True).click()
     page.get_by_role("spinbutton", name="Steps", exact=True).fill("2")
     page.get_by_role("checkbox", name="Measure while training").uncheck()
+    page.get_by_role("button", name="Further settings").click()
     page.get_by_role("textbox", name="Settings").fill("data.class_images = 2\ndata.class_image_steps = 4")
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("teapot-dreambooth is in the queue").wait_for()
@@ -261,7 +262,7 @@ def draw_grid(page: Any, folder: Path) -> None:
 
 
 def choose_run(page: Any, name: str) -> None:
-    page.get_by_role("tabpanel").get_by_label("Run").first.click()
+    page.get_by_role("combobox", name="Run", exact=True).click()
     page.get_by_role("option", name=name).click()
 
 

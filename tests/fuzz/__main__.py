@@ -12,7 +12,14 @@ from pathlib import Path
 from fuzz.common import GROUPS
 
 HERE = Path(__file__).resolve().parents[2]
-LIMITS = ("-timeout=60", "-rss_limit_mb=6000", "-max_len=20000", "-verbosity=0", "-print_final_stats=1")
+LIMITS = (
+    "-timeout=60",
+    "-report_slow_units=60",
+    "-rss_limit_mb=6000",
+    "-max_len=20000",
+    "-verbosity=0",
+    "-print_final_stats=1",
+)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from torture.failing import preload
+from torture.shim import KINDS, preload
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 NUMBERS = {  # what `make torture` tries
@@ -69,8 +69,9 @@ def main() -> int:
 
 def _how(asked: argparse.Namespace, minutes: float, done: int, parts: int) -> str:
     """The line below the table: what was asked for, and what it took."""
-    own = {"--into", str(asked.into), "--workers", str(asked.workers)}
-    options = " ".join(word for word in sys.argv[1:] if word not in own)
+    words, own = sys.argv[1:], ("--into", "--workers")
+    kept = [word for i, word in enumerate(words) if word not in own and (not i or words[i - 1] not in own)]
+    options = " ".join(kept)
     given = f' with TORTURE="{options}"' if options else ""
     left = f" {parts - done} of {parts} parts were not begun." if done < parts else ""
     return f"`make torture`{given}: {minutes:.0f} minutes, {asked.workers} processes, seed {asked.seed}.{left}"
@@ -83,6 +84,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing after so many; 0: try everything")
     parser.add_argument("--only", action="store_true", help="leave out whatever is not given a number")
     parser.add_argument("--times", action="store_true", help="say what each part took of a core")
+    parser.add_argument("--call", default="", choices=KINDS, help="let calls of this kind alone fail")
     parser.add_argument("--short", action="store_true", help="runs of fewer steps")
     parser.add_argument("--into", type=Path, help="a page whose table is replaced, such as docs/reliability.md")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
@@ -103,6 +105,8 @@ def _jobs(asked: argparse.Namespace, world: Any) -> Iterator[Job]:
     if not world.calls and asked.calls != NONE:
         print("Without a C compiler on Linux, no system call is made to fail.", file=sys.stderr)
     for kind, number in world.calls.items() if asked.calls != NONE else ():
+        if asked.call not in ("", kind):
+            continue
         step = -(-number // asked.calls) if asked.calls else 1
         for k in range(1 + step // 2, number + 1, step):
             yield failing.failing, (world, kind, [k])

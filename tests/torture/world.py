@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from jobs import SETTINGS, as_options, exported, logged
+from torture import shim
 from torture.forked import command, in_fork
 
 EVERY = 2  # steps from one checkpoint to the next
@@ -60,8 +61,6 @@ def make_world(folder: Path, *, short: bool = False) -> World:
 
     This process imports what the forks need, so that each of them begins to work at once.
     """
-    from torture import failing
-
     torch.set_num_threads(1)
     _import(_WARM)
     settings = SETTINGS | (SHORT if short else {})
@@ -72,9 +71,9 @@ def make_world(folder: Path, *, short: bool = False) -> World:
     place, facts = world.new("../whole"), folder / "facts.json"
 
     def run() -> None:
-        failing.arm(place)
+        shim.arm(place)
         changes = train(world, place, count=True)
-        facts.write_text(json.dumps({"changes": changes, "calls": failing.seen(), "modules": [*sys.modules]}))
+        facts.write_text(json.dumps({"changes": changes, "calls": shim.seen(), "modules": [*sys.modules]}))
 
     started = time.monotonic()
     ended = in_fork(run)
