@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from lookforward.assembly import build_evaluators
+from lookforward.assembly import build_evaluators, build_scores
 from lookforward.models.encoders import to_unit
 from lookforward.models.encoders.metadata import is_evaluation_only
 from lookforward.models.load_pipeline import build_pipeline
@@ -147,7 +147,7 @@ def test_no_config_tells_where_it_was_made() -> None:
 
 def test_the_ceiling_of_a_report_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the oracle score, which takes long, and the floor, whose images take longer."""
-    monkeypatch.setattr("lookforward_toybox.bounds.drawing", lambda subject: None)
+    monkeypatch.setattr("lookforward_toybox.bounds.build_scores", lambda by, photos, _: build_scores(by, photos, None))
     monkeypatch.setattr("lookforward_toybox.bounds._model", lambda *_: np.zeros((4, 64, 64, 3), np.uint8))
     found = {f.name: f.reached for f in bounds(build_pipeline(SD, "cpu"), build_evaluators(SD, device="cpu"))}
     for kind, scores in MODELS[SD].ceiling.items():
