@@ -24,7 +24,7 @@ MINUTES_128 = {
     "dino": 70.0,
     "judge": 70.0,
     "identity": 50.0,
-    "transformer": 900.0,
+    "transformer": 400.0,
     "decoder": 180.0,
 }
 CLIP = ClipSizes(hidden=160, text_layers=4, image_layers=4, heads=5, projection=160, image=128, patch=16)
