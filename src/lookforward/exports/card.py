@@ -150,7 +150,7 @@ def loading_code(manifest: Mapping[str, Any], prompt: str, seed: int) -> list[st
     family = next((one for one in FAMILIES if one.name == manifest.get("family")), FAMILIES[0])
     lacking, tokens = manifest.get("absent"), manifest.get("max_sequence_length")
     lacking = [name for name in sorted(family.optional) if isinstance(lacking, list) and name in lacking]
-    absent = "".join(f", {name}=None" for name in lacking)  # which diffusers wants to be told
+    absent = "".join(f", {name}=None" for name in lacking)  # diffusers requires these arguments
     if spec.is_whole_model:  # which brings its scheduler
         classes, lines = ["DiffusionPipeline"], [f'pipeline = DiffusionPipeline.from_pretrained("FOLDER"{absent})']
     else:

@@ -26,7 +26,7 @@ def launch(command: Sequence[str], folder: Path, log: Path, *, again: bool = Fal
 
 
 def born_at(pid: int) -> float:
-    """When a process started, by which it is told from a later one with its number; 0 if it has ended already."""
+    """Start time of a process, which tells it from a later process with the same ID; 0 if it has ended already."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.Error:

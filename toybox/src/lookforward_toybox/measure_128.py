@@ -36,7 +36,7 @@ SIDE = 128
 GOALS: dict[str, float | None] = {"class_noun": 0.95, "scene": 0.95, "colour": 0.85}
 STEPS, GUIDANCE = 28, 4.0
 MEASURING = ("clip", "dino", "identity")  # encoders of the ceilings and floors, which come last
-WITHOUT_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers wants them named
+WITHOUT_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers requires these arguments
 
 
 def load_pipeline(folder: Path) -> StableDiffusion3Pipeline:
